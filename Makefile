@@ -1,0 +1,53 @@
+# Everything lives in .venv; nothing is installed elsewhere. constraints.txt pins what was tested.
+# torch comes from wherever pip is set up to look: point PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL at another
+# build of it (CPU only, another CUDA) before the first `make`.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean
+
+PIP := .venv/bin/python -m pip --disable-pip-version-check -qq
+
+help:
+	@echo "make demo    train a small tree and see whether assistance helps"
+	@echo "make test    run the tests"
+	@echo "make check   lint (ruff) and check types (mypy)"
+	@echo "make clean   remove .venv and caches; runs/ stays"
+
+demo: .venv/.done
+	@.venv/bin/python scripts/demo.py
+
+test: .venv/.done
+	@.venv/bin/pytest -q
+
+check: .venv/.done
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The newest Python >= 3.11 that can make environments. torch goes first and alone, so that its pinned build
+# is settled before anything that merely asks for "some torch".
+.venv/.done: pyproject.toml constraints.txt
+	@set -e; best=; version=0; \
+	for python in python3 python3.13 python3.12 python3.11; do \
+		found=$$($$python -c 'import sys; print(sys.version_info[0] * 100 + sys.version_info[1])' 2>/dev/null) || continue; \
+		if [ "$$found" -lt 311 ] || [ "$$found" -le "$$version" ]; then continue; fi; \
+		if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then lacking="$$lacking $$python"; continue; fi; \
+		best=$$python; version=$$found; \
+	done; \
+	if [ -z "$$best" ]; then \
+		if [ -n "$$lacking" ]; then \
+			echo "error:$$lacking cannot make a virtual environment; install its venv package (Debian: python3-venv)" >&2; \
+		else \
+			echo "error: no Python 3.11 or newer found (looked for python3, python3.13, python3.12, python3.11); install one" >&2; \
+		fi; \
+		exit 1; \
+	fi; \
+	echo "setting up .venv with $$($$best --version) (once; torch is large, so this takes some minutes)"; \
+	.venv/bin/python -m pip --version >/dev/null 2>&1 || $$best -m venv --clear .venv; \
+	echo "  $$(grep '^torch==' constraints.txt)"; \
+	$(PIP) install -c constraints.txt torch; \
+	echo "  everything else"; \
+	$(PIP) install -c constraints.txt -e '.[dev]'; \
+	touch $@

@@ -1,0 +1,15 @@
+"""rrm: recursive reward modeling (Leike et al. 2018, arXiv 1811.07871)."""
+
+from rrm.settings import Settings
+from rrm.task import Case, Fact, Finding, Group, Malformed, Outcome, Pool, RRMError, Sealed, Task, TaskError
+
+# isort: split
+from rrm.assistance import Assistance, Assistant
+from rrm.check import check, faults
+from rrm.train import train
+from rrm.user import BoundedUser, Pair, User
+
+__all__ = [
+    "Assistance", "Assistant", "BoundedUser", "Case", "Fact", "Finding", "Group", "Malformed", "Outcome",
+    "Pair", "Pool", "RRMError", "Sealed", "Settings", "Task", "TaskError", "User", "check", "faults", "train",
+]  # fmt: skip

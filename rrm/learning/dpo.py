@@ -1,0 +1,54 @@
+"""Online direct preference optimization: the best of each group against its worst, by the judge.
+
+Rafailov et al. 2023 (arXiv 2305.18290); online, with fresh pairs each step: Guo et al. 2024 (arXiv
+2402.04792). The reference is the starting policy, so `beta` is the price of KL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from rrm.learning.improve import ImproveReport, Judge, Log, Progress, Updater, collect, observe
+from rrm.learning.losses import dpo
+from rrm.models.agent import TextAgent
+from rrm.settings import Settings
+from rrm.task import Cases, Group
+
+
+def improve(
+    agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log
+) -> ImproveReport:
+    """Take `settings.steps` DPO steps, each on a fresh batch with one (best, worst) pair per group."""
+    updater = Updater(agent.fork.parameters(), settings.lr)
+    progress = Progress()
+    with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
+        for step in range(settings.steps):
+            batch = collect(agent, judge, cases, settings, key, step, settings.temperature)
+            best, worst = batch.rewards.argmax(1), batch.rewards.argmin(1)
+            signal = (batch.rewards.amax(1) - batch.rewards.amin(1) > 1e-6).nonzero()[:, 0]
+            skipped = len(batch.groups) - len(signal)
+            progress.add(batch, skipped)
+            if batch.kl > settings.max_kl:
+                log(step, observe(batch, skipped, 0.0))
+                progress.stopped = True
+                break
+            pairs = []
+            for i in signal.tolist():
+                outcomes = batch.groups[i].outcomes
+                pairs.append(Group(batch.groups[i].case, (outcomes[best[i]], outcomes[worst[i]])))
+            reference = batch.reference.gather(1, torch.stack([best, worst], 1))[signal]  # (pairs, 2)
+            norm = updater.step(_losses(agent, pairs, reference, settings.beta))
+            log(step, observe(batch, skipped, norm))
+    return progress.report()
+
+
+def _losses(agent: TextAgent, pairs: list[Group], reference: Tensor, beta: float) -> Iterator[Tensor]:
+    """Parts of the batch's mean loss, of whole pairs (best, worst); `reference` is (pairs, 2)."""
+    for part in agent.microbatches(pairs, whole=True):
+        outcomes, order = part.outcomes.sort()  # outcomes 2i and 2i + 1 are pair i's
+        policy = part.sums()[order].view(-1, 2)
+        start = reference.view(-1)[outcomes].view(-1, 2)
+        yield dpo(policy[:, 0], policy[:, 1], start[:, 0], start[:, 1], beta).sum() / len(pairs)

@@ -1,0 +1,235 @@
+"""Fit the reward model to the user's comparisons (Christiano et al. 2017, arXiv 1706.03741, section 2.2.3).
+
+The unit is the case: all its distinct (outcome, assistance) rows go forward once per step, in one packed
+group, however many comparisons they are part of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rrm.learning.losses import bradley_terry
+from rrm.models.reward import TextRewardModel
+from rrm.seeding import generator, seed_of
+from rrm.settings import Settings
+from rrm.task import Case, Group, Outcome, RRMError
+
+if TYPE_CHECKING:
+    from rrm.assistance import Assistance
+
+HEAD_LR = 10.0
+"""The heads' learning rate over the trunk's: they start from nothing, the trunk from a language model."""
+Progressed = Callable[[int, int], None]
+"""Receives the step just done, from 1, and the number of steps."""
+
+
+class Judged(Protocol):
+    """What is needed of a comparison; `rrm.user` has the full record."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def case(self) -> Case: ...
+    @property
+    def a(self) -> Outcome: ...
+    @property
+    def b(self) -> Outcome: ...
+    @property
+    def assistance_a(self) -> tuple[Assistance, ...]: ...
+    @property
+    def assistance_b(self) -> tuple[Assistance, ...]: ...
+    @property
+    def preference(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How a fit went. Accuracies are of the ensemble's mean, on comparisons that are not ties."""
+
+    n: int
+    """Comparisons trained on."""
+    n_holdout: int
+    """Comparisons held out, by case."""
+    ties: int
+    abstentions: int
+    """Comparisons that the user declined to judge: ignored."""
+    train_loss: float
+    """Per comparison and head (bootstrap-weighted), over the last epoch."""
+    accuracy: float | None
+    holdout_accuracy: float | None
+    disagreement: float
+    """Mean standard deviation over heads of the training outcomes' scores, in units of normalized score."""
+
+    def metrics(self) -> dict[str, float]:
+        """The fields by name, those that are None left out."""
+        return {name: float(value) for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class _Judgements:
+    """A case's outcomes, each once, and the comparisons between them."""
+
+    group: Group
+    a: Tensor  # (pairs,) index of the outcome shown as A
+    b: Tensor  # (pairs,)
+    preference: Tensor  # (pairs,)
+    weight: Tensor  # (pairs, heads)
+
+
+def fit_reward(
+    reward: TextRewardModel,
+    comparisons: Sequence[Judged],
+    settings: Settings,
+    key: str,
+    progress: Progressed | None = None,
+) -> FitReport:
+    """Train the reward model on all comparisons so far, then normalize its scores.
+
+    Continues from the current weights with a fresh optimizer. Held-out cases are chosen by their identity, so
+    a case stays held out in every round. Raises `RRMError` if nobody expressed a preference.
+    """
+    usable = [c for c in comparisons if c.preference is not None]
+    if not usable:
+        raise RRMError(
+            f"no comparison to fit: the user abstained from all {len(comparisons)}; ask about other pairs"
+        )
+    held = [c for c in usable if seed_of("holdout", c.case.id) / 2**63 < settings.holdout]
+    train = [c for c in usable if seed_of("holdout", c.case.id) / 2**63 >= settings.holdout]
+    if not train:  # too few cases to hold any out
+        train, held = held, []
+    seen, hidden = _by_case(train, reward), _by_case(held, reward)
+
+    with reward.backbone.remember():
+        loss = _train(reward, seen, settings, key, progress)
+        raw = reward.raw_scores([j.group for j in seen])
+        raw_hidden = reward.raw_scores([j.group for j in hidden]) if hidden else []
+    reward.normalize(torch.cat(raw))
+    return FitReport(
+        n=len(train),
+        n_holdout=len(held),
+        ties=sum(c.preference == 0.5 for c in usable),
+        abstentions=len(comparisons) - len(usable),
+        train_loss=loss,
+        accuracy=_accuracy(seen, raw),
+        holdout_accuracy=_accuracy(hidden, raw_hidden),
+        disagreement=(torch.cat(raw) - reward.shift).std(1, correction=0).mean().item() / reward.scale.item(),
+    )
+
+
+def _by_case(comparisons: Sequence[Judged], reward: TextRewardModel) -> list[_Judgements]:
+    """Gather comparisons by case; an outcome judged several times with the same assistance appears once."""
+    heads, sees = reward.settings.heads, reward.settings.reward_sees == "assistance"
+    cases: dict[str, list[Judged]] = {}
+    for c in comparisons:
+        cases.setdefault(c.case.id, []).append(c)
+    out = []
+    for members in cases.values():
+        place: dict[tuple[str, tuple[str, ...]], int] = {}
+        shown: list[tuple[Outcome, tuple[Assistance, ...]]] = []
+        indices: list[int] = []  # A and B of each pair in turn
+        for c in members:
+            for outcome, assistance in ((c.a, c.assistance_a), (c.b, c.assistance_b)):
+                name = (outcome.id, tuple(s.text for s in assistance) if sees else ())
+                if name not in place:
+                    place[name] = len(shown)
+                    shown.append((outcome, assistance))
+                indices.append(place[name])
+        a, b = torch.tensor(indices).view(-1, 2).T
+        preference = torch.tensor([float(c.preference) for c in members if c.preference is not None])
+        weight = torch.stack([bootstrap(c.id, heads) for c in members])
+        group = Group(members[0].case, tuple(o for o, _ in shown), tuple(s for _, s in shown))
+        out.append(_Judgements(group, a, b, preference, weight))
+    return out
+
+
+def bootstrap(comparison: str, heads: int) -> Tensor:
+    """(heads,) weights of a comparison: Exponential(1), the Bayesian bootstrap (Rubin 1981).
+
+    They hang on the comparison's identity, so every round and every order gives it the same. A head alone
+    has nothing to disagree with: weight 1.
+    """
+    if heads == 1:
+        return torch.ones(1)
+    return -torch.rand(heads, generator=generator("bootstrap", comparison)).clamp_(min=1e-7).log()
+
+
+def _train(
+    reward: TextRewardModel,
+    cases: Sequence[_Judgements],
+    settings: Settings,
+    key: str,
+    progress: Progressed | None,
+) -> float:
+    """AdamW over `reward_epochs` passes: warm-up, then linear decay. Returns the last epoch's loss."""
+    trunk: dict[str, Any] = {"params": reward.fork.parameters()}
+    heads: dict[str, Any] = {"params": [reward.weight], "lr": settings.reward_lr * HEAD_LR}
+    optimizer = torch.optim.AdamW(
+        [trunk, heads],
+        lr=settings.reward_lr,
+        weight_decay=0.01,
+        fused=True,
+    )
+    per_epoch = -(-len(cases) // settings.reward_batch)
+    total = per_epoch * settings.reward_epochs
+    warmup = max(1, total // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warmup, (total - step) / max(1, total - warmup + 1))
+    )
+    step = 0
+    losses: list[float] = []
+    for epoch in range(settings.reward_epochs):
+        order = torch.randperm(len(cases), generator=generator("fit", key, epoch)).tolist()
+        losses = []
+        for start in range(0, len(order), settings.reward_batch):
+            loss = 0.0
+            for part in _parts(reward, [cases[i] for i in order[start : start + settings.reward_batch]]):
+                part.backward()  # type: ignore[no-untyped-call]
+                loss += part.item()
+            nn.utils.clip_grad_norm_(reward.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            step += 1
+            losses.append(loss / reward.settings.heads)
+            if progress is not None:
+                progress(step, total)
+    return sum(losses) / len(losses)
+
+
+def _parts(reward: TextRewardModel, cases: Sequence[_Judgements]) -> Iterator[Tensor]:
+    """The loss of a batch of cases, in parts that fit in memory and add up to it exactly.
+
+    A comparison couples two outcomes of a case, never two cases, so parts are made of whole cases.
+    """
+    pairs = sum(len(c.a) for c in cases)
+    groups = [c.group for c in cases]
+    first = torch.tensor([0, *(len(g.outcomes) for g in groups)]).cumsum(0)
+    surprises = reward.surprises(groups)
+    for batch in reward.pack(groups, whole=True):
+        flat = first[batch.group] + batch.index
+        scores = reward.raw(batch, None if surprises is None else surprises[flat])
+        place = torch.empty(int(first[-1]), dtype=torch.long)
+        place[flat] = torch.arange(len(flat))  # outcome of the batch of cases -> row of `scores`
+        here = sorted(set(batch.group.tolist()))
+        a = torch.cat([place[first[i] + cases[i].a] for i in here])
+        b = torch.cat([place[first[i] + cases[i].b] for i in here])
+        preference = torch.cat([cases[i].preference for i in here])
+        weight = torch.cat([cases[i].weight for i in here])
+        yield bradley_terry(scores[a], scores[b], preference, weight) * (len(a) / pairs)
+
+
+def _accuracy(cases: Sequence[_Judgements], raw: Sequence[Tensor]) -> float | None:
+    """Share of the comparisons that are not ties whose preferred outcome scores higher; None without any."""
+    right = total = 0
+    for case, scores in zip(cases, raw, strict=True):
+        mean = scores.mean(1)
+        decided = case.preference != 0.5
+        agrees = (mean[case.a] > mean[case.b]) == (case.preference > 0.5)
+        right += int((agrees & decided).sum())
+        total += int(decided.sum())
+    return right / total if total else None

@@ -1,0 +1,168 @@
+"""What the policy improvers share: their interface, one optimizer step, and what every step logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rrm.learning.losses import kl_estimates
+from rrm.models.agent import TextAgent, reference_logprobs
+from rrm.settings import Settings
+from rrm.task import Cases, Group, RRMError
+
+Judge = Callable[[Sequence[Group]], Sequence[Tensor]]
+"""Rewards of the outcomes of each group, (n,) each: what the agent is optimized for."""
+Log = Callable[[int, dict[str, float]], None]
+"""Receives the step and its metrics; see `observe` for what they mean."""
+
+
+@dataclass(frozen=True)
+class ImproveReport:
+    """What one call of an improver did. Rewards and KL are means over a step's outcomes."""
+
+    steps: int
+    """Steps in which the weights changed or could have; fewer than asked if `stopped`."""
+    first_reward: float
+    last_reward: float
+    kl: float
+    """Nats per outcome to the starting policy, at the last step."""
+    skipped: int
+    """Groups that gave no signal because their outcomes were rewarded alike."""
+    stopped: bool
+    """Whether the KL limit ended it."""
+
+
+class Improve(Protocol):
+    """What every improver is: the interface by which they replace one another."""
+
+    def __call__(
+        self, agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log
+    ) -> ImproveReport: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's samples, all with the same number of outcomes `n`."""
+
+    groups: list[Group]
+    rewards: Tensor  # (groups, n) the judge's
+    logprobs: Tensor  # (groups, n) per outcome, under the agent
+    reference: Tensor  # (groups, n) per outcome, under the starting policy
+
+    @property
+    def kl(self) -> float:
+        """Mean nats per outcome: k1 of `kl_estimates`."""
+        return kl_estimates(self.logprobs, self.reference)[0].mean().item()
+
+
+def collect(
+    agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, step: int, temperature: float
+) -> Batch:
+    """Draw cases, sample their groups, judge them, and find their log-probabilities under the reference.
+
+    Raises `RRMError` if the judge does not give one finite reward per outcome: a judgement that failed must
+    never pass for a number.
+    """
+    drawn = cases.draw(settings.batch, f"{key}/{step}")
+    if not drawn:
+        raise RRMError(f"no cases to improve on (key {key!r}); the task's `cases` drew none")
+    groups = agent.sample(drawn, settings.group, f"{key}/{step}", temperature)
+    judged = list(judge(groups))
+    if [tuple(r.shape) for r in judged] != [(settings.group,)] * len(groups):
+        raise RRMError(
+            f"judge gave shapes {[tuple(r.shape) for r in judged]}, not ({settings.group},) for each group"
+        )
+    rewards = torch.stack([r.detach().float() for r in judged])
+    if not rewards.isfinite().all():
+        raise RRMError(
+            "the judge gave a reward that is not finite; a judge that cannot judge must raise or abstain"
+        )
+    reference = torch.stack(
+        [torch.stack([v.sum() for v in row]) for row in reference_logprobs(agent.backbone, groups)]
+    )
+    logprobs = torch.tensor([[sum(o.logprobs) for o in g.outcomes] for g in groups])
+    return Batch(groups, rewards, logprobs, reference)
+
+
+def observe(batch: Batch, skipped: int, grad_norm: float) -> dict[str, float]:
+    """A step's metrics.
+
+    reward, reward_std: mean over outcomes; mean over groups of the spread within (without it, no signal)
+    kl, kl_k3: nats per outcome to the starting policy, two estimates (Schulman 2020)
+    entropy: nats per token, estimated as minus the mean log-probability of the sampled tokens
+    length, finished: mean tokens per outcome, and the share of outcomes that ended by themselves
+    skipped: groups without signal; grad_norm: before clipping
+    """
+    outcomes = [o for g in batch.groups for o in g.outcomes]
+    tokens = sum(len(o.tokens) for o in outcomes)
+    k1, k3 = kl_estimates(batch.logprobs, batch.reference)
+    return {
+        "reward": batch.rewards.mean().item(),
+        "reward_std": batch.rewards.std(1).mean().item(),
+        "kl": k1.mean().item(),
+        "kl_k3": k3.mean().item(),
+        "entropy": -batch.logprobs.sum().item() / tokens,
+        "length": tokens / len(outcomes),
+        "finished": sum(o.finished for o in outcomes) / len(outcomes),
+        "skipped": float(skipped),
+        "grad_norm": grad_norm,
+    }
+
+
+class Updater:
+    """AdamW, fresh for each call of an improver, with warm-up and a clipped gradient.
+
+    Fresh, so that a node's round is a function of its weights and data alone: nothing else to checkpoint.
+    Warmed up over 3 steps, because Adam's first steps have full size whatever the gradient.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], lr: float, warmup: int = 3, clip: float = 1.0
+    ) -> None:
+        self.parameters = list(parameters)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, weight_decay=0.0, fused=True)
+        self.lr, self.warmup, self.clip, self.done = lr, warmup, clip, 0
+
+    def step(self, losses: Iterable[Tensor]) -> float:
+        """Add up the gradients of the losses (parts of one batch) and update once. Returns the norm."""
+        any_loss = False
+        for loss in losses:
+            loss.backward()  # type: ignore[no-untyped-call]
+            any_loss = True
+        if not any_loss:
+            return 0.0
+        self.done += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * min(1.0, self.done / self.warmup)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        if not norm.isfinite():
+            raise RRMError("the policy's gradient is not finite; lower lr")
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm.item()
+
+
+class Progress:
+    """Gathers an `ImproveReport` over the steps."""
+
+    def __init__(self) -> None:
+        self.steps = self.skipped = 0
+        self.rewards: list[float] = []
+        self.kl = 0.0
+        self.stopped = False
+
+    def add(self, batch: Batch, skipped: int) -> None:
+        """Count a step."""
+        self.steps += 1
+        self.skipped += skipped
+        self.rewards.append(batch.rewards.mean().item())
+        self.kl = batch.kl
+
+    def report(self) -> ImproveReport:
+        """The report so far."""
+        first, last = (self.rewards[0], self.rewards[-1]) if self.rewards else (0.0, 0.0)
+        return ImproveReport(self.steps, first, last, self.kl, self.skipped, self.stopped)

@@ -1,0 +1,56 @@
+"""REINFORCE with the group's other outcomes as the baseline (RLOO; Ahmadian et al. 2024, arXiv 2402.14740).
+
+On-policy: every step samples anew and updates once, so the log-probabilities kept while decoding are the
+policy's own, no ratio is needed, and no value model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from rrm.learning.improve import ImproveReport, Judge, Log, Progress, Updater, collect, observe
+from rrm.learning.losses import policy_gradient, rloo_advantages
+from rrm.models.agent import TextAgent
+from rrm.settings import Settings
+from rrm.task import Cases, Group
+
+
+def improve(
+    agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log
+) -> ImproveReport:
+    """Take `settings.steps` policy-gradient steps on
+
+        reward(outcome) - kl * (log pi(outcome) - log start(outcome))
+
+    Samples at temperature 1 whatever `settings.temperature` says: another distribution than the policy's
+    own would bias the gradient and the KL. Rewards are not divided by the batch's standard deviation: the
+    reward model's scores have unit variance already, Adam forgets a constant factor, and a changing one
+    would turn the last differences of a solved batch into large advantages.
+    """
+    updater = Updater(agent.fork.parameters(), settings.lr)
+    progress = Progress()
+    with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
+        for step in range(settings.steps):
+            batch = collect(agent, judge, cases, settings, key, step, temperature=1.0)
+            penalized = batch.rewards - settings.kl * (batch.logprobs - batch.reference)
+            advantages = rloo_advantages(penalized)
+            # A group whose outcomes are rewarded alike teaches nothing: no forward or backward pass for it.
+            signal = (advantages.abs().amax(1) > 1e-6).nonzero()[:, 0].tolist()
+            skipped = len(batch.groups) - len(signal)
+            progress.add(batch, skipped)
+            if batch.kl > settings.max_kl:
+                log(step, observe(batch, skipped, 0.0))
+                progress.stopped = True
+                break
+            groups, advantage = [batch.groups[i] for i in signal], advantages[signal].flatten()
+            norm = updater.step(_losses(agent, groups, advantage, batch.rewards.numel()))
+            log(step, observe(batch, skipped, norm))
+    return progress.report()
+
+
+def _losses(agent: TextAgent, groups: list[Group], advantage: Tensor, outcomes: int) -> Iterator[Tensor]:
+    """Parts of the batch's loss; `advantage` has one number per outcome of `groups`."""
+    for part in agent.microbatches(groups):
+        yield policy_gradient(part.logprobs, None, advantage[part.outcome], outcomes)

@@ -1,0 +1,202 @@
+"""The arms of a comparison, trained side by side, and what each reached against the exact truth.
+
+`unassisted`: the user alone. `one-level`: assistants without assistants of their own. `recursive`: the whole
+tree. `oracle`: labels from the truth, the reward model seeing what it sees in `recursive`: the ceiling.
+An assistant that is the same in two arms is trained once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rrm.assistance import Assistant, assist
+from rrm.measure.oracle import OracleUser, aspects, score, true_score
+from rrm.measure.stats import interval
+from rrm.models.backbone import Backbone
+from rrm.run import Watch
+from rrm.task import Case, Cases, Group, Malformed, Task
+from rrm.train import train
+from rrm.user import Pair, User
+
+ARMS = ("unassisted", "one-level", "recursive", "oracle")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A trained arm: its finished root, and its user with what it learned of its assistants."""
+
+    name: str
+    root: Assistant
+    user: User
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out groups of the starting agent, the same for every arm, and the pairs that truly differ."""
+
+    groups: list[Group]
+    pairs: list[tuple[int, int, int]]
+    """(group, better outcome's index, worse outcome's index) in the order to be shown: see `truth`."""
+    truth: list[float]
+    """1.0 where the first of the pair is truly better, else 0.0."""
+
+
+def train_arms(
+    task: Task,
+    user: Callable[[], User],
+    backbone: Backbone,
+    out: Path,
+    seed: int,
+    watch: Callable[[str, Task], Watch] | None = None,
+    names: Sequence[str] = ARMS,
+) -> dict[str, Arm]:
+    """Train the arms, `recursive` first: the others take over from it what is the same there."""
+    arms: dict[str, Arm] = {}
+
+    def run(name: str, tree: Task, judge: User) -> None:
+        watching = [watch(name, tree)] if watch else []
+        root = train(tree, judge, backbone, out / name, seed, watching)
+        arms[name] = Arm(name, root, judge)
+
+    run("recursive", task, user())
+    finished = arms["recursive"].root
+    if "one-level" in names:
+        shallow = tuple(_without_assistants(sub, finished) for sub in task.assistants)
+        run("one-level", replace(task, assistants=shallow), user())
+    if "unassisted" in names:
+        run("unassisted", replace(task, assistants=()), user())
+    if "oracle" in names:
+        run("oracle", replace(task, assistants=finished.helpers), OracleUser())
+    return {name: arms[name] for name in ARMS if name in arms}
+
+
+def _without_assistants(sub: Task | Assistant, finished: Assistant) -> Task | Assistant:
+    """The subtask alone; the finished one where it had no assistants anyway."""
+    if isinstance(sub, Assistant) or not sub.assistants:
+        name = sub.task.name if isinstance(sub, Assistant) else sub.name
+        return next(helper for helper in finished.helpers if helper.task.name == name)
+    return replace(sub, assistants=())
+
+
+def held_out(
+    task: Task, backbone: Backbone, cases: Cases, n: int, outcomes: int = 4, per_case: int = 4, seed: int = 0
+) -> HeldOut:
+    """Groups of the untrained agent on held-out cases; up to `per_case` truly differing pairs of each."""
+    groups = start_agent(task, backbone).sample(cases.draw(n, "agreement"), outcomes, key=f"held out {seed}")
+    pairs, truth = [], []
+    for g, group in enumerate(groups):
+        scores = [true_score(task, group.case, outcome) for outcome in group.outcomes]
+        differing = [
+            (i, j) for i, j in itertools.combinations(range(outcomes), 2)
+            if abs(scores[i] - scores[j]) > 1e-9 and min(scores[i], scores[j]) >= 0  # form is no judgement
+        ]  # fmt: skip
+        for i, j in differing[:per_case]:
+            pairs.append((g, i, j))
+            truth.append(float(scores[i] > scores[j]))
+    return HeldOut(groups, pairs, truth)
+
+
+def start_agent(task: Task, backbone: Backbone) -> Any:
+    """The untrained agent of a task."""
+    from rrm.models.agent import TextAgent
+
+    return TextAgent(backbone, backbone.start, task.settings.max_tokens)
+
+
+def agreement(arm: Arm, held: HeldOut) -> dict[str, Any]:
+    """How often the arm's user, with the arm's assistance, prefers the truly better; a tie counts half."""
+    task = arm.root.task
+    groups = assist(arm.root.helpers, held.groups)
+    by_case: dict[int, list[float]] = {}
+    for (g, i, j), truth in zip(held.pairs, held.truth, strict=True):
+        preference = arm.user.judge(task, Pair.of(task, groups[g], i, j)).preference
+        if preference is not None:
+            by_case.setdefault(g, []).append(1 - abs(truth - preference))
+    return dict(interval(list(by_case.values())))
+
+
+def quality(task: Task, groups: Sequence[Group]) -> dict[str, Any]:
+    """True score of outcomes, overall and per aspect, with intervals; what does not parse scores 0."""
+    scores: list[list[float]] = []
+    by_aspect: dict[str, list[list[float]]] = {aspect: [] for aspect in task.aspects}
+    malformed = surface = total = 0.0
+    for group in groups:
+        row: list[float] = []
+        rows: dict[str, list[float]] = {aspect: [] for aspect in task.aspects}
+        for outcome in group.outcomes:
+            total += 1
+            surface += task.surface(group.case, outcome).get("confident", 0.0)
+            try:
+                facts = task.facts(group.case, outcome)
+            except Malformed:
+                malformed += 1
+                row.append(0.0)
+                continue
+            row.append(score(facts))
+            for aspect, share in aspects(facts).items():
+                rows.setdefault(aspect, []).append(share)
+        scores.append(row)
+        for aspect, values in rows.items():
+            by_aspect.setdefault(aspect, []).append(values)
+    return {
+        "score": dict(interval(scores)),
+        "aspects": {aspect: dict(interval(values)) for aspect, values in by_aspect.items()},
+        "malformed": malformed / total,
+        "confident": surface / total,
+    }
+
+
+def node_quality(
+    root: Assistant, backbone: Backbone, groups: Sequence[Group], seed: int = 0
+) -> dict[str, Any]:
+    """Per node below the root: the true share of right facts in its answers, before and after training."""
+    found: dict[str, Any] = {}
+    for helper in root.helpers:
+        cases = _framed(helper.task, groups)
+        if not cases:
+            continue
+        start = start_agent(helper.task, backbone).sample(cases, 1, key=f"start {seed}")
+        trained = helper.agent.sample(cases, 1, key=f"trained {seed}")
+        found[helper.task.path] = {
+            "start": quality(helper.task, start)["score"],
+            "trained": quality(helper.task, trained)["score"],
+        }
+        found |= node_quality(helper, backbone, trained, seed)
+    return found
+
+
+def _framed(task: Task, groups: Sequence[Group], most: int = 200) -> list[Case]:
+    assert task.frame is not None
+    cases: dict[str, Case] = {}
+    for group in groups:
+        for outcome in group.outcomes:
+            try:
+                cases |= {case.id: case for case in task.frame(group.case, outcome)}
+            except Malformed:
+                continue
+    return list(cases.values())[:most]
+
+
+def compare_arms(
+    arms: Mapping[str, Arm], backbone: Backbone, cases: Cases, n: int, seed: int = 0
+) -> dict[str, Any]:
+    """The report: agreement, true score and aspects per arm; the start; every node."""
+    task = next(iter(arms.values())).root.task
+    held = held_out(task, backbone, cases, n, seed=seed)
+    report: dict[str, Any] = {}
+    test = cases.draw(n, "score")
+    for name, arm in arms.items():
+        trained = arm.root.agent.sample(test, 2, key=f"score {seed}")
+        report[name] = {"agreement": agreement(arm, held), **quality(task, trained)}
+    report["start"] = quality(task, start_agent(task, backbone).sample(test, 2, key=f"score {seed}"))
+    some = held.groups[: max(1, n // 3)]
+    report["nodes"] = {
+        name: node_quality(arms[name].root, backbone, some, seed)
+        for name in ("one-level", "recursive")
+        if name in arms
+    }
+    return report

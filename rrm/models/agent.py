@@ -1,0 +1,145 @@
+"""A language model as an agent: it samples groups, and gives the log-probabilities of their outcomes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rrm.models.backbone import Backbone, Fork
+from rrm.models.pack import PrefixGroup, pack
+from rrm.models.sample import sample
+from rrm.task import Case, Group, Outcome
+
+
+def tokens_of(backbone: Backbone, outcome: Outcome) -> tuple[int, ...]:
+    """An outcome's token ids: those that were sampled; for imported text, its encoding and end-of-text."""
+    return outcome.tokens or (*backbone.encode(outcome.text), backbone.eos_id)
+
+
+def prefix_groups(backbone: Backbone, groups: Sequence[Group]) -> list[PrefixGroup]:
+    """The token ids of groups, ready to pack."""
+    return [
+        PrefixGroup(backbone.render(g.case.prompt), [tokens_of(backbone, o) for o in g.outcomes])
+        for g in groups
+    ]
+
+
+def reference_logprobs(backbone: Backbone, groups: Sequence[Group]) -> list[list[Tensor]]:
+    """Log-probabilities of the outcomes' tokens under the starting model; each outcome is computed once
+    while `backbone.remember()` is open.
+
+    Both the KL penalty and the reward model's surprise features ask for them.
+    """
+    memo = {} if backbone.reference is None else backbone.reference
+    wanted: dict[tuple[str, str], tuple[Case, Outcome]] = {}
+    for g in groups:
+        for o in g.outcomes:
+            if (g.case.id, o.id) not in memo:
+                wanted[g.case.id, o.id] = (g.case, o)
+    if wanted:
+        by_case: dict[str, list[Outcome]] = {}
+        for case, outcome in wanted.values():
+            by_case.setdefault(case.id, []).append(outcome)
+        cases = {case.id: case for case, _ in wanted.values()}
+        missing = [Group(cases[i], tuple(outcomes)) for i, outcomes in by_case.items()]
+        with torch.no_grad():
+            values = backbone.start.logprobs(prefix_groups(backbone, missing))
+        for g, row in zip(missing, values, strict=True):
+            for o, value in zip(g.outcomes, row, strict=True):
+                memo[g.case.id, o.id] = value.clone()  # a view would keep its whole batch alive
+    return [[memo[g.case.id, o.id] for o in g.outcomes] for g in groups]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Part of a large batch, with its graph: backpropagate it before asking for the next."""
+
+    logprobs: Tensor  # (tokens,) log-probabilities, differentiable
+    outcome: Tensor  # (tokens,) which outcome of the large batch, counting through the groups in order
+    outcomes: Tensor  # (segments,) the outcomes in this part, in the order their tokens come
+
+    def sums(self) -> Tensor:
+        """(segments,) log-probability of each outcome of this part, aligned with `outcomes`."""
+        local = torch.unique_consecutive(self.outcome, return_inverse=True)[1]
+        return self.logprobs.new_zeros(len(self.outcomes)).index_add(0, local, self.logprobs)
+
+
+class TextAgent:
+    """A policy over texts: a fork of the backbone.
+
+    Parameters
+    ----------
+    max_tokens: longest outcome, in tokens, end-of-text included.
+    """
+
+    def __init__(self, backbone: Backbone, fork: Fork, max_tokens: int) -> None:
+        self.backbone = backbone
+        self.fork = fork
+        self.max_tokens = max_tokens
+
+    def sample(
+        self, cases: Sequence[Case], n: int, key: str, temperature: float = 1.0, greedy: bool = False
+    ) -> list[Group]:
+        """A group of `n` outcomes for each case. The same (weights, cases, key) gives the same outcomes.
+
+        A case that comes twice gets other outcomes the second time.
+        """
+        seen: Counter[str] = Counter()
+        keys = []
+        for case in cases:
+            keys.append(f"{key}/{case.id}/{seen[case.id]}")
+            seen[case.id] += 1
+        prefixes = [self.backbone.render(case.prompt) for case in cases]
+        found = sample(
+            self.fork, prefixes, n, self.max_tokens, temperature, keys, self.backbone.eos_id, greedy
+        )
+        groups = []
+        for case, row in zip(cases, found, strict=True):
+            outcomes = tuple(
+                Outcome(self.backbone.decode(ids[:-1] if ended else ids).strip(), ids, logprobs, ended)
+                for ids, logprobs, ended in row
+            )
+            groups.append(Group(case, outcomes))
+        return groups
+
+    def logprobs(self, groups: Sequence[Group], grad: bool = False) -> list[list[Tensor]]:
+        """Per group, per outcome: (tokens,) log-probabilities in nats, end-of-text included."""
+        with torch.set_grad_enabled(grad):
+            return self.fork.logprobs(prefix_groups(self.backbone, groups))
+
+    def microbatches(self, groups: Sequence[Group], whole: bool = False) -> Iterator[MicroBatch]:
+        """The groups in parts that fit in memory, each with its graph.
+
+        A loss that is a sum over tokens or outcomes, divided by a size of the large batch, has the gradient
+        of the large batch when it is accumulated over the parts. With `whole`, a group is never split.
+        """
+        offsets = [0]
+        for g in groups:
+            offsets.append(offsets[-1] + len(g.outcomes))
+        first = torch.tensor(offsets)
+        parts = pack(
+            prefix_groups(self.backbone, groups),
+            d=self.backbone.d,
+            budget=self.backbone.budget(True),
+            whole=whole,
+        )
+        for part in parts:
+            outcomes = first[part.group] + part.index
+            yield MicroBatch(self.fork.token_logprobs(part), outcomes[part.segment], outcomes)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the trained weights."""
+        return self.fork.state()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Set the trained weights; raises `ModelError` on a missing or unexpected key."""
+        self.fork.load(state)
+
+    @property
+    def version(self) -> str:
+        """Short hash of the weights' bytes."""
+        return self.fork.version

@@ -1,0 +1,356 @@
+"""One transformers model for a whole tree, and its forks: trainable copies that share its interface.
+
+`Backbone` holds the frozen starting model and its tokenizer. `fork(name)` gives a copy to train: a full
+copy of a tiny model, or a LoRA adapter (Hu et al. 2021, arXiv 2106.09685) on the shared weights of a larger
+one, so memory grows by an adapter per fork. `start`, the starting model itself, is the reference policy.
+
+Everything runs in evaluation mode: dropout would make a log-probability differ between two passes.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from rrm.models.checks import ModelError as ModelError
+from rrm.models.checks import check_keys, hash_tensors, refuse_windows, verify_packing
+from rrm.models.pack import Packed, PrefixGroup, pack, unpack
+from rrm.seeding import generator
+
+EMBEDDED = Path(__file__).parent / "embedded"
+TINY = 20_000_000
+"""Below this many parameters `adapters="auto"` copies the whole model for each fork."""
+LOGITS = 1 << 24
+"""Most logits (tokens * vocabulary) held at once; more come in parts, and again in the backward pass."""
+RANK = 16
+"""Rank of the LoRA adapters."""
+
+
+class Fork:
+    """A policy's weights behind a small interface; `Backbone` makes them.
+
+    Attributes
+    ----------
+    network: the transformers causal language model that computes; shared between LoRA forks.
+    trainable: name -> parameter: what training changes and `state` stores. Empty for the starting model.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        name: str,
+        network: nn.Module,
+        trainable: dict[str, nn.Parameter],
+        adapter: str | None,
+    ) -> None:
+        self.backbone = backbone
+        self.name = name
+        self.network = network
+        self.trainable = trainable
+        self._adapter = adapter
+        self._version: tuple[int, str] | None = None
+
+    def run(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
+        """Final hidden states (rows, length, d), without lm_head.
+
+        Parameters
+        ----------
+        ids, positions: (rows, length).
+        mask: (rows, 1, length, keys) additive float, or None for plain causal attention.
+        cache: a transformers `Cache` to read and extend, or None.
+        """
+        self.backbone.switch(self)
+        trunk = self.network.base_model
+        out = trunk(  # type: ignore[operator]
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        hidden: Tensor = out.last_hidden_state
+        return hidden
+
+    def hidden(self, packed: Packed) -> Tensor:
+        """Final hidden states (rows, length, d) of packed rows."""
+        self.backbone.check_length(packed.longest)
+        return self.run(packed.ids, packed.positions, packed.mask)
+
+    def logits_at(self, hidden: Tensor) -> Tensor:
+        """lm_head on chosen hidden states: (tokens, d) -> (tokens, vocabulary)."""
+        self.backbone.switch(self)
+        logits: Tensor = self.network.get_output_embeddings()(hidden)  # type: ignore[operator]
+        return logits
+
+    def token_logprobs(self, packed: Packed, hidden: Tensor | None = None) -> Tensor:
+        """(tokens,) log-probability, in nats, of each segment token of the packed rows.
+
+        Logits exist only where a segment token is predicted, and never more than `LOGITS` of them at once:
+        for a small model with a large vocabulary they, not the weights, fill the memory.
+        """
+        hidden = self.hidden(packed) if hidden is None else hidden
+        at, targets = hidden[packed.row, packed.source], packed.targets
+        size = max(1, LOGITS // self.backbone.vocabulary)
+        if len(targets) <= size:
+            return self._logprobs(at, targets)
+        parts = zip(torch.split(at, size), torch.split(targets, size), strict=True)
+        if torch.is_grad_enabled():
+            return torch.cat([checkpoint(self._logprobs, h, t, use_reentrant=False) for h, t in parts])
+        return torch.cat([self._logprobs(h, t) for h, t in parts])
+
+    def _logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return -nn.functional.cross_entropy(self.logits_at(hidden).float(), targets, reduction="none")
+
+    def logprobs(self, groups: Sequence[PrefixGroup]) -> list[list[Tensor]]:
+        """Per group, per segment: (length,) log-probabilities of the segment's tokens given the prefix."""
+        batches = pack(groups, d=self.backbone.d, budget=self.backbone.budget(torch.is_grad_enabled()))
+        values = [torch.split(self.token_logprobs(b), b.lengths.tolist()) for b in batches]
+        return unpack(batches, values, [len(g.segments) for g in groups])
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters that training changes."""
+        return list(self.trainable.values())
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the trainable weights, by name."""
+        return {name: p.detach().clone().contiguous() for name, p in self.trainable.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Set the trainable weights; raises `ModelError` on a missing or unexpected key, or a wrong shape."""
+        check_keys(f"the weights of fork {self.name!r}", self.trainable, state)
+        with torch.no_grad():
+            for name, parameter in self.trainable.items():
+                if parameter.shape != state[name].shape:
+                    raise ModelError(
+                        f"{name} of fork {self.name!r} has shape {tuple(state[name].shape)}, not "
+                        f"{tuple(parameter.shape)}; the checkpoint belongs to another model"
+                    )
+                parameter.copy_(state[name])
+
+    @property
+    def version(self) -> str:
+        """Short hash of the weights' bytes; computed again only after they changed in place."""
+        stamp = sum(p._version for p in self.trainable.values())
+        if self._version is None or self._version[0] != stamp:
+            digest = hash_tensors([*self.trainable.items()], self.backbone.fingerprint)
+            self._version = (stamp, digest)
+        return self._version[1]
+
+    def close(self) -> None:
+        """Free the weights of this fork; it cannot be used afterwards."""
+        self.backbone.release(self)
+
+
+class Backbone:
+    """The starting model and its tokenizer. Make one with `Backbone.load`."""
+
+    def __init__(
+        self, name: str, model: Any, tokenizer: Any, adapters: Literal["auto", "full", "lora"] = "auto"
+    ) -> None:
+        self.name = name
+        self.tokenizer = tokenizer
+        self.model = model.eval().requires_grad_(False)
+        config = model.config.get_text_config()
+        self.d: int = config.hidden_size
+        self.layers: int = config.num_hidden_layers
+        heads = config.num_attention_heads
+        head = getattr(config, "head_dim", None) or self.d // heads
+        self.kv_width: int = head * (getattr(config, "num_key_value_heads", None) or heads)
+        self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
+        self.limit: int = getattr(config, "max_position_embeddings", None) or 1 << 30
+        self._weights = sorted(model.named_parameters())
+        size = sum(p.numel() for _, p in self._weights)
+        self.adapters = ("full" if size < TINY else "lora") if adapters == "auto" else adapters
+        self._peft: Any = None
+        self._on: str | None = None  # the adapter that is switched on
+        self._count = 0
+        self._rendered: dict[str, tuple[int, ...]] = {}
+        self.reference: dict[tuple[str, str], Tensor] | None = None  # see `remember`
+        self.start = Fork(self, "start", self.model, {}, None)
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"the tokenizer of {name!r} has no eos_token, so no outcome could end; set one")
+        self.eos_id: int = tokenizer.eos_token_id
+        refuse_windows(name, config)
+        verify_packing(self)
+
+    @classmethod
+    def load(cls, name: str = "embedded", adapters: Literal["auto", "full", "lora"] = "auto") -> Backbone:
+        """Load a transformers causal language model: "embedded", a folder, or a name on the Hub.
+
+        Raises `ModelError` if it cannot be loaded, or cannot score packed groups exactly.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        local = name == "embedded"
+        where = str(EMBEDDED) if local else name
+        mend = (
+            "the package is incomplete: reinstall it, or run scripts/pretrain.py"
+            if local
+            else "give 'embedded', a folder written by save_pretrained, or a causal model's name on the Hub"
+        )
+        if local and not EMBEDDED.is_dir():
+            raise ModelError(f"cannot load the model 'embedded': {where} does not exist; {mend}")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
+            model = AutoModelForCausalLM.from_pretrained(
+                where, local_files_only=local, dtype=torch.float32, attn_implementation="sdpa"
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(f"cannot load the model {name!r} from {where}: {error}; {mend}") from error
+        return cls(name, model, tokenizer, adapters)
+
+    # --- text ------------------------------------------------------------------------------------
+
+    def render(self, prompt: str) -> tuple[int, ...]:
+        """A prompt's token ids, for training and for use alike: the only place where prompts become ids.
+
+        With a chat template: the prompt as the user's turn, and the opening of the assistant's. Without:
+        the tokenizer's own special tokens, minus a trailing end-of-text.
+        """
+        known = self._rendered.get(prompt)
+        if known is None:
+            if len(self._rendered) > 8192:
+                self._rendered.clear()
+            known = self._rendered[prompt] = self._render(prompt)
+        return known
+
+    def _render(self, prompt: str) -> tuple[int, ...]:
+        if self.tokenizer.chat_template:
+            turn = [{"role": "user", "content": prompt}]
+            text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]  # the template wrote the BOS
+        else:
+            ids = self.tokenizer(prompt, add_special_tokens=True)["input_ids"]
+            while ids and ids[-1] == self.eos_id and self.eos_id != self.tokenizer.bos_token_id:
+                ids = ids[:-1]
+        if not ids:
+            start = self.tokenizer.bos_token_id
+            ids = [self.eos_id if start is None else start]  # something must predict the first token
+        return tuple(ids)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The token ids of an outcome's text; no special tokens are added."""
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an outcome's token ids, special tokens left out."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    # --- sizes -----------------------------------------------------------------------------------
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Short hash of the starting weights."""
+        return hash_tensors(self._weights)
+
+    def budget(self, training: bool) -> int:
+        """Cells (rows * length) per forward pass: activations stay below some 1.5 GB in training, and near
+        the processor's caches (larger passes were slower for tiny models)."""
+        kept = self.layers * self.d * 4 * 40  # bytes of activations that the backward pass needs, per token
+        return max(512, min(4096, int(1.5e9 / kept))) if training else 4096
+
+    def check_length(self, length: int) -> None:
+        """Raise `ModelError` if a sequence is longer than the model's context."""
+        if length > self.limit:
+            raise ModelError(
+                f"a sequence of {length} tokens exceeds the context of {self.name!r} ({self.limit}); shorten "
+                "the case, lower max_tokens, or use a model with a longer context"
+            )
+
+    @contextmanager
+    def remember(self) -> Iterator[None]:
+        """Within it, `reference_logprobs` computes each outcome once.
+
+        Bounded to one fit or one improvement, which a resumed run repeats whole: the last bits of a number
+        depend on what shared its pass, so a memory that outlived a restart would show.
+        """
+        outer = self.reference
+        self.reference = {} if outer is None else outer
+        try:
+            yield
+        finally:
+            self.reference = outer
+
+    # --- forks -----------------------------------------------------------------------------------
+
+    def fork(self, name: str) -> Fork:
+        """A trainable copy of the starting model. `name` is for people, and seeds LoRA's random weights."""
+        if self.adapters == "full":
+            network = copy.deepcopy(self.model)
+            network.requires_grad_(True)
+            return Fork(self, name, network, dict(network.named_parameters()), None)
+        self._count += 1
+        adapter = f"fork{self._count}"
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")  # PEFT warns of a second adapter and of Conv1D; both are meant
+            self._add_adapter(adapter)
+        trainable: dict[str, nn.Parameter] = {}
+        for key, parameter in self.model.named_parameters():
+            if f".{adapter}." in key:
+                short = key.replace(f".{adapter}.", ".")
+                trainable[short] = parameter
+                if "lora_A" in key:  # PEFT drew it from the global stream; draw it from a named one
+                    nn.init.kaiming_uniform_(
+                        parameter, a=math.sqrt(5), generator=generator("lora", name, short)
+                    )
+        self._on = adapter
+        return Fork(self, name, self.model, trainable, adapter)
+
+    def _add_adapter(self, adapter: str) -> None:
+        from peft import LoraConfig, get_peft_model
+
+        if self._peft is None:
+            config = LoraConfig(
+                r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"
+            )
+            self._peft = get_peft_model(self.model, config, adapter_name=adapter)
+        else:
+            self._peft.add_adapter(adapter, copy.deepcopy(next(iter(self._peft.peft_config.values()))))
+            self._peft.set_adapter(adapter)
+
+    def switch(self, fork: Fork) -> None:
+        """Make the shared network compute as `fork`; nothing to do for full copies."""
+        if self._peft is None or self._on == fork._adapter or fork.network is not self.model:
+            return
+        if fork._adapter is None:
+            self._peft.base_model.disable_adapter_layers()
+        else:
+            if self._on is None:
+                self._peft.base_model.enable_adapter_layers()
+            self._peft.set_adapter(fork._adapter)
+        # PEFT freezes the adapters that are off; autograd would then drop the gradients of a graph that was
+        # built while they were on.
+        for key, parameter in self.model.named_parameters():
+            if "lora_" in key:
+                parameter.requires_grad_(True)
+        self._on = fork._adapter
+
+    def release(self, fork: Fork) -> None:
+        """Free a fork's weights."""
+        if fork is self.start:
+            raise ModelError("the starting model cannot be closed")
+        if fork._adapter is not None:
+            self.switch(self.start)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # PEFT says which adapter is next; none is on
+                self._drop_adapter(fork._adapter)
+        fork.trainable = {}
+        fork.network = nn.Module()
+
+    def _drop_adapter(self, adapter: str) -> None:
+        if len(self._peft.peft_config) > 1:
+            self._peft.delete_adapter(adapter)
+        else:
+            self.model = self._peft.unload()
+            self._peft = None

@@ -1,0 +1,76 @@
+"""Checks that a model and its weights are what they are taken for: they raise where nonsense would follow."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rrm.models.pack import PrefixGroup, pack
+from rrm.task import RRMError
+
+if TYPE_CHECKING:
+    from rrm.models.backbone import Backbone
+
+
+class ModelError(RRMError):
+    """A model cannot be loaded, or cannot do what is asked of it."""
+
+
+def hash_tensors(tensors: Iterable[tuple[str, Tensor]], *more: str) -> str:
+    """16 hex digits of the SHA-256 over names, shapes and bytes."""
+    sha = hashlib.sha256("/".join(more).encode())
+    for name, tensor in tensors:
+        sha.update(f"{name}{tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()[:16]
+
+
+def check_keys(what: str, expected: Iterable[str], found: Iterable[str]) -> None:
+    """Raise `ModelError` unless a state has exactly the expected keys."""
+    missing, unexpected = set(expected) - set(found), set(found) - set(expected)
+    if missing or unexpected:
+        raise ModelError(
+            f"{what} do not fit: missing {sorted(missing)[:5]}, unexpected {sorted(unexpected)[:5]} "
+            f"({len(missing)} and {len(unexpected)} keys); load one of the same model, adapters and heads"
+        )
+
+
+def refuse_windows(name: str, config: Any) -> None:
+    kinds = set(getattr(config, "layer_types", None) or ())
+    window = getattr(config, "sliding_window", None) is not None and getattr(
+        config, "use_sliding_window", True
+    )
+    if (window and not kinds) or kinds - {"full_attention"}:
+        raise ModelError(
+            f"{name!r} does not use full causal attention everywhere ({sorted(kinds) or 'sliding window'}), "
+            "so outcomes cannot share their case's pass; use one with full attention"
+        )
+
+
+def verify_packing(backbone: Backbone) -> None:
+    """Compare packed with plain log-probabilities on a few tokens: an architecture that ignores a 4-D mask or
+    the positions would otherwise give wrong numbers silently."""
+
+    def some(start: int, n: int) -> list[int]:
+        return [(start + 7 * i) % backbone.vocabulary for i in range(n)]
+
+    def plain(ids: list[int], n: int) -> Tensor:
+        logits = backbone.model(input_ids=torch.tensor([ids])).logits[0].float().log_softmax(-1)
+        found: Tensor = logits[-n - 1 : -1].gather(1, torch.tensor(ids[-n:])[:, None])[:, 0]
+        return found
+
+    prefix, segments = some(3, 5), [some(11, 4), some(5, 3)]
+    (packed,) = pack([PrefixGroup(prefix, segments)], d=backbone.d, width=2)
+    with torch.no_grad():
+        got = torch.split(backbone.start.token_logprobs(packed), packed.lengths.tolist())
+        for i, values in zip(packed.index.tolist(), got, strict=True):
+            error = (values - plain(prefix + segments[i], len(segments[i]))).abs().max().item()
+            if not error < 1e-3:
+                raise ModelError(
+                    f"{backbone.name!r} gives other log-probabilities when a case's outcomes share its pass "
+                    f"(they differ by {error:.3g} nats): it ignores 4-D masks or positions; use another model"
+                )

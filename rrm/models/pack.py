@@ -1,0 +1,225 @@
+"""The packed row: a group's case once, then its outcomes side by side, none seeing another.
+
+    row        [ prefix | segment 1 | segment 2 | ... | padding ]
+    positions    0..p-1   p..         p..               (restart)
+    attends      causal   prefix and own segment, causally
+
+One forward pass over the row gives the same numbers as one pass per `prefix + segment`, and computes the
+prefix once. What is real is carried by `valid` and by index tensors; it is never read off the ids, because
+the padding id may be the end-of-text id.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+Ids = Sequence[int]
+
+ATTENTION = 2.0
+"""Cost of one (query, key) cell, in units of one multiply of the linear layers (A in `choose_width`)."""
+
+
+@dataclass(frozen=True)
+class PrefixGroup:
+    """A case's token ids and the token ids of the segments that follow it; all of them non-empty."""
+
+    prefix: Ids
+    segments: Sequence[Ids]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A batch of packed rows. `tokens` counts the segment tokens, `segments` the segments, in the batch."""
+
+    ids: Tensor  # (rows, length) int64
+    positions: Tensor  # (rows, length) int64
+    mask: Tensor | None  # (rows, 1, length, length) float32, 0 or -inf; None: plain causal is right
+    valid: Tensor  # (rows, length) bool
+    group: Tensor  # (segments,) index into the groups that were given to `pack`
+    index: Tensor  # (segments,) index of the segment within its group
+    lengths: Tensor  # (segments,)
+    row: Tensor  # (tokens,) row of each segment token, segment by segment
+    col: Tensor  # (tokens,) its column
+    source: Tensor  # (tokens,) column of the token that predicts it (the last prefix token for the first)
+    segment: Tensor  # (tokens,) index into `group`, `index`, `lengths`
+    longest: int  # 1 + the largest position
+
+    @property
+    def targets(self) -> Tensor:
+        """(tokens,) the segment tokens themselves."""
+        return self.ids[self.row, self.col]
+
+    @property
+    def ends(self) -> Tensor:
+        """(segments,) index into the token tensors of each segment's last token."""
+        return self.lengths.cumsum(0) - 1
+
+
+def choose_width(prefix: int, segments: int, mean: float, d: int) -> int:
+    """How many segments one row should hold: the k that minimizes
+
+        (n/k) * (c + k*o) * (12*d + A*(c + k*o))
+
+    with c the prefix, o the mean segment, n segments, d the hidden size; 12*d is the linear layers' cost of
+    a token (per layer, in units of d multiplies), A that of a key it may attend to. A dense kernel also
+    computes the cells that the mask hides, so short cases want short rows, long cases one row per group.
+    """
+
+    def cost(k: int) -> float:
+        length = prefix + k * mean
+        return math.ceil(segments / k) * length * (12 * d + ATTENTION * length * (0.5 if k == 1 else 1.0))
+
+    return min(range(1, segments + 1), key=cost)
+
+
+@dataclass(frozen=True)
+class _Row:
+    group: int
+    prefix: Ids
+    members: tuple[int, ...]
+    length: int
+
+
+def _rows(number: int, group: PrefixGroup, d: int, budget: int, width: int | None) -> list[_Row]:
+    sizes = [len(s) for s in group.segments]
+    if not group.prefix or not sizes or not all(sizes):
+        raise ValueError("a packed group needs a non-empty prefix and non-empty segments")
+    head = len(group.prefix)
+    width = width or choose_width(head, len(sizes), sum(sizes) / len(sizes), d)
+    order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
+    rows: list[_Row] = []
+    for start in range(0, len(order), width):
+        part: list[int] = []
+        used = head
+        for i in order[start : start + width]:
+            if part and used + sizes[i] > budget:
+                rows.append(_Row(number, group.prefix, tuple(part), used))
+                part, used = [], head
+            part.append(i)
+            used += sizes[i]
+        rows.append(_Row(number, group.prefix, tuple(part), used))
+    return rows
+
+
+def pack(
+    groups: Sequence[PrefixGroup],
+    *,
+    d: int,
+    budget: int = 8192,
+    whole: bool = False,
+    width: int | None = None,
+) -> list[Packed]:
+    """Lay groups out in batches of rows of similar length, at most `budget` cells (rows * length) each.
+
+    A batch has at least one row, so a row longer than the budget is alone. With `whole`, a group is never
+    split over batches (for losses that couple its outcomes). Batches come in an order that suits the
+    machine; `group` and `index` say what is what, and `unpack` restores the order of the input.
+
+    Parameters
+    ----------
+    d: hidden size of the model, for `choose_width`.
+    width: segments per row; by default whatever is cheapest.
+    """
+    rows = [_rows(i, g, d, budget, width) for i, g in enumerate(groups)]
+    units = rows if whole else [[row] for row in chain.from_iterable(rows)]
+    units = sorted(units, key=lambda unit: -max(row.length for row in unit))  # stable: deterministic
+    batches: list[list[_Row]] = []
+    length = 0
+    for unit in units:
+        if batches and (len(batches[-1]) + len(unit)) * length <= budget:
+            batches[-1].extend(unit)
+        else:
+            batches.append(list(unit))
+            length = max(row.length for row in unit)
+    return [_build(batch, groups) for batch in batches]
+
+
+def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
+    length = max(row.length for row in rows)
+    ids: list[int] = []
+    positions: list[int] = []
+    owner: list[int] = []  # 0 prefix, 1.. segment, -1 padding
+    group, index, lengths, starts, heads, where = [], [], [], [], [], []
+    longest = 0
+    for r, row in enumerate(rows):
+        head = len(row.prefix)
+        ids.extend(row.prefix)
+        positions.extend(range(head))
+        owner.extend([0] * head)
+        col = head
+        for number, member in enumerate(row.members, 1):
+            segment = groups[row.group].segments[member]
+            ids.extend(segment)
+            positions.extend(range(head, head + len(segment)))
+            owner.extend([number] * len(segment))
+            group.append(row.group)
+            index.append(member)
+            lengths.append(len(segment))
+            starts.append(col)
+            heads.append(head - 1)
+            where.append(r)
+            col += len(segment)
+            longest = max(longest, head + len(segment))
+        ids.extend([0] * (length - col))  # any id: never looked at
+        positions.extend([0] * (length - col))
+        owner.extend([-1] * (length - col))
+
+    plain = all(len(row.members) == 1 for row in rows)
+    shape = (len(rows), length)
+    who = torch.tensor(owner).view(shape)
+    sizes = torch.tensor(lengths)
+    segment_of = torch.repeat_interleave(torch.arange(len(lengths)), sizes)
+    offset = torch.arange(len(segment_of)) - (sizes.cumsum(0) - sizes)[segment_of]
+    col_of = torch.tensor(starts)[segment_of] + offset
+    return Packed(
+        ids=torch.tensor(ids).view(shape),
+        # One segment per row and padding last is a plain causal batch: no mask. Its positions then run on
+        # into the padding, for transformers reads a restart as the beginning of another document.
+        positions=torch.arange(length).repeat(len(rows), 1) if plain else torch.tensor(positions).view(shape),
+        mask=None if plain else _mask(who),
+        valid=who >= 0,
+        group=torch.tensor(group),
+        index=torch.tensor(index),
+        lengths=sizes,
+        row=torch.tensor(where)[segment_of],
+        col=col_of,
+        source=torch.where(offset == 0, torch.tensor(heads)[segment_of], col_of - 1),
+        segment=segment_of,
+        longest=longest,
+    )
+
+
+def _mask(owner: Tensor) -> Tensor:
+    """(rows, length) owners -> (rows, 1, length, length) additive float mask.
+
+    Float and not bool: the CPU kernel would convert a bool mask again in every layer. Padding attends to
+    earlier padding and the prefix: it is never read, and must only stay finite.
+    """
+    length = owner.shape[1]
+    key, query = owner[:, None, :], owner[:, :, None]
+    allowed = (key == 0) | (key == query)
+    allowed &= torch.ones(length, length, dtype=torch.bool).tril_()
+    return torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)[:, None]
+
+
+def unpack(
+    batches: Sequence[Packed], values: Sequence[Sequence[Tensor]], sizes: Sequence[int]
+) -> list[list[Tensor]]:
+    """Per-segment values of each batch -> one list per group, in the order of the input.
+
+    Parameters
+    ----------
+    values: for each batch, one tensor per segment.
+    sizes: the number of segments of each group given to `pack`.
+    """
+    out: list[list[Tensor]] = [[torch.empty(0)] * size for size in sizes]
+    for batch, parts in zip(batches, values, strict=True):
+        for g, i, value in zip(batch.group.tolist(), batch.index.tolist(), parts, strict=True):
+            out[g][i] = value
+    return out

@@ -1,0 +1,196 @@
+"""Sampling outcomes: each case is computed once, its cache expanded, and finished rows are dropped.
+
+Randomness belongs to the outcome, not to the batch: outcome i of a case reads its own stream of uniform
+numbers, named by the case's key and i, and turns the t-th of them into its t-th token by inverting the
+distribution function. What else is in the batch, or in which order, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer
+
+from rrm.models.backbone import Fork
+from rrm.seeding import generator
+
+Sampled = tuple[tuple[int, ...], tuple[float, ...], bool]
+"""Token ids including end-of-text if reached, their log-probabilities in nats, and whether it was reached."""
+
+CACHE = 1 << 30
+"""Most bytes of keys and values held at once."""
+ROWS = 512
+"""Most sequences decoded at once."""
+COMPACT = 0.25
+"""Drop the finished rows when they are at least this share of the batch: dropping copies the cache."""
+
+
+class _Buffer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """One layer's keys and values, with room for more: `DynamicLayer` copies all of it per token."""
+
+    def expand(self, n: int, room: int) -> None:
+        """Repeat each row `n` times, and make room for `room` tokens."""
+        assert self.keys is not None and self.values is not None
+        self.used = self.keys.shape[-2]
+        self.k = self._grow(self.keys, n, room)
+        self.v = self._grow(self.values, n, room)
+
+    def _grow(self, x: Tensor, n: int, room: int) -> Tensor:
+        rows, heads, length, d = x.shape
+        out = x.new_empty(rows * n, heads, length + room, d)
+        out.view(rows, n, heads, length + room, d)[..., :length, :] = x[:, None]
+        return out
+
+    def select(self, keep: Tensor) -> None:
+        """Keep only these rows."""
+        self.k, self.v = self.k[keep], self.v[keep]
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if not hasattr(self, "k"):  # the prefill
+            return super().update(key_states, value_states, *args, **kwargs)
+        end = self.used + key_states.shape[-2]
+        self.k[:, :, self.used : end] = key_states
+        self.v[:, :, self.used : end] = value_states
+        self.used = end
+        self.keys, self.values = self.k[:, :, :end], self.v[:, :, :end]
+        return self.keys, self.values
+
+
+def sample(
+    fork: Fork,
+    prefixes: Sequence[Sequence[int]],
+    n: int,
+    max_tokens: int,
+    temperature: float,
+    keys: Sequence[str],
+    eos_id: int,
+    greedy: bool = False,
+) -> list[list[Sampled]]:
+    """`n` continuations of each prefix.
+
+    Parameters
+    ----------
+    prefixes: token ids, each non-empty.
+    temperature: divides the logits before sampling. The log-probabilities kept are the policy's own, at
+        temperature 1, because that is the distribution a policy gradient differentiates.
+    keys: one per prefix; outcome i of a prefix draws from the stream named (key, i).
+    greedy: take the most likely token; `temperature` and `keys` then do not matter.
+    """
+    if len(keys) != len(prefixes):
+        raise ValueError(f"{len(prefixes)} prefixes but {len(keys)} keys; give one key per prefix")
+    if not prefixes:
+        return []
+    longest = max(map(len, prefixes))
+    fork.backbone.check_length(longest + max_tokens)
+    order = sorted(range(len(prefixes)), key=lambda i: len(prefixes[i]))
+    per_row = 2 * 4 * fork.backbone.layers * fork.backbone.kv_width * (longest + max_tokens)
+    cases = max(1, min(ROWS, CACHE // per_row) // n)
+    draws = 1 if greedy else n  # greedy outcomes of one case are all the same
+    out: list[list[Sampled]] = [[] for _ in prefixes]
+    with torch.inference_mode():
+        for start in range(0, len(order), cases):
+            part = order[start : start + cases]
+            streams = None
+            if not greedy:
+                named = [generator("sample", keys[i], j) for i in part for j in range(n)]
+                streams = torch.stack([torch.rand(max_tokens, generator=g) for g in named])
+            some = [prefixes[i] for i in part]
+            found = _decode(fork, some, draws, max_tokens, temperature, streams, eos_id)
+            for place, i in enumerate(part):
+                out[i] = found[place * draws : (place + 1) * draws] * (n // draws)
+    return out
+
+
+def _decode(
+    fork: Fork,
+    prefixes: Sequence[Sequence[int]],
+    n: int,
+    max_tokens: int,
+    temperature: float,
+    streams: Tensor | None,
+    eos_id: int,
+) -> list[Sampled]:
+    """`n` continuations of each prefix, flat. `streams`: (rows, max_tokens) uniforms, or None for greedy."""
+    layers = [_Buffer() for _ in range(fork.backbone.layers)]  # type: ignore[no-untyped-call]
+    cache = Cache(layers=[*layers])
+    hidden, pad = _prefill(fork, prefixes, cache)
+    for layer in layers:
+        layer.expand(n, max_tokens)
+    width = int(pad.shape[1])
+    logits = fork.logits_at(hidden).repeat_interleave(n, 0)  # (rows, vocabulary)
+    position = (~pad).sum(1, keepdim=True).repeat_interleave(n, 0)  # (rows, 1)
+    mask = None
+    if pad.any():
+        mask = torch.zeros(len(logits), 1, 1, width + max_tokens)
+        mask[..., :width].masked_fill_(pad.repeat_interleave(n, 0)[:, None, None], -torch.inf)
+
+    tokens = torch.full((len(logits), max_tokens), eos_id)
+    logprobs = torch.zeros(len(logits), max_tokens)
+    live = torch.arange(len(logits))
+    done = torch.zeros(len(logits), dtype=torch.bool)
+    for t in range(max_tokens):
+        logp = logits.float().log_softmax(-1)
+        token = _choose(logp, None if streams is None else streams[:, t], temperature)
+        tokens[live, t] = token
+        logprobs[live, t] = logp.gather(1, token[:, None])[:, 0]
+        done |= token == eos_id
+        finished = int(done.sum())
+        if finished == len(live) or t + 1 == max_tokens:
+            break
+        if finished >= COMPACT * len(live):
+            keep = (~done).nonzero()[:, 0]
+            live, token, done, position = live[keep], token[keep], done[keep], position[keep]
+            mask = None if mask is None else mask[keep]
+            streams = None if streams is None else streams[keep]
+            for layer in layers:
+                layer.select(keep)
+        step = None if mask is None else mask[..., : width + t + 1]
+        logits = fork.logits_at(fork.run(token[:, None], position, step, cache)[:, -1])
+        position = position + 1
+    return _collect(tokens, logprobs, eos_id)
+
+
+def _prefill(fork: Fork, prefixes: Sequence[Sequence[int]], cache: Cache) -> tuple[Tensor, Tensor]:
+    """Run the prefixes, padded on the left so that all end together.
+
+    Returns the last hidden states (cases, d) and where the padding is (cases, width) bool.
+    """
+    width = max(map(len, prefixes))
+    gaps = torch.tensor([width - len(p) for p in prefixes])
+    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prefixes])
+    column = torch.arange(width)
+    pad = column < gaps[:, None]
+    positions = (column - gaps[:, None]).clamp_(min=0)
+    mask = None
+    if pad.any():
+        allowed = (column[:, None] >= column) & ~pad[:, None, :]
+        allowed |= torch.eye(width, dtype=torch.bool)  # padding sees itself, or its softmax would be 0/0
+        mask = torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)[:, None]
+    return fork.run(ids, positions, mask, cache)[:, -1], pad
+
+
+def _choose(logp: Tensor, uniform: Tensor | None, temperature: float) -> Tensor:
+    """(rows,) tokens from (rows, vocabulary) log-probabilities: the likeliest, or by inverting the cdf."""
+    if uniform is None:
+        return logp.argmax(-1)
+    probs = logp.exp() if temperature == 1.0 else (logp / temperature).softmax(-1)
+    cdf = probs.cumsum(-1)
+    # Just below the total, so that rounding never lands past the last token that has any probability.
+    level = uniform[:, None] * (cdf[:, -1:] * (1 - 1e-6))
+    return torch.searchsorted(cdf, level, right=True)[:, 0]
+
+
+def _collect(tokens: Tensor, logprobs: Tensor, eos_id: int) -> list[Sampled]:
+    """Cut each row after its first end-of-text."""
+    ended = tokens == eos_id
+    stop = torch.where(ended.any(1), ended.int().argmax(1) + 1, tokens.shape[1]).tolist()
+    out: list[Sampled] = []
+    for row, values, end in zip(tokens.tolist(), logprobs.tolist(), stop, strict=True):
+        out.append((tuple(row[:end]), tuple(values[:end]), row[end - 1] == eos_id))
+    return out

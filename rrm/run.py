@@ -1,0 +1,342 @@
+"""A run and its folder: what was set, what was judged, what was learned; interrupted and resumed at will.
+
+    runs/<name>/config.json             settings, model, seed, versions
+    runs/<name>/run.db                  every answer, comparison, metric and checkpoint (rrm/store.py)
+    runs/<name>/nodes/<path>/<round>/   reward.safetensors, agent.safetensors
+
+A node's training is a function of (settings, its assistants, its judgements so far) to (weights, records),
+so resuming is doing again what has no checkpoint yet: sampling repeats itself bit for bit, questions already
+asked are answered from the store, and weights already learned are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+
+from rrm.assistance import Assistant, assist
+from rrm.learning import IMPROVERS
+from rrm.learning.fit_reward import FitReport, fit_reward
+from rrm.models.agent import TextAgent
+from rrm.models.backbone import Backbone
+from rrm.models.reward import TextRewardModel
+from rrm.store import Comparison, Store
+from rrm.task import Cases, Group, Malformed, RRMError, Task, digest
+from rrm.user import Judgement, Pair, User
+
+
+class RunError(RRMError):
+    """The run folder does not fit what was asked."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened at a node. `phase`: sample, assist, compare, fit, improve, done."""
+
+    task: str
+    round: int
+    phase: str
+    step: int = 0
+    of: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+Watch = Callable[["Node", Event], None]
+
+
+class Run:
+    """Holds what nodes share: the backbone, the store, the seed, the watchers."""
+
+    def __init__(
+        self, out: Path | str, backbone: Backbone, seed: int = 0, watch: Sequence[Watch] = ()
+    ) -> None:
+        self.out, self.backbone, self.seed, self.watch = Path(out), backbone, seed, tuple(watch)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"cannot make the run folder {self.out} ({error}); use another --out folder"
+            ) from error
+        self.store = Store(self.out / "run.db")
+        self.nodes: dict[str, Node] = {}
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Write config.json, or, when resuming, refuse one that differs: it would be another run."""
+        path = self.out / "config.json"
+        config: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
+        if not path.exists():
+            if self.store.counts()["comparisons"]:
+                raise RunError(f"{self.out} holds judgements but no config.json; use another folder")
+            write_atomically(path, json.dumps(config | {"about": about()}, indent=2).encode() + b"\n")
+            return
+        try:
+            before = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{path} cannot be read ({error}); restore it, or use another --out folder"
+            ) from error
+        differing = [key for key in config if config[key] != before.get(key)]
+        if differing:
+            details = "; ".join(
+                f"{k}: {_short(before.get(k))} there, {_short(config[k])} now" for k in differing
+            )
+            raise RunError(
+                f"{self.out} is a run with other settings ({details}). To resume it, give the same settings; "
+                "for a new run, another --out folder."
+            )
+
+    def open(self, task: Task, user: User) -> Node:
+        """The node of a task: new, or as far as it had come. Judgements of finished rounds are recalled."""
+        if task.path not in self.nodes:
+            self.nodes[task.path] = Node(task, self, user)
+        return self.nodes[task.path]
+
+    def close(self) -> None:
+        self.store.close()
+
+
+class Node:
+    """One task in training: its agent, its reward model, and the rounds behind it."""
+
+    def __init__(self, task: Task, run: Run, user: User) -> None:
+        self.task, self.run = task, run
+        settings, backbone = task.settings, run.backbone
+        self.agent = TextAgent(backbone, backbone.fork(f"{task.path} agent"), settings.max_tokens)
+        self.reward = TextRewardModel(backbone, backbone.fork(f"{task.path} reward"), settings)
+        self.start_state = {name: tensor.clone() for name, tensor in self.agent.state().items()}
+        self.round = 0
+        self.cases: Cases | None = None
+        self.fits: list[FitReport] = []
+        self.comparisons: list[Comparison] = []
+        self.seconds = 0.0
+        saved = run.store.checkpoints(task.path)
+        while (self.round, "agent") in saved:
+            self.round += 1
+        if self.round:
+            self._load(self.round - 1, "reward", self.reward)
+            self._load(self.round - 1, "agent", self.agent)
+        for comparison in run.store.comparisons(task.path):
+            if comparison.round < self.round:
+                self.comparisons.append(comparison)
+                user.recall(task, comparison.judgement)
+
+    def key(self, *parts: object) -> str:
+        """A name for a random stream: (seed, node, round, component)."""
+        return digest(self.run.seed, self.task.path, self.round, *map(str, parts))
+
+    def emit(self, phase: str, step: int = 0, of: int = 0, **metrics: float) -> None:
+        if metrics:
+            self.run.store.log(self.task.path, self.round, phase, step, metrics)
+        event = Event(self.task.path, self.round, phase, step, of, metrics)
+        for watch in self.run.watch:
+            watch(self, event)
+
+    def rounds(self, extra: int = 0) -> Iterator[int]:
+        """The rounds still to do. Each ends when the agent's weights are saved."""
+        while self.round < self.task.settings.rounds + extra:
+            began = time.monotonic()
+            yield self.round
+            self.seconds = time.monotonic() - began
+            self.emit("done", seconds=self.seconds)
+            self.round += 1
+
+    # --- sampling ------------------------------------------------------------------------------------
+
+    def sample(self, cases: Cases) -> list[Group]:
+        """Outcomes of the agent as it is now, to be judged."""
+        self.cases = cases
+        s = self.task.settings
+        self.emit("sample", of=s.cases)
+        drawn = cases.draw(s.cases, self.key("cases"))
+        groups = self.agent.sample(drawn, s.outcomes, key=self.key("sample"), temperature=s.temperature)
+        self._check_form(groups)
+        return groups
+
+    def sample_to_frame(self, cases: Cases) -> list[Group]:
+        """Further outcomes, from which the subtasks' cases are made."""
+        s = self.task.settings
+        drawn = cases.draw(s.cases + s.frame_cases, self.key("frame cases"))
+        return self.agent.sample(drawn, s.outcomes, key=self.key("frame"), temperature=s.temperature)
+
+    def _check_form(self, groups: Sequence[Group]) -> None:
+        """Is there anything to build on? Outcomes that have no form cannot be judged or improved."""
+        faults = []
+        for group in groups:
+            for outcome in group.outcomes:
+                try:
+                    self.task.facts(group.case, outcome)
+                except Malformed as error:
+                    faults.append((outcome.text, str(error)))
+        total = sum(len(group.outcomes) for group in groups)
+        self.emit("sample", malformed=len(faults) / total)
+        if len(faults) > 0.95 * total:
+            text, why = faults[0]
+            raise RRMError(
+                f"{self.task.path}: {len(faults)} of {total} outcomes of round {self.round} do not parse, so "
+                f"there is nothing to build on. The first: {text[:200]!r}: {why}. Use a model that can do "
+                "this role at all (pretrain it on such texts), or mend the prompt."
+            )
+
+    # --- judging -------------------------------------------------------------------------------------
+
+    def choose(self, groups: Sequence[Group]) -> list[Pair]:
+        """The pairs the user is asked about: by the ensemble's disagreement, or at random (`choose`)."""
+        s = self.task.settings
+        candidates: list[tuple[float, str, Pair]] = []
+        active = s.choose == "disagreement" and self.round > 0
+        scores = self.reward.score(groups) if active else None
+        for g, group in enumerate(groups):
+            for i, j in itertools.combinations(range(len(group.outcomes)), 2):
+                if group.outcomes[i].text == group.outcomes[j].text:
+                    continue
+                pair = Pair.of(self.task, group, i, j)
+                heads = scores[g].heads if scores is not None else None
+                doubt = float((heads[i] - heads[j]).std()) if heads is not None else 0.0
+                candidates.append((-doubt, digest(self.key("choose"), pair.id), pair))
+        candidates.sort(key=lambda row: row[:2])
+        if not candidates:
+            raise RRMError(
+                f"{self.task.path}: all outcomes sampled in round {self.round} are alike, so there is "
+                "nothing to compare; raise temperature, or train for fewer steps"
+            )
+        unique = {pair.id: pair for _, _, pair in candidates}
+        return list(unique.values())[: s.comparisons]
+
+    def compare(self, user: User, pairs: Sequence[Pair]) -> list[Comparison]:
+        """The user's judgements, each kept as it is given; what was judged before is not asked again."""
+        known = {c.pair.id: c for c in self.run.store.comparisons(self.task.path, self.round)}
+        fresh: list[Comparison] = []
+        for position, pair in enumerate(pairs):
+            if (comparison := known.get(pair.id)) is not None:
+                user.recall(self.task, comparison.judgement)
+            else:
+                began = time.monotonic()
+                judgement: Judgement = user.judge(self.task, pair)
+                comparison = Comparison(pair, judgement, self.round, user.name, time.monotonic() - began)
+                self.run.store.add(comparison, position)
+            fresh.append(comparison)
+            if position % 16 == 0 or position + 1 == len(pairs):
+                self.emit("compare", step=position + 1, of=len(pairs))
+        self.comparisons += fresh
+        preferences = [c.preference for c in fresh]
+        self.emit(
+            "compare",
+            step=len(pairs),
+            of=len(pairs),
+            comparisons=len(self.comparisons),
+            ties=preferences.count(0.5),
+            abstentions=preferences.count(None),
+            attention=sum(c.judgement.attention for c in fresh),
+        )
+        return self.comparisons
+
+    # --- learning ------------------------------------------------------------------------------------
+
+    def fit(self, comparisons: Sequence[Comparison]) -> None:
+        """Train the reward model on all comparisons so far."""
+        if self._load(self.round, "reward", self.reward):
+            return
+        s = self.task.settings
+        report = fit_reward(
+            self.reward, comparisons, s, self.key("fit"), lambda step, of: self.emit("fit", step=step, of=of)
+        )
+        self.fits.append(report)
+        self.emit("fit", 0, 0, **report.metrics())
+        self._save("reward", self.reward)
+
+    def improve(self, helpers: Sequence[Assistant], cases: Cases) -> None:
+        """Optimize the agent against the reward model, cautiously (mean - caution * standard deviation)."""
+        if self._load(self.round, "agent", self.agent):
+            return
+        s = self.task.settings
+
+        def judge(groups: Sequence[Group]) -> list[torch.Tensor]:
+            if s.reward_sees == "assistance":
+                groups = assist(helpers, groups, quick=True)
+            return [score.mean - s.caution * score.std for score in self.reward.score(groups)]
+
+        def log(step: int, metrics: Mapping[str, float]) -> None:
+            self.emit("improve", step=step, of=s.steps, **metrics)
+
+        IMPROVERS[s.improver](self.agent, judge, cases, s, self.key("improve"), log)
+        self._save("agent", self.agent)
+
+    def finish(self, helpers: Sequence[Assistant]) -> Assistant:
+        task = replace(self.task, assistants=tuple(helpers))
+        return Assistant(task, self.agent, self.reward, tuple(helpers), self.run.store)
+
+    # --- weights -------------------------------------------------------------------------------------
+
+    def _save(self, part: str, holder: TextAgent | TextRewardModel) -> None:
+        path = self.run.out / "nodes" / self.task.path / str(self.round) / f"{part}.safetensors"
+        body = save({name: tensor.contiguous().clone() for name, tensor in holder.state().items()})
+        write_atomically(path, body)
+        self.run.store.checkpoint(
+            self.task.path,
+            self.round,
+            part,
+            str(path.relative_to(self.run.out)),
+            hashlib.sha256(body).hexdigest(),
+        )
+
+    def _load(self, round: int, part: str, holder: TextAgent | TextRewardModel) -> bool:
+        saved = self.run.store.checkpoints(self.task.path).get((round, part))
+        if saved is None:
+            return False
+        path = self.run.out / saved[0]
+        try:
+            body = path.read_bytes()
+        except OSError as error:
+            raise RunError(
+                f"{path} is recorded in run.db but cannot be read ({error}); restore it from a copy"
+            ) from error
+        if hashlib.sha256(body).hexdigest() != saved[1]:
+            raise RunError(
+                f"{path} is not the file that was saved (its hash differs); restore it from a copy"
+            )
+        holder.load(load(body))
+        return True
+
+
+def write_atomically(path: Path, body: bytes) -> None:
+    """Either the whole file is there, on disk, or none of it."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        if os.name == "posix":  # the new name, too, must be on disk before run.db speaks of it
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path} ({error}); nothing judged is lost: make room and run again"
+        ) from error
+
+
+def about() -> dict[str, Any]:
+    """What this run was made with."""
+    packages = {name: version(name) for name in ("torch", "transformers", "peft", "numpy")}
+    return {"packages": packages, "threads": torch.get_num_threads(), "started": time.time()}
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) < 120 else text[:117] + "..."

@@ -1,0 +1,73 @@
+"""A node's settings. Unknown keys are errors; each field's docstring becomes its `--help`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """How one node is trained. Set from Python, or on the command line as `--set NODE.KEY=VALUE`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    # the loop
+    rounds: int = Field(2, ge=1)
+    """Turns of the loop: sample, assist, compare, fit, improve."""
+    cases: int = Field(48, ge=1)
+    """Cases drawn for judging in each round."""
+    outcomes: int = Field(4, ge=2)
+    """Outcomes sampled for each of those cases."""
+    comparisons: int = Field(200, ge=1)
+    """The user's comparisons in each round."""
+    choose: Literal["disagreement", "random"] = "disagreement"
+    """Which pairs the user is asked about: where the ensemble disagrees most, or any."""
+    refresh: int = Field(0, ge=0)
+    """Further rounds given to each assistant in every later round of its parent (on the new outcomes)."""
+    frame_cases: int = Field(16, ge=0)
+    """How many cases more than `cases` give the outcomes that the subtasks' cases are made from."""
+
+    # outcomes
+    max_tokens: int = Field(96, ge=1)
+    """Longest outcome, in tokens."""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature of outcomes that are judged or trained on."""
+    drafts: int = Field(2, ge=1)
+    """Drafts of each answer a user will see; the reward model picks the best. 1: the greedy answer."""
+
+    # the reward model
+    reward_sees: Literal["assistance", "outcome"] = "assistance"
+    """What the reward model reads beside the case: the outcome and its assistance, or the outcome only."""
+    surprise: bool = True
+    """Give the reward model the outcome's log-probabilities under the starting model (an inductive bias)."""
+    heads: int = Field(4, ge=1)
+    """Reward heads in the bootstrap ensemble."""
+    reward_epochs: int = Field(2, ge=1)
+    """Passes over all comparisons so far, in each round."""
+    reward_lr: float = Field(1e-3, gt=0)
+    """Learning rate of the reward model."""
+    reward_batch: int = Field(16, ge=1)
+    """Cases in one step of reward-model training."""
+    holdout: float = Field(0.1, ge=0, lt=1)
+    """Share of cases whose comparisons are kept for measuring the reward model."""
+
+    # the improver
+    improver: Literal["rloo", "dpo", "best_of_n"] = "rloo"
+    """How the agent is optimized against the reward model."""
+    steps: int = Field(16, ge=0)
+    """Policy steps in each round."""
+    batch: int = Field(16, ge=1)
+    """Cases in a policy step."""
+    group: int = Field(8, ge=2)
+    """Outcomes sampled for each of them."""
+    lr: float = Field(5e-4, gt=0)
+    """Learning rate of the agent."""
+    kl: float = Field(0.05, ge=0)
+    """Price of a nat of KL to the starting policy, per outcome, in units of reward (its variance is 1)."""
+    max_kl: float = Field(8.0, gt=0)
+    """Stop a round's optimization when the mean KL per outcome exceeds this many nats."""
+    caution: float = Field(0.5, ge=0)
+    """The agent optimizes mean - caution * standard deviation of the ensemble."""
+    beta: float = Field(0.1, gt=0)
+    """DPO's inverse temperature."""

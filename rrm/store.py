@@ -1,0 +1,293 @@
+"""The run's memory: SQLite, append-only, content-addressed.
+
+Every outcome, answer, comparison and metric is written as it happens, and a committed row survives a kill.
+A retry inserts the same keys again and adds nothing. Nothing is updated or deleted: undo and relabel append
+a row that supersedes another. Only the driver process writes.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from rrm.assistance import Answer, Assistance
+from rrm.task import Case, Outcome, RRMError, digest
+from rrm.user import Check, Judgement, Pair
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS blobs (id TEXT PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers (
+    version TEXT NOT NULL, case_id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (version, case_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS comparisons (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    task TEXT NOT NULL, round INTEGER NOT NULL, position INTEGER NOT NULL, pair TEXT NOT NULL,
+    case_id TEXT NOT NULL, a TEXT NOT NULL, b TEXT NOT NULL,
+    assistance_a TEXT NOT NULL, assistance_b TEXT NOT NULL, shown TEXT NOT NULL,
+    user TEXT NOT NULL, preference REAL, checks TEXT NOT NULL, attention INTEGER NOT NULL,
+    note TEXT NOT NULL, seconds REAL NOT NULL, at REAL NOT NULL, supersedes INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (task, round, pair, supersedes)
+);
+CREATE TABLE IF NOT EXISTS metrics (
+    task TEXT NOT NULL, round INTEGER NOT NULL, phase TEXT NOT NULL, step INTEGER NOT NULL,
+    name TEXT NOT NULL, value REAL, at REAL NOT NULL, PRIMARY KEY (task, round, phase, step, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checkpoints (
+    task TEXT NOT NULL, round INTEGER NOT NULL, part TEXT NOT NULL, path TEXT NOT NULL, sha256 TEXT NOT NULL,
+    at REAL NOT NULL, PRIMARY KEY (task, round, part)
+) WITHOUT ROWID;
+"""
+TABLES = ("blobs", "answers", "comparisons", "metrics", "checkpoints")
+
+_case, _outcome, _answer = TypeAdapter(Case), TypeAdapter(Outcome), TypeAdapter(Answer)
+_assistance, _checks = TypeAdapter(tuple[Assistance, ...]), TypeAdapter(tuple[Check, ...])
+
+
+class StoreError(RRMError, OSError):
+    """The store cannot be read or written."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A pair, the assistance shown, and the user's preference: what reward models are trained on."""
+
+    pair: Pair
+    judgement: Judgement
+    round: int
+    user: str
+    seconds: float = 0.0
+
+    @property
+    def id(self) -> str:
+        return self.pair.id
+
+    @property
+    def case(self) -> Case:
+        return self.pair.case
+
+    @property
+    def a(self) -> Outcome:
+        return self.pair.a
+
+    @property
+    def b(self) -> Outcome:
+        return self.pair.b
+
+    @property
+    def assistance_a(self) -> tuple[Assistance, ...]:
+        return self.pair.assistance_a
+
+    @property
+    def assistance_b(self) -> tuple[Assistance, ...]:
+        return self.pair.assistance_b
+
+    @property
+    def preference(self) -> float | None:
+        return self.judgement.preference
+
+
+class Store:
+    """One run's database. Raises `StoreError` saying what could not be written and how to mend it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._explained():
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute(
+                "PRAGMA recursive_triggers=ON"
+            )  # else INSERT OR REPLACE slips past the triggers below
+            self._db.executescript(SCHEMA)
+            for table in TABLES:
+                for verb in ("UPDATE", "DELETE"):
+                    self._db.execute(
+                        f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+                        f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+                    )
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"{self.path}: {error}. Nothing judged so far is lost. If the disk is full or read-only, "
+                "make room and give the same command again; if another process holds the run, stop it first."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise StoreError(
+                f"{self.path} is not a run's database ({error}); use another --out folder"
+            ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk has rolled back already
+                    self._db.execute("ROLLBACK")
+                raise
+
+    # --- the memo ------------------------------------------------------------------------------------
+
+    def get(self, version: str, cases: Sequence[Case]) -> Mapping[str, Answer]:
+        ids = list({case.id for case in cases})
+        found: dict[str, Answer] = {}
+        with self._explained():
+            for start in range(0, len(ids), 500):
+                some = ids[start : start + 500]
+                marks = ",".join("?" * len(some))
+                rows = self._db.execute(
+                    f"SELECT case_id, body FROM answers WHERE version = ? AND case_id IN ({marks})",
+                    (version, *some),
+                )
+                found |= {case: _answer.validate_json(body) for case, body in rows}
+        return found
+
+    def put(self, version: str, answers: Mapping[str, Answer]) -> None:
+        rows = [(version, case, _answer.dump_json(answer).decode()) for case, answer in answers.items()]
+        with self._writing():
+            self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", rows)
+
+    # --- comparisons ---------------------------------------------------------------------------------
+
+    def add(self, comparison: Comparison, position: int) -> None:
+        """Keep a judgement. The same pair in the same round a second time adds nothing."""
+        pair, judgement = comparison.pair, comparison.judgement
+        bodies = {
+            "case": _case.dump_json(pair.case).decode(),
+            "a": _outcome.dump_json(pair.a).decode(),
+            "b": _outcome.dump_json(pair.b).decode(),
+            "assistance_a": _assistance.dump_json(pair.assistance_a).decode(),
+            "assistance_b": _assistance.dump_json(pair.assistance_b).decode(),
+        }
+        ids = {name: digest(body) for name, body in bodies.items()}
+        shown = sorted({f"{a.assistant}@{a.version}" for a in (*pair.assistance_a, *pair.assistance_b)})
+        with self._writing():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)",
+                [(ids[name], name.split("_")[0], body) for name, body in bodies.items()],
+            )
+            self._db.execute(
+                "INSERT OR IGNORE INTO comparisons (task, round, position, pair, case_id, a, b, assistance_a,"
+                " assistance_b, shown, user, preference, checks, attention, note, seconds, at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    pair.task, comparison.round, position, pair.id, ids["case"], ids["a"], ids["b"],
+                    ids["assistance_a"], ids["assistance_b"], json.dumps(shown), comparison.user,
+                    judgement.preference, _checks.dump_json(judgement.checks).decode(), judgement.attention,
+                    judgement.note, comparison.seconds, time.time(),
+                ),
+            )  # fmt: skip
+
+    def comparisons(self, task: str | None = None, round: int | None = None) -> list[Comparison]:
+        """Comparisons in the order they were judged, superseded ones left out."""
+        wanted = {"c.task": task, "c.round": round}
+        where = "".join(
+            f" AND {column} = :{column[2:]}" for column, value in wanted.items() if value is not None
+        )
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT c.task, c.round, bc.body, ba.body, bb.body, sa.body, sb.body, c.user, c.preference,"
+                " c.checks, c.attention, c.note, c.seconds FROM comparisons c"
+                " JOIN blobs bc ON bc.id = c.case_id"
+                " JOIN blobs ba ON ba.id = c.a JOIN blobs bb ON bb.id = c.b"
+                " JOIN blobs sa ON sa.id = c.assistance_a JOIN blobs sb ON sb.id = c.assistance_b"
+                " WHERE NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
+                f"{where} ORDER BY c.seq",
+                {"task": task, "round": round},
+            ).fetchall()
+        return [_comparison(row) for row in rows]
+
+    def stale(self, current: Mapping[str, str]) -> list[int]:
+        """Labels (their `seq`) that rest on other versions of assistants than `current` (path -> version)."""
+        with self._explained():
+            rows = self._db.execute("SELECT seq, shown FROM comparisons ORDER BY seq").fetchall()
+        return [
+            seq
+            for seq, shown in rows
+            if any(
+                current.get(path, version) != version
+                for path, _, version in (s.partition("@") for s in json.loads(shown))
+            )
+        ]
+
+    # --- metrics and checkpoints ---------------------------------------------------------------------
+
+    def log(self, task: str, round: int, phase: str, step: int, metrics: Mapping[str, float]) -> None:
+        now = time.time()
+        rows = [(task, round, phase, step, name, value, now) for name, value in metrics.items()]
+        with self._writing():
+            self._db.executemany("INSERT OR IGNORE INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def metrics(
+        self, task: str | None = None, phase: str | None = None
+    ) -> list[tuple[str, int, str, int, str, float]]:
+        """(task, round, phase, step, name, value), in order."""
+        wanted = {"task": task, "phase": phase}
+        where = "".join(f" AND {column} = :{column}" for column, value in wanted.items() if value is not None)
+        with self._explained():
+            return self._db.execute(
+                "SELECT task, round, phase, step, name, value FROM metrics"
+                f" WHERE 1{where} ORDER BY task, round, at, step",
+                wanted,
+            ).fetchall()
+
+    def checkpoint(self, task: str, round: int, part: str, path: str, sha256: str) -> None:
+        with self._writing():
+            self._db.execute(
+                "INSERT OR IGNORE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
+                (task, round, part, path, sha256, time.time()),
+            )
+
+    def checkpoints(self, task: str) -> dict[tuple[int, str], tuple[str, str]]:
+        """(round, part) -> (path, sha256)."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT round, part, path, sha256 FROM checkpoints WHERE task = ?", (task,)
+            )
+            return {(round, part): (path, sha256) for round, part, path, sha256 in rows}
+
+    def counts(self) -> dict[str, int]:
+        """Rows per table."""
+        with self._explained():
+            return {t: self._db.execute(f"SELECT COUNT(*) FROM {t}").fetchone()[0] for t in TABLES}
+
+
+def _comparison(row: Sequence[Any]) -> Comparison:
+    (
+        task,
+        round,
+        case,
+        a,
+        b,
+        assistance_a,
+        assistance_b,
+        user,
+        preference,
+        checks,
+        attention,
+        note,
+        seconds,
+    ) = row
+    pair = Pair(
+        task, _case.validate_json(case), _outcome.validate_json(a), _outcome.validate_json(b),
+        _assistance.validate_json(assistance_a), _assistance.validate_json(assistance_b),
+    )  # fmt: skip
+    judgement = Judgement(preference, _checks.validate_json(checks), attention, note)
+    return Comparison(pair, judgement, round, user, seconds)

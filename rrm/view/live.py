@@ -1,0 +1,263 @@
+"""Watching a run in the terminal: the tree, where each node is, what was judged, learned and gained.
+
+On a terminal one table that keeps itself up to date; elsewhere (a log file, a pipe) a line at the end of each
+phase. Use it as a watch:
+
+    with Live(task) as live:
+        train(task, user, watch=[live])
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live as Screen
+from rich.table import Table
+from rich.text import Text
+
+from rrm.check import plant
+from rrm.run import Event, Node
+from rrm.settings import Settings
+from rrm.task import Task
+
+PHASES = ("sample", "compare", "fit", "improve")
+"""The parts of a round that take time, in order. Assistance is part of "compare"."""
+
+
+@dataclass
+class Row:
+    """What is shown of one node."""
+
+    path: str
+    label: str
+    rounds: int
+    settings: Settings
+    phase: str = "waiting"
+    round: int = 0
+    step: int = 0
+    of: int = 0
+    comparisons: int = 0
+    accuracy: float | None = None
+    first_reward: float | None = None
+    """Of the first step of the latest improve phase: rewards of different rounds have different scales."""
+    reward: float | None = None
+    kl: float | None = None
+    seen: bool = False
+    work: dict[tuple[int, str], float] = field(default_factory=dict)
+    """(round, phase) -> the share of it that is done."""
+
+    def note(self, phase: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Take over a phase's metrics."""
+        if phase == "compare" and "comparisons" in metrics:
+            self.comparisons = int(metrics["comparisons"])
+        elif phase == "fit":
+            self.accuracy = metrics.get("holdout_accuracy", metrics.get("accuracy", self.accuracy))
+        elif phase == "improve" and "reward" in metrics:
+            self.first_reward = metrics["reward"] if step == 0 else self.first_reward
+            self.reward = metrics["reward"]
+            self.kl = metrics.get("kl", self.kl)
+
+    @property
+    def gain(self) -> str:
+        if self.reward is None:
+            return ""
+        start = self.reward if self.first_reward is None else self.first_reward
+        return f"{start:+.2f} → {self.reward:+.2f}"
+
+    @property
+    def status(self) -> str:
+        if self.phase in ("waiting", "finished"):
+            return self.phase
+        return f"{self.phase} {self.step}/{self.of}" if self.of and self.step else self.phase
+
+
+class Live:
+    """Shows a run while it trains: a watch (called with node and event) and a context manager.
+
+    Parameters
+    ----------
+    task: the root of the tree that is trained.
+    console: where to show it; standard output by default.
+    clock: seconds; replaced in tests.
+    """
+
+    def __init__(
+        self, task: Task, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.console = console or Console()
+        self.clock = clock
+        self.rows: dict[str, Row] = {}
+        self._grow(plant(task), 0, "", "")
+        self._began = clock()
+        self._last: float | None = None  # when the latest event came; loading the model is nobody's work
+        self._spent = dict.fromkeys(PHASES, 0.0)
+        self._done = dict.fromkeys(PHASES, 0.0)  # work done in this session, not before an interruption
+        self._screen: Screen | None = None
+
+    def _grow(self, task: Task, extra: int, lead: str, branch: str) -> None:
+        s = task.settings
+        rounds = s.rounds + extra
+        self.rows[task.path] = Row(task.path, f"{lead}{branch}{task.name}", rounds, s)
+        subs = [sub for sub in task.assistants if isinstance(sub, Task)]
+        lead += {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
+        for i, sub in enumerate(subs):
+            # a parent's later rounds refresh its assistants: see rrm.recursion.solve
+            self._grow(sub, (rounds - 1) * s.refresh, lead, "└─ " if i == len(subs) - 1 else "├─ ")
+
+    # --- the watch -----------------------------------------------------------------------------------
+
+    def __call__(self, node: Node, event: Event) -> None:
+        now = self.clock()
+        self._restore(node)
+        row = self.rows[event.task]
+        phase = "improve" if event.phase == "done" else event.phase
+        row.round, row.phase, row.step, row.of = event.round, event.phase, event.step, event.of
+        row.note(event.phase, event.step, event.metrics)
+        self._count(row, phase, event)
+        if phase in self._spent and self._last is not None:
+            self._spent[phase] += now - self._last
+        self._last = now
+        if event.phase == "improve":
+            row.step += 1  # improvers count from 0
+        if event.phase == "done":
+            row.phase = "finished" if event.round + 1 >= row.rounds else "waiting"
+        if not self.console.is_terminal and (line := self._line(row, event)):
+            self.console.print(Text(line), soft_wrap=True)
+
+    def _restore(self, node: Node) -> None:
+        """Show what nodes had done before this session (a resumed run), when they are first seen."""
+        for path, other in node.run.nodes.items():
+            row = self.rows[path]
+            if row.seen:
+                continue
+            row.seen = True
+            row.round = other.round
+            for round, phase in ((round, phase) for round in range(other.round) for phase in PHASES):
+                row.work[round, phase] = 1.0
+            if other.round:
+                row.comparisons = len(other.comparisons)
+                row.phase = "finished" if other.round >= row.rounds else "waiting"
+                steps: dict[tuple[int, str, int], dict[str, float]] = {}
+                for _, round, phase, step, name, value in node.run.store.metrics(path):
+                    if round < other.round:
+                        steps.setdefault((round, phase, step), {})[name] = value
+                for (_, phase, step), metrics in sorted(steps.items(), key=lambda item: item[0]):
+                    row.note(phase, step, metrics)
+
+    def _count(self, row: Row, phase: str, event: Event) -> None:
+        """Add the work that the event says is done."""
+        if phase not in PHASES:
+            return
+        if event.phase == "done" or (event.metrics and event.phase != "improve"):
+            share = 1.0
+        elif event.of:
+            share = min(1.0, (event.step + (event.phase == "improve")) / event.of)
+        else:
+            share = 0.0
+        before = row.work.get((event.round, phase), 0.0)
+        if share > before:
+            self._done[phase] += (share - before) * _size(row.settings, event.round, phase)
+            row.work[event.round, phase] = share
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    @property
+    def elapsed(self) -> float:
+        return self.clock() - self._began
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the rest takes if work goes on at its pace so far; None before anything is done."""
+        rest = dict.fromkeys(PHASES, 0.0)
+        for row in self.rows.values():
+            for round in range(row.rounds):
+                for phase in PHASES:
+                    undone = 1.0 - row.work.get((round, phase), 0.0)
+                    rest[phase] += undone * _size(row.settings, round, phase)
+        done, spent = sum(self._done.values()), sum(self._spent.values())
+        if not done or not spent or self._last is None:
+            return None
+        overall = spent / done
+        pace = {p: self._spent[p] / self._done[p] if self._done[p] else overall for p in PHASES}
+        return max(0.0, sum(rest[p] * pace[p] for p in PHASES) - (self.clock() - self._last))
+
+    # --- what is shown -------------------------------------------------------------------------------
+
+    def _line(self, row: Row, event: Event) -> str:
+        """A phase that ended, in one line; empty for anything else."""
+        m = event.metrics
+        match event.phase:
+            case "sample" if "malformed" in m:
+                what = f"sampled, {m['malformed']:.0%} malformed"
+            case "compare" if "comparisons" in m:
+                what = f"{row.comparisons} comparisons so far, {m.get('ties', 0):.0f} ties in this round"
+            case "fit" if m:
+                accuracy = "" if row.accuracy is None else f", accuracy {row.accuracy:.2f}"
+                what = f"reward model fitted{accuracy}"
+            case "done":
+                what = "round done" if row.reward is None else f"reward {row.gain}, KL {row.kl or 0:z.1f}"
+            case _:
+                return ""
+        left = self.left
+        ahead = "" if left is None else f", about {_duration(left)} left"
+        return f"[{_duration(self.elapsed)}{ahead}] {row.path} round {row.round + 1}/{row.rounds}: {what}"
+
+    def render(self) -> Group:
+        """The table, for the screen."""
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("task", no_wrap=True)
+        table.add_column("round", justify="right")
+        table.add_column("phase", no_wrap=True, min_width=15)
+        for name in ("comparisons", "accuracy", "reward", "KL"):
+            table.add_column(name, justify="right", no_wrap=True)
+        styles = {"waiting": "dim", "finished": "green"}
+        for row in self.rows.values():
+            shown = row.rounds if row.phase == "finished" else min(row.round + 1, row.rounds)
+            table.add_row(
+                Text(row.label),
+                f"{shown}/{row.rounds}" if row.seen else f"-/{row.rounds}",
+                Text(row.status, style=styles.get(row.phase, "bold yellow")),
+                str(row.comparisons or ""),
+                "" if row.accuracy is None else f"{row.accuracy:.2f}",
+                row.gain,
+                "" if row.kl is None else f"{row.kl:z.1f}",
+            )
+        left = self.left
+        ahead = "" if left is None else f", about {_duration(left)} left"
+        return Group(table, Text(f"{_duration(self.elapsed)} elapsed{ahead}", style="dim"))
+
+    def __enter__(self) -> Live:
+        self._began = self.clock()
+        if self.console.is_terminal:
+            self._screen = Screen(console=self.console, get_renderable=self.render, refresh_per_second=4)
+            self._screen.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._screen is not None:
+            self._screen.stop()
+            self._screen = None
+
+
+def _size(s: Settings, round: int, phase: str) -> float:
+    """A rough amount of work, in tokens; only its proportions within a phase matter."""
+    outcomes = {
+        "sample": s.cases * s.outcomes,
+        "compare": s.cases * s.outcomes,
+        "fit": 2 * s.comparisons * s.reward_epochs * (round + 1),  # all comparisons so far
+        "improve": 2 * s.steps * s.batch * s.group,
+    }[phase]
+    return float(outcomes * s.max_tokens)
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole // 60 % 60:02d}m"

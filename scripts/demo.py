@@ -1,0 +1,121 @@
+"""Train the paper tree in four arms and measure each against the exact truth.
+
+    python scripts/demo.py --out runs/demo
+
+Simulated throughout: a bounded user, an exact world, a tiny model. Writes OUT/report.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rrm import BoundedUser, Task
+from rrm.measure.arms import ARMS, Arm, agreement, compare_arms, held_out, train_arms
+from rrm.measure.misleading import Misleading
+from rrm.models.backbone import Backbone
+from rrm.run import Watch
+from rrm.view.live import Live
+from rrm.worlds.papers import Briefs
+from tasks.paper import paper
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--held-out", type=int, default=160, help="held-out cases for measuring")
+    parser.add_argument("--attention", type=int, default=4, help="facts the user can check for one comparison")
+    parser.add_argument(
+        "--mislead", type=float, metavar="SHARE",
+        help="also measure agreement when the assistants turn this share of their findings around",
+    )
+    args = parser.parse_args()
+
+    began = time.monotonic()
+    backbone = Backbone.load(args.model)
+    task = paper(seed=args.seed)
+
+    def user() -> BoundedUser:
+        return BoundedUser(attention=args.attention, seed=args.seed)
+
+    with Progress(began) as progress:
+        arms = train_arms(task, user, backbone, args.out, args.seed, progress.watch)
+    cases = Briefs(args.seed, "held-out")
+    report = compare_arms(arms, backbone, cases, args.held_out, args.seed)
+    if args.mislead:
+        value = misled(arms["recursive"], user(), task, backbone, cases, args)
+        report["misled"] = {"share": args.mislead, "agreement": value}
+    report["seconds"] = round(time.monotonic() - began, 1)
+    report["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    (args.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    show_report(report)
+    print(f"{report['seconds']:.0f} s, {report['peak_memory_mb']} MB; everything is in {args.out}")
+
+
+def misled(
+    arm: Arm, user: BoundedUser, task: Task, backbone: Backbone, cases: Briefs, args: argparse.Namespace
+) -> dict[str, float]:
+    """Agreement of a user who has never met these assistants before and is misled by them."""
+    helpers = tuple(Misleading.of(helper, args.mislead, args.seed) for helper in arm.root.helpers)
+    held = held_out(task, backbone, cases, args.held_out, seed=args.seed)
+    return agreement(Arm("misled", replace(arm.root, helpers=helpers), user), held)
+
+
+class Progress:
+    """What is going on: the arm, and the live tree of its nodes on a terminal, lines elsewhere."""
+
+    def __init__(self, began: float) -> None:
+        self.began, self.stack = began, ExitStack()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()
+
+    def watch(self, arm: str, task: Task) -> Watch:
+        self.stack.close()
+        print(f"{time.monotonic() - self.began:.0f} s: {arm}", flush=True)
+        return self.stack.enter_context(Live(task))
+
+
+def show_report(report: dict[str, Any]) -> None:
+    """The arms side by side; the nodes before and after training."""
+
+    def cell(value: dict[str, float]) -> str:
+        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+    aspects = list(report["start"]["aspects"])
+    console = Console()
+    table = Table("arm", "user agrees with the truth", "true score", *aspects, "says clearly")
+    for arm in ("start", *ARMS):
+        if arm in report:
+            row = report[arm]
+            by = (f"{row['aspects'][aspect]['mean']:.2f}" for aspect in aspects)
+            agrees = cell(row["agreement"]) if "agreement" in row else ""
+            table.add_row(arm, agrees, cell(row["score"]), *by, f"{row['confident']:.2f}")
+    console.print(table)
+    nodes = Table("node", "true share of right answers, start", "trained", title="assistants")
+    for arm, found in report["nodes"].items():
+        for path, row in found.items():
+            nodes.add_row(f"{arm}: {path}", cell(row["start"]), cell(row["trained"]))
+    console.print(nodes)
+    if "misled" in report:
+        console.print(f"misled by {report['misled']['share']:.0%} of findings: {cell(report['misled']['agreement'])}")
+
+
+if __name__ == "__main__":
+    main()

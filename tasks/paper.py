@@ -1,0 +1,40 @@
+"""Write a paper; with help, judge one. The slide's own example (Leike 2019), in a world with exact truth.
+
+paper
+├── writing       is it well written?
+├── novelty       is it new?
+├── experiments   are the experiments correct?
+│   └── steps     does this one total hold?
+└── proofs        are the proofs correct?
+    └── steps     does this one step hold?
+"""
+
+from __future__ import annotations
+
+from assistants import experiments, novelty, proofs, steps, writing
+from rrm import Settings, Task
+from rrm.worlds.papers import Briefs, Difficulty, facts, surface
+
+
+def paper(difficulty: Difficulty = Difficulty(), seed: int = 0, settings: Settings | None = None) -> Task:
+    """The paper tree over briefs of a difficulty."""
+    return Task(
+        "paper",
+        instruction="Which paper is better: well written, novel, experiments correct, proofs correct?",
+        cases=Briefs(seed, "train", difficulty),
+        facts=facts,
+        surface=surface,
+        assistants=(
+            writing(),
+            novelty(),
+            experiments(assistants=[steps()]),
+            proofs(assistants=[steps()]),
+        ),
+        aspects=("writing", "novelty", "experiments", "proofs"),
+        difficulty=17,
+        settings=settings
+        or Settings(max_tokens=96, cases=48, comparisons=240, reward_epochs=5, reward_batch=8, steps=12, batch=10),
+    )
+
+
+task = paper()

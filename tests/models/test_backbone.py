@@ -1,0 +1,98 @@
+"""Backbones and forks: rendering, state, adapters, errors that say what is wrong."""
+
+import pytest
+import torch
+
+from rrm.models.agent import TextAgent
+from rrm.models.backbone import Backbone, ModelError
+from rrm.models.pack import PrefixGroup
+from rrm.task import Case, Group, Outcome
+from tests.models.conftest import network, tokenizer
+
+GROUP = PrefixGroup([5, 6, 7], [[8, 9, 2], [10]])
+
+
+def test_load_from_a_folder(tmp_path):
+    network().save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    b, direct = Backbone.load(str(tmp_path)), Backbone("tiny", network(), tokenizer())
+    assert b.adapters == "full" and b.vocabulary == 40 and b.eos_id == 2
+    assert b.fingerprint == direct.fingerprint != Backbone("other", network(seed=1), tokenizer()).fingerprint
+    assert b.decode(b.encode("w5 w6")) == "w5 w6"
+
+
+def test_what_cannot_be_loaded_says_where(tmp_path):
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        Backbone.load(str(tmp_path))
+
+
+def test_the_chat_template_is_rendered_once(tiny):
+    assert tiny(chat=True, bos=True).render("w5 w6") == (1, 3, 5, 6, 4)
+    assert tiny(bos=True).render("w5 w6") == (1, 5, 6)  # the tokenizer would add an end-of-text
+    assert tiny().render("w5 w6") == (5, 6)
+    assert tiny().render("") == (1,)
+
+
+@pytest.mark.parametrize("adapters", ["full", "lora"])
+def test_forks_are_independent_and_start_at_the_start(tiny, adapters):
+    b = tiny(adapters)
+    one, two = b.fork("one"), b.fork("two")
+    with torch.no_grad():
+        start = b.start.logprobs([GROUP])[0][0]
+        for fork in (one, two):
+            assert torch.equal(fork.logprobs([GROUP])[0][0], start)  # KL is 0 at the start
+    version = two.version
+    assert one.version == b.fork("one").version
+    optimizer = torch.optim.AdamW(one.parameters(), lr=0.1)
+    loss = one.logprobs([GROUP])[0][0].sum()
+    with torch.no_grad():
+        b.start.logprobs([GROUP])  # another fork runs between forward and backward
+        two.logprobs([GROUP])
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        assert not torch.equal(one.logprobs([GROUP])[0][0], start)
+        assert torch.equal(two.logprobs([GROUP])[0][0], start)
+        assert torch.equal(b.start.logprobs([GROUP])[0][0], start)
+        assert two.version == version != one.version
+        two.load(one.state())
+        assert torch.equal(two.logprobs([GROUP])[0][0], one.logprobs([GROUP])[0][0])
+    assert two.version == one.version
+    one.close()
+    two.close()
+    with torch.no_grad():
+        assert torch.equal(b.start.logprobs([GROUP])[0][0], start)
+
+
+@pytest.mark.parametrize("adapters", ["full", "lora"])
+def test_a_state_must_fit(tiny, adapters):
+    fork = tiny(adapters).fork("agent")
+    state = fork.state()
+    name = next(iter(state))
+    with pytest.raises(ModelError, match="missing"):
+        fork.load({k: v for k, v in state.items() if k != name})
+    with pytest.raises(ModelError, match="unexpected"):
+        fork.load(state | {"more": torch.zeros(1)})
+    with pytest.raises(ModelError, match="shape"):
+        fork.load(state | {name: torch.zeros(1, 1)})
+
+
+def test_many_logits_in_parts_equal_all_at_once(tiny, monkeypatch):
+    b = tiny()
+    whole, parts = b.fork("whole"), b.fork("parts")
+    value = whole.logprobs([GROUP])[0][0]
+    value.sum().backward()
+    monkeypatch.setattr("rrm.models.backbone.LOGITS", 40)
+    other = parts.logprobs([GROUP])[0][0]
+    other.sum().backward()
+    torch.testing.assert_close(value, other)
+    for p, q in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad)
+
+
+def test_imported_text_is_encoded_and_ended(tiny):
+    b = tiny()
+    agent = TextAgent(b, b.fork("agent"), 8)
+    text, ids = Outcome("w5 w6"), Outcome("w5 w6", (5, 6, 2))
+    a, c = agent.logprobs([Group(Case("w9"), (text, ids))])[0]
+    torch.testing.assert_close(a, c)

@@ -1,0 +1,106 @@
+"""Sampling: what is kept while decoding is what the model says, and an outcome is nobody's company."""
+
+import pytest
+import torch
+
+from rrm.models import sample as module
+from rrm.models.agent import TextAgent
+from rrm.models.backbone import ModelError
+from rrm.models.pack import PrefixGroup
+from rrm.models.sample import sample
+from rrm.task import Case
+
+PREFIXES = [[5, 6, 7], [9], [3, 4, 5, 6, 7, 8, 9, 10], [12, 2, 12]]
+KEYS = ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("adapters", ["full", "lora"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_logprobs_kept_while_decoding_are_the_models(tiny, adapters, temperature):
+    b = tiny(adapters)
+    fork = b.fork("agent")
+    with torch.no_grad():
+        for p in fork.parameters():
+            p += 0.02  # a LoRA fork at its start is the starting model; move it
+    found = sample(fork, PREFIXES, 6, 20, temperature, KEYS, 2)
+    assert any(not ended for row in found for _, _, ended in row) or any(
+        len(t) > 3 for row in found for t, _, _ in row
+    )
+    with torch.no_grad():
+        again = fork.logprobs(
+            [PrefixGroup(p, [t for t, _, _ in row]) for p, row in zip(PREFIXES, found, strict=True)]
+        )
+    for row, values in zip(found, again, strict=True):
+        for (tokens, kept, ended), value in zip(row, values, strict=True):
+            torch.testing.assert_close(torch.tensor(kept), value, atol=1e-4, rtol=0)
+            assert ended == (tokens[-1] == 2) and 2 not in tokens[:-1] and (ended or len(tokens) == 20)
+
+
+def test_an_outcome_does_not_depend_on_the_batch(tiny, monkeypatch):
+    fork = tiny().fork("agent")
+    together = sample(fork, PREFIXES, 5, 16, 1.0, KEYS, 2)
+    for prefix, key, row in zip(PREFIXES, KEYS, together, strict=True):
+        alone = sample(fork, [prefix], 3, 16, 1.0, [key], 2)[0]
+        assert [t for t, _, _ in alone] == [t for t, _, _ in row[:3]]
+    backwards = sample(fork, PREFIXES[::-1], 5, 16, 1.0, KEYS[::-1], 2)[::-1]
+    assert [[t for t, _, _ in row] for row in backwards] == [[t for t, _, _ in row] for row in together]
+    monkeypatch.setattr(module, "COMPACT", 2.0)  # never drop a finished row
+    assert [[t for t, _, _ in r] for r in sample(fork, PREFIXES, 5, 16, 1.0, KEYS, 2)] == [
+        [t for t, _, _ in r] for r in together
+    ]
+    monkeypatch.setattr(module, "ROWS", 7)  # many small batches
+    assert [[t for t, _, _ in r] for r in sample(fork, PREFIXES, 5, 16, 1.0, KEYS, 2)] == [
+        [t for t, _, _ in r] for r in together
+    ]
+
+
+def test_same_key_same_bits(tiny):
+    fork = tiny().fork("agent")
+    assert sample(fork, PREFIXES, 4, 16, 1.0, KEYS, 2) == sample(fork, PREFIXES, 4, 16, 1.0, KEYS, 2)
+    assert sample(fork, PREFIXES, 4, 16, 1.0, KEYS, 2) != sample(fork, PREFIXES, 4, 16, 1.0, KEYS[::-1], 2)
+
+
+def test_sampling_leaves_the_global_stream_alone(tiny):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    b = tiny("lora")
+    sample(b.fork("agent"), PREFIXES, 2, 4, 1.0, KEYS, 2)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("kv", [1, 4])
+def test_greedy_is_generate(tiny, kv):
+    b = tiny(kv=kv)
+    found = sample(b.start, PREFIXES, 2, 12, 1.0, KEYS, 2, greedy=True)
+    for prefix, row in zip(PREFIXES, found, strict=True):
+        want = b.model.generate(
+            torch.tensor([prefix]),
+            attention_mask=torch.ones(1, len(prefix)),
+            max_new_tokens=12,
+            do_sample=False,
+        )
+        assert list(row[0][0]) == want[0, len(prefix) :].tolist()
+        assert row[0] == row[1]
+
+
+def test_frequencies_are_the_models(tiny):
+    fork = tiny().start
+    n = 4000
+    first = torch.tensor([t[0] for t, _, _ in sample(fork, [[5, 6]], n, 1, 1.0, ["k"], 2)[0]])
+    found = torch.bincount(first, minlength=40) / n
+    with torch.no_grad():
+        want = fork.network(input_ids=torch.tensor([[5, 6]])).logits[0, -1].softmax(-1)
+    assert (found - want).abs().max() < 0.03
+
+
+def test_a_case_that_comes_twice_gets_other_outcomes(tiny):
+    b = tiny()
+    agent = TextAgent(b, b.fork("agent"), 10)
+    one, two = agent.sample([Case("w5 w6"), Case("w5 w6")], 3, "key")
+    assert one.outcomes != two.outcomes
+    assert one.outcomes[0].text == b.decode([t for t in one.outcomes[0].tokens if t != 2]).strip()
+
+
+def test_beyond_the_context_is_an_error(tiny):
+    with pytest.raises(ModelError, match="context"):
+        sample(tiny().start, [[5] * 250], 1, 20, 1.0, ["k"], 2)

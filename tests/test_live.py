@@ -1,0 +1,157 @@
+"""Watching a run: what the view says at each event. Driven by made-up events; test_cli drives a real run."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+from rich.console import Console
+
+from rrm import Task
+from rrm.run import Event
+from rrm.view.live import Live
+from tests import toy
+
+SETTINGS = toy.SMALL.model_copy(update={"rounds": 2, "steps": 4})
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Play:
+    """A run that happens by hand."""
+
+    def __init__(self, task: Task, terminal: bool = False, metrics: list[Any] | None = None) -> None:
+        self.clock, self.out = Clock(), io.StringIO()
+        console = Console(file=self.out, force_terminal=terminal, width=150, color_system=None)
+        self.live = Live(task, console, self.clock)
+        store = SimpleNamespace(metrics=lambda path: [row for row in metrics or [] if row[0] == path])
+        self.run = SimpleNamespace(nodes={}, store=store)
+
+    def open(self, path: str, round: int = 0, comparisons: int = 0) -> None:
+        self.run.nodes[path] = SimpleNamespace(run=self.run, round=round, comparisons=[None] * comparisons)
+
+    def event(self, path: str, round: int, phase: str, step: int = 0, of: int = 0, **metrics: float) -> None:
+        self.clock.now += 1
+        self.live(self.run.nodes[path], Event(path, round, phase, step, of, metrics))
+        left = self.live.left
+        assert left is None or left >= 0
+
+    def round(self, path: str, round: int, rewards: tuple[float, ...] = (-0.5, 0.0, 0.25)) -> None:
+        self.event(path, round, "sample", of=3)
+        self.event(path, round, "sample", malformed=0.25)
+        self.event(path, round, "compare", 1, 3)
+        self.event(path, round, "compare", 3, 3)
+        self.event(path, round, "compare", 3, 3, comparisons=3.0 * (round + 1), ties=1.0, attention=9.0)
+        self.event(path, round, "fit", 1, 2)
+        self.event(path, round, "fit", n=3.0, accuracy=0.9, holdout_accuracy=0.75)
+        for step, reward in enumerate(rewards):
+            self.event(path, round, "improve", step, 4, reward=reward, kl=1.5 * step)
+        self.event(path, round, "done", seconds=1.0)
+
+    def shown(self) -> str:
+        console = Console(file=io.StringIO(), width=150)
+        with console.capture() as capture:
+            console.print(self.live.render())
+        return capture.get()
+
+
+def tree() -> Task:
+    return toy.task(
+        settings=SETTINGS, assistants=(toy.sub("[b]a", settings=SETTINGS), toy.sub("c", settings=SETTINGS))
+    )
+
+
+def test_lines_at_the_end_of_phases_only() -> None:
+    play = Play(tree())
+    play.open("toy")
+    play.open("toy/[b]a")
+    play.round("toy/[b]a", 0)
+    lines = [
+        line.split("] ", 1)[1] if "left] " in line else line for line in play.out.getvalue().splitlines()
+    ]
+    at = "toy/[b]a round 1/2: "
+    assert [line.split(at)[1] for line in lines] == [
+        "sampled, 25% malformed",
+        "3 comparisons so far, 1 ties in this round",
+        "reward model fitted, accuracy 0.75",
+        "reward -0.50 → +0.25, KL 3.0",
+    ]
+
+
+def test_the_table_shows_where_every_node_is() -> None:
+    play = Play(tree(), terminal=True)
+    assert play.shown().count("waiting") == 3 and "left" not in play.shown()
+    play.open("toy")
+    play.open("toy/[b]a")
+    play.round("toy/[b]a", 0)
+    play.event("toy/[b]a", 1, "compare", 2, 3)
+    table = play.shown()
+    (row,) = [line for line in table.splitlines() if "[b]a" in line]
+    assert row.split() == ["├─", "[b]a", "2/2", "compare", "2/3", "3", "0.75", "-0.50", "→", "+0.25", "3.0"]
+    assert "└─ c" in table and "elapsed, about" in table
+    assert play.out.getvalue() == ""  # a terminal gets the table, not lines
+
+
+def test_the_gain_is_that_of_the_latest_round() -> None:
+    play = Play(tree())
+    play.open("toy")
+    play.round("toy", 0, (-1.0, 1.0))
+    play.round("toy", 1, (-0.25, 0.5))
+    assert play.live.rows["toy"].gain == "-0.25 → +0.50"
+    assert play.live.rows["toy"].phase == "finished"
+
+
+def test_time_left_shrinks_to_nothing() -> None:
+    play = Play(tree())
+    left = []
+    for path in ("toy", "toy/[b]a", "toy/c"):
+        play.open(path)
+    for path in ("toy/[b]a", "toy/c", "toy"):
+        for round in range(2):
+            play.round(path, round)
+            left.append(play.live.left)
+    assert None not in left
+    numbers = [value for value in left if value is not None]
+    assert numbers == sorted(numbers, reverse=True)
+    assert numbers[0] > 10 and numbers[-1] == 0
+
+
+def test_what_was_done_before_an_interruption_is_shown_and_takes_no_time() -> None:
+    before = [
+        ("toy/[b]a", 0, "improve", 0, "reward", -1.0),
+        ("toy/[b]a", 1, "fit", 0, "accuracy", 0.8),
+        ("toy/[b]a", 1, "improve", 0, "reward", 0.5),
+        ("toy/[b]a", 1, "improve", 3, "reward", 0.75),
+        ("toy/[b]a", 2, "fit", 0, "accuracy", 0.1),  # of a round that was not finished
+    ]
+    play = Play(tree(), metrics=before)
+    play.open("toy")
+    play.open("toy/[b]a", round=2, comparisons=6)
+    play.open("toy/c", round=1, comparisons=3)
+    play.event("toy/c", 1, "sample", of=3)
+    done = play.live.rows["toy/[b]a"]
+    assert (done.phase, done.comparisons, done.accuracy, done.gain) == ("finished", 6, 0.8, "+0.50 → +0.75")
+    assert play.live.rows["toy/c"].comparisons == 3
+    play.round("toy/c", 1)
+    assert play.live.left is not None and play.live.left < 3 * play.clock.now
+
+
+def test_refreshed_assistants_have_further_rounds() -> None:
+    root = toy.task(
+        settings=SETTINGS.model_copy(update={"rounds": 3, "refresh": 1}), assistants=(toy.sub("a"),)
+    )
+    assert {path: row.rounds for path, row in Live(root).rows.items()} == {"toy": 3, "toy/a": 3}
+
+
+def test_a_terminal_is_left_clean() -> None:
+    play = Play(tree(), terminal=True)
+    with play.live:
+        play.open("toy")
+        play.round("toy", 0)
+    assert "elapsed" in play.out.getvalue()

@@ -1,0 +1,157 @@
+"""The recursion end to end in miniature: who is asked what, what reaches whom, and what nobody may read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rrm import Assistant, BoundedUser, Outcome, Pair, RRMError, Task, train
+from rrm.assistance import Forgetful, assist
+from rrm.measure.arms import compare_arms, train_arms
+from rrm.measure.misleading import Misleading
+from rrm.models.backbone import Backbone
+from rrm.run import Event
+from rrm.store import Store
+from rrm.task import Case, SealedOracle
+from rrm.user import Judgement
+from rrm.worlds.papers import Briefs
+from tests import mini
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return Backbone.load("embedded")
+
+
+@pytest.fixture(scope="module")
+def trained(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Assistant, Path, list[Event]]:
+    events: list[Event] = []
+    out = tmp_path_factory.mktemp("run")
+    root = train(mini.tree(), BoundedUser(), backbone, out, watch=[lambda node, event: events.append(event)])
+    return root, out, events
+
+
+def test_nodes_are_finished_from_the_leaves_up(trained: tuple[Assistant, Path, list[Event]]) -> None:
+    _, _, events = trained
+    finished = list(dict.fromkeys(e.task for e in events if e.phase == "done"))
+    assert finished == ["paper/writing", "paper/proofs/steps", "paper/proofs", "paper"]
+
+
+def test_every_comparison_says_which_assistance_was_shown(trained: tuple[Assistant, Path, list[Event]]) -> None:
+    root, out, _ = trained
+    versions = {a.task.path: a.version for a in (*root.helpers, *root.helpers[1].helpers)}
+    for comparison in Store(out / "run.db").comparisons("paper"):
+        for shown in (comparison.assistance_a, comparison.assistance_b):
+            for one in (a for top in shown for a in top.tree()):
+                assert versions[one.assistant] == one.version
+        assert [a.name for a in comparison.assistance_a] == ["writing", "proofs"]
+    assert not Store(out / "run.db").comparisons("paper/proofs/steps")[0].assistance_a
+
+
+def test_an_outcome_is_examined_once(trained: tuple[Assistant, Path, list[Event]], backbone: Backbone) -> None:
+    root, _, _ = trained
+    (writing, proofs) = root.helpers
+    asked: Counter[str] = Counter()
+
+    class Counting:
+        def __init__(self, agent: object) -> None:
+            self.agent = agent
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.agent, name)
+
+        def sample(self, cases: Sequence[Case], *args: object, **kwargs: object) -> object:
+            asked.update(case.id for case in cases)
+            return self.agent.sample(cases, *args, **kwargs)  # type: ignore[attr-defined]
+
+    counting = replace(proofs, agent=Counting(proofs.agent), memo=Forgetful())  # type: ignore[arg-type]
+    groups = root.agent.sample(Briefs(5).draw(4, "x"), 3, "x")
+    first = assist([writing, counting], [*groups, *groups])
+    second = assist([writing, counting], groups)
+    assert asked and max(asked.values()) == 1
+    assert first[: len(groups)] == first[len(groups) :] == second
+
+
+def test_malformed_outcomes_get_na(trained: tuple[Assistant, Path, list[Event]]) -> None:
+    root, _, _ = trained
+    (group,) = root.agent.sample(Briefs(5).draw(1, "x"), 2, "x")
+    bad = replace(group, outcomes=(Outcome("title title"), Outcome("")))
+    for said in assist(root.helpers, [bad])[0].assistance:
+        assert [one.na for one in said] == [True, True]
+        assert [one.text for one in said] == ["writing N/A", "proofs N/A"]
+
+
+def test_the_loop_never_reads_the_truth(backbone: Backbone, tmp_path: Path) -> None:
+    """A user who tries to read a fact's truth outside a paid check stops the run."""
+
+    class Peeking(BoundedUser):
+        def judge(self, task: Task, pair: Pair) -> Judgement:
+            fact = next(f for f in task.facts(pair.case, pair.a) if f.truth is not None)
+            return Judgement(1.0 if fact.truth else 0.0)
+
+    with pytest.raises(SealedOracle):
+        train(replace(mini.tree(), assistants=()), Peeking(), backbone, tmp_path)
+
+
+def test_an_agent_without_the_skill_is_told_so(backbone: Backbone, tmp_path: Path) -> None:
+    def never(case: Case, outcome: Outcome) -> list[object]:
+        from rrm import Malformed
+
+        raise Malformed("word 1: not what was asked for")
+
+    task = replace(mini.tree(), assistants=(), facts=never)  # type: ignore[arg-type]
+    with pytest.raises(RRMError, match="nothing to build on"):
+        train(task, BoundedUser(), backbone, tmp_path)
+
+
+def test_a_finished_assistant_is_used_as_it_is(
+    trained: tuple[Assistant, Path, list[Event]], backbone: Backbone, tmp_path: Path
+) -> None:
+    root, _, _ = trained
+    task = replace(mini.tree(), assistants=(root.helpers[0],))
+    again = train(task, BoundedUser(), backbone, tmp_path)
+    assert again.helpers == root.helpers[:1]
+    assert not (tmp_path / "nodes" / "paper" / "writing").exists()
+
+
+def test_refreshing_trains_assistants_in_later_rounds(backbone: Backbone, tmp_path: Path) -> None:
+    task = mini.tree()
+    settings = task.settings.model_copy(update={"refresh": 1})
+    (writing, _) = task.assistants
+    events: list[Event] = []
+    train(
+        replace(task, assistants=(writing,), settings=settings), BoundedUser(), backbone, tmp_path,
+        watch=[lambda node, event: events.append(event)],
+    )  # fmt: skip
+    done = [(e.task, e.round) for e in events if e.phase == "done"]
+    assert done == [("paper/writing", 0), ("paper/writing", 1), ("paper", 0), ("paper/writing", 2), ("paper", 1)]
+
+
+def test_the_demo_in_miniature(backbone: Backbone, tmp_path: Path) -> None:
+    arms = train_arms(mini.tree(), BoundedUser, backbone, tmp_path, seed=0)
+    report = compare_arms(arms, backbone, Briefs(0, "held-out"), 12)
+    assert list(arms) == ["unassisted", "one-level", "recursive", "oracle"]
+    for name in arms:
+        assert set(report[name]) >= {"agreement", "score", "aspects"}
+        for value in (report[name]["agreement"], report[name]["score"], *report[name]["aspects"].values()):
+            assert set(value) == {"mean", "low", "high", "n"}
+            assert value["low"] <= value["mean"] <= value["high"]
+    assert report["oracle"]["agreement"]["mean"] == 1.0
+    assert arms["one-level"].root.helpers[0] is arms["recursive"].root.helpers[0]
+    assert arms["one-level"].root.helpers[1].helpers == ()
+
+
+def test_misleading_assistants_reach_the_user(trained: tuple[Assistant, Path, list[Event]]) -> None:
+    root, _, _ = trained
+    groups = root.agent.sample(Briefs(5).draw(6, "x"), 2, "x")
+    honest = assist(root.helpers, groups)
+    misled = assist([Misleading.of(helper) for helper in root.helpers], groups)
+    for one, other in zip(honest, misled, strict=True):
+        for said, turned in zip(one.assistance, other.assistance, strict=True):
+            for a, b in zip(said, turned, strict=True):
+                assert [f.holds for f in a.findings] == [not f.holds for f in b.findings]
+

@@ -1,0 +1,98 @@
+"""Killed at any moment and started again, a run ends with the bits of an undisturbed one."""
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rrm.run import RunError
+from tests import mini
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "tests.mini"]
+QUERIES = {
+    "weights": "SELECT task, round, part, sha256 FROM checkpoints ORDER BY task, round, part",
+    "judgements": "SELECT task, round, position, pair, preference, checks, attention FROM comparisons ORDER BY seq",
+    "answers": "SELECT version, case_id, body FROM answers ORDER BY version, case_id",
+    "metrics": "SELECT task, round, phase, step, name, value FROM metrics WHERE name != 'seconds'"
+    " ORDER BY task, round, phase, step, name",
+}
+
+
+def contents(out: Path) -> dict[str, list[tuple[object, ...]]]:
+    db = sqlite3.connect(out / "run.db")
+    try:
+        return {name: db.execute(query).fetchall() for name, query in QUERIES.items()}
+    finally:
+        db.close()
+
+
+def start(out: Path) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*COMMAND, str(out)], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def progress(out: Path) -> int:
+    """Rows in the database: how far the run has come."""
+    if not (out / "run.db").exists():
+        return 0
+    try:
+        return sum(len(rows) for rows in contents(out).values())
+    except sqlite3.OperationalError:  # not created yet
+        return 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    output, _ = start(whole).communicate(timeout=200)
+    assert b"finished" in output, output.decode()
+    expected = contents(whole)
+    total = progress(whole)
+
+    out, rng, kills = tmp_path / "killed", random.Random(7), []
+    for share in sorted(rng.random() for _ in range(4)):
+        process = start(out)
+        while process.poll() is None and progress(out) < share * total:
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+        kills.append(progress(out))
+    assert len(set(kills)) > 1 and max(kills) < total, f"killed at {kills} of {total} rows: no test"
+    output, _ = start(out).communicate(timeout=200)
+    assert b"finished" in output, output.decode()
+    found = contents(out)
+    assert {name: found[name] == expected[name] for name in QUERIES} == {name: True for name in QUERIES}
+
+
+def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
+    first = mini.run(tmp_path / "run")
+    before = contents(tmp_path / "run")
+    began = time.monotonic()
+    again = mini.run(tmp_path / "run")
+    assert contents(tmp_path / "run") == before
+    assert again.version == first.version
+    assert time.monotonic() - began < 10
+
+
+def test_other_settings_need_another_folder(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from rrm import BoundedUser, Pool, train
+
+    task = mini.tree()
+    assert task.cases is not None
+    small = replace(task, assistants=(), settings=mini.SMALL.model_copy(update={"rounds": 1, "max_tokens": 96}))
+    train(small, BoundedUser(), "embedded", tmp_path)
+    other = replace(small, settings=small.settings.model_copy(update={"lr": 1e-5}))
+    with pytest.raises(RunError, match="other settings"):
+        train(other, BoundedUser(), "embedded", tmp_path)
+    with pytest.raises(RunError, match="user"):
+        train(small, BoundedUser(attention=8), "embedded", tmp_path)
+    assert Pool(()).draw(3, "k") == []

@@ -21,5 +21,5 @@ def experiments(assistants: Sequence[Task | Assistant] = (), settings: Settings 
         covers=("experiments",),
         aspects=("experiments",),
         difficulty=6,
-        settings=settings or Settings(max_tokens=32, cases=64, comparisons=160, steps=10),
+        settings=settings or Settings(max_tokens=32, rounds=1, cases=96, steps=12),
     )

@@ -21,5 +21,5 @@ def proofs(assistants: Sequence[Task | Assistant] = (), settings: Settings | Non
         covers=("proofs",),
         aspects=("proofs",),
         difficulty=8,
-        settings=settings or Settings(max_tokens=48, cases=64, comparisons=160, steps=10),
+        settings=settings or Settings(max_tokens=48, rounds=1, cases=96, steps=12),
     )

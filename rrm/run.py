@@ -32,7 +32,7 @@ from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel
 from rrm.store import Comparison, Store
-from rrm.task import Cases, Group, Malformed, RRMError, Task, digest
+from rrm.task import Case, Cases, Group, Malformed, Outcome, RRMError, Task, digest
 from rrm.user import Judgement, Pair, User
 
 
@@ -170,23 +170,29 @@ class Node:
         return self.agent.sample(drawn, s.outcomes, key=self.key("frame"), temperature=s.temperature)
 
     def _check_form(self, groups: Sequence[Group]) -> None:
-        """Is there anything to build on? Outcomes that have no form cannot be judged or improved."""
-        faults = []
-        for group in groups:
-            for outcome in group.outcomes:
-                try:
-                    self.task.facts(group.case, outcome)
-                except Malformed as error:
-                    faults.append((outcome.text, str(error)))
+        """Is there anything to build on? An agent whose outcomes have no form cannot be judged or improved."""
+        faults = [(o.text, why) for group in groups for o in group.outcomes if (why := self._fault(group.case, o))]
         total = sum(len(group.outcomes) for group in groups)
         self.emit("sample", malformed=len(faults) / total)
         if len(faults) > 0.95 * total:
             text, why = faults[0]
             raise RRMError(
-                f"{self.task.path}: {len(faults)} of {total} outcomes of round {self.round} do not parse, so "
-                f"there is nothing to build on. The first: {text[:200]!r}: {why}. Use a model that can do "
-                "this role at all (pretrain it on such texts), or mend the prompt."
+                f"{self.task.path}: {len(faults)} of {total} outcomes of round {self.round} do not parse, so there is "
+                f"nothing to build on. The first: {text[:200]!r}: {why}. Use a model that can do this role at all "
+                "(pretrain it on such texts), or mend the prompt."
             )
+
+    def _without_form(self, group: Group) -> torch.Tensor:
+        """(n,) bool: which outcomes do not parse."""
+        return torch.tensor([bool(self._fault(group.case, outcome)) for outcome in group.outcomes])
+
+    def _fault(self, case: Case, outcome: Outcome) -> str:
+        """Why an outcome does not parse; empty if it does."""
+        try:
+            self.task.facts(case, outcome)
+        except Malformed as error:
+            return str(error) or "malformed"
+        return ""
 
     # --- judging -------------------------------------------------------------------------------------
 
@@ -256,7 +262,11 @@ class Node:
         self._save("reward", self.reward)
 
     def improve(self, helpers: Sequence[Assistant], cases: Cases) -> None:
-        """Optimize the agent against the reward model, cautiously (mean - caution * standard deviation)."""
+        """Optimize the agent against the reward model, cautiously (mean - caution * standard deviation).
+
+        The reward model has seen few outcomes without form, and an optimizer finds those it overrates; so form,
+        which anyone sees at a glance and no truth is needed for, is a constraint (Settings.malformed).
+        """
         if self._load(self.round, "agent", self.agent):
             return
         s = self.task.settings
@@ -264,7 +274,11 @@ class Node:
         def judge(groups: Sequence[Group]) -> list[torch.Tensor]:
             if s.reward_sees == "assistance":
                 groups = assist(helpers, groups, quick=True)
-            return [score.mean - s.caution * score.std for score in self.reward.score(groups)]
+            rewards = [score.mean - s.caution * score.std for score in self.reward.score(groups)]
+            return [
+                torch.where(self._without_form(group), reward.clamp(max=s.malformed), reward)
+                for group, reward in zip(groups, rewards, strict=True)
+            ]
 
         def log(step: int, metrics: Mapping[str, float]) -> None:
             self.emit("improve", step=step, of=s.steps, **metrics)

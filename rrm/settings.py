@@ -69,5 +69,7 @@ class Settings(BaseModel):
     """Stop a round's optimization when the mean KL per outcome exceeds this many nats."""
     caution: float = Field(0.5, ge=0)
     """The agent optimizes mean - caution * standard deviation of the ensemble."""
+    malformed: float = -3.0
+    """At most this reward for an outcome that does not parse: a side-constraint (Leike et al. 2018, 5.7)."""
     beta: float = Field(0.1, gt=0)
     """DPO's inverse temperature."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--held-out", type=int, default=160, help="held-out cases for measuring")
+    parser.add_argument("--held-out", type=int, default=120, help="held-out cases for measuring")
     parser.add_argument("--attention", type=int, default=4, help="facts the user can check for one comparison")
     parser.add_argument(
         "--mislead", type=float, metavar="SHARE",
@@ -99,8 +100,8 @@ def show_report(report: dict[str, Any]) -> None:
         return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
     aspects = list(report["start"]["aspects"])
-    console = Console()
-    table = Table("arm", "user agrees with the truth", "true score", *aspects, "says clearly")
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    table = Table("arm", "agreement", "true score", *aspects, "confident words")
     for arm in ("start", *ARMS):
         if arm in report:
             row = report[arm]
@@ -108,7 +109,7 @@ def show_report(report: dict[str, Any]) -> None:
             agrees = cell(row["agreement"]) if "agreement" in row else ""
             table.add_row(arm, agrees, cell(row["score"]), *by, f"{row['confident']:.2f}")
     console.print(table)
-    nodes = Table("node", "true share of right answers, start", "trained", title="assistants")
+    nodes = Table("assistant", "answers right, start", "trained")
     for arm, found in report["nodes"].items():
         for path, row in found.items():
             nodes.add_row(f"{arm}: {path}", cell(row["start"]), cell(row["trained"]))

@@ -6,6 +6,7 @@ from rrm.task import Case, Fact, Finding, Group, Malformed, Outcome, Pool, RRMEr
 # isort: split
 from rrm.assistance import Assistance, Assistant
 from rrm.check import check, faults
+from rrm.model_user import ModelUser
 from rrm.train import train
 from rrm.user import BoundedUser, Pair, User
 

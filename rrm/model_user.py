@@ -9,7 +9,7 @@ import torch
 from rrm.assistance import Assistance
 from rrm.models.backbone import Backbone
 from rrm.models.pack import PrefixGroup
-from rrm.task import Outcome, Task
+from rrm.task import Outcome, RRMError, Task
 from rrm.user import Judgement, Pair
 
 TEMPLATE = """{instruction}
@@ -37,6 +37,15 @@ class ModelUser:
     margin: float = 0.02
     abstain: float = 1e-4
     template: str = TEMPLATE
+    answers: tuple[str, str] = (" A", " B")
+
+    def __post_init__(self) -> None:
+        first, second = (self.backbone.encode(answer) for answer in self.answers)
+        if not first or not second or first == second:
+            raise RRMError(
+                f"{self.backbone.name!r} cannot judge: its tokenizer does not tell {self.answers[0]!r} from "
+                f"{self.answers[1]!r}; use a language model of text as the judge"
+            )
 
     @property
     def name(self) -> str:
@@ -44,7 +53,7 @@ class ModelUser:
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
         prompts = [self.prompt(task, pair), self.prompt(task, pair.swapped())]
-        answers = [self.backbone.encode(answer) for answer in (" A", " B")]
+        answers = [self.backbone.encode(answer) for answer in self.answers]
         with torch.inference_mode():
             rows = self.backbone.start.logprobs(
                 [PrefixGroup(self.backbone.render(prompt), answers) for prompt in prompts]

@@ -100,7 +100,7 @@ def show_report(report: dict[str, Any]) -> None:
         return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
     aspects = list(report["start"]["aspects"])
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = Console(width=None if sys.stdout.isatty() else 132)
     table = Table("arm", "agreement", "true score", *aspects, "confident words")
     for arm in ("start", *ARMS):
         if arm in report:
@@ -109,10 +109,11 @@ def show_report(report: dict[str, Any]) -> None:
             agrees = cell(row["agreement"]) if "agreement" in row else ""
             table.add_row(arm, agrees, cell(row["score"]), *by, f"{row['confident']:.2f}")
     console.print(table)
-    nodes = Table("assistant", "answers right, start", "trained")
+    nodes = Table("node", "true score, start", "trained", "reward model agrees with the user (held out)")
     for arm, found in report["nodes"].items():
         for path, row in found.items():
-            nodes.add_row(f"{arm}: {path}", cell(row["start"]), cell(row["trained"]))
+            accuracy = f"{row['reward_model']:.2f}" if "reward_model" in row else ""
+            nodes.add_row(f"{arm}: {path}", cell(row["start"]), cell(row["trained"]), accuracy)
     console.print(nodes)
     if "misled" in report:
         console.print(f"misled by {report['misled']['share']:.0%} of findings: {cell(report['misled']['agreement'])}")

@@ -16,9 +16,12 @@ from typing import Any
 from rrm.assistance import Assistant, assist
 from rrm.measure.oracle import OracleUser, aspects, score, true_score
 from rrm.measure.stats import interval
+from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
+from rrm.recursion import frame_all
 from rrm.run import Watch
-from rrm.task import Case, Cases, Group, Malformed, Task
+from rrm.store import Store
+from rrm.task import Cases, Group, Malformed, Task
 from rrm.train import train
 from rrm.user import Pair, User
 
@@ -100,10 +103,8 @@ def held_out(
     return HeldOut(groups, pairs, truth)
 
 
-def start_agent(task: Task, backbone: Backbone) -> Any:
+def start_agent(task: Task, backbone: Backbone) -> TextAgent:
     """The untrained agent of a task."""
-    from rrm.models.agent import TextAgent
-
     return TextAgent(backbone, backbone.start, task.settings.max_tokens)
 
 
@@ -156,7 +157,7 @@ def node_quality(
     """Per node below the root: the true share of right facts in its answers, before and after training."""
     found: dict[str, Any] = {}
     for helper in root.helpers:
-        cases = _framed(helper.task, groups)
+        cases = frame_all(helper.task, groups)[:200]
         if not cases:
             continue
         start = start_agent(helper.task, backbone).sample(cases, 1, key=f"start {seed}")
@@ -164,21 +165,10 @@ def node_quality(
         found[helper.task.path] = {
             "start": quality(helper.task, start)["score"],
             "trained": quality(helper.task, trained)["score"],
+            **reward_quality(helper),
         }
         found |= node_quality(helper, backbone, trained, seed)
     return found
-
-
-def _framed(task: Task, groups: Sequence[Group], most: int = 200) -> list[Case]:
-    assert task.frame is not None
-    cases: dict[str, Case] = {}
-    for group in groups:
-        for outcome in group.outcomes:
-            try:
-                cases |= {case.id: case for case in task.frame(group.case, outcome)}
-            except Malformed:
-                continue
-    return list(cases.values())[:most]
 
 
 def compare_arms(
@@ -194,9 +184,17 @@ def compare_arms(
         report[name] = {"agreement": agreement(arm, held), **quality(task, trained)}
     report["start"] = quality(task, start_agent(task, backbone).sample(test, 2, key=f"score {seed}"))
     some = held.groups[: max(1, n // 3)]
-    report["nodes"] = {
-        name: node_quality(arms[name].root, backbone, some, seed)
-        for name in ("one-level", "recursive")
-        if name in arms
-    }
+    report["nodes"] = {}
+    for name, arm in arms.items():
+        below = node_quality(arm.root, backbone, some, seed) if name in ("one-level", "recursive") else {}
+        root = {"start": report["start"]["score"], "trained": report[name]["score"], **reward_quality(arm.root)}
+        report["nodes"][name] = below | {task.path: root}
     return report
+
+
+def reward_quality(node: Assistant) -> dict[str, float]:
+    """How often the node's reward model, after its last fit, predicted the user on held-out comparisons."""
+    if not isinstance(node.memo, Store):
+        return {}
+    fits = {name: value for *_, name, value in node.memo.metrics(node.task.path, "fit")}  # later rounds overwrite earlier ones
+    return {"reward_model": fits["holdout_accuracy"]} if "holdout_accuracy" in fits else {}

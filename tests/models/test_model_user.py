@@ -1,0 +1,49 @@
+"""A language model as the user: no preference for a position, and no guess where it does not understand."""
+
+from collections.abc import Callable
+
+import pytest
+
+from rrm import Case, ModelUser, Outcome, Pair, RRMError, Task
+from rrm.models.backbone import Backbone
+
+TASK = Task("t", "w7 w8", facts=lambda case, outcome: [])
+TEMPLATE = "{instruction} {case} {first} {one}{said_one} {second} {two}{said_two} w9"
+ANSWERS = ("w5", "w6")
+
+
+def pair(i: int) -> Pair:
+    return Pair("t", Case(f"w{i + 3}"), Outcome(f"w{i + 4} w{i + 9}"), Outcome(f"w{i + 12}"))
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_the_order_does_not_matter(tiny: Callable[..., Backbone], chat: bool) -> None:
+    user = ModelUser(tiny(chat=chat), margin=0.0, abstain=0.0, template=TEMPLATE, answers=ANSWERS)
+    said = [user.judge(TASK, pair(i)).preference for i in range(12)]
+    swapped = [user.judge(TASK, pair(i).swapped()).preference for i in range(12)]
+    assert said == [None if s is None else 1 - s for s in swapped]
+    assert {0.0, 1.0} <= set(said)  # it does prefer
+
+
+def test_it_abstains_where_neither_answer_is_likely(tiny: Callable[..., Backbone]) -> None:
+    judgement = ModelUser(tiny(), abstain=1.0, template=TEMPLATE, answers=ANSWERS).judge(TASK, pair(1))
+    assert judgement.preference is None
+    assert "abstained" in judgement.note
+
+
+def test_near_calls_are_ties(tiny: Callable[..., Backbone]) -> None:
+    user = ModelUser(tiny(), margin=0.5, abstain=0.0, template=TEMPLATE, answers=ANSWERS)
+    assert user.judge(TASK, pair(1)).preference == 0.5
+
+
+def test_a_tokenizer_without_the_answers_is_refused(tiny: Callable[..., Backbone]) -> None:
+    with pytest.raises(RRMError, match="cannot judge"):
+        ModelUser(tiny())
+
+
+def test_the_assistance_is_part_of_the_question(tiny: Callable[..., Backbone]) -> None:
+    from rrm import Assistance
+
+    user = ModelUser(tiny(), template=TEMPLATE, answers=ANSWERS)
+    shown = Pair("t", Case("w3"), Outcome("w4"), Outcome("w5"), (Assistance("t/w11", "v", ()),), ())
+    assert "w11 N/A" in user.prompt(TASK, shown)

@@ -11,6 +11,7 @@ from rrm.train import train
 from rrm.user import BoundedUser, Pair, User
 
 __all__ = [
-    "Assistance", "Assistant", "BoundedUser", "Case", "Fact", "Finding", "Group", "Malformed", "Outcome",
-    "Pair", "Pool", "RRMError", "Sealed", "Settings", "Task", "TaskError", "User", "check", "faults", "train",
+    "Assistance", "Assistant", "BoundedUser", "Case", "Fact", "Finding", "Group", "Malformed", "ModelUser",
+    "Outcome", "Pair", "Pool", "RRMError", "Sealed", "Settings", "Task", "TaskError", "User", "check", "faults",
+    "train",
 ]  # fmt: skip

@@ -196,5 +196,5 @@ def reward_quality(node: Assistant) -> dict[str, float]:
     """How often the node's reward model, after its last fit, predicted the user on held-out comparisons."""
     if not isinstance(node.memo, Store):
         return {}
-    fits = {name: value for *_, name, value in node.memo.metrics(node.task.path, "fit")}  # later rounds overwrite earlier ones
+    fits = {name: value for *_, name, value in node.memo.metrics(node.task.path, "fit")}  # the last round's
     return {"reward_model": fits["holdout_accuracy"]} if "holdout_accuracy" in fits else {}

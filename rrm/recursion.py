@@ -28,7 +28,7 @@ def solve(task: Task, cases: Cases, user: User, run: Run, extra: int = 0) -> Ass
         groups = assist(helpers, node.sample(cases))
         comparisons = node.compare(user, node.choose(groups))
         node.fit(comparisons)
-        node.improve(helpers, cases)
+        node.improve(helpers, cases, user)
     return node.finish(helpers)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from rrm.learning.fit_reward import FitReport, fit_reward
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel
+from rrm.seeding import seed_of
 from rrm.store import Comparison, Store
 from rrm.task import Case, Cases, Group, Malformed, Outcome, RRMError, Task, digest
 from rrm.user import Judgement, Pair, User
@@ -42,7 +44,7 @@ class RunError(RRMError):
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened at a node. `phase`: sample, assist, compare, fit, improve, done."""
+    """Something happened at a node. `phase`: sample, assist, compare, fit, improve, accept, done."""
 
     task: str
     round: int
@@ -53,6 +55,9 @@ class Event:
 
 
 Watch = Callable[["Node", Event], None]
+
+ENOUGH = 8
+"""Comparisons without any preference that show that there is none."""
 
 
 class Run:
@@ -114,7 +119,6 @@ class Node:
         settings, backbone = task.settings, run.backbone
         self.agent = TextAgent(backbone, backbone.fork(f"{task.path} agent"), settings.max_tokens)
         self.reward = TextRewardModel(backbone, backbone.fork(f"{task.path} reward"), settings)
-        self.start_state = {name: tensor.clone() for name, tensor in self.agent.state().items()}
         self.round = 0
         self.cases: Cases | None = None
         self.fits: list[FitReport] = []
@@ -220,7 +224,29 @@ class Node:
         return list(unique.values())[: s.comparisons]
 
     def compare(self, user: User, pairs: Sequence[Pair]) -> list[Comparison]:
-        """The user's judgements, each kept as it is given; what was judged before is not asked again."""
+        """The user's judgements of a round's pairs; returns all so far."""
+        fresh = self._ask(user, pairs)
+        preferences = [c.preference for c in fresh]
+        if len(fresh) >= ENOUGH and not set(preferences) - {0.5, None}:
+            raise RRMError(
+                f"{self.task.path}: in none of {len(fresh)} comparisons of round {self.round} did {user.name} prefer "
+                "one outcome, so there is nothing to learn from. Either the agent's outcomes do not differ in what the "
+                "user can see (use a model that can do this role at times, raise temperature or outcomes), or the "
+                "user sees too little (more attention, an assistant for this task)."
+            )
+        self.emit(
+            "compare",
+            step=len(pairs),
+            of=len(pairs),
+            comparisons=len(self.comparisons),
+            ties=preferences.count(0.5),
+            abstentions=preferences.count(None),
+            attention=sum(c.judgement.attention for c in fresh),
+        )
+        return self.comparisons
+
+    def _ask(self, user: User, pairs: Sequence[Pair]) -> list[Comparison]:
+        """Judgements, each kept as it is given; what was judged before is not asked again."""
         known = {c.pair.id: c for c in self.run.store.comparisons(self.task.path, self.round)}
         fresh: list[Comparison] = []
         for position, pair in enumerate(pairs):
@@ -235,17 +261,7 @@ class Node:
             if position % 16 == 0 or position + 1 == len(pairs):
                 self.emit("compare", step=position + 1, of=len(pairs))
         self.comparisons += fresh
-        preferences = [c.preference for c in fresh]
-        self.emit(
-            "compare",
-            step=len(pairs),
-            of=len(pairs),
-            comparisons=len(self.comparisons),
-            ties=preferences.count(0.5),
-            abstentions=preferences.count(None),
-            attention=sum(c.judgement.attention for c in fresh),
-        )
-        return self.comparisons
+        return fresh
 
     # --- learning ------------------------------------------------------------------------------------
 
@@ -261,8 +277,9 @@ class Node:
         self.emit("fit", 0, 0, **report.metrics())
         self._save("reward", self.reward)
 
-    def improve(self, helpers: Sequence[Assistant], cases: Cases) -> None:
-        """Optimize the agent against the reward model, cautiously (mean - caution * standard deviation).
+    def improve(self, helpers: Sequence[Assistant], cases: Cases, user: User) -> None:
+        """Optimize the agent against the reward model, cautiously (mean - caution * standard deviation), and
+        keep what became of it unless the user, shown both, prefers the agent as it was.
 
         The reward model has seen few outcomes without form, and an optimizer finds those it overrates; so form,
         which anyone sees at a glance and no truth is needed for, is a constraint (Settings.malformed).
@@ -283,8 +300,46 @@ class Node:
         def log(step: int, metrics: Mapping[str, float]) -> None:
             self.emit("improve", step=step, of=s.steps, **metrics)
 
+        before, old = self.agent.state(), self._fresh(cases)
         IMPROVERS[s.improver](self.agent, judge, cases, s, self.key("improve"), log)
+        if not self._accepted(user, helpers, old, self._fresh(cases)):
+            self.agent.load(before)
         self._save("agent", self.agent)
+
+    def _fresh(self, cases: Cases) -> list[Group]:
+        """One outcome each of `accept` cases. The same random numbers before and after: what an improvement
+        left as it was comes out as it was, and need not be judged."""
+        s = self.task.settings
+        drawn = cases.draw(s.accept, self.key("accept cases")) if s.accept else []
+        return self.agent.sample(drawn, 1, key=self.key("accept"), temperature=s.temperature)
+
+    def _accepted(self, user: User, helpers: Sequence[Assistant], old: list[Group], new: list[Group]) -> bool:
+        """Whether the user, on fresh outcomes, prefers the improved agent, or does not clearly prefer the old.
+
+        An agent optimized against a reward model that is wrong earns reward and gets worse (over-optimization:
+        Gao et al. 2022, arXiv 2210.10760). The user's own judgement of fresh outcomes is no target of the
+        optimization, so it can tell. "Clearly": by more than a standard error. These comparisons are the next
+        round's training data too, where they show the reward model what it was wrong about.
+        """
+        both = [Group(o.case, (*o.outcomes, *n.outcomes)) for o, n in zip(old, new, strict=True)]
+        both = assist(helpers, [group for group in both if group.outcomes[0].text != group.outcomes[1].text])
+        improved_first: dict[str, bool] = {}
+        pairs: dict[str, Pair] = {}
+        for group in both:
+            first = seed_of("accept", self.key(), group.case.id) % 2
+            pair = Pair.of(self.task, group, first, 1 - first)
+            pairs[pair.id], improved_first[pair.id] = pair, first == 1
+        wins = [
+            c.preference if improved_first[c.pair.id] else 1 - c.preference
+            for c in self._ask(user, list(pairs.values()))
+            if c.preference is not None
+        ]
+        if not wins:
+            return True
+        mean = sum(wins) / len(wins)
+        kept = mean + math.sqrt(mean * (1 - mean) / len(wins)) >= 0.5
+        self.emit("accept", preferred=mean, comparisons=len(wins), kept=float(kept))
+        return kept
 
     def finish(self, helpers: Sequence[Assistant]) -> Assistant:
         task = replace(self.task, assistants=tuple(helpers))

@@ -62,7 +62,7 @@ class Settings(BaseModel):
     group: int = Field(8, ge=2)
     """Outcomes sampled for each of them."""
     lr: float = Field(5e-4, gt=0)
-    """Learning rate of the agent."""
+    """Learning rate of the agent: reached in 3 steps, falling linearly to 0 over the round."""
     kl: float = Field(0.05, ge=0)
     """Price of a nat of KL to the starting policy, per outcome, in units of reward (its variance is 1)."""
     max_kl: float = Field(8.0, gt=0)
@@ -71,5 +71,7 @@ class Settings(BaseModel):
     """The agent optimizes mean - caution * standard deviation of the ensemble."""
     malformed: float = -3.0
     """At most this reward for an outcome that does not parse: a side-constraint (Leike et al. 2018, 5.7)."""
+    accept: int = Field(24, ge=0)
+    """Comparisons of the improved agent with the one before; it is kept unless the user clearly prefers the old."""
     beta: float = Field(0.1, gt=0)
     """DPO's inverse temperature."""

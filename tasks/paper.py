@@ -19,7 +19,7 @@ from rrm.worlds.papers import Briefs, Difficulty, facts, surface
 # tuning seed 0 got further in the same time than RLOO, which the assistants use.
 ROOT = Settings(
     max_tokens=96, cases=48, comparisons=240, reward_epochs=4, reward_batch=8, improver="best_of_n", steps=12,
-    batch=12, lr=8e-4,
+    batch=12, lr=12e-4,
 )  # fmt: skip
 
 

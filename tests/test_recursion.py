@@ -8,13 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from rrm import Assistant, BoundedUser, Outcome, Pair, RRMError, Task, train
 from rrm.assistance import Forgetful, assist
+from rrm.learning import IMPROVERS
 from rrm.measure.arms import compare_arms, train_arms
 from rrm.measure.misleading import Misleading
+from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.run import Event
+from rrm.seeding import generator
 from rrm.store import Store
 from rrm.task import Case, SealedOracle
 from rrm.user import Judgement
@@ -106,6 +110,39 @@ def test_an_agent_without_the_skill_is_told_so(backbone: Backbone, tmp_path: Pat
     task = replace(mini.tree(), assistants=(), facts=never)  # type: ignore[arg-type]
     with pytest.raises(RRMError, match="nothing to build on"):
         train(task, BoundedUser(), backbone, tmp_path)
+
+
+def test_a_user_who_sees_no_difference_stops_the_run(backbone: Backbone, tmp_path: Path) -> None:
+    class Indifferent(BoundedUser):
+        def judge(self, task: Task, pair: Pair) -> Judgement:
+            return Judgement(0.5)
+
+    with pytest.raises(RRMError, match="nothing to learn from"):
+        train(replace(mini.tree(), assistants=()), Indifferent(), backbone, tmp_path)
+
+
+@pytest.mark.parametrize("harm", [True, False])
+def test_an_improvement_that_the_user_does_not_want_is_undone(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: bool
+) -> None:
+    """The improver here ruins the agent, or sharpens it towards what it writes most; the user tells which."""
+
+    def improve(agent: TextAgent, *rest: object) -> None:
+        with torch.no_grad():
+            for name, parameter in agent.fork.trainable.items():
+                if harm:
+                    parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator("harm", name)))
+                elif "norm" in name and "layers" not in name:
+                    parameter.mul_(2.0)  # larger logits: a lower temperature, so fewer slips
+
+    monkeypatch.setitem(IMPROVERS, "rloo", improve)
+    task = replace(mini.tree(), assistants=())
+    task = replace(task, settings=task.settings.model_copy(update={"rounds": 1, "accept": 32}))
+    events: list[Event] = []
+    root = train(task, BoundedUser(attention=40), backbone, tmp_path, watch=[lambda node, event: events.append(event)])
+    (verdict,) = [e.metrics for e in events if e.phase == "accept"]
+    assert (verdict["preferred"] < 0.5) is harm, verdict
+    assert verdict["kept"] == (not harm) and (root.agent.version == backbone.fork("start").version) is harm
 
 
 def test_a_finished_assistant_is_used_as_it_is(

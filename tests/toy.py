@@ -10,7 +10,7 @@ from rrm import Case, Fact, Finding, Malformed, Outcome, Pool, Sealed, Settings,
 CASES = Pool(tuple(Case(f"w{i} w{i + 1}", {"n": i, "words": ["a", {"b": i}]}) for i in range(3, 11)))
 SMALL = Settings(
     rounds=1, cases=3, outcomes=2, comparisons=3, max_tokens=4, heads=2, reward_epochs=1, steps=2, batch=2,
-    group=2,
+    group=2, accept=0,
 )  # fmt: skip
 
 

@@ -114,18 +114,19 @@ def observe(batch: Batch, skipped: int, grad_norm: float) -> dict[str, float]:
 
 
 class Updater:
-    """AdamW, fresh for each call of an improver, with warm-up and a clipped gradient.
+    """AdamW, fresh for each call of an improver, with a clipped gradient, a warm-up and a linear decay.
 
     Fresh, so that a node's round is a function of its weights and data alone: nothing else to checkpoint.
-    Warmed up over 3 steps, because Adam's first steps have full size whatever the gradient.
+    Warmed up over 3 steps, because Adam's first steps have full size whatever the gradient; decayed, because a
+    round has few steps and keeps the weights of the last one, with whatever noise that had.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, warmup: int = 3, clip: float = 1.0
+        self, parameters: Iterable[nn.Parameter], lr: float, steps: int, warmup: int = 3, clip: float = 1.0
     ) -> None:
         self.parameters = list(parameters)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, weight_decay=0.0, fused=True)
-        self.lr, self.warmup, self.clip, self.done = lr, warmup, clip, 0
+        self.lr, self.steps, self.warmup, self.clip, self.done = lr, steps, warmup, clip, 0
 
     def step(self, losses: Iterable[Tensor]) -> float:
         """Add up the gradients of the losses (parts of one batch) and update once. Returns the norm."""
@@ -137,7 +138,7 @@ class Updater:
             return 0.0
         self.done += 1
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * min(1.0, self.done / self.warmup)
+            group["lr"] = self.lr * min(1.0, self.done / self.warmup, (self.steps - self.done + 1) / self.steps)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
         if not norm.isfinite():
             raise RRMError("the policy's gradient is not finite; lower lr")

@@ -46,6 +46,8 @@ class Row:
     """Of the first step of the latest improve phase: rewards of different rounds have different scales."""
     reward: float | None = None
     kl: float | None = None
+    kept: bool = True
+    """Whether the user let the latest improvement stand."""
     seen: bool = False
     work: dict[tuple[int, str], float] = field(default_factory=dict)
     """(round, phase) -> the share of it that is done."""
@@ -60,13 +62,15 @@ class Row:
             self.first_reward = metrics["reward"] if step == 0 else self.first_reward
             self.reward = metrics["reward"]
             self.kl = metrics.get("kl", self.kl)
+        elif phase == "accept":
+            self.kept = bool(metrics["kept"])
 
     @property
     def gain(self) -> str:
         if self.reward is None:
             return ""
         start = self.reward if self.first_reward is None else self.first_reward
-        return f"{start:+.2f} → {self.reward:+.2f}"
+        return f"{start:+.2f} → {self.reward:+.2f}" + ("" if self.kept else " undone")
 
     @property
     def status(self) -> str:
@@ -198,6 +202,11 @@ class Live:
             case "fit" if m:
                 accuracy = "" if row.accuracy is None else f", accuracy {row.accuracy:.2f}"
                 what = f"reward model fitted{accuracy}"
+                if m.get("holdout_accuracy", 1.0) <= 0.5:
+                    what += ", no better than chance on held-out comparisons"
+            case "accept":
+                verdict = "kept" if row.kept else "undone"
+                what = f"improvement {verdict}, preferred in {m['preferred']:.0%} of {m['comparisons']:.0f} comparisons"
             case "done":
                 what = "round done" if row.reward is None else f"reward {row.gain}, KL {row.kl or 0:z.1f}"
             case _:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rrm import Settings, Task
 from rrm.assistance import Assistant
 from rrm.worlds.papers import critique
+from rrm.worlds.papers.locate import locate_chains
 
 
 def experiments(assistants: Sequence[Task | Assistant] = (), settings: Settings | None = None) -> Task:
@@ -17,6 +18,7 @@ def experiments(assistants: Sequence[Task | Assistant] = (), settings: Settings 
         frame=critique.frame_experiments,
         facts=critique.facts_chains("experiments"),
         findings=critique.findings_chains,
+        locate=locate_chains,
         assistants=tuple(assistants),
         covers=("experiments",),
         aspects=("experiments",),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rrm import Settings, Task
 from rrm.assistance import Assistant
 from rrm.worlds.papers import critique
+from rrm.worlds.papers.locate import locate_chains
 
 
 def proofs(assistants: Sequence[Task | Assistant] = (), settings: Settings | None = None) -> Task:
@@ -17,6 +18,7 @@ def proofs(assistants: Sequence[Task | Assistant] = (), settings: Settings | Non
         frame=critique.frame_proofs,
         facts=critique.facts_chains("proofs"),
         findings=critique.findings_chains,
+        locate=locate_chains,
         assistants=tuple(assistants),
         covers=("proofs",),
         aspects=("proofs",),

@@ -21,6 +21,5 @@ def steps(assistants: Sequence[Task | Assistant] = (), settings: Settings | None
         covers=("proofs", "experiments"),
         aspects=("steps",),
         difficulty=3,
-        settings=settings
-        or Settings(max_tokens=32, cases=64, reward_epochs=3, reward_batch=8, batch=24, steps=12, lr=1e-3),
+        settings=settings or Settings(max_tokens=32, cases=64, batch=24, steps=12, lr=1e-3),
     )

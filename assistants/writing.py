@@ -21,5 +21,5 @@ def writing(assistants: Sequence[Task | Assistant] = (), settings: Settings | No
         covers=("writing",),
         aspects=("writing",),
         difficulty=2,
-        settings=settings or Settings(max_tokens=16, cases=96, lr=3e-4, batch=32, steps=12),
+        settings=settings or Settings(max_tokens=16, rounds=1, cases=96, lr=3e-4, batch=32, steps=12),
     )

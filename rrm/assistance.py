@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
-
-import torch
+from typing import TYPE_CHECKING, Protocol
 
 from rrm.task import Case, Finding, Group, Malformed, Outcome, Task, TaskError, digest
+
+if TYPE_CHECKING:
+    import torch  # looking at a run needs no torch, which takes seconds and 200 MB
 
 
 @dataclass(frozen=True)
@@ -166,20 +167,26 @@ class Assistant:
             return known
         drafts = 1 if quick else self.task.settings.drafts
         groups = self.agent.sample(new, drafts, key=f"{self.task.path} drafts {version}", greedy=drafts == 1)
-        groups = assist(self.helpers, groups, quick)
-        fresh = {}
         if quick:
-            fresh = {group.case.id: self._answer(group, 0, None) for group in groups}
+            groups = assist(self.helpers, groups, quick)
+            fresh = {group.case.id: self._answer(group, None) for group in groups}
         else:
-            for group, score in zip(groups, self.reward.score(groups), strict=True):
-                best = int(score.mean.argmax())
-                confidence = 1 / (1 + math.exp(-float(score.mean[best])))
-                fresh[group.case.id] = self._answer(group, best, confidence)
+            # Drafts are told apart with quick answers about them; only the draft that is given is examined in full.
+            # Examining every draft in full would ask for drafts ** depth answers at the bottom of the tree.
+            if drafts > 1:
+                scores = self.reward.score(assist(self.helpers, groups, quick=True))
+                best = [int(score.mean.argmax()) for score in scores]
+                groups = [Group(group.case, (group.outcomes[i],)) for group, i in zip(groups, best, strict=True)]
+            groups = assist(self.helpers, groups)
+            fresh = {
+                group.case.id: self._answer(group, 1 / (1 + math.exp(-float(score.mean[0]))))
+                for group, score in zip(groups, self.reward.score(groups), strict=True)
+            }
         self.memo.put(version, fresh)
         return known | fresh
 
-    def _answer(self, group: Group, index: int, confidence: float | None) -> Answer:
-        outcome = group.outcomes[index]
+    def _answer(self, group: Group, confidence: float | None) -> Answer:
+        (outcome,) = group.outcomes
         assert self.task.findings is not None  # checked when the tree is built
         findings: tuple[Finding, ...] = ()
         unreadable = ""
@@ -187,7 +194,7 @@ class Assistant:
             findings = tuple(self.task.findings(group.case, outcome))
         except Malformed as error:
             unreadable = str(error)
-        return Answer(group.case, outcome, findings, confidence, group.seen(index), unreadable)
+        return Answer(group.case, outcome, findings, confidence, group.seen(0), unreadable)
 
 
 def assist(helpers: Sequence[Assistant], groups: Sequence[Group], quick: bool = False) -> list[Group]:

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from pydantic import BaseModel
 from rich.console import Console
@@ -20,13 +19,17 @@ from rich.tree import Tree
 
 from rrm.check import faults, plant
 from rrm.configure import ConfigError, configure, configure_user, load_task, split
-from rrm.model_user import ModelUser
-from rrm.models.backbone import Backbone
+from rrm.human import HumanUser
 from rrm.settings import Settings
 from rrm.task import RRMError, Task, TaskError
 from rrm.train import train as run
 from rrm.user import BoundedUser, User
+from rrm.view.inspect import show_node, show_tree
 from rrm.view.live import Live
+from rrm.view.reading import Reader
+
+if TYPE_CHECKING:
+    from rrm.models.backbone import Backbone
 
 app = typer.Typer(
     help="Recursive reward modeling: train agents on tasks a person cannot judge alone.",
@@ -63,7 +66,16 @@ def train(
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="embedded, a folder, or the name of a model.")] = "embedded",
-    user: Annotated[str, typer.Option(help="Who judges: bounded (simulated) or model:PATH.")] = "bounded",
+    user: Annotated[
+        str, typer.Option(help="Who judges: bounded (simulated), model:PATH, or human (see `rrm label`).")
+    ] = "bounded",
+    overlap: Annotated[
+        int | None, typer.Option(help="People who judge each pair: --set user.overlap=N.")
+    ] = None,
+    unassisted: Annotated[
+        float | None,
+        typer.Option(help="Share of pairs that people judge without assistance: --set user.unassisted=SHARE."),
+    ] = None,
     attention: Annotated[
         int | None, typer.Option(help="The user's attention per comparison: --set user.attention=N.")
     ] = None,
@@ -71,14 +83,17 @@ def train(
     threads: Annotated[
         int | None, typer.Option(help="Processor threads; torch's choice by default.", min=1)
     ] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the model: minutes first, then faster.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Train a tree from the leaves up. The same command again resumes a run that was interrupted."""
     with _clean_errors(debug):
         assignments = list(assign or ())
-        if attention is not None:
-            assignments.append(f"user.attention={attention}")
+        short = {"attention": attention, "overlap": overlap, "unassisted": unassisted}
+        assignments += [f"user.{key}={value}" for key, value in short.items() if value is not None]
         for_nodes, for_user = split(assignments)
         task = configure(load_task(tree), for_nodes)
         if quiet or model == "embedded" or Path(model).exists():
@@ -90,11 +105,13 @@ def train(
         folder = out or Path("runs") / task.name
 
         if threads is not None:
+            import torch  # late, like all that needs it: it takes seconds, and most commands do without
+
             torch.set_num_threads(threads)
         live = None if quiet else Live(task)
         try:
             with live or nullcontext():
-                run(task, judge, model, folder, seed, watch=[live] if live is not None else [])
+                run(task, judge, _model(model, compile), folder, seed, watch=[live] if live is not None else [])
         except KeyboardInterrupt:
             again = shlex.join(["rrm", *sys.argv[1:]])
             Console(stderr=True, soft_wrap=True).print(
@@ -130,6 +147,100 @@ def check(
         console.print(Text(f"{nodes} nodes, {errors} errors, {len(found) - errors} warnings"))
         if errors:
             raise typer.Exit(1)
+
+
+@app.command()
+def measure(
+    name: Annotated[str | None, typer.Argument(help="An experiment, or all; without it, they are listed.")] = None,
+    tree: Annotated[str, typer.Option(help="A Python file or module that defines `task`.")] = "tasks.paper",
+    seeds: Annotated[str, typer.Option(help="How many (5: 100 to 104), or which: 0-4 or 100,103.")] = "5",
+    quick: Annotated[bool, typer.Option("--quick", help="A smoke test: tiny, of one seed unless --seeds.")] = False,
+    out: Annotated[Path | None, typer.Option(show_default="runs/measure, or runs/measure-quick")] = None,
+    model: Annotated[str, typer.Option(help="embedded, a folder, or the name of a model.")] = "embedded",
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As in `rrm train`.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="Held-out cases to judge pairs of.", min=2)] = 100,
+    doc: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write DIR/NAME.md and its figure.")] = None,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Measure what assistance does, where the truth is known. The same command again goes on where it stopped."""
+    with _clean_errors(debug):
+        from rrm.measure import command  # late: it takes seconds
+
+        if name is None:
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            table.add_column("rrm measure ...", no_wrap=True)
+            table.add_column("its question", overflow="fold")
+            for each, experiment in command.EXPERIMENTS.items():
+                table.add_row(Text(each), Text(experiment.QUESTION))
+            Console().print(table)
+            return
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        names = command.chosen(name)
+        for_nodes, for_user = split(list(assign or ()))
+        task = configure(load_task(tree), for_nodes)
+        folder = out or Path("runs/measure-quick" if quick else "runs/measure")
+        size = command.Size(pairs=pairs, quick=quick)
+        stage = command.stages(task, lambda seed: _user("bounded", seed, for_user), model, folder, size)
+        wanted = [command.REPORTED] if quick and seeds == "5" else command.seeds_of(seeds)
+        try:
+            command.run(names, stage, wanted, folder, shlex.join(["rrm", *sys.argv[1:]]), typer.echo)
+        except KeyboardInterrupt:
+            typer.echo("Stopped. Finished seeds are kept; the same command goes on.", err=True)
+            raise typer.Exit(130) from None
+        for page in command.publish(names, folder, doc) if doc is not None else ():
+            typer.echo(f"{page}")
+
+
+@app.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    node: Annotated[str | None, typer.Argument(help="A task, by path or name; the whole tree by default.")] = None,
+    show: Annotated[
+        str, typer.Option(help="Which comparisons: all, disagree, unsure, tie, none, na, stale, assisted, ...")
+    ] = "all",
+    text: Annotated[str, typer.Option(help="Only comparisons with this text in the case or an outcome.")] = "",
+    after: Annotated[int, typer.Option(help="Go on after the comparison of this number.")] = 0,
+    limit: Annotated[int, typer.Option(help="Comparisons to show.", min=1)] = 5,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Look at a run in the terminal: its tree, or a node's comparisons with what the assistants said."""
+    with _clean_errors(debug), Reader(folder) as opened:
+        if node is None:
+            show_tree(opened, Console())
+        else:
+            show_node(opened, node, Console(), show, text, after, limit)
+
+
+@app.command()
+def view(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders of them.")],
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 0,
+    host: Annotated[str, typer.Option(help="Other than loopback only with --token.")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(envvar="RRM_TOKEN", help="The token; a new one by default.")] = None,
+    export: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a static copy instead of serving.")] = None,
+    most: Annotated[int, typer.Option(help="With --export: comparisons of each node.", min=1)] = 20,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Serve pages over runs, live or finished, on this machine; or write a static copy of them."""
+    from rrm.view.web.app import create_app  # late: only this needs the web packages
+    from rrm.view.web.export import export as write
+    from rrm.view.web.serve import access_for, address, listen, serve
+
+    console = Console(soft_wrap=True)
+    with _clean_errors(debug):
+        if export is not None:
+            pages = write(runs, export, most)
+            console.print(Text(f"{pages} pages; open {export / 'index.html'}"))
+            return
+        access = access_for(host, token)
+        web = create_app(runs, access)
+        bound = listen(host, port)
+        console.print(Text(f"Open {address(bound, access)}\nCtrl-C stops it."))
+        serve(web, bound)
 
 
 @app.command()
@@ -173,16 +284,101 @@ def _tree(task: Task, branch: Tree | None = None) -> Tree:
     return node
 
 
+def _model(name: str, compile: bool) -> str | Backbone:
+    """What `rrm.train` is given: a name, or what needs more than a name."""
+    if not compile:
+        return name
+    from rrm.models.backbone import Backbone
+
+    return Backbone.load(name, compile=True)
+
+
 def _user(name: str, seed: int, assignments: Sequence[str]) -> User:
     """Who judges, with their settings. Raises `ConfigError`, or `ModelError` if a model cannot be loaded."""
     if name == "bounded":
         return configure_user(BoundedUser(seed=seed), assignments)
+    if name == "human":
+        return configure_user(HumanUser(), assignments)
     kind, _, where = name.partition(":")
     if kind != "model" or not where:
-        raise ConfigError(f"--user {name}: no such user; give bounded, or model:PATH (model:embedded)")
+        raise ConfigError(f"--user {name}: no such user; give bounded, human, or model:PATH (model:embedded)")
     if assignments:
-        raise ConfigError(f"{assignments[0]}: only the bounded user has settings, and --user is {name}")
+        raise ConfigError(f"{assignments[0]}: only bounded and human users have settings, and --user is {name}")
+    from rrm.model_user import ModelUser
+    from rrm.models.backbone import Backbone
+
     return ModelUser(Backbone.load(where))
+
+
+@app.command()
+def label(
+    run: Annotated[Path, typer.Argument(help="The folder of a run that `rrm train ... --user human` trains.")],
+    name: Annotated[str | None, typer.Option("--as", help="Who judges; otherwise the page asks.")] = None,
+    tty: Annotated[bool, typer.Option("--tty", help="Ask here in the terminal.")] = False,
+    host: Annotated[str, typer.Option(help="Where to serve; beyond loopback only with --token.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="The same at every start, so that a page still open finds the server again.")
+    ] = 8431,
+    token: Annotated[str | None, typer.Option(help="What other machines must know to reach the page.")] = None,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Be the user: judge the pairs that training waits for. Several people may, at once."""
+    with _clean_errors(debug):
+        from rrm.labels import Labels  # late, here and below: training needs no server
+        from rrm.question import named
+        from rrm.view.reading import find_runs
+
+        find_runs([run])  # the folder of a run, or an error that says so
+        labels = Labels(run)
+        if tty:
+            from rrm.view.label_tty import Terminal
+
+            who = name or typer.prompt("Your name, kept with each of your judgements")
+            Terminal(run, labels, named(who), Console()).run()
+            return
+        from rrm.view.web.app import create_app
+        from rrm.view.web.label import ROUTES
+        from rrm.view.web.serve import access_for, address, listen, serve
+
+        access = access_for(host, token)
+        bound = listen(host, port)
+        app = create_app([run], access, ROUTES, labels=labels, folder=run, labeler=named(name) if name else None)
+        typer.echo(f"Judge at {address(bound, access, '/label')}  (Ctrl-C ends; nothing judged is lost)")
+        serve(app, bound)
+
+
+@app.command("export")
+def export_(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    file: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+    format: Annotated[str, typer.Option(help="jsonl or parquet.", show_default="by the file's name")] = "",
+    node: Annotated[str | None, typer.Option(help="Comparisons of this node only, e.g. paper/proofs.")] = None,
+    ties: Annotated[bool, typer.Option("--ties", help="Ties and abstentions too; nothing was chosen there.")] = False,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Write a run's comparisons in the columns prompt, chosen, rejected that other libraries read, and more."""
+    with _clean_errors(debug):
+        from rrm.exchange import export, format_of
+
+        typer.echo(f"{export(run, file, format_of(format, file), node, ties)} comparisons in {file}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSONL or parquet with prompt, chosen, rejected.")],
+    out: Annotated[Path, typer.Option(help="The run's folder, new or not yet trained at this node.")],
+    node: Annotated[str, typer.Option(help="The node that was judged, e.g. paper/proofs.")],
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Put comparisons from elsewhere into a run: its reward model learns from them from the first round on."""
+    with _clean_errors(debug):
+        from rrm.exchange import load
+
+        done = load(file, out, node)
+        notes = [f"{done.known} were there before"] * bool(done.known) + [
+            f"{done.alike} left out, their outcomes are alike"
+        ] * bool(done.alike)
+        typer.echo(f"{done.added} of {done.rows} comparisons added at {node}" + "".join(f"; {n}" for n in notes))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,13 @@ from rrm.assistance import Assistant, assist
 from rrm.learning import IMPROVERS
 from rrm.learning.fit_reward import FitReport, fit_reward
 from rrm.models.agent import TextAgent
-from rrm.models.backbone import Backbone
-from rrm.models.reward import TextRewardModel
+from rrm.models.backbone import TINY, Backbone
+from rrm.models.precision import Precision, probe
+from rrm.models.reward import TextRewardModel, trunk
 from rrm.seeding import seed_of
 from rrm.store import Comparison, Store
-from rrm.task import Case, Cases, Group, Malformed, Outcome, RRMError, Task, digest
-from rrm.user import Judgement, Pair, User
+from rrm.task import Case, Cases, Group, Malformed, Outcome, RRMError, Spans, Task, digest
+from rrm.user import Expectant, Judgement, Pair, User
 
 
 class RunError(RRMError):
@@ -81,9 +82,10 @@ class Run:
         path = self.out / "config.json"
         config: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
         if not path.exists():
-            if self.store.counts()["comparisons"]:
+            if any(round >= 0 for _, round in self.store.rounds()):  # others were imported, for this run to learn from
                 raise RunError(f"{self.out} holds judgements but no config.json; use another folder")
-            write_atomically(path, json.dumps(config | {"about": about()}, indent=2).encode() + b"\n")
+            precision = self._probe()
+            write_atomically(path, json.dumps(config | {"about": about() | precision}, indent=2).encode() + b"\n")
             return
         try:
             before = json.loads(path.read_text())
@@ -100,6 +102,14 @@ class Run:
                 f"{self.out} is a run with other settings ({details}). To resume it, give the same settings; "
                 "for a new run, another --out folder."
             )
+        # What was decided when the run began, not what a probe would say now: the bits depend on it.
+        self.backbone.precision = Precision(**before.get("about", {}).get("precision", {}))
+
+    def _probe(self) -> dict[str, Any]:
+        """Decide the precision, and say how. A tiny model is not worth asking: float32."""
+        tiny = self.backbone.size < TINY
+        self.backbone.precision, seconds = (Precision(), None) if tiny else probe(self.backbone)
+        return {"precision": asdict(self.backbone.precision), "probe_seconds": seconds}
 
     def open(self, task: Task, user: User) -> Node:
         """The node of a task: new, or as far as it had come. Judgements of finished rounds are recalled."""
@@ -118,7 +128,8 @@ class Node:
         self.task, self.run = task, run
         settings, backbone = task.settings, run.backbone
         self.agent = TextAgent(backbone, backbone.fork(f"{task.path} agent"), settings.max_tokens)
-        self.reward = TextRewardModel(backbone, backbone.fork(f"{task.path} reward"), settings)
+        fork = trunk(backbone, f"{task.path} reward", settings.reward_trunk)
+        self.reward = TextRewardModel(backbone, fork, settings, len(task.assistants))
         self.round = 0
         self.cases: Cases | None = None
         self.fits: list[FitReport] = []
@@ -198,6 +209,13 @@ class Node:
             return str(error) or "malformed"
         return ""
 
+    def _locate(self, case: Case, outcome: Outcome) -> Spans:
+        """Where the facts are in an outcome's text; nowhere if it does not parse."""
+        try:
+            return self.task.locate(case, outcome)
+        except Malformed:
+            return {}
+
     # --- judging -------------------------------------------------------------------------------------
 
     def choose(self, groups: Sequence[Group]) -> list[Pair]:
@@ -249,14 +267,19 @@ class Node:
         """Judgements, each kept as it is given; what was judged before is not asked again."""
         known = {c.pair.id: c for c in self.run.store.comparisons(self.task.path, self.round)}
         fresh: list[Comparison] = []
+        if isinstance(user, Expectant):
+            self.emit("compare", of=len(pairs))  # it may be a while until the first is judged
+            user.expect(self.task, self.round, [pair for pair in pairs if pair.id not in known], self.run.out)
         for position, pair in enumerate(pairs):
             if (comparison := known.get(pair.id)) is not None:
                 user.recall(self.task, comparison.judgement)
             else:
                 began = time.monotonic()
                 judgement: Judgement = user.judge(self.task, pair)
-                comparison = Comparison(pair, judgement, self.round, user.name, time.monotonic() - began)
-                self.run.store.add(comparison, position)
+                seconds = time.monotonic() - began if judgement.seconds is None else judgement.seconds
+                comparison = Comparison(pair, judgement, self.round, judgement.by or user.name, seconds)
+                spans = (self._locate(pair.case, pair.a), self._locate(pair.case, pair.b))
+                self.run.store.add(comparison, position, spans)
             fresh.append(comparison)
             if position % 16 == 0 or position + 1 == len(pairs):
                 self.emit("compare", step=position + 1, of=len(pairs))
@@ -275,6 +298,7 @@ class Node:
         )
         self.fits.append(report)
         self.emit("fit", 0, 0, **report.metrics())
+        self.run.store.score(self.task.path, self.round, report.margins)
         self._save("reward", self.reward)
 
     def improve(self, helpers: Sequence[Assistant], cases: Cases, user: User) -> None:

@@ -41,10 +41,16 @@ class Settings(BaseModel):
     """What the reward model reads beside the case: the outcome and its assistance, or the outcome only."""
     surprise: bool = True
     """Give the reward model the outcome's log-probabilities under the starting model (an inductive bias)."""
+    findings: bool = True
+    """Give the reward model, beside the text of the assistance, the share of facts that each assistant, and the
+    deepest that speaks of them, calls wrong (an inductive bias)."""
+    reward_trunk: Literal["auto", "trained", "frozen"] = "auto"
+    """Train the reward model's trunk with its heads, or keep it frozen and compute its features once: refits take
+    less than a second. auto: frozen on a CPU, trained on a GPU."""
     heads: int = Field(4, ge=1)
     """Reward heads in the bootstrap ensemble."""
     reward_epochs: int = Field(2, ge=1)
-    """Passes over all comparisons so far, in each round."""
+    """Passes over all comparisons so far, in each round (trained trunk; this and the next two)."""
     reward_lr: float = Field(1e-3, gt=0)
     """Learning rate of the reward model."""
     reward_batch: int = Field(16, ge=1)

@@ -8,10 +8,8 @@ a row that supersedes another. Only the driver process writes.
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from rrm.assistance import Answer, Assistance
-from rrm.task import Case, Outcome, RRMError, digest
+from rrm.database import Database
+from rrm.database import StoreError as StoreError
+from rrm.task import Case, Outcome, Spans, digest
 from rrm.user import Check, Judgement, Pair
 
 SCHEMA = """
@@ -44,15 +44,32 @@ CREATE TABLE IF NOT EXISTS checkpoints (
     task TEXT NOT NULL, round INTEGER NOT NULL, part TEXT NOT NULL, path TEXT NOT NULL, sha256 TEXT NOT NULL,
     at REAL NOT NULL, PRIMARY KEY (task, round, part)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS scores (
+    task TEXT NOT NULL, round INTEGER NOT NULL, pair TEXT NOT NULL, margin REAL NOT NULL, std REAL NOT NULL,
+    held INTEGER NOT NULL, PRIMARY KEY (task, round, pair)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spans (
+    case_id TEXT NOT NULL, outcome TEXT NOT NULL, fact TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
+    PRIMARY KEY (case_id, outcome, fact)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS comparisons_task ON comparisons (task);
 """
-TABLES = ("blobs", "answers", "comparisons", "metrics", "checkpoints")
+TABLES = ("blobs", "answers", "comparisons", "metrics", "checkpoints", "scores", "spans")
 
 _case, _outcome, _answer = TypeAdapter(Case), TypeAdapter(Outcome), TypeAdapter(Answer)
 _assistance, _checks = TypeAdapter(tuple[Assistance, ...]), TypeAdapter(tuple[Check, ...])
 
 
-class StoreError(RRMError, OSError):
-    """The store cannot be read or written."""
+@dataclass(frozen=True)
+class Margin:
+    """A reward model's view of a comparison: by how much A scores above B, over its ensemble."""
+
+    comparison: str
+    mean: float
+    """In nats: its logistic is the predicted chance that the user prefers A."""
+    std: float
+    held: bool
+    """Whether the comparison was held out from the fit."""
 
 
 @dataclass(frozen=True)
@@ -94,54 +111,11 @@ class Comparison:
         return self.judgement.preference
 
 
-class Store:
+class Store(Database):
     """One run's database. Raises `StoreError` saying what could not be written and how to mend it."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        with self._explained():
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute(
-                "PRAGMA recursive_triggers=ON"
-            )  # else INSERT OR REPLACE slips past the triggers below
-            self._db.executescript(SCHEMA)
-            for table in TABLES:
-                for verb in ("UPDATE", "DELETE"):
-                    self._db.execute(
-                        f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                        f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-                    )
-
-    def close(self) -> None:
-        self._db.close()
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise StoreError(
-                f"{self.path}: {error}. Nothing judged so far is lost. If the disk is full or read-only, "
-                "make room and give the same command again; if another process holds the run, stop it first."
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"{self.path} is not a run's database ({error}); use another --out folder"
-            ) from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # a full disk has rolled back already
-                    self._db.execute("ROLLBACK")
-                raise
+        super().__init__(path, SCHEMA, TABLES)
 
     # --- the memo ------------------------------------------------------------------------------------
 
@@ -166,8 +140,11 @@ class Store:
 
     # --- comparisons ---------------------------------------------------------------------------------
 
-    def add(self, comparison: Comparison, position: int) -> None:
-        """Keep a judgement. The same pair in the same round a second time adds nothing."""
+    def add(self, comparison: Comparison, position: int, spans: tuple[Spans, Spans] = ({}, {})) -> None:
+        """Keep a judgement. The same pair in the same round a second time adds nothing.
+
+        `spans`: where the facts are in the text of A and of B, for showing what assistants point at.
+        """
         pair, judgement = comparison.pair, comparison.judgement
         bodies = {
             "case": _case.dump_json(pair.case).decode(),
@@ -177,7 +154,8 @@ class Store:
             "assistance_b": _assistance.dump_json(pair.assistance_b).decode(),
         }
         ids = {name: digest(body) for name, body in bodies.items()}
-        shown = sorted({f"{a.assistant}@{a.version}" for a in (*pair.assistance_a, *pair.assistance_b)})
+        there = (*pair.assistance_a, *pair.assistance_b) if judgement.assisted else ()
+        shown = sorted({f"{a.assistant}@{a.version}" for a in there})
         with self._writing():
             self._db.executemany(
                 "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)",
@@ -194,6 +172,14 @@ class Store:
                     judgement.note, comparison.seconds, time.time(),
                 ),
             )  # fmt: skip
+            self._db.executemany(
+                "INSERT OR IGNORE INTO spans VALUES (?, ?, ?, ?, ?)",
+                [
+                    (ids["case"], ids[side], fact, start, stop)
+                    for side, places in zip(("a", "b"), spans, strict=True)
+                    for fact, (start, stop) in places.items()
+                ],
+            )
 
     def comparisons(self, task: str | None = None, round: int | None = None) -> list[Comparison]:
         """Comparisons in the order they were judged, superseded ones left out."""
@@ -204,7 +190,7 @@ class Store:
         with self._explained():
             rows = self._db.execute(
                 "SELECT c.task, c.round, bc.body, ba.body, bb.body, sa.body, sb.body, c.user, c.preference,"
-                " c.checks, c.attention, c.note, c.seconds FROM comparisons c"
+                " c.checks, c.attention, c.note, c.seconds, c.shown FROM comparisons c"
                 " JOIN blobs bc ON bc.id = c.case_id"
                 " JOIN blobs ba ON ba.id = c.a JOIN blobs bb ON bb.id = c.b"
                 " JOIN blobs sa ON sa.id = c.assistance_a JOIN blobs sb ON sb.id = c.assistance_b"
@@ -213,6 +199,11 @@ class Store:
                 {"task": task, "round": round},
             ).fetchall()
         return [_comparison(row) for row in rows]
+
+    def rounds(self) -> list[tuple[str, int]]:
+        """(task, round) of all comparisons, in order. Rounds below 0 were imported."""
+        with self._explained():
+            return self._db.execute("SELECT DISTINCT task, round FROM comparisons ORDER BY task, round").fetchall()
 
     def stale(self, current: Mapping[str, str]) -> list[int]:
         """Labels (their `seq`) that rest on other versions of assistants than `current` (path -> version)."""
@@ -247,6 +238,12 @@ class Store:
                 f" WHERE 1{where} ORDER BY task, round, at, step",
                 wanted,
             ).fetchall()
+
+    def score(self, task: str, round: int, margins: Sequence[Margin]) -> None:
+        """Keep what a round's reward model makes of the comparisons so far."""
+        rows = [(task, round, m.comparison, m.mean, m.std, int(m.held)) for m in margins]
+        with self._writing():
+            self._db.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def checkpoint(self, task: str, round: int, part: str, path: str, sha256: str) -> None:
         with self._writing():
@@ -284,10 +281,12 @@ def _comparison(row: Sequence[Any]) -> Comparison:
         attention,
         note,
         seconds,
+        shown,
     ) = row
     pair = Pair(
         task, _case.validate_json(case), _outcome.validate_json(a), _outcome.validate_json(b),
         _assistance.validate_json(assistance_a), _assistance.validate_json(assistance_b),
     )  # fmt: skip
-    judgement = Judgement(preference, _checks.validate_json(checks), attention, note)
+    assisted = shown != "[]" or not (pair.assistance_a or pair.assistance_b)
+    judgement = Judgement(preference, _checks.validate_json(checks), attention, note, assisted)
     return Comparison(pair, judgement, round, user, seconds)

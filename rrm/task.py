@@ -176,7 +176,16 @@ Findings = Callable[[Case, Outcome], Sequence[Finding]]
 Surface = Callable[[Case, Outcome], Mapping[str, float]]
 
 
+Spans = Mapping[str, tuple[int, int]]
+"""Fact name -> where it is in an outcome's text: first character, and the one after the last."""
+Locate = Callable[[Case, Outcome], Spans]
+
+
 def no_surface(case: Case, outcome: Outcome) -> Mapping[str, float]:
+    return {}
+
+
+def no_spans(case: Case, outcome: Outcome) -> Spans:
     return {}
 
 
@@ -193,6 +202,8 @@ class Task:
     frame: makes this subtask's cases from one outcome of the parent; no cases means N/A.
     findings: reads this task's outcome as claims about the parent outcome's facts; raises `Malformed`.
     surface: named surface features of an outcome that carry no truth (confident words, length).
+    locate: where facts and their parts are in an outcome's text, to show what assistants point at; raises
+        `Malformed`.
     assistants: subtasks, or finished assistants, that help the user judge this task's outcomes.
     covers: the aspects of the parent that this task assesses (for the exhaustiveness check).
     aspects: the aspects of this task's own outcomes.
@@ -206,6 +217,7 @@ class Task:
     frame: Frame | None = None
     findings: Findings | None = None
     surface: Surface = no_surface
+    locate: Locate = no_spans
     assistants: tuple[Task | Assistant, ...] = ()
     covers: tuple[str, ...] = ()
     aspects: tuple[str, ...] = ()

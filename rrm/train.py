@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rrm.assistance import Assistant
 from rrm.check import check
-from rrm.models.backbone import Backbone
-from rrm.recursion import solve
-from rrm.run import Run, Watch
 from rrm.task import Task
 from rrm.user import User
+
+if TYPE_CHECKING:
+    from rrm.models.backbone import Backbone
+    from rrm.run import Watch
 
 
 def train(
@@ -34,8 +35,14 @@ def train(
     seed: decides everything random.
     watch: called with (node, event) as things happen; see `rrm.run.Event`.
     """
+    from rrm.models.backbone import Backbone  # late: torch takes seconds, and `rrm view` does without it
+    from rrm.models.precision import limit_threads
+    from rrm.recursion import solve
+    from rrm.run import Run
+
     task = check(task)
     assert task.cases is not None  # checked
+    limit_threads()
     backbone = model if isinstance(model, Backbone) else Backbone.load(model)
     run = Run(out, backbone, seed, watch)
     run.configure(describe(task, user, backbone, seed))

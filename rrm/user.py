@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -60,6 +61,12 @@ class Judgement:
     attention: int = 0
     """Attention spent."""
     note: str = ""
+    assisted: bool = True
+    """Whether the pair's assistance was shown, if there is any."""
+    by: str = ""
+    """Who judged, if that is not simply the user's name."""
+    seconds: float | None = None
+    """How long the judging took; None: as long as `judge` did."""
 
 
 class User(Protocol):
@@ -69,6 +76,13 @@ class User(Protocol):
     def name(self) -> str: ...
     def judge(self, task: Task, pair: Pair) -> Judgement: ...
     def recall(self, task: Task, judgement: Judgement) -> None: ...
+
+
+@runtime_checkable
+class Expectant(Protocol):
+    """A user who wants to know a round's pairs before the first is judged, and where the run's folder is."""
+
+    def expect(self, task: Task, round: int, pairs: Sequence[Pair], folder: Path) -> None: ...
 
 
 class Attention:
@@ -128,6 +142,12 @@ class BoundedUser(BaseModel):
 
     def model_post_init(self, context: object) -> None:
         object.__setattr__(self, "_record", Counter())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> BoundedUser:
+        """A copy has met nobody yet: what this user learned of assistants is not shared with it."""
+        other = super().model_copy(update=update, deep=deep)
+        object.__setattr__(other, "_record", Counter())
+        return other
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from rrm import BoundedUser, Task
 from rrm.measure.arms import ARMS, Arm, agreement, compare_arms, held_out, train_arms
-from rrm.measure.misleading import Misleading
+from rrm.measure.mislead import Misleading
 from rrm.models.backbone import Backbone
 from rrm.run import Watch
 from rrm.view.live import Live
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--held-out", type=int, default=120, help="held-out cases for measuring")
+    parser.add_argument("--held-out", type=int, default=100, help="held-out cases for measuring")
     parser.add_argument("--attention", type=int, default=4, help="facts the user can check for one comparison")
     parser.add_argument(
         "--mislead", type=float, metavar="SHARE",
@@ -71,7 +71,7 @@ def misled(
 ) -> dict[str, float]:
     """Agreement of a user who has never met these assistants before and is misled by them."""
     helpers = tuple(Misleading.of(helper, args.mislead, args.seed) for helper in arm.root.helpers)
-    held = held_out(task, backbone, cases, args.held_out, seed=args.seed)
+    held = held_out(task, backbone, cases.draw(args.held_out, "agreement"), f"held out {args.seed}")
     return agreement(Arm("misled", replace(arm.root, helpers=helpers), user), held)
 
 

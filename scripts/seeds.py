@@ -24,6 +24,8 @@ from scipy import stats
 
 from rrm.measure.arms import ARMS
 
+MARK = "<!-- figures -->"
+
 
 def over_seeds(values: list[float]) -> dict[str, float]:
     """Mean over seeds and its 95 % t-interval."""
@@ -51,6 +53,9 @@ def summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
     result["recursive_minus_unassisted"] = over_seeds(minus("recursive", "unassisted"))
     result["recursive_minus_one_level"] = over_seeds(minus("recursive", "one-level"))
+    agrees = {arm: [r[arm]["agreement"]["mean"] for r in reports] for arm in ARMS}
+    better = [x - y for x, y in zip(agrees["recursive"], agrees["one-level"], strict=True)]
+    result["agreement_recursive_minus_one_level"] = over_seeds(better)
     result["gap_recovered"] = float(
         np.mean(minus("recursive", "unassisted")) / np.mean(minus("oracle", "unassisted"))
     )
@@ -63,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
+    parser.add_argument("--markdown", type=Path, help="a page whose part between <!-- figures --> marks to renew")
     args = parser.parse_args()
     reports = []
     for seed in args.seeds:
@@ -80,12 +86,50 @@ def main() -> None:
     }
     (args.out / "seeds.json").write_text(json.dumps(result, indent=2) + "\n")
     show(result)
+    if args.markdown:
+        text = args.markdown.read_text()
+        before, _, after = text.split(MARK)
+        figures = "\n" + markdown(result, dict(zip(args.seeds, reports, strict=True)))
+        args.markdown.write_text(MARK.join((before, figures, after)))
+
+
+def cell(value: dict[str, float], digits: int = 3) -> str:
+    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+def markdown(result: dict[str, Any], reports: dict[int, dict[str, Any]]) -> str:
+    """The tables of docs/results/demo.md."""
+    aspects = result["recursive"]["aspects"]
+    lines = [
+        f"    {result['command']}", "",
+        f"{len(reports)} seeds; {result['machine']}; {result['seconds']['mean']:.0f} s a seed, peak "
+        f"{result['peak_memory_mb']} MB. Means over seeds with 95 % t-intervals.", "",
+        "| arm | user agrees with the truth | true score of the agent | " + " | ".join(aspects) + " |",
+        "| --- | --- | --- |" + " --- |" * len(aspects),
+        f"| start | | {cell(result['start']['score'])} |" + " |" * len(aspects),
+    ]  # fmt: skip
+    for arm in ARMS:
+        row = result[arm]
+        shares = " | ".join(f"{value['mean']:.2f}" for value in row["aspects"].values())
+        lines.append(f"| {arm} | {cell(row['agreement'])} | {cell(row['score'])} | {shares} |")
+    lines += [
+        "", f"- recursive minus unassisted, true score, paired by seed: {cell(result['recursive_minus_unassisted'])}",
+        f"- recursive minus one-level, true score: {cell(result['recursive_minus_one_level'])}",
+        f"- recursive minus one-level, agreement: {cell(result['agreement_recursive_minus_one_level'])}",
+        "- gap recovered, (recursive - unassisted) / (oracle - unassisted), of the mean true scores: "
+        f"{result['gap_recovered']:.2f}", "",
+        "Each seed, with bootstrap intervals over the cases within it:", "",
+        "| seed | unassisted agrees | one-level | recursive | unassisted score | one-level | recursive | oracle |",
+        "|" + " --- |" * 8,
+    ]  # fmt: skip
+    for seed, report in reports.items():
+        agrees = [cell(report[arm]["agreement"], 2) for arm in ARMS[:3]]
+        scores = [cell(report[arm]["score"], 2) for arm in ARMS]
+        lines.append(f"| {seed} | " + " | ".join(agrees + scores) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def show(result: dict[str, Any]) -> None:
-    def cell(value: dict[str, float]) -> str:
-        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
     table = Table("arm", "agreement", "true score", *result["recursive"]["aspects"])
     table.add_row("start", "", cell(result["start"]["score"]))
     for arm in ARMS:

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from assistants import experiments, novelty, proofs, steps, writing
 from rrm import Settings, Task
-from rrm.worlds.papers import Briefs, Difficulty, facts, surface
+from rrm.worlds.papers import Briefs, Difficulty, facts, locate, surface
 
 # Papers are long and the reward model has seen few of them: imitating the best of n exploits it least, and on
 # tuning seed 0 got further in the same time than RLOO, which the assistants use.
 ROOT = Settings(
-    max_tokens=96, cases=48, comparisons=240, reward_epochs=4, reward_batch=8, improver="best_of_n", steps=12,
-    batch=12, lr=12e-4,
+    max_tokens=96, cases=64, comparisons=320, improver="best_of_n", steps=12, batch=12, lr=12e-4,
 )  # fmt: skip
 
 
@@ -31,6 +30,7 @@ def paper(difficulty: Difficulty = Difficulty(), seed: int = 0, settings: Settin
         cases=Briefs(seed, "train", difficulty),
         facts=facts,
         surface=surface,
+        locate=locate,
         assistants=(
             writing(),
             novelty(),

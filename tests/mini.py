@@ -13,14 +13,16 @@ from rrm import Assistant, BoundedUser, Settings, Task, train
 from tasks.paper import paper
 
 SMALL = Settings(
-    rounds=2, cases=8, outcomes=3, comparisons=12, steps=2, batch=4, group=4, reward_epochs=1, frame_cases=4, lr=3e-4
+    rounds=2, cases=8, outcomes=3, comparisons=12, steps=2, batch=4, group=4, reward_epochs=1, frame_cases=4, lr=3e-4,
+    accept=4,
 )  # fmt: skip
 
 
 def tree() -> Task:
     """A paper judged with the help of writing, and of proofs, which is judged with the help of steps."""
     small = replace(writing(), settings=SMALL.model_copy(update={"max_tokens": 16}))
-    deep = proofs(assistants=[steps(settings=SMALL.model_copy(update={"max_tokens": 32}))])
+    leaf = steps(settings=SMALL.model_copy(update={"max_tokens": 32, "reward_trunk": "trained"}))
+    deep = proofs(assistants=[leaf])
     deep = replace(deep, settings=SMALL.model_copy(update={"max_tokens": 48, "drafts": 2}))
     whole = paper(settings=SMALL.model_copy(update={"max_tokens": 96}))
     return replace(whole, assistants=(small, deep))

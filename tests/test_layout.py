@@ -65,7 +65,8 @@ def test_only_measurements_and_their_scripts_import_the_oracle(path: Path) -> No
     if name(path).startswith(("rrm/measure/", "scripts/", "tests/")):
         return
     for module in imports(path):
-        assert not inside(module, "rrm.measure"), f"{name(path)} imports {module}"
+        command = name(path) == "rrm/cli.py" and module == "rrm.measure.command"
+        assert command or not inside(module, "rrm.measure"), f"{name(path)} imports {module}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

@@ -14,7 +14,7 @@ from rrm import Assistant, BoundedUser, Outcome, Pair, RRMError, Task, train
 from rrm.assistance import Forgetful, assist
 from rrm.learning import IMPROVERS
 from rrm.measure.arms import compare_arms, train_arms
-from rrm.measure.misleading import Misleading
+from rrm.measure.mislead import Misleading
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.run import Event

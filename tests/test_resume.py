@@ -21,6 +21,8 @@ QUERIES = {
     "answers": "SELECT version, case_id, body FROM answers ORDER BY version, case_id",
     "metrics": "SELECT task, round, phase, step, name, value FROM metrics WHERE name != 'seconds'"
     " ORDER BY task, round, phase, step, name",
+    "scores": "SELECT task, round, pair, margin, std, held FROM scores ORDER BY task, round, pair",
+    "spans": "SELECT case_id, outcome, fact, start, stop FROM spans ORDER BY case_id, outcome, fact",
 }
 
 

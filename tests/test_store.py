@@ -15,7 +15,7 @@ import pytest
 
 from rrm import Assistance, Case, Finding, Outcome, Pair, RRMError
 from rrm.assistance import Answer
-from rrm.store import TABLES, Comparison, Store, StoreError
+from rrm.store import TABLES, Comparison, Margin, Store, StoreError
 from rrm.user import Check, Judgement
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +42,8 @@ def store(tmp_path: Path) -> Store:
 
 def fill(store: Store) -> None:
     """A row in every table."""
-    store.add(comparison(), 0)
+    store.add(comparison(), 0, ({"step1": (0, 3)}, {}))
+    store.score("p", 0, [Margin(comparison().id, 0.5, 0.1, held=True)])
     store.put("v1", {"c": comparison().assistance_a[0].answers[0]})
     store.log("p", 0, "fit", 0, {"accuracy": 0.5})
     store.checkpoint("p", 0, "agent", "nodes/p/0/agent.safetensors", "0" * 64)

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from rrm import BoundedUser, Case, Fact, Finding, Outcome, Pair, RRMError, Sealed, Task
 from rrm.assistance import Answer, Assistance
-from rrm.measure.misleading import mislead
+from rrm.measure.mislead import mislead
 from rrm.measure.oracle import OracleUser, is_true, matter, true_score
 from rrm.task import SealedOracle
 from rrm.user import Attention, Check, Judgement
 from rrm.worlds.papers import Brief, facts, make_brief, surface, write
 from rrm.worlds.papers.corpus import Corpus
+from tests import toy
 
 PAPER = Task("paper", "which is better?", facts=facts, surface=surface)
 Say = Callable[[Case, Outcome], tuple[Assistance, ...]]
@@ -177,3 +178,10 @@ def test_unchecked_facts_do_not_move_the_user() -> None:
     pair = Pair("t", Case("c"), Outcome("good"), Outcome("bad"))
     assert BoundedUser(attention=4, error=0).judge(task, pair).preference == 0.5
     assert BoundedUser(attention=400, error=0).judge(task, pair).preference == 1.0
+
+
+def test_a_copy_of_a_user_has_met_nobody() -> None:
+    user = BoundedUser(prior=0.7)
+    user.recall(toy.task(), Judgement(1.0, tuple(Check("a", True, False) for _ in range(40))))
+    other = user.model_copy(update={"seed": 1})
+    assert user.trust("toy", "a", True) < 0.1 and other.trust("toy", "a", True) == 0.7

@@ -7,16 +7,18 @@ group, however many comparisons they are part of.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from rrm.learning.fit_heads import fit_heads
 from rrm.learning.losses import bradley_terry
 from rrm.models.reward import TextRewardModel
 from rrm.seeding import generator, seed_of
 from rrm.settings import Settings
+from rrm.store import Margin
 from rrm.task import Case, Group, Outcome, RRMError
 
 if TYPE_CHECKING:
@@ -64,10 +66,13 @@ class FitReport:
     holdout_accuracy: float | None
     disagreement: float
     """Mean standard deviation over heads of the training outcomes' scores, in units of normalized score."""
+    margins: tuple[Margin, ...] = ()
+    """What the fitted model makes of each comparison."""
 
     def metrics(self) -> dict[str, float]:
-        """The fields by name, those that are None left out."""
-        return {name: float(value) for name, value in asdict(self).items() if value is not None}
+        """The numbers by name, those that are None left out."""
+        named = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "margins"}
+        return {name: float(value) for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class _Judgements:
     b: Tensor  # (pairs,)
     preference: Tensor  # (pairs,)
     weight: Tensor  # (pairs, heads)
+    ids: tuple[str, ...]  # (pairs,)
 
 
 def fit_reward(
@@ -104,10 +110,16 @@ def fit_reward(
         train, held = held, []
     seen, hidden = _by_case(train, reward), _by_case(held, reward)
 
-    with reward.backbone.remember():
-        loss = _train(reward, seen, settings, key, progress)
-        raw = reward.raw_scores([j.group for j in seen])
-        raw_hidden = reward.raw_scores([j.group for j in hidden]) if hidden else []
+    if reward.frozen:
+        features = reward.features([j.group for j in (*seen, *hidden)], progress)
+        loss = _fit_heads(reward, seen, features[: len(seen)])
+        scores = [rows @ reward.weight.detach().T for rows in features]
+        raw, raw_hidden = scores[: len(seen)], scores[len(seen) :]
+    else:
+        with reward.backbone.remember():
+            loss = _train(reward, seen, settings, key, progress)
+            raw = reward.raw_scores([j.group for j in seen])
+            raw_hidden = reward.raw_scores([j.group for j in hidden]) if hidden else []
     reward.normalize(torch.cat(raw))
     return FitReport(
         n=len(train),
@@ -118,6 +130,7 @@ def fit_reward(
         accuracy=_accuracy(seen, raw),
         holdout_accuracy=_accuracy(hidden, raw_hidden),
         disagreement=(torch.cat(raw) - reward.shift).std(1, correction=0).mean().item() / reward.scale.item(),
+        margins=(*_margins(seen, raw, held=False), *_margins(hidden, raw_hidden, held=True)),
     )
 
 
@@ -143,7 +156,7 @@ def _by_case(comparisons: Sequence[Judged], reward: TextRewardModel) -> list[_Ju
         preference = torch.tensor([float(c.preference) for c in members if c.preference is not None])
         weight = torch.stack([bootstrap(c.id, heads) for c in members])
         group = Group(members[0].case, tuple(o for o, _ in shown), tuple(s for _, s in shown))
-        out.append(_Judgements(group, a, b, preference, weight))
+        out.append(_Judgements(group, a, b, preference, weight, tuple(c.id for c in members)))
     return out
 
 
@@ -156,6 +169,22 @@ def bootstrap(comparison: str, heads: int) -> Tensor:
     if heads == 1:
         return torch.ones(1)
     return -torch.rand(heads, generator=generator("bootstrap", comparison)).clamp_(min=1e-7).log()
+
+
+def _fit_heads(reward: TextRewardModel, cases: Sequence[_Judgements], features: Sequence[Tensor]) -> float:
+    """Solve for the heads of a frozen trunk. Returns the loss, as `_train` does."""
+    sizes = [len(rows) for rows in features]
+    first = [sum(sizes[:i]) for i in range(len(sizes))]
+    a = torch.cat([c.a + start for c, start in zip(cases, first, strict=True)])
+    b = torch.cat([c.b + start for c, start in zip(cases, first, strict=True)])
+    preference, weight = torch.cat([c.preference for c in cases]), torch.cat([c.weight for c in cases])
+    case = torch.arange(len(cases)).repeat_interleave(torch.tensor([len(c.a) for c in cases]))
+    rows = torch.cat([*features])
+    heads, _ = fit_heads(rows, a, b, preference, weight, reward.anchor, case)
+    with torch.no_grad():
+        reward.weight.copy_(heads)
+        scores = rows @ heads.T
+    return bradley_terry(scores[a], scores[b], preference, weight).item() / reward.settings.heads
 
 
 def _train(
@@ -209,10 +238,10 @@ def _parts(reward: TextRewardModel, cases: Sequence[_Judgements]) -> Iterator[Te
     pairs = sum(len(c.a) for c in cases)
     groups = [c.group for c in cases]
     first = torch.tensor([0, *(len(g.outcomes) for g in groups)]).cumsum(0)
-    surprises = reward.surprises(groups)
+    beside = reward.beside(groups)
     for batch in reward.pack(groups, whole=True):
         flat = first[batch.group] + batch.index
-        scores = reward.raw(batch, None if surprises is None else surprises[flat])
+        scores = reward.raw(batch, None if beside is None else beside[flat])
         place = torch.empty(int(first[-1]), dtype=torch.long)
         place[flat] = torch.arange(len(flat))  # outcome of the batch of cases -> row of `scores`
         here = sorted(set(batch.group.tolist()))
@@ -221,6 +250,13 @@ def _parts(reward: TextRewardModel, cases: Sequence[_Judgements]) -> Iterator[Te
         preference = torch.cat([cases[i].preference for i in here])
         weight = torch.cat([cases[i].weight for i in here])
         yield bradley_terry(scores[a], scores[b], preference, weight) * (len(a) / pairs)
+
+
+def _margins(cases: Sequence[_Judgements], raw: Sequence[Tensor], held: bool) -> Iterator[Margin]:
+    for case, scores in zip(cases, raw, strict=True):
+        margin = scores[case.a] - scores[case.b]  # (pairs, heads)
+        mean, std = margin.mean(1).tolist(), margin.std(1, correction=0).tolist()
+        yield from (Margin(*row, held) for row in zip(case.ids, mean, std, strict=True))
 
 
 def _accuracy(cases: Sequence[_Judgements], raw: Sequence[Tensor]) -> float | None:

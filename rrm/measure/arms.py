@@ -21,7 +21,7 @@ from rrm.models.backbone import Backbone
 from rrm.recursion import frame_all
 from rrm.run import Watch
 from rrm.store import Store
-from rrm.task import Cases, Group, Malformed, Task
+from rrm.task import Case, Cases, Group, Malformed, Task
 from rrm.train import train
 from rrm.user import Pair, User
 
@@ -68,7 +68,7 @@ def train_arms(
     run("recursive", task, user())
     finished = arms["recursive"].root
     if "one-level" in names:
-        shallow = tuple(_without_assistants(sub, finished) for sub in task.assistants)
+        shallow = tuple(without_assistants(sub, finished) for sub in task.assistants)
         run("one-level", replace(task, assistants=shallow), user())
     if "unassisted" in names:
         run("unassisted", replace(task, assistants=()), user())
@@ -77,7 +77,7 @@ def train_arms(
     return {name: arms[name] for name in ARMS if name in arms}
 
 
-def _without_assistants(sub: Task | Assistant, finished: Assistant) -> Task | Assistant:
+def without_assistants(sub: Task | Assistant, finished: Assistant) -> Task | Assistant:
     """The subtask alone; the finished one where it had no assistants anyway."""
     if isinstance(sub, Assistant) or not sub.assistants:
         name = sub.task.name if isinstance(sub, Assistant) else sub.name
@@ -86,21 +86,25 @@ def _without_assistants(sub: Task | Assistant, finished: Assistant) -> Task | As
 
 
 def held_out(
-    task: Task, backbone: Backbone, cases: Cases, n: int, outcomes: int = 4, per_case: int = 4, seed: int = 0
+    task: Task, backbone: Backbone, cases: Sequence[Case], key: str, outcomes: int = 4, per_case: int = 4
 ) -> HeldOut:
-    """Groups of the untrained agent on held-out cases; up to `per_case` truly differing pairs of each."""
-    groups = start_agent(task, backbone).sample(cases.draw(n, "agreement"), outcomes, key=f"held out {seed}")
+    """Groups of the untrained agent on these cases; up to `per_case` truly differing pairs of each."""
+    return differing(task, start_agent(task, backbone).sample(cases, outcomes, key=key), per_case)
+
+
+def differing(task: Task, groups: Sequence[Group], per_case: int = 4) -> HeldOut:
+    """The groups, with up to `per_case` pairs of each whose true scores differ."""
     pairs, truth = [], []
     for g, group in enumerate(groups):
         scores = [true_score(task, group.case, outcome) for outcome in group.outcomes]
-        differing = [
-            (i, j) for i, j in itertools.combinations(range(outcomes), 2)
+        apart = [
+            (i, j) for i, j in itertools.combinations(range(len(scores)), 2)
             if abs(scores[i] - scores[j]) > 1e-9 and min(scores[i], scores[j]) >= 0  # form is no judgement
         ]  # fmt: skip
-        for i, j in differing[:per_case]:
+        for i, j in apart[:per_case]:
             pairs.append((g, i, j))
             truth.append(float(scores[i] > scores[j]))
-    return HeldOut(groups, pairs, truth)
+    return HeldOut(list(groups), pairs, truth)
 
 
 def start_agent(task: Task, backbone: Backbone) -> TextAgent:
@@ -176,7 +180,7 @@ def compare_arms(
 ) -> dict[str, Any]:
     """The report: agreement, true score and aspects per arm; the start; every node."""
     task = next(iter(arms.values())).root.task
-    held = held_out(task, backbone, cases, n, seed=seed)
+    held = held_out(task, backbone, cases.draw(n, "agreement"), f"held out {seed}")
     report: dict[str, Any] = {}
     test = cases.draw(n, "score")
     for name, arm in arms.items():

@@ -74,3 +74,23 @@ def verify_packing(backbone: Backbone) -> None:
                     f"{backbone.name!r} gives other log-probabilities when a case's outcomes share its pass "
                     f"(they differ by {error:.3g} nats): it ignores 4-D masks or positions; use another model"
                 )
+
+
+def decodes_in_groups(backbone: Backbone) -> bool:
+    """Whether the architecture decodes rightly through `rrm.models.attention`: compared with packed
+    log-probabilities on a few tokens. If not, `sample` joins the cache's parts for it."""
+    from rrm.models.sample import sample
+
+    if not getattr(backbone.model, "_supports_attention_backend", False):
+        return False
+    prefixes = [[(3 + 7 * i) % backbone.vocabulary for i in range(length)] for length in (3, 5)]
+    backbone.groups_attention = True
+    try:
+        found = sample(backbone.start, prefixes, 2, 3, 1.0, ["a", "b"], -1)
+    except (AttributeError, TypeError, RuntimeError):  # its attention is not called with the cache's keys
+        return False
+    groups = [PrefixGroup(p, [tokens for tokens, _, _ in row]) for p, row in zip(prefixes, found, strict=True)]
+    with torch.no_grad():
+        again = backbone.start.logprobs(groups)
+    pairs = zip((kept for row in found for _, kept, _ in row), (v for row in again for v in row), strict=True)
+    return all(bool((torch.tensor(kept) - value).abs().max() < 1e-3) for kept, value in pairs)

@@ -1,8 +1,10 @@
 """The reward model: predicts the user's judgement of an outcome, with its own uncertainty.
 
 It reads `[case | outcome, assistance, end-of-text]` and takes the last token's hidden state. Beside it stand
-features of how surprising the outcome is to the frozen starting model: an inductive bias, said aloud and
-ablated by `settings.surprise`. An ensemble of linear heads on these features gives a mean and a spread.
+features of how surprising the outcome is to the frozen starting model, and of how much each assistant called wrong:
+inductive biases, said aloud and ablated by `settings.surprise` and `settings.findings`. An ensemble of linear heads
+on these features gives a mean and a spread. The trunk is trained with the heads, or frozen
+(`settings.reward_trunk`): then its features are computed once.
 
 The assistance is part of the input, so that reward models chain up the tree (Leike et al. 2018, section 3.2):
 what an assistant said can move the reward only as far as it moved the user's comparisons.
@@ -12,9 +14,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,15 +27,11 @@ from torch import Tensor, nn
 from rrm.models.agent import reference_logprobs, tokens_of
 from rrm.models.backbone import Backbone, Fork
 from rrm.models.checks import ModelError, check_keys, hash_tensors
+from rrm.models.features import FINDINGS, SURPRISE, Features, found, read_case, read_packed, surprise
 from rrm.models.pack import Packed, PrefixGroup, pack, unpack
 from rrm.seeding import generator
 from rrm.settings import Settings
 from rrm.task import Group, RRMError
-
-SURPRISE = 4
-"""Number of surprise features."""
-LOW = -1.2
-"""A token with a lower log-probability (nats; p < 0.30) under the starting model counts as surprising."""
 
 
 @dataclass(frozen=True)
@@ -44,36 +43,39 @@ class Scores:
     heads: Tensor  # (n, heads)
 
 
-def surprise(logprobs: Tensor) -> Tensor:
-    """(SURPRISE,) features of an outcome's token log-probabilities under the starting model, each O(1): their
-    mean, their minimum, how many are low (as a logarithm), and their sum."""
-    low = (logprobs < LOW).sum()
-    return torch.stack([logprobs.mean(), logprobs.min() / 4, torch.log1p(low.float()), logprobs.sum() / 32])
+def trunk(backbone: Backbone, name: str, how: Literal["auto", "trained", "frozen"]) -> Fork:
+    """The trunk of a reward model, as `settings.reward_trunk` says; "auto" is explained there."""
+    if how == "auto":
+        how = "frozen" if backbone.model.device.type == "cpu" else "trained"
+    return backbone.fork(name) if how == "trained" else backbone.frozen(name)
 
 
 class TextRewardModel:
-    """A trunk (a fork of the backbone) and `settings.heads` linear heads.
+    """A trunk (a fork of the backbone; see `trunk`) and `settings.heads` linear heads.
 
     Attributes
     ----------
     weight: (heads, features). No bias: comparisons cannot determine one, and Adam would walk it at random.
+    assistants: of how many assistants it knows the findings, in their order; 0: it only reads.
     shift, scale: (heads,), (): normalized score = (raw - shift) / scale; set by `normalize`. Until then
         the model is not fitted and refuses to score.
     """
 
-    def __init__(self, backbone: Backbone, fork: Fork, settings: Settings) -> None:
+    def __init__(self, backbone: Backbone, fork: Fork, settings: Settings, assistants: int = 0) -> None:
         self.backbone = backbone
         self.fork = fork
         self.settings = settings
-        features = backbone.d + (SURPRISE if settings.surprise else 0)
+        self.assistants = assistants if settings.findings and settings.reward_sees == "assistance" else 0
+        features = backbone.d + (SURPRISE if settings.surprise else 0) + FINDINGS * self.assistants
         # Heads start apart: where the comparisons do not speak, their disagreement should show.
-        start = torch.randn(settings.heads, features, generator=generator("heads", fork.name)) / math.sqrt(
-            features
-        )
-        self.weight = nn.Parameter(start)
+        anchor = torch.randn(settings.heads, features, generator=generator("heads", fork.name))
+        self.anchor = anchor  # where `fit_heads` draws them to
+        self.weight = nn.Parameter(anchor / math.sqrt(features))
         self.shift = torch.zeros(settings.heads)
         self.scale = torch.ones(())
         self.fitted = False
+        self.frozen = not fork.trainable
+        self.cache = Features()  # of a frozen trunk
 
     # --- what it reads ---------------------------------------------------------------------------
 
@@ -87,13 +89,15 @@ class TextRewardModel:
         for g in groups:
             segments = []
             for i, outcome in enumerate(g.outcomes):
-                said = (
-                    " ".join(a.text for a in g.seen(i)) if self.settings.reward_sees == "assistance" else ""
-                )
-                ids = (*tokens_of(self.backbone, outcome), *self.backbone.encode(said), self.backbone.eos_id)
-                segments.append(ids)
+                said = self.backbone.encode(self.said(g, i))
+                segments.append((*tokens_of(self.backbone, outcome), *said, self.backbone.eos_id))
             out.append(PrefixGroup(self.backbone.render(g.case.prompt), segments))
         return out
+
+    def said(self, group: Group, index: int) -> str:
+        """The assistance it reads beside an outcome; empty if it reads the outcome only."""
+        sees = self.settings.reward_sees == "assistance"
+        return " ".join(a.text for a in group.seen(index)) if sees else ""
 
     def surprises(self, groups: Sequence[Group]) -> Tensor | None:
         """(outcomes, SURPRISE), counting through the groups in order; None without surprise features."""
@@ -102,16 +106,57 @@ class TextRewardModel:
         values = [surprise(v) for row in reference_logprobs(self.backbone, groups) for v in row]
         return torch.stack(values) if values else torch.empty(0, SURPRISE)
 
+    def findings(self, groups: Sequence[Group]) -> Tensor | None:
+        """(outcomes, assistants * FINDINGS), counting through the groups in order; None without assistants."""
+        if not self.assistants:
+            return None
+        seen = [g.seen(i) for g in groups for i in range(len(g.outcomes))]
+        wrong = {len(one) for one in seen} - {0, self.assistants}  # 0: judged elsewhere, without assistance
+        if wrong:
+            raise RRMError(
+                f"the reward model {self.fork.name!r} knows {self.assistants} assistants, but an outcome comes with "
+                f"the assistance of {wrong.pop()}; let all of the task's assistants examine it, or set findings=false"
+            )
+        values = [found(one, self.assistants) for one in seen]
+        return torch.stack(values) if values else torch.empty(0, self.assistants * FINDINGS)
+
+    def beside(self, groups: Sequence[Group]) -> Tensor | None:
+        """(outcomes, features) that stand beside the hidden state: surprises, then findings; None without any."""
+        parts = [part for part in (self.surprises(groups), self.findings(groups)) if part is not None]
+        return torch.cat(parts, 1) if parts else None
+
+    def features(self, groups: Sequence[Group], done: Callable[[int, int], None] | None = None) -> list[Tensor]:
+        """Per group (n, features) of a frozen trunk, each group computed once as long as it is kept; `done` hears how
+        many groups are. Only these groups are kept."""
+        version = self.fork.version
+        keys = [
+            (version, g.case.prompt, tuple((outcome.id, self.said(g, i)) for i, outcome in enumerate(g.outcomes)))
+            for g in groups
+        ]
+
+        def compute(number: int) -> Tensor:
+            own = [len(tokens_of(self.backbone, outcome)) for outcome in groups[number].outcomes]
+            with torch.no_grad():
+                return read_case(self.fork, self.rows([groups[number]])[0], own, self.settings.surprise)
+
+        self.cache.keep(set(keys))
+        rows = self.cache.of(keys, compute, done)
+        extra = self.findings(groups)
+        if extra is None:
+            return rows
+        parts = torch.split(extra, [len(g.outcomes) for g in groups])
+        return [torch.cat(both, 1) for both in zip(rows, parts, strict=True)]
+
     def pack(self, groups: Sequence[Group], whole: bool = False) -> list[Packed]:
         """The packed rows of groups, sized for training if `whole`."""
         return pack(self.rows(groups), d=self.backbone.d, budget=self.backbone.budget(whole), whole=whole)
 
-    def raw(self, packed: Packed, surprises: Tensor | None) -> Tensor:
-        """(segments, heads) scores before normalization; `surprises`: (segments, SURPRISE), in its order."""
+    def raw(self, packed: Packed, beside: Tensor | None) -> Tensor:
+        """(segments, heads) scores before normalization; `beside`: see there, (segments, features), in its order."""
         ends = packed.ends
         features = self.fork.hidden(packed)[packed.row[ends], packed.col[ends]].float()
-        if surprises is not None:
-            features = torch.cat([features, surprises], 1)
+        if beside is not None:
+            features = torch.cat([features, beside], 1)
         return features @ self.weight.T
 
     # --- what it says ----------------------------------------------------------------------------
@@ -131,16 +176,37 @@ class TextRewardModel:
 
     def raw_scores(self, groups: Sequence[Group]) -> list[Tensor]:
         """Per group (n, heads), before normalization, without a graph."""
+        if self.frozen:
+            return self._frozen_scores(groups)
         sizes = [len(g.outcomes) for g in groups]
         first = torch.tensor([0, *sizes]).cumsum(0)
         with torch.no_grad():
-            surprises = self.surprises(groups)
+            beside = self.beside(groups)
             batches = self.pack(groups)
             values = [
-                self.raw(b, None if surprises is None else surprises[first[b.group] + b.index]).unbind()
+                self.raw(b, None if beside is None else beside[first[b.group] + b.index]).unbind()
                 for b in batches
             ]
         return [torch.stack(row) for row in unpack(batches, values, sizes)]
+
+    def _frozen_scores(self, groups: Sequence[Group]) -> list[Tensor]:
+        """`raw_scores` of a frozen trunk: one pass, which also gives the reference's log-probabilities to whoever
+        asks for them next (`Backbone.remember`)."""
+        memo = {} if self.backbone.reference is None else self.backbone.reference
+        values = []
+        with torch.no_grad():
+            batches = self.pack(groups)
+            for batch in batches:
+                shown = [(groups[g], i) for g, i in zip(batch.group.tolist(), batch.index.tolist(), strict=True)]
+                own = [len(tokens_of(self.backbone, g.outcomes[i])) for g, i in shown]
+                features, logprobs = read_packed(self.fork, batch, own, self.settings.surprise)
+                if self.assistants:
+                    findings = torch.stack([found(g.seen(i), self.assistants) for g, i in shown])
+                    features = torch.cat([features, findings], 1)
+                values.append((features @ self.weight.T).unbind())
+                for (g, i), value in zip(shown, logprobs, strict=False):
+                    memo.setdefault((g.case.id, g.outcomes[i].id), value.clone())
+        return [torch.stack(row) for row in unpack(batches, values, [len(g.outcomes) for g in groups])]
 
     def normalize(self, raw: Tensor) -> None:
         """Set the constants so that these raw scores (outcomes, heads) get mean 0, and their ensemble mean
@@ -190,7 +256,10 @@ class TextRewardModel:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, with the settings and the starting model's fingerprint as metadata."""
-        metadata = {"settings": self.settings.model_dump_json(), "backbone": self.backbone.fingerprint}
+        metadata = {
+            "settings": self.settings.model_dump_json(), "backbone": self.backbone.fingerprint,
+            "assistants": str(self.assistants),
+        }  # fmt: skip
         save_file(self.state(), str(path), metadata=metadata)
 
     @classmethod
@@ -209,7 +278,9 @@ class TextRewardModel:
                 f"{path} was trained on another starting model than {backbone.name!r}; load that model"
             )
         settings = Settings(**json.loads(metadata["settings"]))
-        model = cls(backbone, backbone.fork(name), settings)
+        trained = any(key.startswith("trunk.") for key in state)
+        fork = trunk(backbone, name, "trained" if trained else "frozen")
+        model = cls(backbone, fork, settings, int(metadata["assistants"]))
         model.load(state)
         return model
 

@@ -1,4 +1,4 @@
-"""Sampling outcomes: each case is computed once, its cache expanded, and finished rows are dropped.
+"""Sampling outcomes: each case is computed once, its cache shared, and finished rows are dropped.
 
 Randomness belongs to the outcome, not to the batch: outcome i of a case reads its own stream of uniform
 numbers, named by the case's key and i, and turns the t-th of them into its t-th token by inverting the
@@ -8,15 +8,17 @@ distribution function. What else is in the batch, or in which order, changes not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import Cache
-from transformers.cache_utils import DynamicLayer
 
-from rrm.models.backbone import Fork
+from rrm.models.attention import GroupLayer, branch, drop, grouped
 from rrm.seeding import generator
+
+if TYPE_CHECKING:
+    from rrm.models.backbone import Fork
 
 Sampled = tuple[tuple[int, ...], tuple[float, ...], bool]
 """Token ids including end-of-text if reached, their log-probabilities in nats, and whether it was reached."""
@@ -27,39 +29,6 @@ ROWS = 512
 """Most sequences decoded at once."""
 COMPACT = 0.25
 """Drop the finished rows when they are at least this share of the batch: dropping copies the cache."""
-
-
-class _Buffer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """One layer's keys and values, with room for more: `DynamicLayer` copies all of it per token."""
-
-    def expand(self, n: int, room: int) -> None:
-        """Repeat each row `n` times, and make room for `room` tokens."""
-        assert self.keys is not None and self.values is not None
-        self.used = self.keys.shape[-2]
-        self.k = self._grow(self.keys, n, room)
-        self.v = self._grow(self.values, n, room)
-
-    def _grow(self, x: Tensor, n: int, room: int) -> Tensor:
-        rows, heads, length, d = x.shape
-        out = x.new_empty(rows * n, heads, length + room, d)
-        out.view(rows, n, heads, length + room, d)[..., :length, :] = x[:, None]
-        return out
-
-    def select(self, keep: Tensor) -> None:
-        """Keep only these rows."""
-        self.k, self.v = self.k[keep], self.v[keep]
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        if not hasattr(self, "k"):  # the prefill
-            return super().update(key_states, value_states, *args, **kwargs)
-        end = self.used + key_states.shape[-2]
-        self.k[:, :, self.used : end] = key_states
-        self.v[:, :, self.used : end] = value_states
-        self.used = end
-        self.keys, self.values = self.k[:, :, :end], self.v[:, :, :end]
-        return self.keys, self.values
 
 
 def sample(
@@ -89,8 +58,8 @@ def sample(
     longest = max(map(len, prefixes))
     fork.backbone.check_length(longest + max_tokens)
     order = sorted(range(len(prefixes)), key=lambda i: len(prefixes[i]))
-    per_row = 2 * 4 * fork.backbone.layers * fork.backbone.kv_width * (longest + max_tokens)
-    cases = max(1, min(ROWS, CACHE // per_row) // n)
+    per_token = 2 * 4 * fork.backbone.layers * fork.backbone.kv_width
+    cases = max(1, min(ROWS // n, CACHE // (per_token * (longest + n * max_tokens))))
     draws = 1 if greedy else n  # greedy outcomes of one case are all the same
     out: list[list[Sampled]] = [[] for _ in prefixes]
     with torch.inference_mode():
@@ -117,18 +86,14 @@ def _decode(
     eos_id: int,
 ) -> list[Sampled]:
     """`n` continuations of each prefix, flat. `streams`: (rows, max_tokens) uniforms, or None for greedy."""
-    layers = [_Buffer() for _ in range(fork.backbone.layers)]  # type: ignore[no-untyped-call]
+    backbone = fork.backbone
+    layers = [GroupLayer() for _ in range(backbone.layers)]  # type: ignore[no-untyped-call]
     cache = Cache(layers=[*layers])
+    config = fork.network.config.get_text_config()  # type: ignore[union-attr, operator]
     hidden, pad = _prefill(fork, prefixes, cache)
-    for layer in layers:
-        layer.expand(n, max_tokens)
-    width = int(pad.shape[1])
+    layout = branch(layers, n, pad, max_tokens, joined=not backbone.groups_attention)
     logits = fork.logits_at(hidden).repeat_interleave(n, 0)  # (rows, vocabulary)
     position = (~pad).sum(1, keepdim=True).repeat_interleave(n, 0)  # (rows, 1)
-    mask = None
-    if pad.any():
-        mask = torch.zeros(len(logits), 1, 1, width + max_tokens)
-        mask[..., :width].masked_fill_(pad.repeat_interleave(n, 0)[:, None, None], -torch.inf)
 
     tokens = torch.full((len(logits), max_tokens), eos_id)
     logprobs = torch.zeros(len(logits), max_tokens)
@@ -146,12 +111,13 @@ def _decode(
         if finished >= COMPACT * len(live):
             keep = (~done).nonzero()[:, 0]
             live, token, done, position = live[keep], token[keep], done[keep], position[keep]
-            mask = None if mask is None else mask[keep]
             streams = None if streams is None else streams[keep]
-            for layer in layers:
-                layer.select(keep)
-        step = None if mask is None else mask[..., : width + t + 1]
-        logits = fork.logits_at(fork.run(token[:, None], position, step, cache)[:, -1])
+            layout = drop(layers, layout, keep)
+        mask = None  # the grouped attention masks padding itself
+        if not backbone.groups_attention and layout.pad is not None:
+            mask = torch.nn.functional.pad(layout.pad[layout.case], (0, t + 1))
+        with grouped(config, backbone.groups_attention):
+            logits = fork.logits_at(fork.run(token[:, None], position, mask, cache)[:, -1])
         position = position + 1
     return _collect(tokens, logprobs, eos_id)
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live as Screen
@@ -20,9 +21,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rrm.check import plant
-from rrm.run import Event, Node
 from rrm.settings import Settings
 from rrm.task import Task
+
+if TYPE_CHECKING:
+    from rrm.run import Event, Node
 
 PHASES = ("sample", "compare", "fit", "improve")
 """The parts of a round that take time, in order. Assistance is part of "compare"."""
@@ -202,7 +205,7 @@ class Live:
             case "fit" if m:
                 accuracy = "" if row.accuracy is None else f", accuracy {row.accuracy:.2f}"
                 what = f"reward model fitted{accuracy}"
-                if m.get("holdout_accuracy", 1.0) <= 0.5:
+                if m.get("n_holdout", 0) >= 12 and m.get("holdout_accuracy", 1.0) <= 0.5:  # fewer say nothing
                     what += ", no better than chance on held-out comparisons"
             case "accept":
                 verdict = "kept" if row.kept else "undone"

@@ -34,12 +34,14 @@ def tokenizer(chat: bool = False, bos: bool = False) -> PreTrainedTokenizerFast:
     return out
 
 
-def network(kv: int = 2, seed: int = 0, spread: float = 1.0) -> LlamaForCausalLM:
-    """A two-layer Llama with 4 query heads; `spread` scales the weights, so that its predictions differ."""
+def network(
+    kv: int = 2, seed: int = 0, spread: float = 1.0, hidden: int = 32, layers: int = 2
+) -> LlamaForCausalLM:
+    """A small Llama with 4 query heads; `spread` scales the weights, so that its predictions differ."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = LlamaConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+            hidden_size=hidden, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4,
             num_key_value_heads=kv, vocab_size=VOCABULARY, max_position_embeddings=256,
             initializer_range=0.2 * spread, bos_token_id=1, eos_token_id=2, pad_token_id=2,
             tie_word_embeddings=True, attn_implementation="sdpa",

@@ -104,3 +104,27 @@ def test_a_case_that_comes_twice_gets_other_outcomes(tiny):
 def test_beyond_the_context_is_an_error(tiny):
     with pytest.raises(ModelError, match="context"):
         sample(tiny().start, [[5] * 250], 1, 20, 1.0, ["k"], 2)
+
+
+@pytest.mark.parametrize("kv", [1, 2, 4])
+@pytest.mark.parametrize("n", [1, 5])
+def test_keys_kept_once_per_case_give_the_same_numbers(tiny, kv, n):
+    """Padded cases, rows that finish and cases that run out, grouped-query heads: against the joined cache."""
+    b = tiny(kv=kv)
+    assert b.groups_attention
+    shared = sample(b.start, PREFIXES, n, 24, 1.0, KEYS, 2)
+    b.groups_attention = False
+    joined = sample(b.start, PREFIXES, n, 24, 1.0, KEYS, 2)
+    assert len({len(t) for row in shared for t, _, _ in row}) > 1
+    for one, two in zip(shared, joined, strict=True):
+        for (t, kept, _), (u, other, _) in zip(one, two, strict=True):
+            assert t == u
+            torch.testing.assert_close(torch.tensor(kept), torch.tensor(other), atol=1e-5, rtol=0)
+
+
+def test_a_model_with_attention_of_its_own_is_sampled_all_the_same(tiny):
+    from rrm.models.checks import decodes_in_groups
+
+    b = tiny()
+    b.model._supports_attention_backend = False
+    assert not decodes_in_groups(b)

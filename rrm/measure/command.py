@@ -1,0 +1,126 @@
+"""`rrm measure`: the experiments by name, their stages, and where results go."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from rrm.check import check
+from rrm.configure import ConfigError
+from rrm.measure import (
+    budget,
+    depth,
+    doors,
+    exhaustiveness,
+    generator_discriminator,
+    misleading,
+    overoptimisation,
+    propagation,
+    sandwich,
+    transfer,
+)
+from rrm.measure.experiment import Experiment, document, measure
+from rrm.measure.stage import Stage
+from rrm.models.backbone import Backbone
+from rrm.models.precision import limit_threads
+from rrm.run import Watch, write_atomically
+from rrm.task import RRMError, Task
+from rrm.user import User
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "sandwich": sandwich,
+    "propagation": propagation,
+    "misleading": misleading,
+    "budget": budget,
+    "generator-discriminator": generator_discriminator,
+    "transfer": transfer,
+    "exhaustiveness": exhaustiveness,
+    "doors": doors,
+    "overoptimisation": overoptimisation,
+    "depth": depth,
+}
+REPORTED = 100
+"""The first seed that results are reported on; settings are chosen on seeds 0 to 4."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: see `Stage`."""
+
+    pairs: int = 100
+    practice: int = 40
+    quick: bool = False
+
+
+def chosen(name: str) -> list[str]:
+    """The experiments meant by a name: one, or "all". Raises `ConfigError` for another."""
+    if name == "all":
+        return list(EXPERIMENTS)
+    if name not in EXPERIMENTS:
+        near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"no experiment {name!r}{hint} There are: {', '.join(EXPERIMENTS)}, all")
+    return [name]
+
+
+def seeds_of(text: str) -> list[int]:
+    """ "5": the first five reported seeds, 100 to 104; "0-4" or "100,103": these."""
+    if not re.fullmatch(r"\d+|\d+-\d+|\d+(,\d+)*,?", text.replace(" ", "")):
+        raise ConfigError(f"--seeds {text}: give how many (5), a range (0-4), or a list (100,103 or, of one, 100,)")
+    text = text.replace(" ", "")
+    if "," in text:
+        return list(dict.fromkeys(int(one) for one in text.split(",") if one))
+    if "-" in text:
+        first, last = map(int, text.split("-"))
+        if last < first:
+            raise ConfigError(f"--seeds {text}: the range ends before it begins")
+        return list(range(first, last + 1))
+    if not 1 <= int(text) <= 99:
+        raise ConfigError(f"--seeds {text}: give how many, 1 to 99; for the one seed {text}, write {text},")
+    return list(range(REPORTED, REPORTED + int(text)))
+
+
+def stages(
+    task: Task, user: Callable[[int], User], model: str, out: Path, size: Size, watch: Sequence[Watch] = ()
+) -> Callable[[int], Stage]:
+    """Makes the stage of a seed, once; the model is loaded once for all."""
+    limit_threads()
+    task, backbone = check(task), Backbone.load(model)
+
+    @cache
+    def of(seed: int) -> Stage:
+        def judge() -> User:
+            return user(seed)
+
+        return Stage(task, backbone, judge, seed, out, size.pairs, size.practice, size.quick, tuple(watch))
+
+    return of
+
+
+def run(
+    names: Sequence[str], stage: Callable[[int], Stage], seeds: Sequence[int], out: Path, command: str,
+    say: Callable[[str], None] = print,
+) -> None:  # fmt: skip
+    """Run experiments one after the other; what was finished before is not run again."""
+    for name in names:
+        measure(name, EXPERIMENTS[name], stage, seeds, out, command, say)
+
+
+def publish(names: Sequence[str], out: Path, folder: Path) -> list[Path]:
+    """Write FOLDER/NAME.md and NAME.svg from each experiment's summary in OUT. Raises `RRMError` if there is none."""
+    pages = []
+    for name in names:
+        path = out / name / "summary.json"
+        if not path.exists():
+            raise RRMError(f"{path} does not exist; run `rrm measure {name}` first")
+        page = folder / f"{name}.md"
+        write_atomically(page, document(json.loads(path.read_text())).encode())
+        shutil.copyfile(out / name / "figure.svg", folder / f"{name}.svg")
+        pages.append(page)
+    return pages

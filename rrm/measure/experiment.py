@@ -1,0 +1,232 @@
+"""Run an experiment over seeds: one JSON file per seed as it ends (so that it resumes), then a summary, a figure
+and a page.
+
+An experiment is a module of `rrm.measure` with a QUESTION, `run(stage)` for one seed, and `summarize(results)`.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from rrm.measure.judging import Verdict
+from rrm.measure.stage import Stage
+from rrm.measure.stats import Interval, over_seeds
+from rrm.run import write_atomically
+from rrm.task import RRMError
+
+Result = dict[str, Any]
+"""What one seed gave; JSON-able."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an experiment found over its seeds.
+
+    `rows`: the table; values are text, numbers or intervals. `notes`: what it means and what it does not, as the
+    numbers say. `draw`: draws the figure on a matplotlib Axes.
+    """
+
+    rows: list[dict[str, Any]]
+    notes: list[str]
+    draw: Callable[[Any], None]
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+class Experiment(Protocol):
+    """What a module in `rrm.measure` offers to be an experiment."""
+
+    QUESTION: str
+
+    def run(self, stage: Stage) -> Result: ...
+    def summarize(self, results: Sequence[Result]) -> Summary: ...
+
+
+def measure(
+    name: str,
+    experiment: Experiment,
+    stage: Callable[[int], Stage],
+    seeds: Sequence[int],
+    out: Path,
+    command: str,
+    say: Callable[[str], None] = print,
+) -> Summary:
+    """Run what no earlier call has finished, and write OUT/NAME/{<seed>.json, summary.json, figure.*, index.html}.
+
+    Raises `RRMError` if a finished seed was measured by other settings (tree, user, model or size).
+    """
+    folder = out / name
+    results: list[Result] = []
+    seconds: list[float] = []
+    began = time.monotonic()
+    for place, seed in enumerate(seeds):
+        path = folder / f"{seed}.json"
+        setting = stage(seed)
+        about = setting.about()
+        if path.exists():
+            kept = json.loads(path.read_text())
+            if kept["about"] != about:
+                raise RRMError(
+                    f"{path} was measured with {kept['about']}, not {about}; give the same settings, or another --out"
+                )
+        else:
+            say(f"{name}: seed {seed} ({place + 1} of {len(seeds)})")
+            start = time.monotonic()
+            result = experiment.run(setting)
+            kept = {"about": about, "seconds": round(time.monotonic() - start, 1), "result": result}
+            write_atomically(path, json.dumps(without_nan(kept), indent=1).encode() + b"\n")
+            kept = json.loads(path.read_text())  # what a resumed run would read
+        results.append(kept["result"])
+        seconds.append(kept["seconds"])
+    summary = experiment.summarize(results)
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    record = without_nan({
+        "experiment": name, "question": experiment.QUESTION, "simulated": True, "command": command,
+        "seeds": list(seeds), "seconds": seconds, "machine": machine, "rows": summary.rows,
+        "numbers": summary.numbers, "notes": summary.notes,
+    })  # fmt: skip
+    write_atomically(folder / "summary.json", json.dumps(record, indent=1).encode() + b"\n")
+    plot(summary, folder)
+    write_atomically(folder / "index.html", page(name, record).encode())
+    say(f"{name}: done in {time.monotonic() - began:.0f} s; {folder / 'index.html'}")
+    return summary
+
+
+def without_nan(value: Any) -> Any:
+    """The same, with None for what is not a number: JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def plot(summary: Summary, folder: Path) -> None:
+    """figure.png and figure.svg."""
+    import matplotlib  # late: it takes a second
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "rrm"  # the same numbers give the same file
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    summary.draw(axes)
+    figure.savefig(folder / "figure.png", dpi=120)
+    figure.savefig(folder / "figure.svg", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def page(name: str, record: Mapping[str, Any]) -> str:
+    """One page that needs nothing but figure.svg beside it."""
+    columns = list(dict.fromkeys(column for row in record["rows"] for column in row))
+    head = "".join(f"<th scope=col>{html.escape(column)}" for column in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(shown(row.get(column, '')))}" for column in columns)
+        for row in record["rows"]
+    )
+    notes = "".join(f"<li>{html.escape(note)}" for note in record["notes"])
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(name)}</title>"
+        "<style>body{font:16px/1.5 system-ui;max-width:50rem;margin:2rem auto;padding:0 1rem}"
+        "td,th{padding:.2rem .6rem;text-align:left;border-bottom:1px solid #ccc}img{max-width:100%}</style>"
+        f"<h1>{html.escape(name)}</h1><p>{html.escape(record['question'])}"
+        f"<p><img src=figure.svg alt='{html.escape(name)}: the table below as a figure'>"
+        f"<table><tr>{head}{body}</table><ul>{notes}</ul>"
+        f"<p>Simulated. Seeds {', '.join(map(str, record['seeds']))}; {html.escape(record['machine'])}."
+        f"<pre>{html.escape(record['command'])}</pre></html>\n"
+    )
+
+
+def document(record: Mapping[str, Any]) -> str:
+    """The page for docs/results, beside NAME.svg: question, command, figure, numbers with intervals, notes."""
+    name = record["experiment"]
+    columns = list(dict.fromkeys(column for row in record["rows"] for column in row))
+    rows = [
+        " | ".join(shown(row.get(column, "")).replace("|", "\\|") for column in columns) for row in record["rows"]
+    ]
+    lines = [
+        f"# {name}", record["question"], f"    {record['command']}",
+        f"Simulated. Seeds {', '.join(map(str, record['seeds']))}; {record['machine']}; "
+        f"{', '.join(f'{s:.0f}' for s in record['seconds'])} s (the first experiment of a seed trains its assistants). "
+        "95 % intervals over seeds and cases; no correction for the number of rows.",
+        f"![{name}: the table below as a figure]({name}.svg)",
+        "\n".join([f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *(f"| {row} |" for row in rows)]),
+        "\n".join(f"- {note}" for note in record["notes"]),
+    ]  # fmt: skip
+    return "\n\n".join(lines) + "\n"
+
+
+def shown(value: Any) -> str:
+    """A cell: an interval as "0.930 [0.912, 0.951]"; empty for what could not be measured."""
+    if value is None:
+        return ""
+    if isinstance(value, Mapping) and "low" in value:
+        if value["mean"] is None or math.isnan(value["mean"]):
+            return ""
+        if value["low"] is None or math.isnan(value["low"]):
+            return f"{value['mean']:.3f} (one seed)"
+        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+# --- what summaries share ----------------------------------------------------------------------------
+
+
+def packed(verdicts: Iterable[Verdict]) -> list[list[float]]:
+    """(case, truth, preference, attention) rows, to be kept as JSON."""
+    return [[v.case, v.truth, v.preference, v.attention] for v in verdicts]
+
+
+def by_case(values: Iterable[tuple[float, float]]) -> list[list[float]]:
+    """(case, value) pairs -> the values of each case."""
+    by: dict[float, list[float]] = {}
+    for case, value in values:
+        by.setdefault(case, []).append(value)
+    return [by[case] for case in sorted(by)]
+
+
+def agreements(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Per case, how right each judgement was (1, 0.5 for a tie, 0)."""
+    return by_case((case, 1 - abs(truth - preference)) for case, truth, preference, _ in rows)
+
+
+def agreement(results: Sequence[Sequence[Sequence[float]]]) -> Interval:
+    """How often an arm's judgements are right, over seeds and cases. `results`: per seed the arm's rows."""
+    found = over_seeds([agreements(rows) for rows in results])
+    return Interval(mean=found["mean"], low=max(0.0, found["low"]), high=min(1.0, found["high"]), n=found["n"])
+
+
+def lift(results: Sequence[Sequence[Sequence[float]]], over: Sequence[Sequence[Sequence[float]]]) -> Interval:
+    """How much more often one arm is right than another, paired by pair."""
+    seeds = []
+    for rows, others in zip(results, over, strict=True):
+        both = zip(rows, others, strict=True)
+        seeds.append(
+            by_case((case, abs(truth - o) - abs(truth - mine)) for (case, truth, mine, _), (_, _, o, _) in both)
+        )
+    return over_seeds(seeds)
+
+
+def bounded(alone: Interval) -> str:
+    """Why a lift over this arm says nothing; empty if it does. Chance is 0.5: the order of a pair is arbitrary."""
+    if math.isnan(alone["mean"]):
+        return "nothing was judged, so there is no lift to report"
+    if alone["low"] > 0.97:
+        return f"the unassisted user is at the ceiling ({shown(alone)}), so no lift is reported"
+    if alone["high"] < 0.53:
+        return f"the unassisted user is at the floor ({shown(alone)}), so no lift is reported"
+    return ""
+
+
+def error_bars(found: Sequence[Interval]) -> list[list[float]]:
+    """For matplotlib: distances below and above the mean."""
+    return [[max(0.0, f["mean"] - f["low"]) for f in found], [max(0.0, f["high"] - f["mean"]) for f in found]]

@@ -1,0 +1,177 @@
+"""What experiments share: assistants trained once per seed, and held-out pairs whose truth is known.
+
+Trees are trained through `rrm.train` into OUT/trees/<seed>/, so that every experiment of a seed finds the same
+assistants, and an interrupted one goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rrm.assistance import Assistant, assist
+from rrm.measure.arms import HeldOut, held_out
+from rrm.measure.critic import critic
+from rrm.models.backbone import Backbone
+from rrm.run import Watch
+from rrm.settings import Settings
+from rrm.task import Cases, RRMError, Task, digest
+from rrm.train import describe, train
+from rrm.user import User
+
+QUICK = {
+    "rounds": 1, "cases": 8, "outcomes": 3, "comparisons": 12, "steps": 1, "batch": 4, "group": 4, "reward_epochs": 1,
+    "frame_cases": 4, "accept": 0,
+}  # fmt: skip
+"""Settings of a smoke test: everything runs, nothing is learned."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """Pairs to judge, with what assistants said of them. `practice` is judged first, to learn whom to believe."""
+
+    held: HeldOut
+    practice: HeldOut
+
+    def each(self, change: Callable[[HeldOut], HeldOut]) -> Material:
+        return Material(change(self.held), change(self.practice))
+
+    def assisted(self, helpers: Sequence[Assistant]) -> Material:
+        """The same pairs, with these assistants' assistance."""
+        return self.each(lambda some: replace(some, groups=assist(helpers, some.groups)))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One seed's trained assistants and held-out data.
+
+    Attributes
+    ----------
+    task: the root of the tree, planted.
+    user: makes a user who has met no assistant yet.
+    out: trees are kept in OUT/trees/<seed>.
+    pairs: held-out cases; up to 4 truly differing pairs of each are judged.
+    practice: cases whose pairs a user judges first.
+
+    Cases come from `task.cases`, drawn with keys that training does not use: an endless supply gives new ones. A
+    finite `Pool` gives cases that training has seen too, and the results then say nothing about new cases.
+    """
+
+    task: Task
+    backbone: Backbone
+    user: Callable[[], User]
+    seed: int
+    out: Path
+    pairs: int = 100
+    practice: int = 40
+    quick: bool = False
+    watch: tuple[Watch, ...] = ()
+
+    @property
+    def cases(self) -> Cases:
+        assert self.task.cases is not None  # a root's are checked
+        return self.task.cases
+
+    @property
+    def depth(self) -> int:
+        """Levels of assistants below the root."""
+        return depth(self.task)
+
+    def about(self) -> dict[str, Any]:
+        """What decides this seed's results: another answer means another experiment."""
+        setting = describe(self.task, self.user(), self.backbone, self.seed)
+        cases = [case.id for case in self.cases.draw(4, "about")]
+        size = {"pairs": self.pairs, "practice": self.practice, "quick": self.quick}
+        return {"task": self.task.name, **size, "settings": digest(setting, cases)}
+
+    # --- training --------------------------------------------------------------------------------
+
+    def train(self, name: str, task: Task, user: User | None = None) -> Assistant:
+        """Train a tree into OUT/trees/<seed>/<name>, or load it. With `quick`, by a smoke test's settings."""
+        folder = self.out / "trees" / str(self.seed) / name
+        return train(self.tree(task), user or self.user(), self.backbone, folder, self.seed, self.watch)
+
+    def tree(self, task: Task) -> Task:
+        """The task with the settings of this stage: a smoke test's if `quick`."""
+        if not self.quick:
+            return task
+        subs = tuple(self.tree(sub) if isinstance(sub, Task) else sub for sub in task.assistants)
+        return replace(task, assistants=subs, settings=smoke(task.settings))
+
+    def assistants(self, name: str, task: Task, user: User | None = None) -> Assistant:
+        """Train a tree's assistants only: its root judges one round, to fit its reward model, and improves nothing."""
+        still = {"rounds": 1, "steps": 0, "accept": 0}
+        return self.train(name, replace(task, settings=task.settings.model_copy(update=still)), user)
+
+    @cached_property
+    def root(self) -> Assistant:
+        """The whole tree's root, its agent untrained, its reward model fitted; its assistants are trained."""
+        if not self.task.assistants:
+            raise RRMError(f"{self.task.name!r} has no assistants, so there is no assistance to measure")
+        return self.assistants("whole", self.task)
+
+    @property
+    def helpers(self) -> tuple[Assistant, ...]:
+        """The assistants, trained with assistants of their own."""
+        return self.root.helpers
+
+    def helpers_at(self, levels: int) -> tuple[Assistant, ...]:
+        """The assistants, trained with only so many levels of assistants, themselves included. Those that had no
+        more anyway are the same as in `helpers`."""
+        if levels >= self.depth:
+            return self.helpers
+        if levels == 0:
+            return ()
+        finished = {helper.task.name: helper for helper in self.helpers}
+        subs = [
+            prune(sub, levels - 1) if isinstance(sub, Task) and depth(sub) >= levels else finished[name_of(sub)]
+            for sub in self.task.assistants
+        ]
+        return self.assistants(f"depth {levels}", replace(self.task, assistants=tuple(subs))).helpers
+
+    @cached_property
+    def critic(self) -> tuple[Assistant, ...]:
+        """One flat critic for everything, trained on the questions, and with the budget, of all the assistants."""
+        return self.assistants("critic", replace(self.task, assistants=(critic(self.task),))).helpers
+
+    # --- held-out data ---------------------------------------------------------------------------
+
+    @cached_property
+    def alone(self) -> Material:
+        """Outcomes of the untrained root agent, nobody examined them; the pairs of them that truly differ."""
+
+        def drawn(what: str, n: int) -> HeldOut:
+            key = f"{what} {self.seed}"
+            return held_out(self.task, self.backbone, self.cases.draw(n, key), key)
+
+        held, practice = (8, 4) if self.quick else (self.pairs, self.practice)
+        return Material(drawn("held out", held), drawn("practice", practice))
+
+    @cached_property
+    def assisted(self) -> Material:
+        """The pairs with the assistance of the whole tree."""
+        return self.alone.assisted(self.helpers)
+
+
+def smoke(settings: Settings) -> Settings:
+    """The settings of a smoke test."""
+    return settings.model_copy(update={key: min(value, getattr(settings, key)) for key, value in QUICK.items()})
+
+
+def depth(task: Task | Assistant) -> int:
+    """Levels of assistants below a node."""
+    node = task if isinstance(task, Task) else task.task
+    return 1 + max(map(depth, node.assistants)) if node.assistants else 0
+
+
+def prune(task: Task, levels: int) -> Task:
+    """The tree with only so many levels of assistants below its root."""
+    subs = tuple(prune(sub, levels - 1) if isinstance(sub, Task) else sub for sub in task.assistants)
+    return replace(task, assistants=subs if levels else ())
+
+
+def name_of(sub: Task | Assistant) -> str:
+    return sub.name if isinstance(sub, Task) else sub.task.name

@@ -1,0 +1,122 @@
+"""Assistants trained on narrow cases, put to work on longer and harder ones."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from rrm.assistance import Assistant, Forgetful
+from rrm.measure.arms import HeldOut, differing
+from rrm.measure.experiment import Result, Summary, agreement, bounded, error_bars, lift, packed, shown
+from rrm.measure.judging import judged
+from rrm.measure.stage import Material, Stage
+from rrm.measure.stats import of_numbers
+from rrm.measure.training import with_difficulty
+from rrm.models.agent import TextAgent
+from rrm.task import Group, Outcome, Task, digest
+from rrm.worlds.papers.brief import Brief
+from rrm.worlds.papers.corpus import Corpus
+from rrm.worlds.papers.paper import write
+
+QUESTION = (
+    "Assistants trained at one difficulty judge longer and harder outcomes: does their help carry over, by kind and "
+    "size of the change?"
+)
+HARDER: dict[str, tuple[int, ...]] = {
+    "steps": (6, 8),
+    "parts": (4, 5),
+    "data": (4, 5),
+    "known": (3, 4),
+    "series": (3,),
+}
+"""Fields of the cases' difficulty, and the values tried, one at a time."""
+
+
+def run(stage: Stage) -> Result:
+    """Per difficulty: verdicts alone and assisted, and the share of answers that could not be read."""
+    found: dict[str, Any] = {}
+    helpers = [longer(helper) for helper in stage.helpers]
+    for name, task in tasks(stage.task, stage.quick).items():
+        alone = Material(*(written(stage, task, f"{what} {name} {stage.seed}", n) for what, n in sizes(stage)))
+        assisted = alone.assisted(helpers)
+        every = [group.seen(i) for group in assisted.held.groups for i in range(len(group.outcomes))]
+        answers = [answer for side in every for top in side for a in top.tree() for answer in a.answers]
+        found[name] = {
+            "alone": packed(judged(task, stage.user(), alone)),
+            "assisted": packed(judged(task, stage.user(), assisted)),
+            "unreadable": sum(bool(answer.unreadable) for answer in answers) / max(1, len(answers)),
+        }
+    return found
+
+
+def sizes(stage: Stage) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Held-out and practice cases: half as many as elsewhere, at each of many difficulties."""
+    return ("held out", 4 if stage.quick else stage.pairs // 2), (
+        "practice",
+        2 if stage.quick else stage.practice // 2,
+    )
+
+
+def tasks(task: Task, quick: bool) -> dict[str, Task]:
+    """The task as it was trained, and with each harder kind of case."""
+    found = {"as trained": with_difficulty(task)}
+    difficulty = getattr(task.cases, "difficulty", None)
+    for field, values in list(HARDER.items())[: 1 if quick else None]:
+        for value in values:
+            if (before := getattr(difficulty, field, None)) is not None and value > before:
+                found[f"{field} {before} -> {value}"] = with_difficulty(task, **{field: value})
+    return found
+
+
+def written(stage: Stage, task: Task, key: str, n: int) -> HeldOut:
+    """Pairs of papers by the hurried people of the corpus: the starting agent cannot write papers longer than those
+    it was pretrained on (nearly none parses), so the difficulty of writing would hide that of judging."""
+    assert task.cases is not None
+    groups = []
+    for case in task.cases.draw(n, key):
+        corpus, brief = Corpus(random.Random(digest("transfer", key, case.id))), Brief.of(case)
+        groups.append(Group(case, tuple(Outcome(write(brief, corpus.paper(brief))) for _ in range(4))))
+    return differing(task, groups)
+
+
+def longer(helper: Assistant) -> Assistant:
+    """The same assistant, allowed answers three times as long: longer questions have longer answers."""
+    agent = helper.agent
+    assert isinstance(agent, TextAgent)
+    agent = TextAgent(agent.backbone, agent.fork, 3 * agent.max_tokens)
+    return Assistant(helper.task, agent, helper.reward, tuple(longer(sub) for sub in helper.helpers), Forgetful())
+
+
+def summarize(results: Sequence[Result]) -> Summary:
+    """A row per difficulty: alone, assisted, the lift."""
+    rows: list[dict[str, Any]] = []
+    for name in results[0]:
+        alone, assisted = ([r[name][arm] for r in results] for arm in ("alone", "assisted"))
+        row: dict[str, Any] = {"cases": name, "alone": agreement(alone), "assisted": agreement(assisted)}
+        hidden = bounded(row["alone"])
+        row["lift"] = hidden or lift(assisted, alone)
+        row["answers unreadable"] = of_numbers([r[name]["unreadable"] for r in results])
+        rows.append(row)
+    measured = [row for row in rows if not isinstance(row["lift"], str)]
+    lost = [row["cases"] for row in measured if row["lift"]["low"] <= 0]
+    notes = [
+        "No lift that can be told from 0: " + (", ".join(lost) or "nowhere") + ".",
+        "Lift as trained: " + next((shown(row["lift"]) for row in rows if row["cases"] == "as trained"), "") + ".",
+        "The papers are those of hurried people (the corpus the model was pretrained on), at every difficulty. An "
+        "unreadable answer counts as N/A.",
+        "The user's attention is the same throughout, and a harder case has more to check.",
+    ]
+
+    def draw(axes: Any) -> None:
+        for n, arm in enumerate(("alone", "assisted")):
+            found = [row[arm] for row in rows]
+            axes.barh([i + n * 0.4 for i in range(len(rows))], [f["mean"] for f in found], height=0.4,
+                      xerr=error_bars(found), label=arm)  # fmt: skip
+        axes.set_yticks([i + 0.2 for i in range(len(rows))], [row["cases"] for row in rows])
+        axes.invert_yaxis()
+        axes.set_xlim(0.4, 1)
+        axes.set_xlabel("user agrees with the truth")
+        axes.legend()
+
+    return Summary(rows, notes, draw)

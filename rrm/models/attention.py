@@ -1,0 +1,207 @@
+"""Attention that transformers' own kernels are slow at: decoding of groups, and short packed rows in bfloat16.
+
+Decoding keeps each case's keys and values once, however many outcomes it has:
+
+    scores of a row   [ query . keys of its case | query . keys of its own tokens ]
+
+Queries of one case are multiplied with its keys together, so a case's cache is read once per token and not once
+per outcome (bifurcated attention: Athiwaratkun et al. 2024, arXiv 2403.08845). The numbers are those of ordinary
+attention over both. transformers calls it through its attention interface; a model that does not go through that
+interface gets the joined keys instead: slower, and the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.cache_utils import DynamicLayer
+
+NAME = "rrm_grouped"
+"""The decoding attention's name in transformers' interface."""
+PACKED = "rrm_packed"
+"""The packed rows'."""
+SHORT = 768
+"""Longest row whose attention weights are written out: they are kept for the backward pass, length * length of them
+per head and layer."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which case each decoded row belongs to."""
+
+    case: Tensor  # (rows,) index into the prefixes
+    slots: Tensor  # (cases, most) rows of each case, filled up with any row
+    place: Tensor | None  # (rows,) where each row is in the flattened `slots`; None: rows are the slots in order
+    pad: Tensor | None  # (cases, 1, 1, prefix) additive float: where prefixes are padded; None: nowhere
+
+    @staticmethod
+    def of(case: Tensor, pad: Tensor | None) -> Layout:
+        """`case`: (rows,) in ascending order, each case at least once."""
+        counts = torch.bincount(case)
+        start = counts.cumsum(0) - counts
+        offset = torch.arange(len(case)) - start[case]
+        most = int(counts.max())
+        if bool((counts == most).all()):
+            return Layout(case, torch.arange(len(case)).view(-1, most), None, pad)
+        place = case * most + offset
+        slots = torch.zeros(len(counts) * most, dtype=torch.long).scatter(0, place, torch.arange(len(case)))
+        return Layout(case, slots.view(-1, most), place, pad)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """(rows, kv, g, k) -> (cases, kv, most * g, k): the rows of each case side by side."""
+        cases, most = self.slots.shape
+        x = x.view(cases, most, *x.shape[1:]) if self.place is None else x[self.slots]
+        return x.transpose(1, 2).flatten(2, 3)
+
+    def scatter(self, x: Tensor, g: int) -> Tensor:
+        """The inverse of `gather`."""
+        cases, kv, _, k = x.shape
+        x = x.view(cases, kv, -1, g, k).transpose(1, 2).flatten(0, 1)
+        return x if self.place is None else x[self.place]
+
+
+class GroupLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """One layer's cache: the prefixes' keys and values, and, once `branch` was called, those of each row's tokens."""
+
+    layout: Layout | None = None
+
+    def branch(self, layout: Layout, room: int, joined: bool) -> None:
+        """Keep what the prefill left as the prefixes, and make room for `room` tokens after them.
+
+        `joined`: `update` gives prefix and tokens in one tensor, for models that do their own attention.
+        """
+        assert self.keys is not None and self.values is not None
+        # Scores in float32, also of a bfloat16 model: they go through an exponential.
+        keys, values = (self.keys, self.values) if joined else (self.keys.float(), self.values.float())
+        self.prefix_k, self.prefix_v = keys, values
+        _, heads, self.width, d = keys.shape
+        rows = len(layout.case)
+        self.k, self.v = keys.new_empty(rows, heads, room, d), values.new_empty(rows, heads, room, d)
+        self.used, self.layout, self.joined = 0, layout, joined
+
+    def select(self, rows: Tensor, cases: Tensor, layout: Layout) -> None:
+        """Keep only these rows and prefixes, which `layout` describes."""
+        self.k, self.v = self.k[rows], self.v[rows]
+        if len(cases) < len(self.prefix_k):
+            self.prefix_k, self.prefix_v = self.prefix_k[cases], self.prefix_v[cases]
+        self.layout = layout
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if self.layout is None:  # the prefill
+            return super().update(key_states, value_states, *args, **kwargs)
+        end = self.used + key_states.shape[-2]
+        self.k[:, :, self.used : end] = key_states
+        self.v[:, :, self.used : end] = value_states
+        self.used = end
+        keys, values = self.k[:, :, :end], self.v[:, :, :end]
+        if self.joined:
+            case = self.layout.case
+            return torch.cat([self.prefix_k[case], keys], 2), torch.cat([self.prefix_v[case], values], 2)
+        keys._group = self  # type: ignore[attr-defined]  # how `attend` finds the prefixes
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        return super().get_seq_length() if self.layout is None else self.width + self.used
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """One token of each row attends to its case and to its own tokens.
+
+    query: (rows, heads, 1, d); key, value: (rows, kv heads, tokens, d), as `GroupLayer.update` gave them.
+    Returns (rows, 1, heads, d).
+    """
+    layer: GroupLayer = key._group  # type: ignore[attr-defined]
+    layout, width = layer.layout, layer.width
+    assert layout is not None
+    rows, heads, _, d = query.shape
+    g = heads // key.shape[1]
+    q = query.reshape(rows, key.shape[1], g, d).to(key.dtype) * (d**-0.5 if scaling is None else scaling)
+    prefix = layout.gather(q) @ layer.prefix_k.transpose(2, 3)  # (cases, kv, most * g, width)
+    if layout.pad is not None:
+        prefix = prefix + layout.pad
+    scores = torch.cat([layout.scatter(prefix, g), q @ key.transpose(2, 3)], -1)  # (rows, kv, g, width + tokens)
+    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    out = layout.scatter(layout.gather(weights[..., :width]) @ layer.prefix_v, g) + weights[..., width:] @ value
+    return out.reshape(rows, 1, heads, d).to(query.dtype), None
+
+
+def attend_packed(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Packed rows attend as their mask says, by two plain products: the processor's fused kernel, which saves memory,
+    takes twice as long in bfloat16.
+
+    query: (rows, heads, length, d); key, value: (rows, kv heads, length, d). Returns (rows, length, heads, d).
+    """
+    rows, heads, length, d = query.shape
+    g = heads // key.shape[1]
+    q = query * (d**-0.5 if scaling is None else scaling)
+    key, value = (x[:, :, None].expand(-1, -1, g, -1, -1).reshape(rows, heads, length, d) for x in (key, value))
+    assert attention_mask is not None
+    weights = (q @ key.transpose(2, 3) + attention_mask).softmax(-1)
+    return (weights @ value).transpose(1, 2), None
+
+
+AttentionInterface.register(NAME, attend)
+AttentionInterface.register(PACKED, attend_packed)
+
+
+@contextmanager
+def _through(config: Any, name: str, on: bool) -> Iterator[None]:
+    before = config._attn_implementation
+    if on:
+        config._attn_implementation = name
+    try:
+        yield
+    finally:
+        if on:
+            config._attn_implementation = before
+
+
+def grouped(config: Any, on: bool) -> AbstractContextManager[None]:
+    """Within it, a model with this config decodes through `attend` (if `on`)."""
+    return _through(config, NAME, on)
+
+
+def materialized(config: Any, on: bool) -> AbstractContextManager[None]:
+    """Within it, a model with this config runs packed rows through `attend_packed` (if `on`)."""
+    return _through(config, PACKED, on)
+
+
+def branch(layers: Sequence[GroupLayer], n: int, pad: Tensor, room: int, joined: bool) -> Layout:
+    """`n` rows after each prefix, in order. `pad`: (cases, width) bool, where the prefixes are padded."""
+    case = torch.arange(len(pad)).repeat_interleave(n)
+    gaps = torch.zeros(pad.shape).masked_fill_(pad, -torch.inf)[:, None, None] if bool(pad.any()) else None
+    layout = Layout.of(case, gaps)
+    for layer in layers:
+        layer.branch(layout, room, joined)
+    return layout
+
+
+def drop(layers: Sequence[GroupLayer], layout: Layout, keep: Tensor) -> Layout:
+    """Keep only the rows `keep` (ascending), and the cases that still have one."""
+    cases, case = torch.unique(layout.case[keep], return_inverse=True)
+    after = Layout.of(case, None if layout.pad is None else layout.pad[cases])
+    for layer in layers:
+        layer.select(keep, cases, after)
+    return after

@@ -1,0 +1,359 @@
+"""What a run's comparisons say: lists with filters, one comparison whole, and every assistant's answer in it.
+
+Nothing here takes long, whatever the run's size: texts are cut when they are read, lists are paged by the
+comparison's number, and a search stops when its time is up and says how far it came.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rrm.view.reading import Reader
+
+PAGE = 50
+SECONDS = 0.35
+"""How long a list may look for its rows."""
+SHOWN = 20_000
+"""Characters of a text shown on a page; the whole is a link away."""
+BEGINNING = re.compile(r'\{"(?:text|prompt)":"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)("?)')
+"""Of a record in JSON: its text, as far as it is there, and the quote that closes it."""
+NA = (
+    "EXISTS (SELECT 1 FROM blobs x, json_each(x.body) o WHERE x.id IN (c.assistance_a, c.assistance_b) AND NOT EXISTS"
+    " (SELECT 1 FROM json_each(o.value, '$.answers') n WHERE json_array_length(n.value, '$.findings') > 0))"
+)
+FILTERS = {
+    "all": ("all", "1"),
+    "disagree": ("user against reward model", "(c.preference - 0.5) * s.margin < 0"),
+    "unsure": ("low margin (below its own deviation)", "abs(s.margin) < s.std"),
+    "tie": ("ties", "c.preference = 0.5"),
+    "none": ("no judgement", "c.preference IS NULL"),
+    "na": ("an assistant says N/A", NA),
+    "stale": ("stale: an assistant was retrained since", "c.shown != '[]' AND c.at < :retrained"),
+    "assisted": ("with assistance", "c.shown != '[]'"),
+    "unassisted": ("without assistance", "c.shown = '[]'"),
+    "both": (
+        "assisted against unassisted",
+        "(c.case_id, c.a, c.b) IN (SELECT d.case_id, d.a, d.b FROM comparisons d WHERE d.task = :task"
+        " GROUP BY d.case_id, d.a, d.b HAVING MIN(d.shown = '[]') < MAX(d.shown = '[]')"
+        " AND MIN(d.preference) < MAX(d.preference))",
+    ),
+    "heldout": ("held out from the reward model", "s.held"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A comparison in a list."""
+
+    seq: int
+    round: int
+    preference: float | None
+    margin: float | None
+    std: float | None
+    attention: int
+    seconds: float
+    user: str
+    assisted: bool
+    case: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A page of a list. `after` is where the next page goes on, `before` where the one before does (None: no more)."""
+
+    lines: Sequence[Line]
+    before: int | None
+    after: int | None
+    searched: int
+    """Comparisons looked at for this page."""
+    complete: bool
+    """False: time was up before the page was full."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer of an assistant about an outcome, and the way to it: "2.0" is the third assistant's first answer."""
+
+    way: str
+    assistant: str
+    version: str
+    case: str
+    text: str
+    cut: bool
+    findings: Sequence[Mapping[str, Any]]
+    confidence: float | None
+    unreadable: str
+    below: Sequence[Said] = ()
+
+    @property
+    def name(self) -> str:
+        return self.assistant.rsplit("/", 1)[-1]
+
+    @property
+    def verdict(self) -> str:
+        """yes, no, or N/A: nothing to judge, or nothing readable."""
+        if not self.findings:
+            return "N/A"
+        return "no" if self.wrong else "yes"
+
+    @property
+    def wrong(self) -> list[Mapping[str, Any]]:
+        return [finding for finding in self.findings if not finding["holds"]]
+
+    @property
+    def reward(self) -> float | None:
+        """The assistant's own reward model's score, of which `confidence` is the logistic."""
+        if self.confidence is None or not 0 < self.confidence < 1:
+            return None
+        return math.log(self.confidence / (1 - self.confidence))
+
+    @property
+    def depth(self) -> int:
+        return self.way.count(".") // 2
+
+
+@dataclass(frozen=True)
+class Side:
+    """One outcome of a comparison, and what was said of it. `cut`: its text goes on."""
+
+    text: str
+    cut: bool
+    blob: str
+    finished: bool
+    answers: Sequence[Said]
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+@dataclass(frozen=True)
+class Comparison:
+    seq: int
+    task: str
+    round: int
+    position: int
+    pair: str
+    case: str
+    case_cut: bool
+    case_blob: str
+    data: str
+    a: Side
+    b: Side
+    shown: Sequence[tuple[str, str]]
+    user: str
+    preference: float | None
+    checks: Sequence[Mapping[str, Any]]
+    attention: int
+    note: str
+    seconds: float
+    at: float
+    supersedes: int | None
+    superseded_by: int | None
+    stale: bool
+    scores: Sequence[tuple[int, float, float, bool]]
+    """(round, margin, its deviation over heads, held out from that fit): the reward model's view, fit by fit."""
+
+
+def verdict(preference: float | None) -> str:
+    """A preference in words."""
+    if preference is None:
+        return "no judgement"
+    return "tie" if preference == 0.5 else ("A" if preference > 0.5 else "B")
+
+
+def nth(round: int) -> str:
+    """A round as people count: from 1; what was imported came before the first."""
+    return str(round + 1) if round >= 0 else "imported"
+
+
+def find(
+    run: Reader, task: str, show: str = "all", text: str = "", round: int | None = None,
+    after: int = 0, before: int | None = None, limit: int = PAGE, seconds: float = SECONDS,
+) -> Found:  # fmt: skip
+    """Comparisons of a task in the order they were judged, those that later ones supersede left out.
+
+    Page by number: those after `after`, or, if `before` is given, the last ones before it.
+    """
+    back = before is not None
+    wanted, text = FILTERS.get(show, FILTERS["all"])[1], text.strip()
+    if text:
+        wanted = (
+            f"({wanted}) AND EXISTS (SELECT 1 FROM blobs t WHERE t.id IN (c.case_id, c.a, c.b) AND instr(lower("
+            "coalesce(json_extract(t.body, '$.text'), json_extract(t.body, '$.prompt'))), lower(:text)) > 0)"
+        )
+    rows = run.db.execute(
+        f"SELECT c.seq, ({wanted}) AS hit, c.round, c.preference, s.margin, s.std, c.attention, c.seconds, c.user,"
+        " c.shown != '[]', c.case_id, c.a, c.b"
+        f" FROM comparisons c {_scores(run)} WHERE c.task = :task AND c.seq {'<' if back else '>'} :start"
+        f"{'' if round is None else ' AND c.round = :round'} AND c.seq NOT IN"
+        " (SELECT supersedes FROM comparisons WHERE supersedes > 0)"
+        f" ORDER BY c.seq {'DESC' if back else 'ASC'}",
+        {
+            "task": task, "start": before if before is not None else after, "round": round, "text": text,
+            "retrained": retrained(run, task), "latest": _latest(run, task),
+        },
+    )  # fmt: skip
+    deadline = time.monotonic() + seconds
+    lines: list[Line] = []
+    searched = last = 0
+    complete, more = True, False
+    for seq, hit, *judgement, case, a, b in rows:
+        if len(lines) == limit:
+            more = True
+            break
+        if searched and time.monotonic() > deadline:
+            complete, more = False, True
+            break
+        searched, last = searched + 1, seq
+        if hit:
+            texts = (start(run, blob, 200)[0] for blob in (case, a, b))
+            lines.append(Line(*(seq, *judgement, *texts)))
+    rows.close()
+    if back:
+        lines.reverse()
+        first = last if more else None
+        return Found(lines, first, (before or 1) - 1, searched, complete)
+    return Found(lines, after + 1 if after else None, last if more else None, searched, complete)
+
+
+def _scores(run: Reader) -> str:
+    """The latest fit's view of each comparison; nothing for runs that did not keep it."""
+    if "scores" in run.tables:
+        return "LEFT JOIN scores s ON s.task = c.task AND s.round = :latest AND s.pair = c.pair"
+    return "LEFT JOIN (SELECT NULL AS margin, NULL AS std, NULL AS held, 0 AS never) s ON s.never"
+
+
+def _latest(run: Reader, task: str) -> int | None:
+    if "scores" not in run.tables:
+        return None
+    row = run.row("SELECT round FROM scores WHERE task = ? ORDER BY round DESC LIMIT 1", (task,))
+    return row[0] if row else None
+
+
+def retrained(run: Reader, task: str) -> float:
+    """When anything below a task was last trained: what was judged earlier with assistance is stale."""
+    below = [at for path, saved in run.checkpoints.items() if path.startswith(f"{task}/") for *_, at in saved]
+    return max(below, default=0.0)
+
+
+def start(run: Reader, blob: str, limit: int) -> tuple[str, bool]:
+    """The first `limit` characters of a case's prompt or an outcome's text, and whether it goes on.
+
+    Only the beginning of the record is parsed: it may be long, and in SQLite's own functions on JSON a text
+    would end at the first NUL.
+    """
+    row = run.row("SELECT substr(body, 1, ?) FROM blobs WHERE id = ?", (6 * limit + 32, blob))
+    if row is None:
+        return "", False
+    match = BEGINNING.match(row[0])
+    if match is None:
+        return "", False
+    text = json.loads(f'"{match[1]}"', strict=False)
+    return text[:limit], len(text) > limit or not match[2]
+
+
+def whole(run: Reader, blob: str) -> str | None:
+    """A case's prompt or an outcome's text, all of it; None if there is no such blob."""
+    row = run.row("SELECT body FROM blobs WHERE id = ? AND substr(body, 1, 1) = '{'", (blob,))
+    if row is None:
+        return None
+    body = json.loads(row[0])
+    return str(body["text"] if "text" in body else body["prompt"])
+
+
+def comparison(run: Reader, seq: int, limit: int = SHOWN) -> Comparison | None:
+    """One comparison whole, its texts cut at `limit` characters; None if there is none with this number."""
+    row = run.row(
+        "SELECT c.task, c.round, c.position, c.pair, c.case_id, c.a, c.b, c.assistance_a, c.assistance_b, c.shown,"
+        " c.user, c.preference, c.checks, c.attention, c.note, c.seconds, c.at, c.supersedes,"
+        " (SELECT MIN(later.seq) FROM comparisons later WHERE later.supersedes = c.seq)"
+        " FROM comparisons c WHERE c.seq = ?",
+        (seq,),
+    )
+    if row is None:
+        return None
+    (task, round, position, pair, case, a, b, said_a, said_b, shown, user, preference, checks, attention, note,
+     seconds, at, supersedes, superseded_by) = row  # fmt: skip
+    (data,) = run.row("SELECT substr(json_extract(body, '$.data'), 1, ?) FROM blobs WHERE id = ?", (limit, case))
+    scores: list[tuple[int, float, float, bool]] = []
+    if "scores" in run.tables:
+        scores = [
+            (r, margin, std, bool(held))
+            for r, margin, std, held in run.rows(
+                "SELECT round, margin, std, held FROM scores WHERE task = ? AND pair = ? ORDER BY round", (task, pair)
+            )
+        ]
+    versions = [(p, v) for p, _, v in (one.partition("@") for one in json.loads(shown))]
+    return Comparison(
+        seq, task, round, position, pair, *start(run, case, limit), case, data or "",
+        _side(run, case, a, said_a, limit), _side(run, case, b, said_b, limit), versions, user, preference,
+        json.loads(checks), attention, note, seconds, at, supersedes or None, superseded_by,
+        bool(versions) and at < retrained(run, task), scores,
+    )  # fmt: skip
+
+
+def _side(run: Reader, case: str, blob: str, assistance: str, limit: int) -> Side:
+    (finished,) = run.row("SELECT json_extract(body, '$.finished') FROM blobs WHERE id = ?", (blob,))
+    body = run.row("SELECT body FROM blobs WHERE id = ?", (assistance,))
+    answers = said(json.loads(body[0]), limit) if body else ()
+    spans: dict[str, tuple[int, int]] = {}
+    if "spans" in run.tables:
+        spans = {
+            fact: (begin, end)
+            for fact, begin, end in run.rows(
+                "SELECT fact, start, stop FROM spans WHERE case_id = ? AND outcome = ?", (case, blob)
+            )
+        }
+    return Side(*start(run, blob, limit), blob, bool(finished), answers, spans)
+
+
+def said(assistance: Sequence[Mapping[str, Any]], limit: int = SHOWN, way: str = "") -> list[Said]:
+    """Assistance as it is stored, as answers; an assistant that had nothing to judge has one without findings."""
+    found: list[Said] = []
+    for i, one in enumerate(assistance):
+        if not one["answers"]:
+            found.append(Said(f"{way}{i}.0", one["assistant"], one["version"], "", "", False, (), None, ""))
+        for j, answer in enumerate(one["answers"]):
+            here = f"{way}{i}.{j}"
+            found.append(
+                Said(
+                    here, one["assistant"], one["version"], answer["case"]["prompt"][:limit],
+                    answer["outcome"]["text"][:limit], len(answer["outcome"]["text"]) > limit, answer["findings"],
+                    answer["confidence"], answer["unreadable"], said(answer["below"], limit, f"{here}."),
+                )
+            )  # fmt: skip
+    return found
+
+
+def follow(answers: Sequence[Said], way: str) -> list[Said]:
+    """The answers on the way down to `way`, outermost first; empty if it leads nowhere."""
+    chain: list[Said] = []
+    while not chain or chain[-1].way != way:
+        step = next((one for one in answers if way == one.way or way.startswith(f"{one.way}.")), None)
+        if step is None:
+            return []
+        chain.append(step)
+        answers = step.below
+    return chain
+
+
+def points(finding: Mapping[str, Any], spans: Mapping[str, tuple[int, int]]) -> str:
+    """The name of what a finding points at."""
+    part = f"{finding['fact']}.{finding['part']}"
+    return part if finding["part"] is not None and part in spans else str(finding["fact"])
+
+
+def trained_before(run: Reader, task: str, assistant: str, version: str) -> int:
+    """The number of the first comparison of `task` that showed this version of a direct assistant.
+
+    All of the assistant's own judgements before it, and below it, and none after it, made that version.
+    """
+    row = run.row(
+        "SELECT MIN(seq) FROM comparisons WHERE task = ? AND instr(shown, ?)", (task, f'"{assistant}@{version}"')
+    )
+    return int(row[0]) if row and row[0] is not None else 0

@@ -1,0 +1,175 @@
+"""A run in the terminal: the tree in numbers, and a node's comparisons with what the assistants said.
+
+What models wrote goes through `rrm.view.text` and into `rich.text.Text`: it cannot color, move or hide anything.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from rrm.task import RRMError
+from rrm.view import comparisons as judged
+from rrm.view.reading import Node, Reader
+from rrm.view.text import line, visible
+
+BARS = "▁▂▃▄▅▆▇█"
+STYLES = {"finished": "green", "elsewhere": "green", "stopped": "red", "waiting": "dim"}
+VERDICTS = {"yes": "green", "no": "red", "N/A": "dim"}
+WIDE = 110
+"""Columns of a terminal that has room for everything."""
+LONGEST = 2000
+"""Characters of an outcome shown in the terminal."""
+
+
+class InspectError(RRMError, ValueError):
+    """There is nothing of this name to be looked at."""
+
+
+def sparkline(values: Sequence[float], width: int = 24) -> str:
+    """A course of numbers as bars; means of neighbors where there are more than `width`."""
+    if not values:
+        return ""
+    if len(values) > width:
+        edges = [i * len(values) // width for i in range(width + 1)]
+        values = [sum(values[i:j]) / (j - i) for i, j in itertools.pairwise(edges)]
+    low, high = min(values), max(values)
+    return "".join(BARS[min(7, int(8 * (v - low) / (high - low)))] if high > low else BARS[0] for v in values)
+
+
+def show_tree(run: Reader, console: Console) -> None:
+    """The tree with every node's state, comparisons, reward model's accuracy, gain and time; agreement where known.
+
+    A narrow terminal gets fewer columns, not cut ones.
+    """
+    wide = console.width >= WIDE
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0) if wide else (0, 1, 0, 0))
+    table.add_column("task", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for name in ("rounds", "comparisons", "accuracy", "reward", "KL", *(("truth", "time") if wide else ())):
+        table.add_column(name, justify="right", no_wrap=True)
+    if wide:
+        table.add_column("course of reward", no_wrap=True)
+    for node in run.nodes.values():
+        p = run.progress(node)
+        row: list[Text | str] = [
+            Text(f"{'  ' * node.depth}{visible(node.name)}"),
+            Text(p.state, style=STYLES.get(p.state, "bold yellow")),
+            f"{p.round}/{node.rounds}" if node.finished is None else "",
+            f"{p.comparisons:,}" if p.comparisons else "",
+            _share(p.accuracy),
+            _gain(p.rewards),
+            f"{p.kl:z.2f}" if p.kl is not None else "",
+        ]
+        if wide:
+            rewards = [y for _, y in run.curves(node).steps.get("reward", ())]
+            row += [_gain(p.truth), f"{p.seconds:.0f}s" if p.seconds else "", sparkline(rewards, 16)]
+        table.add_row(*row)
+    state = run.state
+    console.print(Text.assemble((visible(run.title), "bold"), "  ", (state, STYLES.get(state, "bold yellow"))))
+    console.print(table)
+    if (found := run.report.get("agreement")) is not None:
+        between = f"[{found['low']:.2f}, {found['high']:.2f}]"
+        console.print(Text(f"user agrees with the truth: {found['mean']:.2f} {between}"))
+
+
+def show_node(
+    run: Reader, path: str, console: Console, show: str = "all", text: str = "", after: int = 0, limit: int = 5
+) -> None:
+    """A node's courses, and a page of its comparisons. Raises `InspectError` if there is no such node or filter."""
+    node = _named(run, path)
+    if show not in judged.FILTERS:
+        raise InspectError(f"--show {show}: no such filter; one of {', '.join(judged.FILTERS)}")
+    p = run.progress(node)
+    console.print(Text.assemble((visible(node.path), "bold"), "  ", (p.state, STYLES.get(p.state, "bold yellow"))))
+    if node.instruction:
+        console.print(Text(line(node.instruction), style="dim"))
+    _show_courses(run, node, console)
+    found = judged.find(run, node.path, show, text, after=after, limit=limit)
+    for one in found.lines:
+        comparison = judged.comparison(run, one.seq, LONGEST)
+        assert comparison is not None  # append-only
+        show_comparison(comparison, console)
+    if not found.lines:
+        console.print(Text("No such comparison." if found.complete else "None so far."))
+    if found.after is not None:
+        console.print(Text(f"\nMore: --after {found.after}", style="dim"))
+
+
+def show_comparison(c: judged.Comparison, console: Console) -> None:
+    """Both outcomes side by side, under each what the assistants answered."""
+    verdict = judged.verdict(c.preference)
+    said = Text.assemble("user: ", (verdict, "bold"))
+    if c.scores:
+        _, margin, std, held = c.scores[-1]
+        said.append(f"   reward model: {'A' if margin > 0 else 'B'} by {abs(margin):.2f} ± {std:.2f}")
+        said.append(" (held out)" if held else "")
+    said.append(f"   {line(c.user, 60)}, {c.seconds:.1f} s, attention {c.attention}", style="dim")
+    said.append("" if c.shown else "   judged without assistance", style="dim")
+    said.append("   stale" if c.stale else "", style="yellow")
+    console.print(Rule(Text(f"comparison {c.seq}, round {judged.nth(c.round)}"), align="left", style="dim"))
+    console.print(said)
+    console.print(Text(_cut(c.case, c.case_cut), style="dim"))
+    table = Table(box=None, pad_edge=False, expand=True, padding=(0, 2, 0, 0), header_style="bold")
+    for name in "AB":
+        table.add_column(f"{name} (preferred)" if verdict == name else name, ratio=1, overflow="fold")
+    table.add_row(*(Text(_cut(side.text, side.cut)) for side in (c.a, c.b)))
+    table.add_row(*(_answers(side.answers) for side in (c.a, c.b)))
+    console.print(table)
+
+
+def _answers(answers: Sequence[judged.Said], depth: int = 0) -> Text:
+    text = Text()
+    for one in answers:
+        text.append(f"{'  ' * depth}{visible(one.name)} ", style="bold")
+        text.append(one.verdict, style=VERDICTS[one.verdict])
+        wrong = ", ".join(
+            str(f["fact"]) if f["part"] is None else f"{f['fact']}.{f['part']}" for f in one.wrong
+        )
+        text.append(f" {visible(wrong)}" if wrong else "", style="red")
+        text.append("" if one.confidence is None else f" {one.confidence:.0%}", style="dim")
+        text.append(f"  {line(one.text, 120)}\n" if one.text else "\n", style="dim")
+        text.append_text(_answers(one.below, depth + 1))
+    return text
+
+
+def _show_courses(run: Reader, node: Node, console: Console) -> None:
+    curves = run.curves(node)
+    rows = [
+        ("reward", curves.steps.get("reward", ())), ("KL", curves.steps.get("kl", ())),
+        ("accuracy, held out", curves.rounds.get("holdout_accuracy", ())),
+        ("disagreement", curves.rounds.get("disagreement", ())), ("true score", curves.rounds.get("truth", ())),
+    ]  # fmt: skip
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, series in rows:
+        if series:
+            values = [y for _, y in series]
+            table.add_row(Text(name, style="dim"), sparkline(values), f"{values[0]:z.2f} → {values[-1]:z.2f}")
+    console.print(table)
+
+
+def _named(run: Reader, path: str) -> Node:
+    """The node of a path, or of a name that only one node has."""
+    if path in run.nodes:
+        return run.nodes[path]
+    named = [node for node in run.nodes.values() if node.name == path]
+    if len(named) != 1:
+        raise InspectError(f"{run.title} has no single task {path!r}; one of {', '.join(run.nodes)}")
+    return named[0]
+
+
+def _cut(text: str, cut: bool) -> str:
+    return visible(text) + (" … (it goes on)" if cut else "")
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
+
+
+def _gain(pair: tuple[float, float] | None) -> str:
+    return "" if pair is None else f"{pair[0]:z.2f} → {pair[1]:z.2f}"

@@ -1,0 +1,163 @@
+"""Labeling in the terminal: the page's keys, one line each. Text of models is escaped, and never markup."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.text import Text
+
+from rrm.labels import Labels
+from rrm.question import Choice, Question, Said, Verdict, said, verdict_of
+from rrm.view.reading import Reader
+from rrm.view.text import visible
+from rrm.view.uplift import told
+
+KEYS = (
+    "1 A is better   2 B is better   0 tie   s skip   u undo   3 only slightly   n TEXT note   h hide or show\n"
+    "j k next, previous answer   y x this answer is right, is wrong   ? keys   q quit (what is judged is kept)"
+)
+CHOICES: dict[str, Choice] = {"1": "first", "2": "second", "0": "tie", "s": "skip"}
+
+
+class Terminal:
+    """One person at a terminal. `ask` reads a line (EOFError ends it); `sleep` waits for the next pairs."""
+
+    def __init__(
+        self, folder: Path, labels: Labels, labeler: str, console: Console, ask: Callable[[str], str] = input,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:  # fmt: skip
+        self.folder, self.labels, self.labeler, self.console = folder, labels, labeler, console
+        self.ask, self.sleep = ask, sleep
+        self.hidden = False
+
+    def run(self) -> None:
+        """Ask until training is finished, or until the person quits."""
+        self._print(KEYS, "dim")
+        waiting = False
+        try:
+            while True:
+                questions = self.labels.claim(self.labeler)
+                if questions:
+                    waiting = False
+                    if not self._judge(questions[0]):
+                        break
+                    continue
+                if not self.labels.progress(self.labeler).asked and self._finished():
+                    self._print("Everything is judged; training is finished.", "bold")
+                    break
+                if not waiting:
+                    self._print("Nothing to judge just now; the next pairs appear by themselves. Ctrl-C ends.", "dim")
+                    waiting = True
+                self.sleep(1.0)
+        except (EOFError, KeyboardInterrupt):
+            self.console.print()
+        self.labels.release(self.labeler)
+        for line in told(self.folder, self.labels, self.labeler):
+            self._print(line)
+
+    def _judge(self, question: Question) -> bool:
+        """Ask one question until it is answered; False to quit."""
+        began, key = time.monotonic(), str(uuid.uuid4())
+        swapped, assisted = question.swapped(self.labeler), question.assisted(self.labeler)
+        answers = said(question.pair) if assisted else []
+        answers.sort(key=lambda one: one.at.startswith("a") == swapped)  # what is shown first comes first
+        marks: dict[str, Verdict] = {}
+        note, strength, spot, looked = "", "clearly", 0, assisted and not self.hidden
+        self._show(question, answers, swapped)
+        while True:
+            word, _, rest = self.ask(self._prompt()).strip().partition(" ")
+            if word in CHOICES:
+                receipt = self.labels.answer(
+                    key, question.id, self.labeler, CHOICES[word], strength, time.monotonic() - began, note, marks,
+                    hidden=not looked,
+                )  # fmt: skip
+                if receipt.late:
+                    self._print("Training had gone on without it; it is kept, for agreement only.", "yellow")
+                return True
+            match word:
+                case "u":
+                    self._undo()
+                    return True
+                case "q":
+                    return False
+                case "n":
+                    note = rest or self.ask("note: ")
+                case "3":
+                    strength = "clearly" if strength == "slightly" else "slightly"
+                    self._print(f"{strength} better, when you say which")
+                case "h":
+                    self.hidden = not self.hidden
+                    looked = looked or (assisted and not self.hidden)
+                    if assisted:
+                        self._show(question, answers, swapped)
+                case "j" | "k" if answers:
+                    spot = min(len(answers) - 1, max(0, spot + (1 if word == "j" else -1)))
+                    self.console.print(_line(answers[spot], swapped, marks))
+                case "y" | "x" if answers:
+                    marks[answers[spot].at] = "yes" if word == "y" else "no"
+                    self.console.print(_line(answers[spot], swapped, marks))
+                case _:
+                    self._print(KEYS, "dim")
+
+    def _undo(self) -> None:
+        receipt = self.labels.undo(str(uuid.uuid4()), self.labeler)
+        if receipt.status == "nothing":
+            self._print("There is nothing to undo.")
+        elif receipt.late:
+            self._print(
+                "Training has already used that judgement. That you took it back is recorded, and changes nothing "
+                "that was trained.", "yellow",
+            )  # fmt: skip
+
+    def _show(self, question: Question, answers: list[Said], swapped: bool) -> None:
+        pair = question.pair
+        out = self.console
+        out.print(Rule(Text(visible(f"{question.task}, round {question.round + 1}"))))
+        out.print(Text(visible(question.instruction), style="bold"))
+        out.print(Panel(Text(visible(pair.case.prompt)), title="case", title_align="left"))
+        first, second = (pair.b, pair.a) if swapped else (pair.a, pair.b)
+        width = max(20, out.width // 2 - 1)
+        panels = [
+            Panel(Text(visible(outcome.text) or "(empty)"), title=title, title_align="left", width=width)
+            for title, outcome in (("A", first), ("B", second))
+        ]
+        out.print(Columns(panels, padding=(0, 1)))
+        if pair.assistance_a or pair.assistance_b:
+            if not question.assisted(self.labeler):
+                self._print("You judge this pair without assistance: that shows what it does for you.", "dim")
+            elif self.hidden:
+                self._print("(assistance hidden; h shows it)", "dim")
+            else:
+                for one in answers:
+                    out.print(_line(one, swapped, {}))
+
+    def _prompt(self) -> str:
+        progress = self.labels.progress(self.labeler)
+        left = f", about {progress.pace * progress.left / 60:.0f} min" if progress.pace else ""
+        return f"[{progress.answered}/{progress.asked} of this round, {progress.left} left for you{left}] > "
+
+    def _finished(self) -> bool:
+        with Reader(self.folder) as run:
+            return run.done
+
+    def _print(self, text: str, style: str = "") -> None:
+        self.console.print(Text(text, style=style))
+
+
+def _line(one: Said, swapped: bool, marks: dict[str, Verdict]) -> Text:
+    side = "A" if one.at.startswith("a") != swapped else "B"
+    text = Text("  " * one.depth + f"{side} ", style="dim")
+    text.append(visible(one.by.name), style="bold not dim")
+    text.append(f": {visible(verdict_of(one))}", style="not dim")
+    if one.answer is not None and one.answer.confidence is not None:
+        text.append(f", confidence {one.answer.confidence:.2f}")
+    if one.at in marks:
+        text.append(f"  (you: {marks[one.at]})", style="green")
+    return text

@@ -1,0 +1,413 @@
+"""Reading a run folder while it is written, or long after: settings, the tree, where each node is, its curves.
+
+Read-only and without models: the database is opened so that nothing can be changed, and a training process
+never waits for a reader (WAL). What the comparisons say is in `rrm/view/comparisons.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rrm.task import RRMError
+
+RUNNING = 120.0
+"""Seconds after its last record that an unfinished run is still taken to be training."""
+Series = list[tuple[float, float]]
+
+
+class ReadError(RRMError, OSError):
+    """A run folder cannot be read."""
+
+
+def find_runs(paths: Iterable[Path]) -> dict[str, Path]:
+    """Name -> folder, for run folders and for folders that hold some (three levels down at most)."""
+    found: dict[str, Path] = {}
+    for given in paths:
+        path = given.resolve()
+        if (path / "run.db").exists():
+            inside = [path]
+        else:
+            inside = sorted({db.parent for depth in ("*", "*/*", "*/*/*") for db in path.glob(f"{depth}/run.db")})
+        if not inside:
+            raise ReadError(f"{given}: no run there (a run's folder holds run.db); `rrm train --out {given}` makes one")
+        for folder in inside:
+            name = folder.name if folder == path else "~".join(folder.relative_to(path).parts)
+            if found.get(name, folder) != folder:
+                name = f"{folder.parent.name}~{name}"
+            found.setdefault(name, folder)
+    return found
+
+
+@dataclass(frozen=True)
+class Node:
+    """A task of a run's tree, as config.json has it."""
+
+    path: str
+    depth: int
+    parent: str | None
+    instruction: str
+    settings: Mapping[str, Any]
+    rounds: int
+    """To be done in all, those that refresh the node for its parent included."""
+    finished: str | None
+    """The version of an assistant that was finished in another run; None if the node is trained in this one."""
+
+    @property
+    def name(self) -> str:
+        return self.path.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a node is. Numbers are None where nothing was recorded."""
+
+    state: str
+    """waiting, sampling, comparing, asking (people), fitting, improving, stopped, finished, or elsewhere (trained in
+    another run)."""
+    round: int
+    """Rounds done."""
+    comparisons: int
+    accuracy: float | None
+    """Of the reward model on held-out comparisons (on those trained on, where none were held out)."""
+    rewards: tuple[float, float] | None
+    """First and last of the latest round's improvement."""
+    kl: float | None
+    truth: tuple[float, float] | None
+    """True score at the start and now, where a measurement has it."""
+    agreement: float | None
+    """How often the user prefers the truly better, where a measurement has it."""
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A node's numbers: name -> [(x, y)], per round or per step of improvement."""
+
+    rounds: Mapping[str, Series] = field(default_factory=dict)
+    steps: Mapping[str, Series] = field(default_factory=dict)
+    starts: Sequence[int] = ()
+    """The steps at which rounds begin."""
+
+
+class Reader:
+    """One run folder. Close it, or use it with `with`. Raises `ReadError` if it holds no readable run."""
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        self.folder, self.name = folder, name or folder.name
+        self.db = _open(folder / "run.db")
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.db.close()
+
+    @property
+    def title(self) -> str:
+        return self.name.replace("~", "/")
+
+    def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        return self.db.execute(query, values).fetchall()
+
+    def row(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
+        return self.db.execute(query, values).fetchone()
+
+    @cached_property
+    def tables(self) -> set[str]:
+        """A run made by an older version may lack some."""
+        return {name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+    # --- what was set --------------------------------------------------------------------------------
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json; empty while the run is being set up."""
+        return _json(self.folder / "config.json")
+
+    @cached_property
+    def nodes(self) -> dict[str, Node]:
+        """The tree, parents before children, in the order in which the tasks are trained."""
+        tree: Mapping[str, Mapping[str, Any]] = self.config.get("tree", {})
+        finished: Mapping[str, str] = self.config.get("finished", {})
+        known = tree or {task: {} for (task,) in self.rows("SELECT DISTINCT task FROM comparisons")}
+        nodes: dict[str, Node] = {}
+
+        def grow(path: str, parent: Node | None) -> None:
+            entry = known.get(path, {})
+            settings = entry.get("settings", {})
+            rounds = int(settings.get("rounds", 1))
+            if parent is not None:  # a parent's later rounds refresh its assistants: see rrm.recursion.solve
+                rounds += (parent.rounds - 1) * int(parent.settings.get("refresh", 0))
+            node = Node(
+                path, parent.depth + 1 if parent else 0, parent.path if parent else None,
+                str(entry.get("instruction", "")), settings, rounds, finished.get(path),
+            )  # fmt: skip
+            nodes[path] = node
+            for other in known:
+                if other.rpartition("/")[0] == path:
+                    grow(other, node)
+
+        for path in known:
+            if path.rpartition("/")[0] not in known:
+                grow(path, None)
+        return nodes
+
+    @property
+    def root(self) -> str:
+        return next(iter(self.nodes), "")
+
+    def children(self, path: str) -> list[Node]:
+        return [node for node in self.nodes.values() if node.parent == path]
+
+    # --- what was measured ---------------------------------------------------------------------------
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """This run's part of a measurement kept beside it (report.json): agreement, score, aspects."""
+        found = self._measured.get(self.folder.name, {})
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def measured_nodes(self) -> dict[str, Any]:
+        """Per node: true score at the start and trained, where a measurement has it."""
+        nodes = self._measured.get("nodes", {})
+        found = nodes.get(self.folder.name, {}) if isinstance(nodes, dict) else {}
+        start = self._measured.get("start", {})
+        if "score" in self.report and "score" in start:
+            found = {self.root: {"start": start["score"], "trained": self.report["score"]}, **found}
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def _measured(self) -> dict[str, Any]:
+        return _json(self.folder.parent / "report.json")
+
+    # --- where it is ---------------------------------------------------------------------------------
+
+    @cached_property
+    def counts(self) -> dict[str, dict[int, int]]:
+        """Task -> round -> judgements, without those that later ones supersede."""
+        found: dict[str, dict[int, int]] = {}
+        for task, round, total, over in self.rows(
+            "SELECT task, round, COUNT(*), SUM(supersedes > 0) FROM comparisons GROUP BY task, round"
+        ):
+            found.setdefault(task, {})[round] = total - over
+        return found
+
+    @cached_property
+    def checkpoints(self) -> dict[str, list[tuple[int, str, str, str, float]]]:
+        """Task -> (round, part, path, sha256, time), in order."""
+        found: dict[str, list[tuple[int, str, str, str, float]]] = {}
+        for task, *rest in self.rows(
+            "SELECT task, round, part, path, sha256, at FROM checkpoints ORDER BY task, round, at"
+        ):
+            found.setdefault(task, []).append(tuple(rest))
+        return found
+
+    @cached_property
+    def last(self) -> float | None:
+        """When the last judgement, metric or checkpoint was recorded (seconds since 1970)."""
+        newest = [self.row("SELECT at FROM comparisons ORDER BY seq DESC LIMIT 1")]
+        newest.append(self.row("SELECT MAX(at) FROM metrics"))
+        newest += [(at,) for saved in self.checkpoints.values() for *_, at in saved]
+        times = [float(row[0]) for row in newest if row and row[0] is not None]
+        return max(times, default=None)
+
+    @property
+    def started(self) -> float | None:
+        began = self.config.get("about", {}).get("started")
+        return float(began) if began is not None else None
+
+    @property
+    def done(self) -> bool:
+        node = self.nodes.get(self.root)
+        return node is not None and self.progress(node).state in ("finished", "elsewhere")
+
+    @property
+    def state(self) -> str:
+        """finished, training, asking (it waits for people), or stopped (nothing was recorded for a while)."""
+        if self.done:
+            return "finished"
+        if self.asked:
+            return "asking"
+        return "training" if self.last and time.time() - self.last < RUNNING else "stopped"
+
+    @cached_property
+    def asked(self) -> set[str]:
+        """The nodes whose pairs wait for people's judgements (`rrm label`)."""
+        path = self.folder / "labels.db"
+        if not path.exists():
+            return set()
+        try:
+            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+                return {task for (task,) in db.execute("SELECT DISTINCT task FROM open")}
+        except sqlite3.OperationalError:  # not made yet, or unreadable: then nobody can judge either
+            return set()
+
+    def progress(self, node: Node) -> Progress:
+        saved = {(round, part) for round, part, *_ in self.checkpoints.get(node.path, ())}
+        done = 0
+        while (done, "agent") in saved:
+            done += 1
+        metrics = self.metrics(node.path, ("fit", "improve", "truth", "sample", "compare", "done"))
+        fits = [values for (_, phase, _), values in metrics.items() if phase == "fit"]
+        improved = [(key, values) for key, values in metrics.items() if key[1] == "improve"]
+        truths = [v["truth"] for (_, phase, _), v in metrics.items() if phase == "truth" and "truth" in v]
+        rewards = [v["reward"] for (round, *_), v in improved if round == improved[-1][0][0] and "reward" in v]
+        measured = self.measured_nodes.get(node.path, {})
+        if not truths and measured:
+            truths = [measured[when]["mean"] for when in ("start", "trained") if when in measured]
+        accuracy = None
+        if fits:
+            accuracy = fits[-1].get("holdout_accuracy", fits[-1].get("accuracy"))
+        agreement = self.report.get("agreement", {}).get("mean") if node.path == self.root else None
+        return Progress(
+            state=self._state(node, done, saved, metrics),
+            round=min(done, node.rounds),
+            comparisons=sum(self.counts.get(node.path, {}).values()),
+            accuracy=accuracy,
+            rewards=(rewards[0], rewards[-1]) if rewards else None,
+            kl=next((v["kl"] for _, v in reversed(improved) if "kl" in v), None),
+            truth=(truths[0], truths[-1]) if truths else None,
+            agreement=agreement,
+            seconds=sum(v["seconds"] for (_, p, _), v in metrics.items() if p == "done" and "seconds" in v) or None,
+        )
+
+    def _state(
+        self, node: Node, done: int, saved: set[tuple[int, str]], metrics: Mapping[tuple[int, str, int], Any]
+    ) -> str:
+        if node.finished is not None:
+            return "elsewhere"
+        if done >= node.rounds:
+            return "finished"
+        phases = {phase for round, phase, _ in metrics if round == done}
+        judged = self.counts.get(node.path, {}).get(done, 0)
+        if not phases and not judged:
+            return "waiting"
+        if node.path in self.asked:
+            return "asking"
+        if self.last is None or time.time() - self.last >= RUNNING:
+            return "stopped"
+        if (done, "reward") in saved:
+            return "improving"
+        if "compare" in phases:
+            return "fitting"
+        return "comparing" if judged else "sampling"
+
+    def metrics(self, task: str, phases: Sequence[str]) -> dict[tuple[int, str, int], dict[str, float]]:
+        """(round, phase, step) -> name -> value, in order; what is not a number is left out."""
+        marks = ",".join("?" * len(phases))
+        found: dict[tuple[int, str, int], dict[str, float]] = {}
+        for round, phase, step, name, value in self.rows(
+            f"SELECT round, phase, step, name, value FROM metrics WHERE task = ? AND phase IN ({marks})"
+            " ORDER BY round, at, step",
+            (task, *phases),
+        ):
+            if value is not None and math.isfinite(value):
+                found.setdefault((round, phase, step), {})[name] = value
+        return found
+
+    def curves(self, node: Node) -> Curves:
+        """Per round: the fit, the truth, ties; per step of improvement: reward, KL, and what the improver logs."""
+        rounds: dict[str, Series] = {}
+        steps: dict[str, Series] = {}
+        starts: list[int] = []
+        at = 0
+        truths = 0
+        for (round, phase, _), values in self.metrics(
+            node.path, ("sample", "compare", "fit", "improve", "truth")
+        ).items():
+            if phase == "improve":
+                if len(starts) <= round:
+                    starts += [at] * (round + 1 - len(starts))
+                for name, value in values.items():
+                    steps.setdefault(name, []).append((at, value))
+                at += 1
+            elif phase == "truth":  # of the start, then after every round
+                for name, value in values.items():
+                    rounds.setdefault(f"truth {name}" if name != "truth" else name, []).append((truths, value))
+                truths += 1
+            else:
+                for name, value in values.items():
+                    if phase != "fit" or name not in ("ties", "abstentions"):  # those of all rounds so far
+                        rounds.setdefault(name, []).append((round + 1, value))
+        return Curves(rounds, steps, starts)
+
+    def over(self, node: Node) -> dict[str, Series]:
+        """Over-optimization: reward, and truth where measured, against the square root of the KL divergence."""
+        reward: Series = []
+        truth: Series = []
+        kl = 0.0
+        for (_, phase, _), values in self.metrics(node.path, ("improve", "truth")).items():
+            if phase == "improve" and "kl" in values:
+                kl = math.sqrt(max(0.0, values["kl"]))
+                if "reward" in values:
+                    reward.append((kl, values["reward"]))
+            elif phase == "truth" and "truth" in values:
+                truth.append((kl, values["truth"]))
+        measured = self.measured_nodes.get(node.path, {})
+        if not truth and reward and {"start", "trained"} <= set(measured):
+            truth = [(0.0, measured["start"]["mean"]), (kl, measured["trained"]["mean"])]
+        return {name: series for name, series in (("reward", reward), ("true score", truth)) if series}
+
+    @property
+    def stamp(self) -> int:
+        """Changes when another process has written to the database."""
+        return int(self.row("PRAGMA data_version")[0])
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Read-only. A database in a folder that cannot be written, with no writer, is opened as unchanging."""
+    if not path.exists():
+        raise ReadError(f"{path}: no such file; a run's folder holds run.db")
+    last: sqlite3.Error | None = None
+    ways = ["mode=ro"] + ([] if path.with_name("run.db-wal").exists() else ["mode=ro&immutable=1"])
+    for way in ways:
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?{way}", uri=True, timeout=5, check_same_thread=False)
+        db.text_factory = _decoded
+        try:
+            db.execute("PRAGMA cache_size = -16000")
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'comparisons'").fetchone() is None:
+                db.close()
+                raise ReadError(f"{path} is not a run's database, or not one yet: it has no comparisons table")
+        except sqlite3.Error as error:
+            db.close()
+            last = error
+            continue
+        return db
+    raise ReadError(f"{path} cannot be read ({last}); is it a run's database, and readable by you?") from last
+
+
+def _decoded(body: bytes) -> str:
+    return body.decode("utf-8", "replace")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object's content; empty if the file is missing, or is being written."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def open_runs(runs: Mapping[str, Path]) -> Iterable[Reader]:
+    """Readers of all runs that can be read, one at a time."""
+    for name, folder in runs.items():
+        try:
+            opened = Reader(folder, name)
+        except ReadError:
+            continue
+        with closing(opened.db):
+            yield opened

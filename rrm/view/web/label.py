@@ -1,0 +1,189 @@
+"""The labeling page: pairs claimed from the queue, one POST per judgement.
+
+What a page sends carries a key that it made itself, and it sends it again until it is answered: whatever is
+answered is on the disk, and nothing is there twice (`rrm.labels`). Pairs are claimed a few ahead, so that the
+next one is there at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from rrm.labels import Labels
+from rrm.question import Choice, LabelError, Question, Said, Verdict, said, verdict_of
+from rrm.task import Spans, digest
+from rrm.view.comparisons import points
+from rrm.view.reading import Reader
+from rrm.view.text import visible
+from rrm.view.uplift import told
+from rrm.view.web.app import render
+from rrm.view.web.differences import differences, pieces
+
+AHEAD = 3
+"""Pairs that a page holds: the one in view and those behind it."""
+
+
+class Message(BaseModel):
+    """What the page sends; nothing else is accepted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    labeler: str
+
+
+class Next(Message):
+    pass
+
+
+class Judged(Message):
+    key: str
+    question: str
+    choice: Choice
+    strength: str = "clearly"
+    seconds: float
+    note: str = Field("", max_length=20_000)
+    marks: dict[str, Verdict] = {}
+    hidden: bool = False
+
+
+class Undo(Message):
+    key: str = Field(min_length=8, max_length=100)
+    target: str | None = None
+
+
+def page(request: Request) -> Response:
+    folder: Path = request.app.state.folder
+    return render(
+        request, "label.html", run=folder.name, place=digest(str(folder.resolve())),
+        labeler=request.app.state.labeler or "",
+    )  # fmt: skip
+
+
+async def next_pairs(request: Request) -> Response:
+    """The pairs this person holds, topped up; and how far everything is."""
+
+    def answer(labels: Labels, message: Next) -> dict[str, Any]:
+        questions = labels.claim(message.labeler, AHEAD)
+        progress = labels.progress(message.labeler)
+        left = None if progress.pace is None else progress.pace * progress.left
+        return {
+            "questions": [as_shown(question, message.labeler) for question in questions],
+            "progress": {**vars(progress), "seconds_left": left},
+            "finished": not questions and not progress.asked and finished(request.app.state.folder),
+        }
+
+    return await _reply(request, Next, answer)
+
+
+async def judged(request: Request) -> Response:
+    def answer(labels: Labels, message: Judged) -> dict[str, Any]:
+        return vars(labels.answer(**message.model_dump()))
+
+    return await _reply(request, Judged, answer)
+
+
+async def undone(request: Request) -> Response:
+    def answer(labels: Labels, message: Undo) -> dict[str, Any]:
+        receipt = labels.undo(message.key, message.labeler, message.target)
+        again = receipt.question and not receipt.late
+        shown = as_shown(labels.question(receipt.question), message.labeler) if again else None
+        return {**vars(receipt), "shown": shown}
+
+    return await _reply(request, Undo, answer)
+
+
+async def reported(request: Request) -> Response:
+    """This person's uplift, and how far people agree."""
+
+    def answer(labels: Labels, message: Next) -> dict[str, Any]:
+        return {"lines": told(request.app.state.folder, labels, message.labeler)}
+
+    return await _reply(request, Next, answer)
+
+
+Sent = TypeVar("Sent", bound=Message)
+
+
+async def _reply(request: Request, kind: type[Sent], answer: Callable[[Labels, Sent], Mapping[str, Any]]) -> Response:
+    labels: Labels = request.app.state.labels
+    try:
+        message = kind.model_validate_json(await request.body())
+        if request.app.state.labeler not in (None, message.labeler):
+            raise LabelError(f"this page is for {request.app.state.labeler}; load it again")
+        return JSONResponse(await run_in_threadpool(answer, labels, message))
+    except ValidationError as error:
+        return JSONResponse({"error": f"{error.error_count()} faults in what the page sent; load it again"}, 400)
+    except LabelError as error:
+        return JSONResponse({"error": str(error)}, 400)
+
+
+def finished(folder: Path) -> bool:
+    """Whether the run's training is done."""
+    with Reader(folder, folder.name) as run:
+        return run.done
+
+
+# --- what is shown: text, and nothing else -----------------------------------------------------------
+
+
+def as_shown(question: Question, labeler: str) -> dict[str, Any]:
+    """A question as this person sees it: in their order, with or without assistance."""
+    pair, assisted = question.pair, question.assisted(labeler)
+    order = ("b", "a") if question.swapped(labeler) else ("a", "b")
+    answers = said(pair) if assisted else []
+    texts, spans = {"a": pair.a.text, "b": pair.b.text}, dict(zip("ab", question.spans, strict=True))
+    differing = dict(zip(order, differences(*(texts[side] for side in order)) or ([], []), strict=True))
+    return {
+        "id": question.id,
+        "task": visible(question.task),
+        "round": question.round + 1,
+        "instruction": visible(question.instruction),
+        "case": visible(pair.case.prompt),
+        "assisted": assisted,
+        "any": bool(pair.assistance_a or pair.assistance_b),
+        "sides": [
+            {
+                "pieces": [
+                    {
+                        "text": visible(piece.text), "differs": piece.differs,
+                        "facts": [f"{i}:{fact}" for fact in piece.facts],
+                    }
+                    for piece in pieces(texts[side], differing[side], spans[side] if assisted else {})
+                ],
+                "answers": [_answer(one, i, spans[side]) for one in answers if one.at.startswith(side)],
+            }
+            for i, side in enumerate(order)
+        ],
+    }  # fmt: skip
+
+
+def _answer(one: Said, side: int, spans: Spans) -> dict[str, Any]:
+    answer = one.answer
+    findings = answer.findings if answer else ()
+    pointed = [f for f in findings if not f.holds] or findings
+    return {
+        "at": one.at,
+        "depth": one.depth,
+        "name": visible(one.by.name),
+        "verdict": visible(verdict_of(one)),
+        "points": [f"{side}:{points(vars(finding), spans)}" for finding in pointed],
+        "text": visible(answer.outcome.text) if answer else "",
+        "confidence": answer.confidence if answer else None,
+    }
+
+
+ROUTES = [
+    Route("/label", page),
+    Route("/label/next", next_pairs, methods=["POST"]),
+    Route("/label/answer", judged, methods=["POST"]),
+    Route("/label/undo", undone, methods=["POST"]),
+    Route("/label/report", reported, methods=["POST"]),
+]

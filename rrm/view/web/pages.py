@@ -1,0 +1,382 @@
+"""The pages: what each shows, and where it is. Everything is read anew for every request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from rrm.settings import Settings
+from rrm.view import comparisons as judged
+from rrm.view.reading import Curves, Node, Reader, ReadError, Series, open_runs
+from rrm.view.web.app import duration, number, percent, reader, render, url
+from rrm.view.web.differences import differences, pieces
+from rrm.view.web.plots import Plot, sparkline
+
+LOGGED = ("entropy", "length", "reward_std", "kl_k3", "grad_norm", "finished", "skipped")
+"""What improvers log besides reward and KL, in the order in which it is plotted."""
+STEADY = 20.0
+"""Seconds after which a page that follows a run is told of it even if nothing was recorded."""
+
+
+# --- runs --------------------------------------------------------------------------------------------
+
+
+def runs(request: Request) -> Response:
+    found = []
+    for run in open_runs(request.app.state.runs):
+        root = run.nodes.get(run.root)
+        found.append(
+            {
+                "name": run.name, "title": run.title, "state": run.state, "task": run.root,
+                "done": sum(run.progress(n).state in ("finished", "elsewhere") for n in run.nodes.values()),
+                "nodes": len(run.nodes),
+                "comparisons": sum(sum(rounds.values()) for rounds in run.counts.values()),
+                "progress": run.progress(root) if root else None, "score": _score(run),
+                "user": run.config.get("user", {}).get("name", ""),
+                "model": run.config.get("model", {}).get("name", ""), "seed": run.config.get("seed"),
+                "started": run.started, "last": run.last,
+            }
+        )  # fmt: skip
+    return render(request, "runs.html", runs=found)
+
+
+def pick(request: Request) -> Response:
+    """The form that picks two runs."""
+    a, b = (request.query_params.get(side, "") for side in "ab")
+    return RedirectResponse(url("two", a, b) if a and b else "/", 303)
+
+
+def two(request: Request) -> Response:
+    names = [request.path_params["a"], request.path_params["b"]]
+    known: Mapping[str, Any] = request.app.state.runs
+    for name in names:
+        if name not in known:
+            raise HTTPException(404, f"No run named {name!r} is open here.")
+    with Reader(known[names[0]], names[0]) as a, Reader(known[names[1]], names[1]) as b:
+        both = (a, b)
+        tasks = [*a.nodes, *(path for path in b.nodes if path not in a.nodes)]
+        progress = {
+            path: [run.progress(run.nodes[path]) if path in run.nodes else None for run in both] for path in tasks
+        }
+        shared = [path for path in tasks if path in a.nodes and path in b.nodes]
+        titles = [a.title, b.title] if a.title != b.title else [f"{a.title} (A)", f"{b.title} (B)"]
+        plots = []
+        for path in shared:
+            curves = [run.curves(run.nodes[path]) for run in both]
+            for name in ("reward", "kl"):
+                series = {t: c.steps[name] for t, c in zip(titles, curves, strict=True) if name in c.steps}
+                if series:
+                    plots.append(Plot(f"{path}: {NAMES.get(name, name)}", "step of improvement", series))
+        return render(
+            request, "two.html", a=a, b=b, titles=titles, progress=progress, plots=plots[:8],
+            differing=_differing(a.config, b.config), results=_results(a, b),
+        )  # fmt: skip
+
+
+def _results(a: Reader, b: Reader) -> list[tuple[str, Any, Any]]:
+    """What a measurement kept beside the runs says of both: (what, {mean, low, high} of A, of B)."""
+    rows = [(name, a.report.get(key), b.report.get(key)) for name, key in
+            (("user agrees with the truth", "agreement"), ("true score", "score"))]  # fmt: skip
+    aspects = [run.report.get("aspects", {}) for run in (a, b)]
+    rows += [(f"true score: {name}", *(side.get(name) for side in aspects)) for name in {**aspects[0], **aspects[1]}]
+    return [row for row in rows if row[1] or row[2]]
+
+
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Settings that are not the same, flattened: (name, in A, in B)."""
+    trees = [config.get("tree", {}) for config in (a, b)]
+    shared = {path for path in trees[0] if path in trees[1]}
+    flat = []
+    for config, nodes in zip((a, b), trees, strict=True):  # of a task that only one of them has, its name says enough
+        kept = {path: node if path in shared else {} for path, node in nodes.items()}
+        flat.append(_flat({**{key: value for key, value in config.items() if key != "about"}, "tree": kept}))
+    keys = sorted(flat[0].keys() | flat[1].keys())
+    return [
+        (key, flat[0].get(key, "–"), flat[1].get(key, "–")) for key in keys if flat[0].get(key) != flat[1].get(key)
+    ]
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:
+    if isinstance(value, Mapping) and value:
+        return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}" if name else key).items()}
+    return {name: value if isinstance(value, str) else "yes" if value == {} else json.dumps(value)}
+
+
+def _score(run: Reader) -> float | None:
+    score = run.report.get("score", {}).get("mean")
+    return float(score) if score is not None else None
+
+
+# --- one run: its tree ---------------------------------------------------------------------------------
+
+
+def tree(request: Request) -> Response:
+    with reader(request) as run:
+        sparks = {}
+        for node in run.nodes.values():
+            steps = run.curves(node).steps
+            sparks[node.path] = sparkline([y for _, y in steps.get("reward", ())], "reward")
+        latest = _latest(run)
+        return render(
+            request, "tree.html", run=run, live=live_values(run), latest=latest, sparks=sparks, root=run.root,
+            levels=run.nodes, finished=run.done,
+        )  # fmt: skip
+
+
+def _latest(run: Reader) -> judged.Comparison | None:
+    """The newest comparison of the root: the verdict that the tree shows."""
+    row = run.row("SELECT MAX(seq) FROM comparisons WHERE task = ?", (run.root,))
+    return judged.comparison(run, row[0], 400) if row and row[0] is not None else None
+
+
+def live_values(run: Reader) -> dict[str, str]:
+    """What the tree page shows and keeps up to date: "paper/proofs:state" -> "improving"."""
+    values = {"run:state": run.state}
+    for path, node in run.nodes.items():
+        p = run.progress(node)
+        values |= {
+            f"{path}:state": p.state,
+            f"{path}:round": f"{p.round}/{node.rounds}" if node.finished is None else "",
+            f"{path}:comparisons": f"{p.comparisons:,}",
+            f"{path}:accuracy": percent(p.accuracy),
+            f"{path}:reward": f"{number(p.rewards[0])} → {number(p.rewards[1])}" if p.rewards else "–",
+            f"{path}:kl": number(p.kl),
+            f"{path}:truth": f"{number(p.truth[0])} → {number(p.truth[1])}" if p.truth else "–",
+            f"{path}:seconds": duration(p.seconds),
+            f"{path}:a": "–", f"{path}:b": "–",
+        }  # fmt: skip
+    latest = _latest(run)
+    if latest is not None:
+        values[f"{run.root}:verdict"] = judged.verdict(latest.preference)
+        for side, shown in (("a", latest.a), ("b", latest.b)):
+            for one in walk(shown.answers):
+                key = f"{one.assistant}:{side}"
+                if key in values:
+                    values[key] = one.verdict if values[key] == "–" else f"{values[key]}, {one.verdict}"
+    return values
+
+
+def walk(answers: Any) -> list[judged.Said]:
+    """Answers and all below them, outermost first."""
+    return [one for answer in answers for one in (answer, *walk(answer.below))]
+
+
+def events(request: Request) -> Response:
+    """The tree's values as server-sent events: at once, and whenever training has written something new."""
+    with reader(request):
+        pass  # 404 before the stream begins
+    folder, name = request.app.state.runs[request.path_params["run"]], request.path_params["run"]
+
+    def values() -> str:
+        with Reader(folder, name) as run:
+            return json.dumps(live_values(run))
+
+    async def stream() -> AsyncIterator[str]:
+        watcher = await run_in_threadpool(Reader, folder, name)
+        try:
+            before, stamp, quiet = "", -1, STEADY
+            while True:
+                now = await run_in_threadpool(lambda: watcher.stamp)
+                if now != stamp or quiet >= STEADY:
+                    stamp, quiet = now, 0.0
+                    text = await run_in_threadpool(values)
+                    yield f"data: {text}\n\n" if text != before else ": still here\n\n"
+                    before = text
+                await anyio.sleep(1.0)
+                quiet += 1.0
+        except ReadError:
+            return  # the folder was taken away
+        finally:
+            watcher.db.close()
+
+    return StreamingResponse(stream(), media_type="text/event-stream")
+
+
+# --- one node ------------------------------------------------------------------------------------------
+
+NAMES = {
+    "kl": "KL from the start (nats)", "kl_k3": "KL, k3 estimate (nats)", "reward": "reward, as optimized",
+    "reward_std": "spread of reward", "grad_norm": "gradient norm", "length": "length (tokens)",
+    "finished": "share that ended", "skipped": "groups without signal",
+    "entropy": "entropy per token (nats)",
+}  # fmt: skip
+
+
+def node(request: Request) -> Response:
+    with reader(request) as run:
+        here = _node(run, request)
+        progress, curves = run.progress(here), run.curves(here)
+        found = judged.find(run, here.path, limit=6)
+        saved = [
+            (round, part, path, sha256, at, _size(run, path))
+            for round, part, path, sha256, at in run.checkpoints.get(here.path, ())
+        ]
+        versions = run.rows(
+            "SELECT shown, MIN(seq), MAX(seq), COUNT(*) FROM comparisons WHERE task = ? GROUP BY shown ORDER BY 2",
+            (here.path,),
+        )
+        fields = Settings.model_fields
+        settings = [
+            (key, value, key in fields and value != fields[key].get_default(call_default_factory=True),
+             " ".join((fields[key].description or "").split()) if key in fields else "")
+            for key, value in here.settings.items()
+        ]  # fmt: skip
+        return render(
+            request, "node.html", run=run, node=here, progress=progress, plots=plots(run, here, curves),
+            more=more_plots(curves), lines=found.lines, checkpoints=saved, settings=settings,
+            versions=[(json.loads(shown), first, last, n) for shown, first, last, n in versions],
+            filters=judged.FILTERS, verdict=judged.verdict,
+            measured=run.report if here.path == run.root else run.measured_nodes.get(here.path, {}),
+        )  # fmt: skip
+
+
+def plots(run: Reader, here: Node, curves: Curves) -> list[Plot]:
+    rounds, steps = curves.rounds, curves.steps
+    fit = {"held out": rounds.get("holdout_accuracy", []), "trained on": rounds.get("accuracy", [])}
+    aspects = {name.removeprefix("truth "): s for name, s in rounds.items() if name.startswith("truth ")}
+    truth: dict[str, Series] = {"all": rounds.get("truth", []), **aspects}
+    over = run.over(here)
+    undecided = {name: rounds.get(name, []) for name in ("ties", "abstentions")}
+    divergence = {"KL (nats)": steps.get("kl", [])}
+    shown = [
+        Plot("Reward", "step of improvement", {"reward": steps.get("reward", [])}, marks=curves.starts,
+             note="Scores of different rounds' reward models are not on one scale; dashed: a round begins."),
+        Plot("KL from the starting policy", "step of improvement", divergence, marks=curves.starts),
+        Plot("Reward model's accuracy", "round", fit, unit=(0, 1), note="Share of the user's preferences it predicts."),
+        Plot("Reward model's disagreement", "round", {"standard deviation over heads": rounds.get("disagreement", [])}),
+        Plot("Ties and abstentions", "round", undecided),
+        Plot("Over-optimization", "√KL", over, dots=True,
+             note="Reward that rises while the true score falls is exploited, not earned."
+             + ("" if "true score" in over else " This run has no measurement of the truth.")),
+    ]  # fmt: skip
+    if any(truth.values()):
+        note = "Measured on fresh outcomes; training cannot read it."
+        shown.insert(2, Plot("True score", "rounds done", truth, note))
+    return shown
+
+
+def more_plots(curves: Curves) -> list[Plot]:
+    named = [name for name in LOGGED if name in curves.steps]
+    named += sorted(curves.steps.keys() - {*LOGGED, "reward", "kl"})
+    return [Plot(NAMES.get(n, n), "step of improvement", {n: curves.steps[n]}, marks=curves.starts) for n in named]
+
+
+def _node(run: Reader, request: Request) -> Node:
+    path = request.path_params["task"]
+    if path not in run.nodes:
+        raise HTTPException(404, f"{run.title} has no task {path!r}.")
+    return run.nodes[path]
+
+
+def _size(run: Reader, path: str) -> int | None:
+    try:
+        return (run.folder / path).stat().st_size
+    except OSError:
+        return None
+
+
+# --- comparisons ---------------------------------------------------------------------------------------
+
+
+def listing(request: Request) -> Response:
+    asked = request.query_params
+    with reader(request) as run:
+        here = _node(run, request)
+        show = asked.get("show", "all") if asked.get("show", "all") in judged.FILTERS else "all"
+        text, round = asked.get("text", "")[:200], _whole(asked.get("round"))
+        before = _whole(asked.get("before"))
+        found = judged.find(run, here.path, show, text, round, _whole(asked.get("after")) or 0, before)
+        chosen = {"show": show if show != "all" else "", "text": text, "round": round}
+        return render(
+            request, "list.html", run=run, node=here, found=found, chosen=chosen, filters=judged.FILTERS,
+            rounds=sorted(run.counts.get(here.path, {})), verdict=judged.verdict, first=before is None,
+            total=sum(run.counts.get(here.path, {}).values()), scored="scores" in run.tables,
+        )  # fmt: skip
+
+
+def comparison(request: Request) -> Response:
+    with reader(request) as run:
+        c = _comparison(run, request)
+        marked = differences(c.a.text, c.b.text)
+        sides = []
+        for name, side, changed in zip(("A", "B"), (c.a, c.b), marked or ((), ()), strict=True):
+            shown = pieces(side.text, changed, side.spans)
+            sides.append(
+                {"name": name, "key": name.lower(), "side": side, "pieces": shown, "accused": _accused(side)}
+            )
+        beside = [
+            run.row(f"SELECT {f}(seq) FROM comparisons WHERE task = ? AND seq {sign} ?", (c.task, c.seq))[0]
+            for f, sign in (("MAX", "<"), ("MIN", ">"))
+        ]
+        return render(
+            request, "comparison.html", run=run, c=c, sides=sides, marked=marked is not None, beside=beside,
+            verdict=judged.verdict, instruction=run.nodes[c.task].instruction if c.task in run.nodes else "",
+        )  # fmt: skip
+
+
+def answer(request: Request) -> Response:
+    """An assistant's own outcome, what was said of it, and what trained the assistant."""
+    with reader(request) as run:
+        c = _comparison(run, request)
+        side = c.a if request.path_params["side"] == "a" else c.b
+        chain = judged.follow(side.answers, request.path_params["way"])
+        if not chain:
+            raise HTTPException(404, "This comparison has no such answer.")
+        until = judged.trained_before(run, c.task, chain[0].assistant, chain[0].version)
+        here = chain[-1]
+        trained = judged.find(run, here.assistant, before=until, limit=5) if until else None
+        spans = side.spans
+        return render(
+            request, "answer.html", run=run, c=c, side=request.path_params["side"], outcome=side, chain=chain,
+            here=here, pieces=pieces(side.text, (), spans), until=until, trained=trained, verdict=judged.verdict,
+            accused={judged.points(finding, spans) for finding in here.wrong}, node=run.nodes.get(here.assistant),
+        )  # fmt: skip
+
+
+def text(request: Request) -> Response:
+    """A case or an outcome whole, as plain text and nothing else."""
+    with reader(request) as run:
+        body = judged.whole(run, request.path_params["blob"])
+    if body is None:
+        raise HTTPException(404, "There is no such text in this run.")
+    alone = {"Content-Security-Policy": "default-src 'none'; sandbox"}
+    return PlainTextResponse(body.encode("utf-8", "replace"), headers=alone)
+
+
+def _accused(side: judged.Side) -> set[str]:
+    """Located facts that an assistant, anywhere below, calls wrong: the part it points at where there is one."""
+    return {judged.points(finding, side.spans) for one in walk(side.answers) for finding in one.wrong}
+
+
+def _comparison(run: Reader, request: Request) -> judged.Comparison:
+    seq = request.path_params["seq"]
+    found = judged.comparison(run, seq) if seq < 2**63 else None  # SQLite's largest number
+    if found is None:
+        raise HTTPException(404, f"{run.title} has no comparison {seq}.")
+    return found
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() and len(text) < 16 else None
+
+
+ROUTES = [
+    Route("/", runs),
+    Route("/two", pick),
+    Route("/two/{a}/{b}", two),
+    Route("/r/{run}", tree),
+    Route("/r/{run}/events", events),
+    Route("/r/{run}/node/{task:path}", node),
+    Route("/r/{run}/list/{task:path}", listing),
+    Route("/r/{run}/c/{seq:int}", comparison),
+    Route("/r/{run}/c/{seq:int}/{side:str}/{way:str}", answer),
+    Route("/r/{run}/text/{blob}", text),
+]

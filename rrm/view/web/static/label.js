@@ -1,0 +1,344 @@
+// Judging pairs. A judgement is put into this browser's storage first, shown as done at once, and sent until the
+// server has acknowledged it, always with the same key: a double click, a reload or a lost connection neither
+// loses nor doubles one. No text ever becomes HTML here.
+"use strict";
+
+const root = document.getElementById("label");
+const at = (id) => document.getElementById(id);
+const place = `rrm-label/${root.dataset.place}/`;
+const TOO_SOON = 300; // ms: nobody judges a pair so fast; it is the second click of a double click
+const store = {
+  get: (name) => JSON.parse(localStorage.getItem(place + name) ?? "null"),
+  put: (name, value) => localStorage.setItem(place + name, JSON.stringify(value)),
+  drop: (name) => localStorage.removeItem(place + name),
+  names: (start) => Object.keys(localStorage).filter((k) => k.startsWith(place + start)).map((k) => k.slice(place.length)).sort(),
+};
+
+let labeler = root.dataset.labeler || store.get("labeler") || "";
+let csrf = document.querySelector("meta[name=csrf]").content;
+let ready = []; // questions this person holds; the first is in view
+let shown = null; // the question in view
+let done = []; // judged in this page: {key, question}, latest last
+let over = false; // training is finished
+let progress = null;
+let marks = {};
+let hidden = false; // the person hides assistance
+let looked = false; // it was visible during this pair
+let spot = null; // the answer that y and x are about
+let since = 0; // when the pair came into view
+let watched = 0; // ms it was looked at before `since`
+
+// --- talking to the server -----------------------------------------------------------------------------------
+
+class Unreachable extends Error {}
+
+async function post(path, message, again = true) {
+  let response;
+  try {
+    response = await fetch(`/label/${path}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
+      body: JSON.stringify({ labeler, ...message }),
+    });
+  } catch {
+    throw new Unreachable("The server cannot be reached.");
+  }
+  if (response.status === 403 && again && (await renew())) return post(path, message, false);
+  if (response.status === 403) throw new Unreachable("The server was started anew: open the address that it printed.");
+  if (response.status === 400) throw new Error((await response.json()).error);
+  if (!response.ok) throw new Unreachable(`The server failed (${response.status}); its terminal says why.`);
+  return response.json();
+}
+
+// the server was started anew, and its new address opened in another tab: this page may go on
+async function renew() {
+  try {
+    const page = await fetch(location.pathname);
+    const found = page.ok && /<meta name="csrf" content="([^"]+)">/.exec(await page.text());
+    if (found) csrf = found[1];
+    return Boolean(found);
+  } catch {
+    return false;
+  }
+}
+
+function trouble(text) {
+  const unsent = store.names("send/").length;
+  at("trouble").textContent = text && unsent ? `${text} ${unsent} of your judgements wait in this browser; it goes on trying.` : text;
+  at("trouble").hidden = !text;
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// --- sending: what is in storage, in order, until acknowledged ------------------------------------------------
+
+let count = 0;
+function enqueue(kind, message) {
+  const order = `${String(Date.now()).padStart(15, "0")}-${String(count++).padStart(6, "0")}`;
+  store.put(`send/${order}-${message.key}`, { kind, labeler, message });
+  flush();
+}
+
+let flushing = false;
+async function flush() {
+  if (flushing) return;
+  flushing = true;
+  let wait = 500;
+  for (let name; (name = store.names("send/")[0]) !== undefined; ) {
+    const { kind, labeler: by, message } = store.get(name);
+    try {
+      const receipt = await post(kind, { ...message, labeler: by });
+      store.drop(name);
+      wait = 500;
+      trouble("");
+      acknowledged(kind, receipt);
+    } catch (error) {
+      if (!(error instanceof Unreachable)) { store.drop(name); trouble(`Not kept: ${error.message}`); continue; }
+      trouble(error.message);
+      await pause(wait);
+      wait = Math.min(wait * 2, 10000);
+    }
+  }
+  flushing = false;
+  fill();
+}
+
+function acknowledged(kind, receipt) {
+  if (kind === "undo") {
+    if (receipt.status === "nothing") say("There is nothing to undo.");
+    else if (receipt.late) {
+      say("Training has already used that judgement. That you took it back is recorded, and changes nothing that was trained.");
+      ready = ready.filter((q) => q.id !== receipt.question);
+      view();
+    } else if (receipt.shown && !ready.some((q) => q.id === receipt.question) && !waiting(receipt.question)) {
+      ready.unshift(receipt.shown);
+      view();
+    }
+  } else if (receipt.status === "known") say("You had judged that pair already, in another window; the first judgement stands.");
+  else if (receipt.late) say("Training had gone on without that judgement; it is kept, for agreement only.");
+}
+
+// whether a judgement of this question waits to be sent
+const waiting = (question) => store.names("send/").some((name) => store.get(name).message.question === question);
+
+// --- pairs ----------------------------------------------------------------------------------------------------
+
+let filling = false;
+async function fill() {
+  if (filling || !labeler) return;
+  filling = true;
+  try {
+    const answer = await post("next", {});
+    progress = answer.progress;
+    const known = new Set(ready.map((q) => q.id));
+    const fresh = answer.questions.filter((q) => !known.has(q.id) && !waiting(q.id) && !done.some((d) => d.question.id === q.id));
+    const held = new Set(answer.questions.map((q) => q.id));
+    // what is no longer mine (withdrawn, or given to another while this page slept) goes, unless it is in view and open
+    ready = ready.filter((q) => held.has(q.id) || q === shown).concat(fresh);
+    if (!store.names("send/").length) trouble("");
+    over = answer.finished;
+    view();
+  } catch (error) {
+    trouble(error.message);
+  }
+  filling = false;
+}
+
+function view() {
+  const next = ready[0] ?? null;
+  if (next === null || shown === null || next.id !== shown.id) {
+    shown = next;
+    if (next !== null) show(next);
+  }
+  at("pair").hidden = next === null;
+  at("controls").hidden = next === null && !progress?.mine;
+  for (const button of document.querySelectorAll("[data-choice], #slightly, #hide, #confirm, #refute, #note")) button.disabled = next === null;
+  at("idle").hidden = next !== null;
+  if (next === null) idle();
+  tell();
+}
+
+function show(question) {
+  const draft = store.get(`draft/${question.id}`) ?? {};
+  marks = draft.marks ?? {};
+  watched = draft.watched ?? 0;
+  since = performance.now();
+  looked = false;
+  spot = null;
+  at("note").value = draft.note ?? "";
+  press("slightly", draft.slightly ?? false);
+  at("where").textContent = `${question.task}, round ${question.round}`;
+  at("instruction").textContent = question.instruction;
+  at("case").textContent = question.case;
+  at("unassisted").hidden = question.assisted || !question.any;
+  question.sides.forEach((side, i) => {
+    at(`text-${i}`).replaceChildren(...(side.pieces.length ? side.pieces.map(stretch) : ["(empty)"]));
+    at(`text-${i}`).scrollTop = 0;
+    at(`answers-${i}`).replaceChildren(...side.answers.map(item));
+  });
+  uncover();
+  window.scrollTo(0, 0);
+  say(`${question.task}: a new pair`);
+}
+
+function stretch(piece) {
+  const span = document.createElement("span");
+  span.textContent = piece.text;
+  if (piece.differs) span.className = "differs";
+  if (piece.facts.length) span.dataset.fact = piece.facts.join(" ");
+  return span;
+}
+
+function item(answer) {
+  const li = document.createElement("li");
+  li.dataset.step = li.dataset.at = answer.at;
+  li.dataset.depth = Math.min(answer.depth, 3);
+  li.tabIndex = 0;
+  if (answer.points.length) li.dataset.points = answer.points.join(" "); // app.js lights up what it points at
+  const sure = answer.confidence === null ? "" : `, confidence ${answer.confidence.toFixed(2)}`;
+  const head = document.createElement("span");
+  head.textContent = `${answer.name}: ${answer.verdict}${sure}`;
+  const group = document.createElement("span");
+  group.className = "marks";
+  group.setAttribute("role", "group");
+  group.setAttribute("aria-label", `Is the answer of ${answer.name} right?`);
+  for (const verdict of ["yes", "no", "n/a"]) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.dataset.verdict = verdict;
+    button.textContent = verdict === "n/a" ? "N/A" : verdict;
+    button.setAttribute("aria-pressed", String(marks[answer.at] === verdict));
+    button.addEventListener("click", () => mark(answer.at, verdict));
+    group.append(button);
+  }
+  li.append(head, group);
+  if (answer.text) {
+    const text = document.createElement("pre");
+    text.textContent = answer.text;
+    li.append(text);
+  }
+  li.addEventListener("focusin", () => { spot = answer.at; });
+  return li;
+}
+
+function mark(where, verdict) {
+  if (where === null) { say("Move to an answer first, with j or k."); return; }
+  if (marks[where] === verdict) delete marks[where];
+  else marks[where] = verdict;
+  for (const button of document.querySelectorAll(`li[data-at="${where}"] [data-verdict]`)) {
+    button.setAttribute("aria-pressed", String(marks[where] === button.dataset.verdict));
+  }
+  say(marks[where] ? `Marked ${marks[where]}` : "Mark taken back");
+  keep();
+}
+
+function uncover() {
+  for (const i of [0, 1]) at(`answers-${i}`).hidden = hidden;
+  press("hide", hidden);
+  if (!hidden && shown?.assisted) looked = true;
+}
+
+const press = (id, on) => at(id).setAttribute("aria-pressed", String(on));
+const pressed = (id) => at(id).getAttribute("aria-pressed") === "true";
+const say = (text) => { at("status").textContent = text; at("said").textContent = text; };
+
+// --- judging --------------------------------------------------------------------------------------------------
+
+const looking = () => watched + (document.visibilityState === "visible" ? performance.now() - since : 0);
+
+function judge(choice) {
+  if (shown === null || performance.now() - since < TOO_SOON) return;
+  const question = shown;
+  const key = crypto.randomUUID();
+  keep();
+  enqueue("answer", {
+    key, question: question.id, choice, strength: pressed("slightly") ? "slightly" : "clearly",
+    seconds: looking() / 1000, note: at("note").value, marks, hidden: !looked,
+  });
+  done.push({ key, question });
+  ready = ready.filter((q) => q.id !== question.id);
+  if (progress) { progress.left = Math.max(0, progress.left - 1); progress.mine += 1; }
+  if (document.activeElement === at("note")) at("note").blur();
+  view();
+}
+
+function undo() {
+  const last = done.pop();
+  enqueue("undo", { key: crypto.randomUUID(), target: last ? last.key : null });
+  if (last) {
+    ready.unshift(last.question); // in view at once; the server hears of it in order
+    view();
+  }
+}
+
+// what is begun and not yet judged outlives a reload
+function keep() {
+  if (shown === null) return;
+  store.put(`draft/${shown.id}`, { marks, note: at("note").value, slightly: pressed("slightly"), watched: looking(), when: Date.now() });
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible") { since = performance.now(); fill(); }
+  else { watched += performance.now() - since; keep(); }
+});
+window.addEventListener("pagehide", keep);
+at("note").addEventListener("input", keep);
+for (const name of store.names("draft/")) if (Date.now() - (store.get(name).when ?? 0) > 7 * 86400e3) store.drop(name);
+
+for (const button of document.querySelectorAll("[data-choice]")) button.addEventListener("click", () => judge(button.dataset.choice));
+at("undo").addEventListener("click", undo);
+at("slightly").addEventListener("click", () => { press("slightly", !pressed("slightly")); keep(); });
+at("hide").addEventListener("click", () => { hidden = !hidden; uncover(); });
+at("confirm").addEventListener("click", () => mark(spot, "yes"));
+at("refute").addEventListener("click", () => mark(spot, "no"));
+// a key that is held down is one judgement
+document.addEventListener("keydown", (event) => {
+  if (!event.repeat || !"1203suhyx".includes(event.key) || event.target.closest("textarea, input")) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+}, true);
+
+// --- progress and the end -------------------------------------------------------------------------------------
+
+function tell() {
+  at("who").textContent = labeler ? `judging as ${labeler}` : "";
+  if (!progress) return;
+  const parts = [`${progress.answered} of ${progress.asked} pairs of this round judged`, `${progress.left} left for you`];
+  if (progress.pace !== null && progress.left) parts.push(`about ${duration(progress.pace * progress.left)}`);
+  parts.push(`${progress.mine} judged by you in all`);
+  at("progress").textContent = parts.join(" · ");
+}
+
+function duration(seconds) {
+  return seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.round(seconds / 60)} min`;
+}
+
+let reported = false;
+async function idle() {
+  at("idle-title").textContent = over ? "Everything is judged" : "Nothing to judge just now";
+  at("idle-text").textContent = over
+    ? "Training is finished. What the assistance did for you:"
+    : "The next pairs appear here by themselves, as soon as training asks for them.";
+  if (!over || reported) return;
+  reported = true;
+  try {
+    at("report").textContent = (await post("report", {})).lines.join("\n");
+    at("report").hidden = false;
+  } catch (error) {
+    reported = false;
+    trouble(error.message);
+  }
+}
+
+// the claims are renewed, and new pairs noticed
+setInterval(() => { if (document.visibilityState === "visible") fill(); }, 45000);
+setInterval(() => { if (labeler && shown === null && !reported && document.visibilityState === "visible") fill(); }, 1500);
+
+function begin() {
+  at("name-form").hidden = labeler !== "";
+  if (!labeler) { at("name").focus(); return; }
+  store.put("labeler", labeler);
+  flush();
+}
+at("name-form").addEventListener("submit", (event) => { event.preventDefault(); labeler = at("name").value.trim().replace(/\s+/g, " "); begin(); });
+begin();

@@ -1,0 +1,152 @@
+"""reward_fit*: comparisons learned per second, against TRL's RewardTrainer, which trains adapters for one epoch.
+
+`reward_fit` is what each side does by default on a CPU: ours solves for heads on a frozen trunk, to convergence.
+`reward_fit_lora` and `reward_fit_groups` are the same job on both sides: adapters.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import trl_side
+from benchmarks.common import (
+    LR,
+    Options,
+    Result,
+    Shape,
+    Tell,
+    alternate,
+    backbone,
+    hash_reward,
+    seconds,
+    text_of,
+    tokenizer,
+    word_ids,
+)  # fmt: skip
+from rrm.learning.fit_reward import fit_reward
+from rrm.models.reward import TextRewardModel, trunk
+from rrm.settings import Settings
+from rrm.store import Comparison
+from rrm.task import Case, Outcome
+from rrm.user import Judgement, Pair
+
+EPOCHS = 2
+"""Passes over the comparisons in one of our fits (rrm's default): the last scoring pass is shared by them."""
+PAIRS = 4
+"""Pairs in a step of TRL."""
+TRAINED = {"reward_trunk": "trained", "heads": 1, "surprise": False, "reward_epochs": EPOCHS}
+"""As RewardTrainer with adapters: one head, no surprise features."""
+DEFAULT = {"reward_trunk": "auto"}
+"""As this framework does by default: for such a model on a CPU a frozen trunk, four heads, surprise features."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`cases` cases with `outcomes` outcomes each, all pairs of a case compared; the trunk trained or frozen."""
+
+    name: str
+    cases: int
+    outcomes: int
+    settings: Mapping[str, Any]
+
+    @property
+    def frozen(self) -> bool:
+        return self.settings is DEFAULT
+
+
+FITS = (
+    Fit("reward_fit", 4, 2, DEFAULT),
+    Fit("reward_fit_lora", 4, 2, TRAINED),
+    Fit("reward_fit_groups", 1, 8, TRAINED),
+)
+
+
+def run(options: Options, tell: Tell) -> Result:
+    """TRL trains adapters; ours does what it does by default, and then the same as TRL."""
+    trl_side.require_trl()
+    raw, settings = {}, {}
+    for fit in FITS[: 2 if options.quick else None]:
+        raw[fit.name], settings[fit.name] = _measure(fit, options, tell)
+    notes = [
+        "The time of ours is that of the whole `fit_reward`, with the scoring pass over all outcomes that sets the "
+        "normalization; of TRL's, that of its training steps alone.",
+        f"TRL computes every comparison by itself, whatever its case, so it was timed on {PAIRS} of the 28 "
+        "comparisons of the group of eight.",
+        "`reward_fit` does not compare equal jobs but each side's default on a CPU: ours computes features of a "
+        "frozen trunk once, without a backward pass, and solves for its heads to convergence; TRL trains LoRA adapters "
+        "for one epoch. A comparison counts once on both sides.",
+        f"`reward_fit_lora` and `reward_fit_groups` are the same job on both sides, LoRA adapters; a comparison counts "
+        f"once per epoch ({EPOCHS} of ours, 1 of TRL's).",
+    ]
+    ratios = {what: statistics.median(by["rrm"]) / statistics.median(by["trl"]) for what, by in raw.items()}
+    return Result("comparisons per second", raw, ratios=ratios, settings=settings, notes=notes)
+
+
+def _measure(fit: Fit, options: Options, tell: Tell) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    shape = options.shape(384, 8, 16)
+    shape = Shape(shape.case, fit.outcomes, shape.outcome, fit.cases)
+    comparisons = _comparisons(shape, options)
+    model = backbone(options)
+    how = Settings(**fit.settings, reward_batch=fit.cases, reward_lr=LR, holdout=0)
+    trained = None if fit.frozen else trunk(model, "reward", how.reward_trunk)
+
+    def ours() -> float:
+        reward = TextRewardModel(model, trained or trunk(model, "reward", how.reward_trunk), how)  # nothing kept
+        took = seconds(lambda: fit_reward(reward, comparisons, how, "bench"))
+        return (1 if fit.frozen else EPOCHS) * len(comparisons) / took
+
+    best = trl_side.best(options, tell)
+    pairs = [_ids(c, options) for c in comparisons[:PAIRS]]
+    other = trl_side.classifier(options.tiny, best.precision)
+    with tempfile.TemporaryDirectory() as out:
+        trainer, clock = trl_side.reward_trainer(
+            other, tokenizer(options.tiny), pairs, best, Path(out),
+            peft_config=trl_side.lora("SEQ_CLS"),
+        )  # fmt: skip
+
+        def peer() -> float:
+            trainer.train()
+            return len(pairs) / clock.steps[-1]
+
+        raw = alternate(fit.name, {"rrm": ours, "trl": peer}, options.runs, tell, warm=options.quick)
+    settings = {
+        "shape": f"{shape}; {len(comparisons)} comparisons",
+        "rrm": {"weights": model.precision.weights, **how.model_dump(include=set(_REPORTED))},
+        "trl": {
+            "trainer": "RewardTrainer", "weights": best.precision, **trl_side.COMMON,
+            **best.settings(2 * len(pairs), shape.case + shape.outcome + 1, per=2),
+        },
+    }  # fmt: skip
+    return raw, settings
+
+
+_REPORTED = ("reward_trunk", "heads", "surprise", "reward_epochs", "reward_batch", "reward_lr", "holdout")
+
+
+def _comparisons(shape: Shape, options: Options) -> list[Comparison]:
+    """All pairs of each case, judged by the hash of the texts."""
+    out = []
+    for i in range(shape.cases):
+        case = Case(text_of(word_ids(shape.case, options.tiny, "reward case", i)))
+        outcomes = []
+        for j in range(shape.outcomes):
+            ids = word_ids(shape.outcome, options.tiny, "reward outcome", i, j)
+            outcomes.append(Outcome(text_of(ids), ids))
+        for a, b in itertools.combinations(outcomes, 2):
+            judgement = Judgement(float(hash_reward(a.text) > hash_reward(b.text)))
+            out.append(Comparison(Pair("bench", case, a, b), judgement, 0, "hash"))
+    return out
+
+
+def _ids(comparison: Comparison, options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(chosen, rejected) as RewardTrainer reads them: case, outcome, end-of-text, as our reward model does."""
+    tokens = tokenizer(options.tiny)
+    case = tuple(tokens(comparison.case.prompt)["input_ids"])
+    a, b = ((*case, *o.tokens, tokens.eos_token_id) for o in (comparison.a, comparison.b))
+    return (a, b) if comparison.preference else (b, a)

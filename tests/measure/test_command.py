@@ -1,0 +1,72 @@
+"""`rrm measure` from the shell: everything runs, finished seeds are kept, other settings are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rrm.cli import app
+from rrm.configure import ConfigError
+from rrm.measure.command import EXPERIMENTS, chosen, seeds_of
+
+RUN = CliRunner()
+
+
+def test_the_experiments_are_listed_with_their_questions() -> None:
+    listed = RUN.invoke(app, ["measure"])
+    assert listed.exit_code == 0
+    words = "".join(listed.output.split())
+    for name, experiment in EXPERIMENTS.items():
+        assert name in listed.output and "".join(experiment.QUESTION.split())[:20] in words
+
+
+def test_names_and_seeds() -> None:
+    assert chosen("all") == [*EXPERIMENTS] and chosen("budget") == ["budget"]
+    with pytest.raises(ConfigError, match="sandwich"):
+        chosen("sandwhich")
+    assert seeds_of("5") == [100, 101, 102, 103, 104]
+    assert seeds_of("0-4") == [0, 1, 2, 3, 4] and seeds_of("100,103") == [100, 103] and seeds_of("7,") == [7]
+    for wrong in ("", "x", "4-0", "0", "1-2-3"):
+        with pytest.raises(ConfigError):
+            seeds_of(wrong)
+
+
+def test_everything_runs_small_and_is_kept(tmp_path: Path) -> None:
+    out, doc = tmp_path / "out", tmp_path / "doc"
+    command = ["measure", "all", "--quick", "--out", str(out)]
+    first = RUN.invoke(app, [*command, "--doc", str(doc)])
+    assert first.exit_code == 0, first.output
+    for name, experiment in EXPERIMENTS.items():
+        summary = json.loads((out / name / "summary.json").read_text(), parse_constant=lambda text: pytest.fail(text))
+        assert (
+            summary["question"] == experiment.QUESTION
+            and summary["simulated"]
+            and summary["rows"]
+            and summary["notes"]
+        )
+        assert summary["seeds"] == [100]
+        for file in ("100.json", "figure.png", "figure.svg", "index.html"):
+            assert (out / name / file).stat().st_size > 500
+        page = (doc / f"{name}.md").read_text()
+        assert page.startswith(f"# {name}\n") and experiment.QUESTION in page and "Simulated." in page
+        assert (doc / f"{name}.svg").exists()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("100.json")}
+
+    command[1] = "budget"
+    again = RUN.invoke(app, command)  # a finished seed is not run again
+    assert again.exit_code == 0 and "seed 100 (" not in again.output
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("100.json")}
+
+    other = RUN.invoke(app, [*command, "--set", "user.attention=2"])
+    assert other.exit_code == 2 and "was measured with" in other.output
+    assert "Traceback" not in other.output
+
+
+def test_a_tree_without_assistants_has_nothing_to_measure(tmp_path: Path) -> None:
+    tree = tmp_path / "lonely.py"
+    tree.write_text("from tests.toy import task as make\ntask = make()\n")
+    done = RUN.invoke(app, ["measure", "sandwich", "--quick", "--tree", str(tree), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2 and "no assistants" in done.output

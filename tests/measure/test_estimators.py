@@ -1,0 +1,59 @@
+"""Best of n, the fits of over-optimization, and equal budgets, against cases that can be worked out."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from rrm.measure.depth import leveled, tokens
+from rrm.measure.overoptimisation import expected_best, fit, peak, smooth
+from rrm.measure.stage import depth, prune
+from rrm.measure.training import with_difficulty
+from rrm.task import RRMError
+from tests import toy
+from tests.measure.material import TASK
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_expected_best_is_the_mean_over_all_subsets(n: int) -> None:
+    by, value = torch.tensor([0.3, -1.0, 2.0, 0.9, 0.1]), torch.tensor([1.0, 5.0, -2.0, 0.0, 3.0])
+    best = [max(subset, key=lambda i: by[i].item()) for subset in itertools.combinations(range(5), n)]
+    assert expected_best(by, value, n) == pytest.approx(np.mean([value[i].item() for i in best]))
+
+
+def test_equal_rewards_share_their_weight() -> None:
+    assert expected_best(torch.zeros(4), torch.tensor([1.0, 2.0, 3.0, 6.0]), 3) == pytest.approx(3.0)
+
+
+def test_fits_find_what_was_planted() -> None:
+    d = np.linspace(0.0, 3.0, 20)
+    assert fit(d.tolist(), (d * (0.5 - 0.1 * d)).tolist(), "best of n") == pytest.approx((0.5, 0.1))
+    logs = d * (0.5 - 0.2 * np.log(np.where(d > 0, d, 1)))
+    assert fit(d.tolist(), logs.tolist(), "rl") == pytest.approx((0.5, 0.2))
+    assert peak([0, 1, 2], [0.1, 0.5, 0.2]) == pytest.approx((1, 0.3))
+    assert smooth([1, 1, 1, 1]) == [1, 1, 1, 1]
+
+
+def test_depths_of_a_tree() -> None:
+    assert depth(TASK) == 2
+    assert [depth(prune(TASK, levels)) for levels in range(3)] == [0, 1, 2]
+    assert prune(TASK, 2) == TASK
+
+
+@pytest.mark.parametrize("levels", [0, 1])
+def test_a_shallower_tree_has_the_whole_trees_budget(levels: int) -> None:
+    per_round = 264
+    settings = leveled(TASK, levels, 5 * per_round, per_round)
+    assert settings.rounds == 5
+    whole = sum(tokens(node.settings) for node in TASK.walk())
+    below = sum(tokens(node.settings) for node in prune(TASK, levels).walk() if node.path != TASK.path)
+    assert below + tokens(settings) == pytest.approx(whole, rel=0.1)
+
+
+def test_difficulty_needs_cases_that_have_one() -> None:
+    assert with_difficulty(TASK, steps=6).cases.difficulty.steps == 6  # type: ignore[union-attr]
+    with pytest.raises(RRMError, match="difficulty"):
+        with_difficulty(toy.task())

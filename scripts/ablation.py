@@ -1,0 +1,84 @@
+"""What one setting of the root is worth: train it again with another value, on the assistants of finished demos.
+
+    python scripts/seeds.py --out runs/seeds
+    python scripts/ablation.py --runs runs/seeds --set surprise=false --set choose=random --set findings=false
+
+Everything below the root stays as it is, so differences come from that one setting of the root alone. Writes
+RUNS/ablation.json; what is there already is not run again. Simulated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from seeds import cell, over_seeds
+
+from rrm import BoundedUser, train
+from rrm.configure import configure
+from rrm.measure.arms import quality, reward_quality
+from rrm.models.backbone import Backbone
+from rrm.run import write_atomically
+from rrm.worlds.papers import Briefs
+from tasks.paper import paper
+
+
+def again(folder: Path, seed: int, setting: str, backbone: Backbone, attention: int, cases: int) -> dict[str, float]:
+    """The root's true score and its reward model's held-out accuracy, with the setting. "" changes nothing."""
+
+    def user() -> BoundedUser:
+        return BoundedUser(attention=attention, seed=seed)
+
+    finished = train(paper(seed=seed), user(), backbone, folder / "recursive", seed)
+    assignments = [f"paper.{setting}"] if setting else []
+    task = configure(replace(paper(seed=seed), assistants=()), assignments)
+    out = folder / "ablation" / (setting or "unchanged")
+    root = train(replace(task, assistants=finished.helpers), user(), backbone, out, seed)
+    test = Briefs(seed, "held-out").draw(cases, "score")
+    found = quality(root.task, root.agent.sample(test, 2, key=f"score {seed}"))
+    return {"score": found["score"]["mean"], "malformed": found["malformed"], **reward_quality(root)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/seeds"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--attention", type=int, default=4)
+    parser.add_argument("--held-out", type=int, default=100)
+    args = parser.parse_args()
+    path = args.runs / "ablation.json"
+    found: dict[str, dict[str, dict[str, float]]] = json.loads(path.read_text()) if path.exists() else {}
+    backbone = Backbone.load()
+    settings = ["", *args.settings]
+    for seed in args.seeds:
+        for setting in settings:
+            row = found.setdefault(setting or "unchanged", {})
+            if str(seed) not in row:
+                row[str(seed)] = again(args.runs / str(seed), seed, setting, backbone, args.attention, args.held_out)
+                print(seed, setting or "unchanged", row[str(seed)], flush=True)
+                write_atomically(path, json.dumps(found, indent=1).encode() + b"\n")
+    show({name: rows for name, rows in found.items() if name in ("unchanged", *args.settings)}, args.seeds)
+
+
+def show(found: dict[str, dict[str, dict[str, float]]], seeds: list[int]) -> None:
+    """Means over seeds, and differences paired by seed."""
+
+    def values(name: str, what: str) -> list[float]:
+        return [found[name][str(seed)].get(what, float("nan")) for seed in seeds]
+
+    table = Table("root", "true score", "less than unchanged", "reward model (held out)", "malformed")
+    for name in found:
+        less: Any = [a - b for a, b in zip(values("unchanged", "score"), values(name, "score"), strict=True)]
+        shown = [cell(over_seeds(values(name, what)), 2) for what in ("score", "reward_model", "malformed")]
+        table.add_row(name, shown[0], cell(over_seeds(less), 2), *shown[1:])
+    Console(width=132).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from benchmarks import trl_side
 from benchmarks.common import KL, Options, Result, Shape, Tell, alternate, hash_reward, times_faster
 from rrm import BoundedUser, Case, Fact, Finding, Outcome, Pool, Sealed, Settings, Task, train
+from rrm.measure.memory import peak
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import EMBEDDED, Backbone, Fork
 
@@ -91,7 +91,8 @@ def cost(depth: int, breadth: int, runs: int, threads: int) -> Cost:
     torch.set_num_threads(threads)
     model = Backbone.load("embedded")
     taken: list[float] = []
-    passes = asked = peak = 0
+    passes = asked = 0
+    most = 0.0
 
     def counted(original: Callable[..., Any], count: Callable[[Any], None]) -> Callable[..., Any]:
         def call(self: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
@@ -115,8 +116,8 @@ def cost(depth: int, breadth: int, runs: int, threads: int) -> Cost:
     ):
         for _ in range(runs):
             taken.append(_grow(depth, breadth, model))
-            peak = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Cost(depth, breadth, nodes_of(depth, breadth), taken, passes // runs, asked // runs, peak / 1024)
+            most = peak()  # of the process, so of other cases too unless this one runs alone
+    return Cost(depth, breadth, nodes_of(depth, breadth), taken, passes // runs, asked // runs, most)
 
 
 def _grow(depth: int, breadth: int, model: Backbone) -> float:

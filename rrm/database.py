@@ -64,12 +64,6 @@ class Database:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """A transaction: all of it is kept, or none. Other processes' writes wait."""
-        with self._lock, self._explained():
+        with self._lock, self._explained(), self._db:  # the connection commits, or rolls back whatever was raised
             self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # a full disk has rolled back already
-                    self._db.execute("ROLLBACK")
-                raise
+            yield

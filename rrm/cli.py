@@ -86,6 +86,9 @@ def train(
     compile: Annotated[
         bool, typer.Option("--compile", help="torch.compile the model: minutes first, then faster.")
     ] = False,
+    device: Annotated[
+        str, typer.Option(help="Where the model computes, as torch names it; auto: a GPU for models that gain by it.")
+    ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
@@ -111,7 +114,7 @@ def train(
         live = None if quiet else Live(task)
         try:
             with live or nullcontext():
-                run(task, judge, _model(model, compile), folder, seed, watch=[live] if live is not None else [])
+                run(task, judge, _model(model, compile, device), folder, seed, watch=[live] if live is not None else [])
         except KeyboardInterrupt:
             again = shlex.join(["rrm", *sys.argv[1:]])
             Console(stderr=True, soft_wrap=True).print(
@@ -284,13 +287,13 @@ def _tree(task: Task, branch: Tree | None = None) -> Tree:
     return node
 
 
-def _model(name: str, compile: bool) -> str | Backbone:
+def _model(name: str, compile: bool, device: str) -> str | Backbone:
     """What `rrm.train` is given: a name, or what needs more than a name."""
-    if not compile:
+    if not compile and device == "auto":
         return name
     from rrm.models.backbone import Backbone
 
-    return Backbone.load(name, compile=True)
+    return Backbone.load(name, compile=compile, device=device)
 
 
 def _user(name: str, seed: int, assignments: Sequence[str]) -> User:

@@ -45,12 +45,13 @@ class Layout:
         """`case`: (rows,) in ascending order, each case at least once."""
         counts = torch.bincount(case)
         start = counts.cumsum(0) - counts
-        offset = torch.arange(len(case)) - start[case]
+        rows = torch.arange(len(case), device=case.device)
+        offset = rows - start[case]
         most = int(counts.max())
         if bool((counts == most).all()):
-            return Layout(case, torch.arange(len(case)).view(-1, most), None, pad)
+            return Layout(case, rows.view(-1, most), None, pad)
         place = case * most + offset
-        slots = torch.zeros(len(counts) * most, dtype=torch.long).scatter(0, place, torch.arange(len(case)))
+        slots = torch.zeros(len(counts) * most, dtype=torch.long, device=case.device).scatter(0, place, rows)
         return Layout(case, slots.view(-1, most), place, pad)
 
     def gather(self, x: Tensor) -> Tensor:
@@ -93,8 +94,9 @@ class GroupLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.layout = layout
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if self.layout is None:  # the prefill
-            return super().update(key_states, value_states, *args, **kwargs)
+        if self.layout is None:  # the prefill, in one piece
+            self.keys, self.values, self.is_initialized = key_states, value_states, True
+            return key_states, value_states
         end = self.used + key_states.shape[-2]
         self.k[:, :, self.used : end] = key_states
         self.v[:, :, self.used : end] = value_states
@@ -190,8 +192,10 @@ def materialized(config: Any, on: bool) -> AbstractContextManager[None]:
 
 def branch(layers: Sequence[GroupLayer], n: int, pad: Tensor, room: int, joined: bool) -> Layout:
     """`n` rows after each prefix, in order. `pad`: (cases, width) bool, where the prefixes are padded."""
-    case = torch.arange(len(pad)).repeat_interleave(n)
-    gaps = torch.zeros(pad.shape).masked_fill_(pad, -torch.inf)[:, None, None] if bool(pad.any()) else None
+    case = torch.arange(len(pad), device=pad.device).repeat_interleave(n)
+    gaps = None
+    if bool(pad.any()):
+        gaps = torch.zeros(pad.shape, device=pad.device).masked_fill_(pad, -torch.inf)[:, None, None]
     layout = Layout.of(case, gaps)
     for layer in layers:
         layer.branch(layout, room, joined)

@@ -5,6 +5,9 @@ copy of a tiny model, or a LoRA adapter (Hu et al. 2021, arXiv 2106.09685) on th
 one, so memory grows by an adapter per fork. `start`, the starting model itself, is the reference policy.
 
 Everything runs in evaluation mode: dropout would make a log-probability differ between two passes.
+
+A pass is computed where the model is (`Backbone.device`); ids go in from the CPU, and log-probabilities come out to it,
+with their graph. So rewards, losses and everything else outside of a pass is on the CPU, whatever the model is on.
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ class Fork:
         self._compiled: Callable[..., Any] | None = None
 
     def run(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
-        """Final hidden states (rows, length, d), without lm_head.
+        """Final hidden states (rows, length, d) on the model's device, without lm_head.
 
         Parameters
         ----------
@@ -73,13 +76,13 @@ class Fork:
         cache: a transformers `Cache` to read and extend, or None.
         """
         self.backbone.switch(self)
-        trunk = self._trunk(cache is None)
-        mask = None if mask is None else mask.to(self.backbone.precision.dtype)
+        trunk, device = self._trunk(cache is None), self.backbone.device
+        mask = None if mask is None else mask.to(device, self.backbone.precision.dtype)
         with materialized(self.network.config.get_text_config(), self._materializes(mask, cache)):  # type: ignore[union-attr, operator]
             out = trunk(
-                input_ids=ids,
+                input_ids=ids.to(device),
                 attention_mask=mask,
-                position_ids=positions,
+                position_ids=positions.to(device),
                 past_key_values=cache,
                 use_cache=cache is not None,
             )
@@ -122,14 +125,15 @@ class Fork:
         return self.logprobs_at(hidden[packed.row, packed.source], packed.targets)
 
     def logprobs_at(self, at: Tensor, targets: Tensor) -> Tensor:
-        """(tokens,) log-probability of each target, given the hidden state (tokens, d) that predicts it."""
+        """(tokens,) log-probability of each target, given the hidden state (tokens, d) that predicts it; on the CPU."""
         size = max(1, LOGITS // self.backbone.vocabulary)
+        targets = targets.to(at.device)
         if len(targets) <= size:
-            return self._logprobs(at, targets)
+            return self._logprobs(at, targets).cpu()
         parts = zip(torch.split(at, size), torch.split(targets, size), strict=True)
         if torch.is_grad_enabled():
-            return torch.cat([checkpoint(self._logprobs, h, t, use_reentrant=False) for h, t in parts])
-        return torch.cat([self._logprobs(h, t) for h, t in parts])
+            return torch.cat([checkpoint(self._logprobs, h, t, use_reentrant=False) for h, t in parts]).cpu()
+        return torch.cat([self._logprobs(h, t) for h, t in parts]).cpu()
 
     def _logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return -nn.functional.cross_entropy(self.logits_at(hidden).float(), targets, reduction="none")
@@ -145,8 +149,8 @@ class Fork:
         return list(self.trainable.values())
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of the trainable weights, by name."""
-        return {name: p.detach().clone().contiguous() for name, p in self.trainable.items()}
+        """A copy of the trainable weights, by name, on the CPU."""
+        return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in self.trainable.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Set the trainable weights; raises `ModelError` on a missing or unexpected key, or a wrong shape."""
@@ -213,11 +217,17 @@ class Backbone:
 
     @classmethod
     def load(
-        cls, name: str = "embedded", adapters: Literal["auto", "full", "lora"] = "auto", compile: bool = False
+        cls,
+        name: str = "embedded",
+        adapters: Literal["auto", "full", "lora"] = "auto",
+        compile: bool = False,
+        device: str = "auto",
     ) -> Backbone:
         """Load a transformers causal language model: "embedded", a folder, or a name on the Hub.
 
         `compile`: torch.compile the passes over whole sequences; it takes minutes before it saves any time.
+        `device`: as torch names it; "auto" is the first CUDA device where there is one and the model is not tiny (it
+        would wait for the launches of its kernels), else the CPU.
 
         Raises `ModelError` if it cannot be loaded, or cannot score packed groups exactly.
         """
@@ -239,9 +249,21 @@ class Backbone:
             )
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(f"cannot load the model {name!r} from {where}: {error}; {mend}") from error
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() and model.num_parameters() >= TINY else "cpu"
+        try:
+            model = model.to(device)  # type: ignore[arg-type]
+        except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is none
+            raise ModelError(f"cannot put {name!r} on the device {device!r}: {error}; use device='cpu'") from error
         backbone = cls(name, model, tokenizer, adapters)
         backbone.compile = compile
         return backbone
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        device: torch.device = self._weights[0][1].device
+        return device
 
     @property
     def precision(self) -> Precision:
@@ -364,9 +386,9 @@ class Backbone:
                 short = key.replace(f".{adapter}.", ".")
                 trainable[short] = parameter
                 if "lora_A" in key:  # PEFT drew it from the global stream; draw it from a named one
-                    nn.init.kaiming_uniform_(
-                        parameter, a=math.sqrt(5), generator=generator("lora", name, short)
-                    )
+                    drawn = torch.empty(parameter.shape)  # on the CPU: the same on every device
+                    nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator("lora", name, short))
+                    parameter.data.copy_(drawn)
         self._on = adapter
         return Fork(self, name, self.model, trainable, adapter)
 

@@ -25,7 +25,7 @@ def hash_tensors(tensors: Iterable[tuple[str, Tensor]], *more: str) -> str:
     sha = hashlib.sha256("/".join(more).encode())
     for name, tensor in tensors:
         sha.update(f"{name}{tuple(tensor.shape)}".encode())
-        sha.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()[:16]
 
 
@@ -59,7 +59,8 @@ def verify_packing(backbone: Backbone) -> None:
         return [(start + 7 * i) % backbone.vocabulary for i in range(n)]
 
     def plain(ids: list[int], n: int) -> Tensor:
-        logits = backbone.model(input_ids=torch.tensor([ids])).logits[0].float().log_softmax(-1)
+        row = torch.tensor([ids]).to(backbone.device)
+        logits = backbone.model(input_ids=row, use_cache=False).logits[0].float().cpu().log_softmax(-1)
         found: Tensor = logits[-n - 1 : -1].gather(1, torch.tensor(ids[-n:])[:, None])[:, 0]
         return found
 

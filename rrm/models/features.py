@@ -69,11 +69,11 @@ def read_packed(trunk: Fork, packed: Packed, own: Sequence[int], surprised: bool
 
     Returns
     -------
-    (segments, features) and per segment (own,).
+    (segments, features) and per segment (own,), on the CPU.
     """
     hidden = trunk.hidden(packed)
     ends = packed.ends
-    last = hidden[packed.row[ends], packed.col[ends]].float()
+    last = hidden[packed.row[ends], packed.col[ends]].float().cpu()
     if not surprised:
         return last, []
     sizes = torch.tensor(own)

@@ -66,7 +66,7 @@ def _stub(backbone: Backbone) -> Backbone:
         text.layer_types = text.layer_types[:2]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Backbone("probe", type(backbone.model)(config), backbone.tokenizer, "lora")
+        return Backbone("probe", type(backbone.model)(config).to(backbone.device), backbone.tokenizer, "lora")
 
 
 def _train(stub: Backbone) -> None:

@@ -46,7 +46,7 @@ class Scores:
 def trunk(backbone: Backbone, name: str, how: Literal["auto", "trained", "frozen"]) -> Fork:
     """The trunk of a reward model, as `settings.reward_trunk` says; "auto" is explained there."""
     if how == "auto":
-        how = "frozen" if backbone.model.device.type == "cpu" else "trained"
+        how = "frozen" if backbone.device.type == "cpu" else "trained"
     return backbone.fork(name) if how == "trained" else backbone.frozen(name)
 
 
@@ -70,11 +70,12 @@ class TextRewardModel:
         # Heads start apart: where the comparisons do not speak, their disagreement should show.
         anchor = torch.randn(settings.heads, features, generator=generator("heads", fork.name))
         self.anchor = anchor  # where `fit_heads` draws them to
-        self.weight = nn.Parameter(anchor / math.sqrt(features))
+        self.frozen = not fork.trainable
+        # A frozen trunk's features are kept on the CPU, and its heads with them; else heads are trained with the trunk.
+        self.weight = nn.Parameter((anchor / math.sqrt(features)).to("cpu" if self.frozen else backbone.device))
         self.shift = torch.zeros(settings.heads)
         self.scale = torch.ones(())
         self.fitted = False
-        self.frozen = not fork.trainable
         self.cache = Features()  # of a frozen trunk
 
     # --- what it reads ---------------------------------------------------------------------------
@@ -152,12 +153,13 @@ class TextRewardModel:
         return pack(self.rows(groups), d=self.backbone.d, budget=self.backbone.budget(whole), whole=whole)
 
     def raw(self, packed: Packed, beside: Tensor | None) -> Tensor:
-        """(segments, heads) scores before normalization; `beside`: see there, (segments, features), in its order."""
+        """(segments, heads) scores before normalization, on the CPU; `beside`: see there, (segments, features), in its
+        order."""
         ends = packed.ends
         features = self.fork.hidden(packed)[packed.row[ends], packed.col[ends]].float()
         if beside is not None:
-            features = torch.cat([features, beside], 1)
-        return features @ self.weight.T
+            features = torch.cat([features, beside.to(features.device)], 1)
+        return (features @ self.weight.T.to(features.device)).cpu()
 
     # --- what it says ----------------------------------------------------------------------------
 
@@ -232,7 +234,7 @@ class TextRewardModel:
             raise RRMError(f"the reward model {self.fork.name!r} is not fitted; there is nothing to save")
         own = {"heads.weight": self.weight, "norm.shift": self.shift, "norm.scale": self.scale}
         trunk = {f"trunk.{name}": value for name, value in self.fork.state().items()}
-        return trunk | {name: value.detach().clone() for name, value in own.items()}
+        return trunk | {name: value.detach().to("cpu", copy=True) for name, value in own.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Set everything that training changes; raises `ModelError` on a missing or unexpected key or shape.

@@ -91,14 +91,16 @@ def _decode(
     cache = Cache(layers=[*layers])
     config = fork.network.config.get_text_config()  # type: ignore[union-attr, operator]
     hidden, pad = _prefill(fork, prefixes, cache)
+    device = hidden.device
+    pad, streams = pad.to(device), None if streams is None else streams.to(device)
     layout = branch(layers, n, pad, max_tokens, joined=not backbone.groups_attention)
     logits = fork.logits_at(hidden).repeat_interleave(n, 0)  # (rows, vocabulary)
     position = (~pad).sum(1, keepdim=True).repeat_interleave(n, 0)  # (rows, 1)
 
-    tokens = torch.full((len(logits), max_tokens), eos_id)
-    logprobs = torch.zeros(len(logits), max_tokens)
-    live = torch.arange(len(logits))
-    done = torch.zeros(len(logits), dtype=torch.bool)
+    tokens = torch.full((len(logits), max_tokens), eos_id, device=device)
+    logprobs = torch.zeros(len(logits), max_tokens, device=device)
+    live = torch.arange(len(logits), device=device)
+    done = torch.zeros(len(logits), dtype=torch.bool, device=device)
     for t in range(max_tokens):
         logp = logits.float().log_softmax(-1)
         token = _choose(logp, None if streams is None else streams[:, t], temperature)
@@ -119,7 +121,7 @@ def _decode(
         with grouped(config, backbone.groups_attention):
             logits = fork.logits_at(fork.run(token[:, None], position, mask, cache)[:, -1])
         position = position + 1
-    return _collect(tokens, logprobs, eos_id)
+    return _collect(tokens.cpu(), logprobs.cpu(), eos_id)
 
 
 def _prefill(fork: Fork, prefixes: Sequence[Sequence[int]], cache: Cache) -> tuple[Tensor, Tensor]:

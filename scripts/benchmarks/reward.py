@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ DEFAULT = {"reward_trunk": "auto"}
 
 @dataclass(frozen=True)
 class Fit:
-    """`cases` cases with `outcomes` outcomes each, all pairs of a case compared; the trunk trained or frozen."""
+    """Ours: `cases` cases with `outcomes` outcomes each, all pairs of a case compared; the trunk trained or frozen."""
 
     name: str
     cases: int
@@ -70,14 +70,20 @@ FITS = (
 def run(options: Options, tell: Tell) -> Result:
     """TRL trains adapters; ours does what it does by default, and then the same as TRL."""
     trl_side.require_trl()
-    raw, settings = {}, {}
-    for fit in FITS[: 2 if options.quick else None]:
-        raw[fit.name], settings[fit.name] = _measure(fit, options, tell)
+    fits = FITS[: 2 if options.quick else None]
+    settings: dict[str, Any] = {}
+    sides = {}
+    for fit in fits:
+        sides[fit.name], settings[fit.name] = _ours(fit, options)
+    with tempfile.TemporaryDirectory() as out:
+        sides["trl"], settings["trl"] = _peer(options, Path(out), tell)
+        times = alternate("reward_fit", sides, options.runs, tell, warm=options.quick)
+    raw = {fit.name: {"rrm": times[fit.name], "trl": times["trl"]} for fit in fits}
     notes = [
         "The time of ours is that of the whole `fit_reward`, with the scoring pass over all outcomes that sets the "
         "normalization; of TRL's, that of its training steps alone.",
-        f"TRL computes every comparison by itself, whatever its case, so it was timed on {PAIRS} of the 28 "
-        "comparisons of the group of eight.",
+        f"TRL computes every comparison by itself, whatever its case, so its step of {PAIRS} comparisons, timed in "
+        "turn with all of ours, stands beside each of them.",
         "`reward_fit` does not compare equal jobs but each side's default on a CPU: ours computes features of a "
         "frozen trunk once, without a backward pass, and solves for its heads to convergence; TRL trains LoRA adapters "
         "for one epoch. A comparison counts once on both sides.",
@@ -88,42 +94,46 @@ def run(options: Options, tell: Tell) -> Result:
     return Result("comparisons per second", raw, ratios=ratios, settings=settings, notes=notes)
 
 
-def _measure(fit: Fit, options: Options, tell: Tell) -> tuple[dict[str, list[float]], dict[str, Any]]:
+def _shape(fit: Fit, options: Options) -> Shape:
     shape = options.shape(384, 8, 16)
-    shape = Shape(shape.case, fit.outcomes, shape.outcome, fit.cases)
-    comparisons = _comparisons(shape, options)
+    return Shape(shape.case, fit.outcomes, shape.outcome, fit.cases)
+
+
+def _ours(fit: Fit, options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
+    """A fit from nothing, in comparisons per second, and its settings."""
+    comparisons = _comparisons(_shape(fit, options), options)
     model = backbone(options)
     how = Settings(**fit.settings, reward_batch=fit.cases, reward_lr=LR, holdout=0)
     trained = None if fit.frozen else trunk(model, "reward", how.reward_trunk)
 
-    def ours() -> float:
+    def work() -> float:
         reward = TextRewardModel(model, trained or trunk(model, "reward", how.reward_trunk), how)  # nothing kept
         took = seconds(lambda: fit_reward(reward, comparisons, how, "bench"))
         return (1 if fit.frozen else EPOCHS) * len(comparisons) / took
 
-    best = trl_side.best(options, tell)
-    pairs = [_ids(c, options) for c in comparisons[:PAIRS]]
-    other = trl_side.classifier(options.tiny, best.precision)
-    with tempfile.TemporaryDirectory() as out:
-        trainer, clock = trl_side.reward_trainer(
-            other, tokenizer(options.tiny), pairs, best, Path(out),
-            peft_config=trl_side.lora("SEQ_CLS"),
-        )  # fmt: skip
-
-        def peer() -> float:
-            trainer.train()
-            return len(pairs) / clock.steps[-1]
-
-        raw = alternate(fit.name, {"rrm": ours, "trl": peer}, options.runs, tell, warm=options.quick)
-    settings = {
-        "shape": f"{shape}; {len(comparisons)} comparisons",
-        "rrm": {"weights": model.precision.weights, **how.model_dump(include=set(_REPORTED))},
-        "trl": {
-            "trainer": "RewardTrainer", "weights": best.precision, **trl_side.COMMON,
-            **best.settings(2 * len(pairs), shape.case + shape.outcome + 1, per=2),
-        },
+    return work, {
+        "shape": f"{_shape(fit, options)}; {len(comparisons)} comparisons",
+        "weights": model.precision.weights, **how.model_dump(include=set(_REPORTED)),
     }  # fmt: skip
-    return raw, settings
+
+
+def _peer(options: Options, out: Path, tell: Tell) -> tuple[Callable[[], float], dict[str, Any]]:
+    """A step of TRL's RewardTrainer on the comparisons of the first fit, and its settings."""
+    shape, best = _shape(FITS[0], options), trl_side.best(options, tell)
+    pairs = [_ids(c, options) for c in _comparisons(shape, options)[:PAIRS]]
+    trainer, clock = trl_side.reward_trainer(
+        trl_side.classifier(options.tiny, best.precision), tokenizer(options.tiny), pairs, best, out,
+        peft_config=trl_side.lora("SEQ_CLS"),
+    )  # fmt: skip
+
+    def work() -> float:
+        trainer.train()
+        return len(pairs) / clock.steps[-1]
+
+    return work, {
+        "trainer": "RewardTrainer", "weights": best.precision, **trl_side.COMMON,
+        **best.settings(2 * len(pairs), shape.case + shape.outcome + 1, per=2),
+    }  # fmt: skip
 
 
 _REPORTED = ("reward_trunk", "heads", "surprise", "reward_epochs", "reward_batch", "reward_lr", "holdout")

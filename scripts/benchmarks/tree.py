@@ -199,6 +199,7 @@ def run(options: Options, tell: Tell) -> Result:
     nodes = [one.nodes for one in costs]
     fits = {
         "seconds": _line(nodes, [statistics.median(one.seconds) for one in costs]),
+        **_at_depth_three(costs),
         "passes": _line(nodes, [one.passes for one in costs]),
         "asked": _line(nodes, [one.asked for one in costs]),
         "peak_mb": _line(nodes, [one.peak_mb for one in costs]),
@@ -222,7 +223,8 @@ def run(options: Options, tell: Tell) -> Result:
         notes=[
             "Trees of more than 3 nodes ran once. A node in training asks its assistants, and each of them its own, so "
             "its passes grow with the size of its subtree. Summed over the tree that is the number of nodes times their"
-            " mean depth: slightly more than linear. The cases asked grow alike; memory with the weights of the nodes.",
+            " mean depth: linear in nodes at one depth, somewhat more as trees get deeper, never breadth to the power "
+            "of depth per node. The cases asked grow alike; memory with the weights of the nodes.",
             "Seconds are mostly decoding: a model this small waits for the interpreter, not for products. The store "
             "takes some 2 percent.",
             "Both sides start from the embedded model and fine-tune all of it, on the same numbers of cases, outcomes, "
@@ -240,6 +242,15 @@ _REPORTED = (
     "rounds", "cases", "outcomes", "comparisons", "max_tokens", "drafts", "heads", "surprise", "reward_epochs",
     "steps", "batch", "group",
 )  # fmt: skip
+
+
+def _at_depth_three(costs: Sequence[Cost]) -> dict[str, dict[str, float]]:
+    """Seconds against nodes among trees of one depth, which differ in breadth only."""
+    same = [one for one in costs if one.depth == 3]
+    if len(same) < 3:
+        return {}
+    found = _line([one.nodes for one in same], [statistics.median(one.seconds) for one in same])
+    return {"seconds, depth 3": found}
 
 
 def _line(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:

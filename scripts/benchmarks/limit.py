@@ -23,10 +23,10 @@ DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": to
 def run(options: Options, tell: Tell) -> Result:
     """Forward, backward and update of the assistance shape's group, packed; and square matrix products.
 
-    FLOPs are those of the matrix products of a step: the linear layers as torch counts them, and attention, all cells of
-    a row, as is the custom (model FLOPs utilization: Chowdhery et al. 2022, arXiv 2204.02311, appendix B). What packing
-    saves gets no credit. `limit.training_step` is in the precision in which the step is faster, `limit.linear_layers`
-    leaves attention's products out.
+    FLOPs are those of the matrix products of a step: the linear layers as torch counts them, and attention, all cells
+    of a row, as is the custom (model FLOPs utilization: Chowdhery et al. 2022, arXiv 2204.02311, appendix B). What
+    packing saves gets no credit. `limit.training_step` is in the precision in which the step is faster,
+    `limit.linear_layers` leaves attention's products out.
     """
     shape = options.shape(384, 8, 16)
     groups = 1 if options.quick or options.tiny else 2

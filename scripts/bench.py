@@ -27,6 +27,7 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here is on the Hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import datasets
 import torch
 import transformers
 from benchmarks import limit, memory, policy, reward, sampling, tree
@@ -65,6 +66,8 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     options = Options(args.quick, args.tiny, args.runs, args.precision)
     names = args.case or [name for name in CASES if not (args.quick and name in LONG)]
     report = run(names, options, Console(stderr=True))

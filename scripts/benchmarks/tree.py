@@ -17,6 +17,7 @@ from unittest import mock
 import torch
 from scipy.stats import linregress
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
 
 from benchmarks import trl_side
 from benchmarks.common import KL, Options, Result, Shape, Tell, alternate, hash_reward, times_faster
@@ -89,6 +90,7 @@ class Cost:
 def cost(depth: int, breadth: int, runs: int, threads: int) -> Cost:
     """Train the tree `runs` times after training a single node once (not counted)."""
     torch.set_num_threads(threads)
+    logging.disable_progress_bar()
     model = Backbone.load("embedded")
     taken: list[float] = []
     passes = asked = 0

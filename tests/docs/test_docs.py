@@ -48,7 +48,8 @@ def _run(block: Block, names: dict[str, Any]) -> None:
     elif block.language == "python":
         exec(compile("\n" * (block.line - 1) + block.code, str(block.page), "exec"), names)
     else:
-        done = subprocess.run(["bash", "-euo", "pipefail", "-c", block.code], capture_output=True, text=True, timeout=500)
+        command = ["bash", "-euo", "pipefail", "-c", block.code]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, f"{where}:\n{block.code}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
@@ -56,7 +57,8 @@ def test_blocks_are_found_with_what_they_need(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "# A\n\n```python\nx = 1\n```\n\n<!-- needs: smollm2, module trl -->\n```bash\nrrm train\n```\n"
-        '<!-- not run: it waits for people -->\n\n```bash\nrrm label\n```\n```json\n{}\n```\n```python title="t.py"\ny\n```\n'
+        "<!-- not run: it waits for people -->\n\n```bash\nrrm label\n```\n"
+        '```json\n{}\n```\n```python title="t.py"\ny\n```\n'
     )
     found = blocks(page)
     assert [(b.language, b.code, b.line) for b in found[:2]] == [("python", "x = 1\n", 4), ("bash", "rrm train\n", 9)]

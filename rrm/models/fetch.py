@@ -274,7 +274,7 @@ def _differences(model: Any, tokenizer: Any, model_again: Any, tokenizer_again: 
     same = {
         "logits": torch.equal(*logits),
         "token ids": ids == tokenizer_again(text, add_special_tokens=False)["input_ids"],
-        "the text of token ids": tokenizer_again.decode(ids) == text,
+        "the text of token ids": tokenizer_again.decode(ids) == tokenizer.decode(ids),
         "chat template": bool(tokenizer.chat_template) and tokenizer.chat_template == tokenizer_again.chat_template,
         "special tokens": tokenizer.special_tokens_map == tokenizer_again.special_tokens_map,
     }

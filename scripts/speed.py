@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from transformers.utils import logging
 
+from rrm.measure.memory import peak
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.precision import Precision, limit_threads
@@ -95,14 +96,18 @@ def main() -> None:
     print(f"{name}, {torch.get_num_threads()} thread(s)\n")
     print("| precision | sampling alone | 16 at once | LoRA step, 1,024 tokens | frozen features, 1,024 tokens |")
     print("| --- | --- | --- | --- | --- |")
+    peaks = []
     for precision in (Precision(), Precision("bfloat16")):
         backbone = Backbone.load(name, adapters="lora")
         backbone.precision = precision
         rates = [f"{sampling(backbone, n, 48):.0f} tokens/s" for n in (1, 16)]
         spans = [f"{work(backbone):.1f} s" for work in (training, features)]
         print(f"| {precision.weights} | {' | '.join([*rates, *spans])} |", flush=True)
+        peaks.append(peak() / 1000)
+    print(f"\npeak memory after float32: {peaks[0]:.1f} GB")
     if full:
-        print(f"\nfull fine-tuning, float32: {training(Backbone.load(name, adapters='full')):.1f} s per 1,024 tokens")
+        taken = training(Backbone.load(name, adapters="full"))
+        print(f"full fine-tuning, float32: {taken:.1f} s per 1,024 tokens; peak memory {peak() / 1000:.1f} GB")
 
 
 if __name__ == "__main__":

@@ -117,3 +117,5 @@ def test_what_would_give_wrong_numbers_is_refused(tmp_path: Path) -> None:
     tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="scaled_dot_product_attention"):
         Backbone.load(str(tmp_path))
+    with pytest.raises(ModelError, match="linear_attention"):
+        backbone(tf.Qwen3NextConfig(**SHAPE))

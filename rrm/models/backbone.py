@@ -22,12 +22,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rrm.models.attention import SHORT, materialized
+from rrm.models.chat import end_of_turn, plain, render
 from rrm.models.checks import ModelError as ModelError
-from rrm.models.checks import check_keys, decodes_in_groups, hash_tensors, refuse_windows, verify_packing
+from rrm.models.checks import check_keys, decodes_in_groups, hash_tensors, verify_packing, window
+from rrm.models.fetch import located
 from rrm.models.pack import Packed, PrefixGroup, pack, unpack
 from rrm.models.precision import Precision
 from rrm.seeding import generator
@@ -208,10 +211,8 @@ class Backbone:
         self._rendered: dict[str, tuple[int, ...]] = {}
         self.reference: dict[tuple[str, str], Tensor] | None = None  # see `remember`
         self.start = Fork(self, "start", self.model, {}, None)
-        if tokenizer.eos_token_id is None:
-            raise ModelError(f"the tokenizer of {name!r} has no eos_token, so no outcome could end; set one")
-        self.eos_id: int = tokenizer.eos_token_id
-        refuse_windows(name, config)
+        self.eos_id: int = end_of_turn(name, tokenizer)
+        self.limit = min(self.limit, window(name, config) or self.limit)
         verify_packing(self)
         self.groups_attention: bool = decodes_in_groups(self)
 
@@ -223,7 +224,8 @@ class Backbone:
         compile: bool = False,
         device: str = "auto",
     ) -> Backbone:
-        """Load a transformers causal language model: "embedded", a folder, or a name on the Hub.
+        """Load a transformers causal language model: "embedded", "smollm2" once it was fetched (`rrm.models.fetch`),
+        a folder, or a name on the Hub.
 
         `compile`: torch.compile the passes over whole sequences; it takes minutes before it saves any time.
         `device`: as torch names it; "auto" is the first CUDA device where there is one and the model is not tiny (it
@@ -233,21 +235,21 @@ class Backbone:
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        local = name == "embedded"
-        where = str(EMBEDDED) if local else name
-        mend = (
-            "the package is incomplete: reinstall it, or run scripts/pretrain.py"
-            if local
-            else "give 'embedded', a folder written by save_pretrained, or a causal model's name on the Hub"
-        )
-        if local and not EMBEDDED.is_dir():
+        known = EMBEDDED if name == "embedded" else located(name)
+        where = str(known or name)
+        local = known is not None or Path(name).exists()
+        mend = "give 'embedded', 'smollm2', a folder written by save_pretrained, or a causal model's name on the Hub"
+        if known is not None:
+            again = f"make it again: rrm model fetch {name} --force"
+            mend = "the package is incomplete: reinstall it, or run scripts/pretrain.py" if known == EMBEDDED else again
+        if known == EMBEDDED and not EMBEDDED.is_dir():
             raise ModelError(f"cannot load the model 'embedded': {where} does not exist; {mend}")
         try:
             tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
             model = AutoModelForCausalLM.from_pretrained(
                 where, local_files_only=local, dtype=torch.float32, attn_implementation="sdpa"
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"cannot load the model {name!r} from {where}: {error}; {mend}") from error
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() and model.num_parameters() >= TINY else "cpu"
@@ -304,26 +306,12 @@ class Backbone:
         if known is None:
             if len(self._rendered) > 8192:
                 self._rendered.clear()
-            known = self._rendered[prompt] = self._render(prompt)
+            known = self._rendered[prompt] = render(self.name, self.tokenizer, prompt, self.eos_id)
         return known
 
-    def _render(self, prompt: str) -> tuple[int, ...]:
-        if self.tokenizer.chat_template:
-            turn = [{"role": "user", "content": prompt}]
-            text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]  # the template wrote the BOS
-        else:
-            ids = self.tokenizer(prompt, add_special_tokens=True)["input_ids"]
-            while ids and ids[-1] == self.eos_id and self.eos_id != self.tokenizer.bos_token_id:
-                ids = ids[:-1]
-        if not ids:
-            start = self.tokenizer.bos_token_id
-            ids = [self.eos_id if start is None else start]  # something must predict the first token
-        return tuple(ids)
-
     def encode(self, text: str) -> tuple[int, ...]:
-        """The token ids of an outcome's text; no special tokens are added."""
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+        """The token ids of an outcome's text; none of them is special, whatever the text spells out."""
+        return tuple(plain(self.tokenizer, text)) if text else ()
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an outcome's token ids, special tokens left out."""

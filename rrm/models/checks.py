@@ -39,16 +39,21 @@ def check_keys(what: str, expected: Iterable[str], found: Iterable[str]) -> None
         )
 
 
-def refuse_windows(name: str, config: Any) -> None:
+def window(name: str, config: Any) -> int | None:
+    """The sliding window of a model's attention in tokens, None if it has none.
+
+    No longer than its window, a sequence is attended to in full, so such a model can be used up to there. Raises
+    `ModelError` for any other kind of attention (chunked, linear, recurrent layers): outcomes could not share their
+    case's pass.
+    """
     kinds = set(getattr(config, "layer_types", None) or ())
-    window = getattr(config, "sliding_window", None) is not None and getattr(
-        config, "use_sliding_window", True
-    )
-    if (window and not kinds) or kinds - {"full_attention"}:
+    if kinds - {"full_attention", "sliding_attention"}:
         raise ModelError(
-            f"{name!r} does not use full causal attention everywhere ({sorted(kinds) or 'sliding window'}), "
-            "so outcomes cannot share their case's pass; use one with full attention"
+            f"{name!r} has layers of other kinds than causal attention ({', '.join(sorted(kinds))}), so outcomes "
+            "cannot share their case's pass; use a model with full or sliding attention"
         )
+    slides = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
+    return getattr(config, "sliding_window", None) if slides else None
 
 
 def verify_packing(backbone: Backbone) -> None:
@@ -73,7 +78,8 @@ def verify_packing(backbone: Backbone) -> None:
             if not error < 1e-3:
                 raise ModelError(
                     f"{backbone.name!r} gives other log-probabilities when a case's outcomes share its pass "
-                    f"(they differ by {error:.3g} nats): it ignores 4-D masks or positions; use another model"
+                    f"(they differ by {error:.3g} nats): it ignores 4-D masks or positions, or "
+                    "scales or caps its logits; use another model"
                 )
 
 

@@ -41,6 +41,11 @@ def test_a_tokenizer_without_the_answers_is_refused(tiny: Callable[..., Backbone
         ModelUser(tiny())
 
 
+def test_an_assistants_turn_begins_with_the_answer(tiny: Callable[..., Backbone]) -> None:
+    assert ModelUser(tiny(), answers=(" w5", " w6")).answers == (" w5", " w6")
+    assert ModelUser(tiny(chat=True), answers=(" w5", " w6")).answers == ("w5", "w6")
+
+
 def test_the_assistance_is_part_of_the_question(tiny: Callable[..., Backbone]) -> None:
     from rrm import Assistance
 

@@ -29,19 +29,11 @@ except ImportError:  # not a Unix
     resource = None
 
 MODULES = {"math": math, "random": random, "statistics": statistics}
-BUILTINS = (
-    "abs all any bool dict divmod enumerate filter float int len list map max min pow print range reversed round set "
-    "sorted str sum tuple zip"
-).split()
-METHODS = set("add append count extend get index items join keys pop sort split strip update values".split())
+BUILTINS = ["abs", "all", "any", "bool", "dict", "divmod", "enumerate", "filter", "float", "int", "len", "list", "map", "max", "min", "pow", "print", "range", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"]
+METHODS = set(["add", "append", "count", "extend", "get", "index", "items", "join", "keys", "pop", "sort", "split", "strip", "update", "values"])
 NODES = tuple(
     getattr(ast, name)
-    for name in (
-        "Module Expr Assign AugAssign AnnAssign For While If Break Continue Pass BinOp UnaryOp BoolOp Compare Call "
-        "Name Constant List Tuple Dict Set ListComp SetComp DictComp GeneratorExp comprehension Subscript Slice IfExp "
-        "JoinedStr FormattedValue FunctionDef Return Lambda arguments arg keyword Starred Attribute Import ImportFrom "
-        "alias expr_context operator unaryop boolop cmpop"
-    ).split()
+    for name in ["Module", "Expr", "Assign", "AugAssign", "AnnAssign", "For", "While", "If", "Break", "Continue", "Pass", "BinOp", "UnaryOp", "BoolOp", "Compare", "Call", "Name", "Constant", "List", "Tuple", "Dict", "Set", "ListComp", "SetComp", "DictComp", "GeneratorExp", "comprehension", "Subscript", "Slice", "IfExp", "JoinedStr", "FormattedValue", "FunctionDef", "Return", "Lambda", "arguments", "arg", "keyword", "Starred", "Attribute", "Import", "ImportFrom", "alias", "expr_context", "operator", "unaryop", "boolop", "cmpop"]
 )
 CLONE = {"user": 0x10000000, "network": 0x40000000, "processes": 0x20000000, "messages": 0x08000000}
 NOBODY = 65534
@@ -227,7 +219,7 @@ def main() -> None:
         _end("it needs more memory than it may")
     except SystemExit:
         sys.stdout.flush()
-    except BaseException as error:  # noqa: B036 - the computation's own fault; its name and words are the result
+    except BaseException as error:
         _end(f"{type(error).__name__}: {error}")
 
 

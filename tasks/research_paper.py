@@ -90,7 +90,7 @@ def sections(text: str) -> dict[str, tuple[int, int]]:
     return {
         name: found.span()
         for name in SECTIONS
-        if (found := re.search(rf"^\W*{name}\W*:.*$", text, re.IGNORECASE | re.MULTILINE))
+        if (found := re.search(rf"^[^\w\n]*{name}[^\w\n]*:.*$", text, re.IGNORECASE | re.MULTILINE))
     }
 
 

@@ -13,7 +13,7 @@ from rrm import Settings, Task
 from rrm.assistance import Assistant
 from rrm.tools import Tool, tool_assistant
 
-_CLAIM = re.compile(r"^\W*(?:title|claim)\W*:.*$", re.IGNORECASE | re.MULTILINE)
+_CLAIM = re.compile(r"^[^\w\n]*(?:title|claim)[^\w\n]*:.*$", re.IGNORECASE | re.MULTILINE)
 
 
 def claim(text: str) -> str:

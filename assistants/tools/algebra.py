@@ -13,9 +13,9 @@ from rrm.verdicts import one_line
 
 STEPS = 20
 """Most lines that are read."""
-_PROOF = re.compile(r"^\W*proof\W*$|^\W*proof\s*[:.]", re.IGNORECASE | re.MULTILINE)
-_END = re.compile(r"^(?:#+\s|\W*(?:[A-Z][a-z]+)\s*:\s|\W*(?:qed|∎|□)\W*$)", re.IGNORECASE | re.MULTILINE)
-_STEP = re.compile(r"^\W*(?:step|claim|line)\b", re.IGNORECASE)
+_PROOF = re.compile(r"^[^\w\n]*proof[^\w\n]*$|^[^\w\n]*proof[^\w\n]*[:.][*_ \t]*", re.IGNORECASE | re.MULTILINE)
+_END = re.compile(r"^(?:#+\s|[^\w\n]*[A-Z][a-z]+[^\w\n]*:|\W*(?:qed|∎|□)\W*$)", re.IGNORECASE | re.MULTILINE)
+_STEP = re.compile(r"^[^\w\n]*(?:step|claim|line)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,8 @@ def restrict(code: str) -> ast.Module:
             _imports(node, line)
         elif isinstance(node, ast.Attribute):
             of_module = isinstance(node.value, ast.Name) and node.value.id in MODULES
-            if of_module and node.attr not in _public(MODULES[node.value.id]):
-                raise Refused(f"{line}: {ast.unparse(node)} is not allowed")
-            if not of_module and (node.attr not in METHODS or not isinstance(node.ctx, ast.Load)):
+            allowed = _public(MODULES[node.value.id]) if of_module else METHODS
+            if node.attr not in allowed or not isinstance(node.ctx, ast.Load):
                 raise Refused(f"{line}: the attribute {node.attr!r} is not allowed")
         for name in _names(node):
             if name.startswith("_"):

@@ -24,8 +24,8 @@ from rrm.tools import Abstain, Report, version_of
 from rrm.verdicts import one_line
 
 _CODE = re.compile(r"```[ \t]*(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
-_LINE = re.compile(r"^\W*computation\W*:[\W_]*?(\S.*)$", re.IGNORECASE | re.MULTILINE)
-_RESULT = re.compile(r"^\W*result\W*:(.*)$", re.IGNORECASE | re.MULTILINE)
+_LINE = re.compile(r"^[^\w\n]*computation[^\w\n]*:[*_` \t]*(\S.*)$", re.IGNORECASE | re.MULTILINE)
+_RESULT = re.compile(r"^[^\w\n]*result[^\w\n]*:(.*)$", re.IGNORECASE | re.MULTILINE)
 _NUMBER = re.compile(r"[-+−]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?")
 
 

@@ -65,12 +65,13 @@ class Assistance:
     @property
     def text(self) -> str:
         """As the reward model and a model user read it: "proofs wrong step1 ( steps wrong step1 )"."""
+        below = " ".join(sub.text for sub in self.below if not (self.na and sub.na))
+        said = f" ( {below} )" if below else ""  # a tool's evidence stands where the critic above it says nothing
         if self.na:
-            return f"{self.name} N/A"
+            return f"{self.name} N/A{said}"
         wrong = " ".join(f"wrong {f.fact}{_noted(f)}" for f in self.findings if not f.holds)
         right = f"right{''.join(map(_noted, self.findings))}"
-        below = " ".join(sub.text for sub in self.below)
-        return f"{self.name} {wrong or right}" + (f" ( {below} )" if below else "")
+        return f"{self.name} {wrong or right}{said}"
 
     def tree(self) -> tuple[Assistance, ...]:
         """This assistance and all that was said of its answers, outermost first."""

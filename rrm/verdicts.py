@@ -57,9 +57,9 @@ def read(text: str, names: Sequence[str]) -> tuple[Finding, ...]:
     """The verdicts that a model or person gives on the questions `names`, in their order; N/A gives no finding.
 
     Markdown around a line is ignored, and so are lines that answer none of the questions. Where there is one question
-    only, its name may be left out: then the first line must begin with the verdict ("Verdict:" and "Answer:" may stand
-    before it). Raises `Malformed` if a question is not answered, or is answered twice and differently: a verdict is
-    never guessed.
+    only, its name may be left out: then the first line must begin with the verdict ("Verdict:", "Answer:" and "The
+    answer is" may stand before it). Raises `Malformed` if a question is not answered, or is answered twice and
+    differently: a verdict is never guessed.
     """
     said: dict[str, list[tuple[bool | None, str]]] = {name: [] for name in names}
     lines = [line for line in (_MARKUP.sub("", raw).strip() for raw in text.splitlines()) if line]
@@ -69,14 +69,15 @@ def read(text: str, names: Sequence[str]) -> tuple[Finding, ...]:
         if colon and name in said and (found := _VERDICT.match(after.strip(" *_"))):
             said[name].append(_verdict(found))
     if len(names) == 1 and not said[names[0]] and lines:
-        first = re.sub(r"^(verdict|answer)\s*:[\s*_]*", "", lines[0], flags=re.IGNORECASE)
+        first = re.sub(r"^(?:the\s+)?(?:verdict|answer)\s*(?::|is\b:?)[\s*_\"]*", "", lines[0], flags=re.IGNORECASE)
         if found := _VERDICT.match(first):
             said[names[0]].append(_verdict(found))
     findings = []
     for name, verdicts in said.items():
         if not verdicts:
-            raise Malformed(f"no verdict on {name!r}; expected a line that begins {name}: yes, {name}: no or "
-                            f"{name}: N/A")
+            raise Malformed(
+                f"no verdict on {name!r}; expected a line that begins {name}: yes, {name}: no or {name}: N/A"
+            )
         if len({verdict for verdict, _ in verdicts}) > 1:
             raise Malformed(f"two different verdicts on {name!r}; expected one")
         verdict, note = verdicts[0]

@@ -41,16 +41,20 @@ KNOWN = (
 )
 """Made up, as the briefs are."""
 SECTIONS = ("title", "claim", "computation", "result", "proof")
-PROMPT = """Write a short research paper of at most 120 words on this brief.
+PROMPT = """Write a short research paper of at most 100 words on a brief. An example:
 
-Brief: {brief}
+Brief: Is the sum of two even numbers even? Three examples: 2 and 4, 6 and 8, 10 and 2.
+Title: Sums of even numbers
+Claim: The sum of two even numbers is even.
+Computation: (2 + 4) / 2
+Result: 3
+Proof: Let m = 2i and n = 2j.
+m + n = 2(i + j)
 
-Write these lines:
-Title: the title
-Claim: one sentence
-Computation: one line of arithmetic, such as (3 + 5) / 2
-Result: the number that it gives
-Proof: the steps as formulas, one on a line, or none"""
+Now write the Title, Claim, Computation, Result and Proof for this brief. If there is nothing to prove, leave the
+proof out.
+
+Brief: {brief}"""
 ROOT = Settings(
     rounds=1, cases=8, outcomes=4, comparisons=24, frame_cases=4, max_tokens=160, temperature=0.8,
     improver="best_of_n", steps=4, batch=4, group=4, accept=8,

@@ -1,6 +1,7 @@
-"""A critic of texts: it is asked questions about a text, and answers each with a line that points at what is wrong.
+"""A critic of texts: it is asked questions about a text, and answers each, pointing at what is wrong.
 
-    writing: no "the dog run home"
+    No, "the dog run home".
+    plot: no "the moon", and on the next line flow: yes     (of several questions)
 
 Every assistant in this package is such a critic. Its text may come from any tree, so critics are shared among trees.
 """
@@ -73,13 +74,16 @@ def critic(
 def prompt(questions: Mapping[str, str], text: str, said: Sequence[str] = ()) -> str:
     """What a critic reads: the text, what a tool says of it, the questions, and how to answer."""
     cut = text[:SHOWN] + (" [...]" if len(text) > SHOWN else "")
-    lines = "\n".join(f'{name}: yes, or {name}: no "the words that are wrong"' for name in questions)
     asked = "\n".join(questions.values())
-    return "\n\n".join(["Text:\n" + cut, *said, asked, f"Answer with {_count(len(questions))}:\n{lines}"])
+    return "\n\n".join(["Text:\n" + cut, *said, f"{asked} {_how(list(questions))}"])
 
 
-def _count(n: int) -> str:
-    return "one line" if n == 1 else f"{n} lines"
+def _how(names: Sequence[str]) -> str:
+    """How to answer. To one question without its name: small models begin with yes or no, but copy names at random."""
+    if len(names) == 1:
+        return "Begin your answer with yes, no or N/A. After no, quote the words that are wrong."
+    lines = "\n".join(f'{name}: yes, or {name}: no "the words that are wrong", or {name}: N/A' for name in names)
+    return f"Answer with {len(names)} lines:\n{lines}"
 
 
 def examined(case: Case, outcome: Outcome) -> tuple[Case, Outcome]:

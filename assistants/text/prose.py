@@ -21,7 +21,7 @@ def writing(
 
 def plot(assistants: Sequence[Task | Assistant] = (), settings: Settings | None = None) -> Task:
     """Retells the plot in a sentence, for a user who has not read it all, and says whether it hangs together."""
-    question = {"plot": "What happens, in one sentence after your yes or no? Does the plot hang together?"}
+    question = {"plot": "Does the plot hang together? After your yes or no, tell in one sentence what happens."}
     return critic("plot", question, ["plot"], assistants=assistants, difficulty=5, settings=settings)
 
 

@@ -12,8 +12,8 @@ from rrm.tools import consult
 
 pytest.importorskip("bm25s", reason="bm25s is not installed; pip install 'recursive-reward-modeling[tools]'")
 
-from assistants.tools import novelty  # noqa: E402
-from assistants.tools.novelty import Novelty  # noqa: E402
+from assistants.tools import novelty
+from assistants.tools.novelty import Novelty
 
 WORKS = (
     "Learned caches. We train a small neural network to decide which pages a cache should evict.",
@@ -33,7 +33,7 @@ def test_a_known_work_is_not_new(i):
     assert not finding.holds and WORKS[i][:40] in finding.note and "1.00" in finding.note
 
 
-@pytest.mark.parametrize("text", ["We measure how bread dough rises at altitude.", "我们研究面包", "zebra", "the of and"])
+@pytest.mark.parametrize("text", ["We measure how bread dough rises up high.", "我们研究面包", "zebra", "the of and"])
 def test_something_else_is_new(text):
     (finding,) = report(text).findings
     assert finding.holds

@@ -38,7 +38,8 @@ ESCAPES = [
     "'{0.__class__}'.format(1)", "getattr(1, 'real')", "math = 1", "random = statistics", "statistics.sys",
     "random._os", "x = print.__self__", "class A: pass", "with open('x'): pass", "try:\n    1\nexcept: pass",
     "lambda math: math.x", "def math(): pass", "for math in [1]: pass", "import statistics\nstatistics.random",
-    "(x := 1)", "async def f(): pass", "del print", "global x", "math.pi = 3", "[].append.__self__", "@print\ndef f(): 1",
+    "(x := 1)", "async def f(): pass", "del print", "global x", "math.pi = 3", "[].append.__self__",
+    "@print\ndef f(): 1",
     "from math import *", "_ = 1", "assert 1", "raise SystemExit", "yield 1", "x = __builtins__", "import math.os",
 ]  # fmt: skip
 
@@ -96,7 +97,8 @@ def test_the_clock_ends_it_too():
         ("import os\nos.setuid(0)", "Errno"),
         ("import os\nos.chroot('..')", "PermissionError"),
         ("import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
-         "s = libc.socket(2, 1, 0)\naddress = ctypes.create_string_buffer(bytes([2, 0, 0, 80, 127, 0, 0, 1]) + bytes(8))\n"
+         "s = libc.socket(2, 1, 0)\n"
+         "address = ctypes.create_string_buffer(bytes([2, 0, 0, 80, 127, 0, 0, 1]) + bytes(8))\n"
          "assert libc.connect(s, address, 16) == 0, ctypes.get_errno()", "AssertionError: 101"),
         ("import ctypes\nassert ctypes.CDLL(None).unshare(0x10000000) == 0", "AssertionError"),
         ("import resource\nresource.setrlimit(resource.RLIMIT_NPROC, (9, 9))", "ValueError"),

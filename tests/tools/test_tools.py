@@ -149,7 +149,10 @@ def test_a_report_as_evidence_in_a_prompt():
 
 
 def test_it_may_examine_something_else_or_nothing():
-    helper = tool_assistant(Word(), examines=lambda case, outcome: None if outcome.text == "w7" else (case, Outcome("w5")))
+    def examines(case: Case, outcome: Outcome):
+        return None if outcome.text == "w7" else (case, Outcome("w5"))
+
+    helper = tool_assistant(Word(), examines=examines)
     one, two, _ = (a for (a,) in assist([helper], [GROUP])[0].assistance)
     assert one.findings == (Finding("even", True, note='"w5"'),)
     assert two.na and two.answers == ()

@@ -33,6 +33,7 @@ def test_what_is_written_is_read_back(findings):
         ("Answer: no - it jumps", False, "it jumps"),
         ("plot: yes\nplot: yes", True, ""),
         ("plot: right", True, ""),
+        ("The answer is yes. It does.", True, "It does."),
     ],
 )  # fmt: skip
 def test_what_models_write(text, holds, note):
@@ -47,7 +48,8 @@ def test_not_applicable_is_no_finding(text):
 @pytest.mark.parametrize(
     "text",
     ["", "The plot is good.", "plot: maybe", "plot: nowhere", "plot: yes\nplot: no", "yesterday", "It is fine.\nno",
-     "flow: yes", "plot:", "note: yes"],
+     "flow: yes", "plot:", "note: yes",
+     "The answer is unknown", "Not all of it is.", "Nothing is wrong"],
 )  # fmt: skip
 def test_no_verdict_is_guessed(text):
     with pytest.raises(Malformed, match="plot"):

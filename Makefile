@@ -49,5 +49,5 @@ clean:
 	echo "  $$(grep '^torch==' constraints.txt)"; \
 	$(PIP) install -c constraints.txt torch; \
 	echo "  everything else"; \
-	$(PIP) install -c constraints.txt -e '.[dev]'; \
+	$(PIP) install -c constraints.txt -e '.[dev,tools]'; \
 	touch $@

@@ -1,0 +1,107 @@
+"""A critic of texts: it is asked questions about a text, and answers each, pointing at what is wrong.
+
+    No, "the dog run home".
+    plot: no "the moon", and on the next line flow: yes     (of several questions)
+
+Every assistant in this package is such a critic. Its text may come from any tree, so critics are shared among trees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from rrm import Case, Fact, Finding, Outcome, Sealed, Settings, Task
+from rrm.assistance import Assistant
+from rrm.tools import Tool, evidence
+from rrm.verdicts import quotes, read
+
+SHOWN = 4000
+"""Most characters of a text that a critic is shown."""
+SETTINGS = Settings(
+    rounds=1, cases=12, outcomes=4, comparisons=24, frame_cases=0, max_tokens=40, temperature=0.8, drafts=1,
+    steps=4, batch=4, group=4, accept=8,
+)  # fmt: skip
+"""Small: a real model on a CPU takes seconds for an answer."""
+
+Select = Callable[[str], str]
+"""The part of a text that a critic is shown; empty: there is nothing to judge, which is N/A."""
+
+
+def critic(
+    name: str,
+    questions: Mapping[str, str],
+    covers: Sequence[str] = (),
+    select: Select = str.strip,
+    tool: Tool | None = None,
+    assistants: Sequence[Task | Assistant] = (),
+    difficulty: float = 4,
+    settings: Settings | None = None,
+) -> Task:
+    """A critic as a subtask.
+
+    Parameters
+    ----------
+    questions: name -> question, to be answered yes, no or N/A; the findings carry these names.
+    select: the part of the text that it is shown.
+    tool: what it examines that part with; the report stands in the prompt, and the critic may distrust it.
+    assistants: who helps the user judge this critic's answers; see `examined` for tools.
+    """
+
+    def frame(case: Case, outcome: Outcome) -> list[Case]:
+        text = select(outcome.text)
+        if not text:
+            return []
+        data = {"prompt": case.prompt, "data": dict(case.data), "outcome": outcome.text, "text": text[:SHOWN]}
+        said = [evidence(tool, case, Outcome(text))] if tool is not None else []
+        if tool is not None:
+            data |= {"tool": tool.name, "version": tool.version}
+        return [Case(prompt(questions, text, said), data)]
+
+    return Task(
+        name,
+        instruction=f"Which answer judges the text rightly? {' '.join(questions.values())}",
+        frame=frame,
+        facts=lambda case, outcome: _facts(case, outcome, list(questions)),
+        findings=lambda case, outcome: read(outcome.text, list(questions)),
+        assistants=tuple(assistants),
+        covers=tuple(covers),
+        difficulty=difficulty,
+        settings=settings or SETTINGS,
+        tools=() if tool is None else (tool,),
+    )
+
+
+def prompt(questions: Mapping[str, str], text: str, said: Sequence[str] = ()) -> str:
+    """What a critic reads: the text, what a tool says of it, the questions, and how to answer."""
+    cut = text[:SHOWN] + (" [...]" if len(text) > SHOWN else "")
+    asked = "\n".join(questions.values())
+    return "\n\n".join(["Text:\n" + cut, *said, f"{asked} {_how(list(questions))}"])
+
+
+def _how(names: Sequence[str]) -> str:
+    """How to answer. To one question without its name: small models begin with yes or no, but copy names at random."""
+    if len(names) == 1:
+        return "Begin your answer with yes, no or N/A. After no, quote the words that are wrong."
+    lines = "\n".join(f'{name}: yes, or {name}: no "the words that are wrong", or {name}: N/A' for name in names)
+    return f"Answer with {len(names)} lines:\n{lines}"
+
+
+def examined(case: Case, outcome: Outcome) -> tuple[Case, Outcome]:
+    """For a tool below a critic (`tool_assistant(tool, examines=examined)`): it examines the text that the critic was
+    asked about, not the critic's answer."""
+    return Case(case.data["prompt"], case.data["data"]), Outcome(case.data["outcome"])
+
+
+def _facts(case: Case, outcome: Outcome, names: Sequence[str]) -> list[Fact]:
+    """What can be checked about a critic's answer: that what it calls wrong is quoted from the text. Whether the text
+    is wrong there is for the user to say. Raises `Malformed` if a question is not answered."""
+    found = {finding.fact: finding for finding in read(outcome.text, names)}
+    text = " ".join(case.data["text"].split())
+    return [Fact(f"{name}-points", "points", Sealed(_points(found.get(name), text))) for name in names]
+
+
+def _points(finding: Finding | None, text: str) -> bool:
+    if finding is None or finding.holds:
+        return True
+    quoted = quotes(finding.note)
+    return bool(quoted) and all(" ".join(quote.split()) in text for quote in quoted)

@@ -1,0 +1,78 @@
+"""Whether the steps of a proof follow, by sympy and z3: those that are formulas; words it cannot read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from assistants.tools.worker import Worker
+from rrm.task import Case, Finding, Outcome
+from rrm.tools import Abstain, Report, version_of
+from rrm.verdicts import one_line
+
+STEPS = 20
+"""Most lines that are read."""
+_PROOF = re.compile(r"^[^\w\n]*proof[^\w\n]*$|^[^\w\n]*proof[^\w\n]*[:.][*_ \t]*", re.IGNORECASE | re.MULTILINE)
+_END = re.compile(r"^(?:#+\s|[^\w\n]*[A-Z][a-z]+[^\w\n]*:|\W*(?:qed|∎|□)\W*$)", re.IGNORECASE | re.MULTILINE)
+_STEP = re.compile(r"^[^\w\n]*(?:step|claim|line)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Algebra:
+    """Questions: step1, step2, ... of the text's "Proof:", line by line. Whole numbers are i, j, k, m, n; the other
+    letters are real.
+
+    seconds: time limit of the search for one step's proof, in seconds; after three times as much it is undecided.
+    """
+
+    seconds: float = 2.0
+    name = "algebra"
+    instruction = "Computer algebra looks for proofs and counterexamples of the steps of a proof."
+
+    @property
+    def version(self) -> str:
+        return version_of(self, ["sympy", "z3-solver"])
+
+    def __call__(self, case: Case, outcome: Outcome) -> Report:
+        lines = proof_lines(outcome.text)
+        if not lines:
+            raise Abstain("there is no proof")
+        steps: list[tuple[str, str]] = []
+        known: list[str] = []
+        for line in lines:
+            asked = {"line": line, "known": known, "seconds": self.seconds}
+            try:
+                said = _worker().ask(asked, 3 * self.seconds)
+            except Abstain as why:  # one step that takes too long must not hide what is wrong with another
+                steps.append(("undecided", str(why)))
+                continue
+            steps.append((said["verdict"], said["why"]))
+            known += [line] * said["usable"]
+        findings = tuple(
+            Finding(f"step{i}", verdict == "yes", note="" if verdict == "yes" else f'"{one_line(line, 80)}": {why}')
+            for i, (line, (verdict, why)) in enumerate(zip(lines, steps, strict=True), 1)
+            if verdict in ("yes", "no")
+        )
+        told = [f"step{i}: {verdict}" + (f" ({why})" if why else "") for i, (verdict, why) in enumerate(steps, 1)]
+        if not findings:
+            raise Abstain(f"no step could be decided: {'; '.join(told)}")
+        return Report(findings, "\n".join(told))
+
+
+def proof_lines(text: str) -> list[str]:
+    """The lines of the proof in a text, to its end or the next section; none if there is no "Proof:"."""
+    if (begin := _PROOF.search(text)) is None:
+        return []
+    lines = []
+    for line in text[begin.end() :].splitlines():
+        if lines and _END.match(line) and not _STEP.match(line):
+            break
+        if line.strip():
+            lines.append(line.strip())
+    return lines[:STEPS]
+
+
+@cache
+def _worker() -> Worker:
+    return Worker("serve_steps.py")

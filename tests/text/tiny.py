@@ -1,0 +1,39 @@
+"""A tiny random model whose words are whole lines: it says what papers, stories and critics say, in any order."""
+
+from __future__ import annotations
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rrm.model_user import ModelUser
+from rrm.models.backbone import Backbone
+
+LINES = (
+    "yes", "no", 'no "the dog"', "N/A", "The dog run home.\n", "She recieve a map, and sails.\n",
+    "Title: Rest helps.\n", "Claim: Resting longer lets people do more push-ups.\n",
+    "Computation: (14 + 16 + 18) / 3\nResult: 16\n",
+    "Computation: (10 + 11 + 12) / 3\nResult: 12\n",
+    "Proof:\n(n + 1)^2 - n^2 = 2n + 1\n", "Proof:\n2n = n^2\n", "A", "B",
+)  # fmt: skip
+
+
+def backbone(seed: int = 0) -> Backbone:
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2} | {line: i for i, line in enumerate(LINES, 3)}
+    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=len(words),
+            max_position_embeddings=2048, initializer_range=0.08, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+            tie_word_embeddings=True, attn_implementation="sdpa",
+        )  # fmt: skip
+        return Backbone("lines", LlamaForCausalLM(config).eval(), tokenizer, "full")
+
+
+def user() -> ModelUser:
+    return ModelUser(backbone(1), margin=0.0, abstain=0.0)

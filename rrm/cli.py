@@ -368,20 +368,24 @@ def export_(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="JSONL or parquet with prompt, chosen, rejected.")],
+    file: Annotated[str, typer.Argument(help="JSONL, JSON or parquet; a folder of them; or datasets:NAME.")],
     out: Annotated[Path, typer.Option(help="The run's folder, new or not yet trained at this node.")],
     node: Annotated[str, typer.Option(help="The node that was judged, e.g. paper/proofs.")],
+    format: Annotated[str, typer.Option(help="auto, hh (HH-RLHF), trl (or from `rrm export`), peerread.")] = "auto",
+    split: Annotated[str, typer.Option(help="With datasets:NAME.")] = "train",
+    subset: Annotated[str | None, typer.Option(help="With datasets:NAME: its configuration.")] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="How PeerRead's papers meet: group, tie, text, children."),
+    ] = None,
+    skip: Annotated[bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping.")] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Put comparisons from elsewhere into a run: its reward model learns from them from the first round on."""
+    """Put people's judgements into a run: its reward model learns from them from the first round on."""
     with _clean_errors(debug):
-        from rrm.exchange import load
+        from rrm.imports.command import bring
 
-        done = load(file, out, node)
-        notes = [f"{done.known} were there before"] * bool(done.known) + [
-            f"{done.alike} left out, their outcomes are alike"
-        ] * bool(done.alike)
-        typer.echo(f"{done.added} of {done.rows} comparisons added at {node}" + "".join(f"; {n}" for n in notes))
+        bring(file, out, node, format, split, subset, assign or (), skip, Console(soft_wrap=True))
 
 
 @contextmanager

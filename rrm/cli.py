@@ -155,6 +155,9 @@ def check(
 @app.command()
 def measure(
     name: Annotated[str | None, typer.Argument(help="An experiment, or all; without it, they are listed.")] = None,
+    labels: Annotated[
+        str | None, typer.Argument(metavar="[RUN|FILE]", help="With human-labels: what `rrm import` takes, or a run.")
+    ] = None,
     tree: Annotated[str, typer.Option(help="A Python file or module that defines `task`.")] = "tasks.paper",
     seeds: Annotated[str, typer.Option(help="How many (5: 100 to 104), or which: 0-4 or 100,103.")] = "5",
     quick: Annotated[bool, typer.Option("--quick", help="A smoke test: tiny, of one seed unless --seeds.")] = False,
@@ -165,6 +168,7 @@ def measure(
     ] = None,
     pairs: Annotated[int, typer.Option(help="Held-out cases to judge pairs of.", min=2)] = 100,
     doc: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write DIR/NAME.md and its figure.")] = None,
+    node: Annotated[str | None, typer.Option(help="With human-labels: the parent.", show_default="the root")] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Measure what assistance does, where the truth is known. The same command again goes on where it stopped."""
@@ -177,7 +181,12 @@ def measure(
             table.add_column("its question", overflow="fold")
             for each, experiment in command.EXPERIMENTS.items():
                 table.add_row(Text(each), Text(experiment.QUESTION))
+            table.add_row(Text(f"{command.LABELS} RUN|FILE"), Text(command.LABELS_QUESTION))
             Console().print(table)
+            return
+        if name == command.LABELS or labels is not None:
+            again = shlex.join(["rrm", *sys.argv[1:]])
+            typer.echo(command.of_labels(name, labels, node, out or Path("runs/measure"), again))
             return
         from transformers.utils import logging
 

@@ -167,9 +167,7 @@ def said(paper: Paper, node: str) -> tuple[Assistance, ...]:
         answers: tuple[Answer, ...] = ()
         if (score := paper.scores.get(aspect)) is not None:
             question = Case(f"From 1 to 5, how good is the {aspect}?", {"paper": paper.id, "venue": paper.venue})
-            found = tuple(
-                Finding(f"{aspect}-{level}", score.mean >= level - 1e-9) for level in range(2, HIGHEST + 1)
-            )
+            found = tuple(Finding(f"{aspect}-{level}", score.mean >= level - 1e-9) for level in range(2, HIGHEST + 1))
             answers = (Answer(question, Outcome(f"{aspect} {score.mean:.2f}"), found, None),)
         out.append(Assistance(f"{node}/{aspect}", f"reviewers:{paper.venue}", answers))
     return tuple(out)

@@ -255,10 +255,9 @@ def report(judged: Table) -> Report:
     both = predict(np.column_stack([known, length]), parent, case)
 
     def line(name: str, odds: Array) -> dict[str, Any]:
-        return {
-            "predictor": name, "how": "cross-validated by case", "right": _mean(right(odds, parent), case, bounded=True),
-            "nats": _mean(surprise(odds, parent), case),
-        }  # fmt: skip
+        share = _mean(right(odds, parent), case, bounded=True)
+        nats = _mean(surprise(odds, parent), case)
+        return {"predictor": name, "how": "cross-validated by case", "right": share, "nats": nats}
 
     rows: list[dict[str, Any]] = [
         {"predictor": "chance", "how": "a coin: A and B are in no order", "right": 0.5, "nats": math.log(2)},
@@ -354,22 +353,22 @@ def _cell(value: Any) -> str:
     return shown(value)
 
 
-def measure(where: str, node: str | None, out: Path, command: str) -> tuple[Report, Path]:
-    """Measure, and write OUT/human-labels/{summary.json, report.md}. Returns the report and the page's path."""
+def measure(where: str, node: str | None, out: Path, command: str) -> Path:
+    """Measure, and write OUT/human-labels/{summary.json, report.md}. Returns the page's path."""
     comparisons = comparisons_in(where, node or "parent")
     parent = node or _parent(comparisons)
     found = report(table(comparisons, parent))
     folder = out / NAME
     record = without_nan({
-        "experiment": NAME, "question": QUESTION, "simulated": False, "command": command, "source": str(where),
+        "experiment": NAME, "question": QUESTION, "simulated": False, "command": command, "source": where,
         "node": parent, "rows": found.rows, "children": found.children, "correlations": found.correlations,
         "numbers": found.numbers, "notes": found.notes,
         "users": dict(Counter(c.user for c in comparisons if c.pair.task == parent).most_common(20)),
     })  # fmt: skip
     write_atomically(folder / "summary.json", json.dumps(record, indent=1).encode() + b"\n")
     page = folder / "report.md"
-    write_atomically(page, document(found, str(where), parent, command).encode())
-    return found, page
+    write_atomically(page, document(found, where, parent, command).encode())
+    return page
 
 
 def _parent(comparisons: Iterable[Comparison]) -> str:

@@ -55,8 +55,8 @@ def turns(dialogue: str) -> Messages:
 
 
 def looks(row: Mapping[str, Any]) -> bool:
-    """Whether a row is of this format."""
+    """Whether a row is of this format: a row with one broken dialogue is."""
     both = (row.get("chosen"), row.get("rejected"))
-    return row.get("prompt") is None and all(
+    return row.get("prompt") is None and any(
         isinstance(text, str) and TURN.match(text.strip()) is not None for text in both
     )

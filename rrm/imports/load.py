@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -173,11 +173,13 @@ def load(
     tally = Tally()
     nodes: Counter[str] = Counter()
     ids: set[tuple[str, int, str]] = set()
+    dealt: dict[str, str] = {}
     last, ties, total = -1, 0, 0
     for comparison, _ in read(opened, node, kind, dealing, tally, skip):
         total += 1
         nodes[comparison.pair.task] += 1
         ids.add((comparison.pair.task, comparison.round, comparison.pair.id))
+        dealt |= peerread.dealt(comparison.case)
         last, ties = max(last, comparison.round), ties + (comparison.preference == 0.5)
         if total % BATCH == 0:
             progress("read", total)
@@ -199,6 +201,8 @@ def load(
                 raise ExchangeError(
                     f"{folder}: the reward model of {name!r} is trained already; import into a new run's folder"
                 )
+            if dealt:
+                _deal_alike(dealt, store.comparisons(name), folder)
         before = store.counts()["comparisons"]
         written = 0
         again = read(opened, node, kind, dealing, Tally(), skip)
@@ -215,6 +219,17 @@ def load(
     finally:
         store.close()
     return Imported(kind, tally, added, len(ids) - added, total - len(ids), ties, dict(nodes))
+
+
+def _deal_alike(dealt: Mapping[str, str], there: Iterable[Comparison], folder: Path) -> None:
+    """A paper in two cases would be held out and trained on at once."""
+    for comparison in there:
+        for paper, case in peerread.dealt(comparison.case).items():
+            if dealt.get(paper, case) != case:
+                raise ExchangeError(
+                    f"{folder}: the paper {paper} was imported before, in a group of other papers (another --set group, "
+                    "or more papers of its venue); import into a new run's folder"
+                )
 
 
 def _check(folder: Path, nodes: Mapping[str, int]) -> None:

@@ -148,6 +148,14 @@ def comparisons_of(papers: Sequence[Paper], node: str, dealing: Dealing) -> Iter
                         yield _compared(child, a, b, aspect, dealing), a, b
 
 
+def dealt(case: Case) -> dict[str, str]:
+    """Paper -> case, of a case that is a group of papers; empty for any other."""
+    papers = case.data.get("papers")
+    if set(case.data) != {"venue", "split", "papers"} or not isinstance(papers, list):
+        return {}
+    return {f"{case.data['venue']}/{case.data['split']}/{paper}": case.id for paper in papers}
+
+
 def _compared(pair: Pair, a: Paper, b: Paper, name: str, dealing: Dealing) -> Comparison:
     if pair.a == pair.b:
         preference = None  # the same text twice: see `rrm.imports.load`

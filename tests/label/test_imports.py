@@ -376,6 +376,15 @@ def test_papers_are_compared_in_groups_of_their_venue_and_no_paper_is_in_two(tmp
     assert load(tmp_path / "data", tmp_path / "run", "paper").added == 0
 
 
+def test_papers_that_were_dealt_otherwise_are_refused(tmp_path: Path) -> None:
+    rows = papers(9)
+    load(lines(tmp_path / "v.jsonl", rows), tmp_path / "run", "p")
+    load(lines(tmp_path / "other.jsonl", rows), tmp_path / "run", "p")  # another venue: the file's name
+    for more, dealing in ((rows, Dealing(group=3)), (papers(12), Dealing())):
+        with pytest.raises(ExchangeError, match="in a group of other papers"):
+            load(lines(tmp_path / "v.jsonl", more), tmp_path / "run", "p", dealing=dealing)
+
+
 def compared(tmp_path: Path, first: dict[str, Any], second: dict[str, Any], **dealing: Any) -> list[Comparison]:
     load(lines(tmp_path / "v.jsonl", [first, second]), tmp_path / "run", "paper", dealing=Dealing(**dealing))
     return stored(tmp_path / "run")

@@ -121,7 +121,7 @@ def read(
     if not papers:
         return
     groups, alone = peerread.deal(papers, dealing.group)
-    tally.found[f"groups of papers to compare, of {len({p.venue for p in papers})} venues"] = len(groups)
+    tally.found["groups of papers"] = len(groups)
     if alone:
         tally.left["a paper alone in its venue and split"] += alone
         tally.first["a paper alone in its venue and split"] = given.name
@@ -227,7 +227,7 @@ def _deal_alike(dealt: Mapping[str, str], there: Iterable[Comparison], folder: P
         for paper, case in peerread.dealt(comparison.case).items():
             if dealt.get(paper, case) != case:
                 raise ExchangeError(
-                    f"{folder}: the paper {paper} was imported before, in a group of other papers (another --set group, "
+                    f"{folder}: the paper {paper} was imported before, in a group of other papers (another group=..., "
                     "or more papers of its venue); import into a new run's folder"
                 )
 

@@ -323,9 +323,7 @@ def _notes(
     few = [str(child["child"]) for child in children if math.isnan(child["agrees"]["low"])]
     if few:
         notes.append(f"Judged too few cases for an interval of its own: {', '.join(few)}")
-    notes.append(
-        f"{1 + 4 * len(children)} intervals of 95 % and no correction for their number: about one in twenty misses"
-    )
+    notes.append("Each interval is of 95 %, without a correction for their number: about one in twenty misses")
     return notes
 
 

@@ -50,10 +50,11 @@ def test_a_reward_model_learns_from_reviews_and_is_tested_on_other_papers(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_tree_is_trained_on_imported_reviews_from_the_shell_up(tmp_path: Path) -> None:
+def test_a_tree_of_the_aspects_is_trained_on_imported_reviews(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     load(lines(tmp_path / "acl.jsonl", papers(40)), folder, "paper")
-    small = mini.SMALL.model_copy(update={"rounds": 1, "cases": 4, "comparisons": 5, "max_tokens": 8})
+    changes = {"rounds": 1, "cases": 4, "comparisons": 5, "max_tokens": 8, "temperature": 4.0}
+    small = mini.SMALL.model_copy(update=changes)
     blank = {"facts": lambda case, outcome: [], "settings": small}
     subs = [toy.sub(aspect, **blank, covers=(aspect,)) for aspect in ASPECTS]
     train(toy.task("paper", assistants=tuple(subs), **blank), BoundedUser(), "embedded", folder)

@@ -158,6 +158,9 @@ def check(
 @app.command()
 def measure(
     name: Annotated[str | None, typer.Argument(help="An experiment, or all; without it, they are listed.")] = None,
+    labels: Annotated[
+        str | None, typer.Argument(metavar="[RUN|FILE]", help="With human-labels: what `rrm import` takes, or a run.")
+    ] = None,
     tree: Annotated[str, typer.Option(help="A Python file or module that defines `task`.")] = "tasks.paper",
     seeds: Annotated[str, typer.Option(help="How many (5: 100 to 104), or which: 0-4 or 100,103.")] = "5",
     quick: Annotated[bool, typer.Option("--quick", help="A smoke test: tiny, of one seed unless --seeds.")] = False,
@@ -168,6 +171,7 @@ def measure(
     ] = None,
     pairs: Annotated[int, typer.Option(help="Held-out cases to judge pairs of.", min=2)] = 100,
     doc: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write DIR/NAME.md and its figure.")] = None,
+    node: Annotated[str | None, typer.Option(help="With human-labels: the parent.", show_default="the root")] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Measure what assistance does, where the truth is known. The same command again goes on where it stopped."""
@@ -180,7 +184,12 @@ def measure(
             table.add_column("its question", overflow="fold")
             for each, experiment in command.EXPERIMENTS.items():
                 table.add_row(Text(each), Text(experiment.QUESTION))
+            table.add_row(Text(f"{command.LABELS} RUN|FILE"), Text(command.LABELS_QUESTION))
             Console().print(table)
+            return
+        if name == command.LABELS or labels is not None:
+            again = shlex.join(["rrm", *sys.argv[1:]])
+            typer.echo(command.of_labels(name, labels, node, out or Path("runs/measure"), again))
             return
         from transformers.utils import logging
 
@@ -371,20 +380,24 @@ def export_(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="JSONL or parquet with prompt, chosen, rejected.")],
+    file: Annotated[str, typer.Argument(help="JSONL, JSON or parquet; a folder of them; or datasets:NAME.")],
     out: Annotated[Path, typer.Option(help="The run's folder, new or not yet trained at this node.")],
     node: Annotated[str, typer.Option(help="The node that was judged, e.g. paper/proofs.")],
+    format: Annotated[str, typer.Option(help="auto, hh (HH-RLHF), trl (or from `rrm export`), peerread.")] = "auto",
+    split: Annotated[str, typer.Option(help="With datasets:NAME.")] = "train",
+    subset: Annotated[str | None, typer.Option(help="With datasets:NAME: its configuration.")] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="How PeerRead's papers meet: group, tie, text, children."),
+    ] = None,
+    skip: Annotated[bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping.")] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Put comparisons from elsewhere into a run: its reward model learns from them from the first round on."""
+    """Put people's judgements into a run: its reward model learns from them from the first round on."""
     with _clean_errors(debug):
-        from rrm.exchange import load
+        from rrm.imports.command import bring
 
-        done = load(file, out, node)
-        notes = [f"{done.known} were there before"] * bool(done.known) + [
-            f"{done.alike} left out, their outcomes are alike"
-        ] * bool(done.alike)
-        typer.echo(f"{done.added} of {done.rows} comparisons added at {node}" + "".join(f"; {n}" for n in notes))
+        bring(file, out, node, format, split, subset, assign or (), skip, Console(soft_wrap=True))
 
 
 @model_app.command("fetch")

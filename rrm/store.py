@@ -52,9 +52,13 @@ CREATE TABLE IF NOT EXISTS spans (
     case_id TEXT NOT NULL, outcome TEXT NOT NULL, fact TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
     PRIMARY KEY (case_id, outcome, fact)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS origins (
+    task TEXT NOT NULL, round INTEGER NOT NULL, pair TEXT NOT NULL, sha256 TEXT NOT NULL, file TEXT NOT NULL,
+    row INTEGER NOT NULL, PRIMARY KEY (task, round, pair, sha256, file, row)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS comparisons_task ON comparisons (task);
 """
-TABLES = ("blobs", "answers", "comparisons", "metrics", "checkpoints", "scores", "spans")
+TABLES = ("blobs", "answers", "comparisons", "metrics", "checkpoints", "scores", "spans", "origins")
 
 _case, _outcome, _answer = TypeAdapter(Case), TypeAdapter(Outcome), TypeAdapter(Answer)
 _assistance, _checks = TypeAdapter(tuple[Assistance, ...]), TypeAdapter(tuple[Check, ...])
@@ -111,6 +115,17 @@ class Comparison:
         return self.judgement.preference
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where an imported comparison came from."""
+
+    sha256: str
+    """Of the bytes of the source: a file, or all files of a folder, or all rows of a data set."""
+    file: str
+    row: int
+    """Counted from 1; a line of a JSONL file."""
+
+
 class Store(Database):
     """One run's database. Raises `StoreError` saying what could not be written and how to mend it."""
 
@@ -145,6 +160,32 @@ class Store(Database):
 
         `spans`: where the facts are in the text of A and of B, for showing what assistants point at.
         """
+        with self._writing():
+            self._insert(comparison, position, spans)
+
+    def bring(self, imported: Sequence[tuple[Comparison, int, Sequence[Origin]]]) -> None:
+        """Keep comparisons from elsewhere, each with its position and where it came from: all of these, or none."""
+        with self._writing():
+            for comparison, position, origins in imported:
+                self._insert(comparison, position, ({}, {}))
+                name = (comparison.pair.task, comparison.round, comparison.pair.id)
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO origins VALUES (?, ?, ?, ?, ?, ?)",
+                    [(*name, one.sha256, one.file, one.row) for one in origins],
+                )
+
+    def origins(self, task: str) -> dict[tuple[int, str], list[Origin]]:
+        """(round, pair) of a task's imported comparisons -> where each came from."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT round, pair, sha256, file, row FROM origins WHERE task = ? ORDER BY sha256, file, row", (task,)
+            ).fetchall()
+        found: dict[tuple[int, str], list[Origin]] = {}
+        for round, pair, *where in rows:
+            found.setdefault((round, pair), []).append(Origin(*where))
+        return found
+
+    def _insert(self, comparison: Comparison, position: int, spans: tuple[Spans, Spans]) -> None:
         pair, judgement = comparison.pair, comparison.judgement
         bodies = {
             "case": _case.dump_json(pair.case).decode(),
@@ -156,30 +197,29 @@ class Store(Database):
         ids = {name: digest(body) for name, body in bodies.items()}
         there = (*pair.assistance_a, *pair.assistance_b) if judgement.assisted else ()
         shown = sorted({f"{a.assistant}@{a.version}" for a in there})
-        with self._writing():
-            self._db.executemany(
-                "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)",
-                [(ids[name], name.split("_")[0], body) for name, body in bodies.items()],
-            )
-            self._db.execute(
-                "INSERT OR IGNORE INTO comparisons (task, round, position, pair, case_id, a, b, assistance_a,"
-                " assistance_b, shown, user, preference, checks, attention, note, seconds, at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    pair.task, comparison.round, position, pair.id, ids["case"], ids["a"], ids["b"],
-                    ids["assistance_a"], ids["assistance_b"], json.dumps(shown), comparison.user,
-                    judgement.preference, _checks.dump_json(judgement.checks).decode(), judgement.attention,
-                    judgement.note, comparison.seconds, time.time(),
-                ),
-            )  # fmt: skip
-            self._db.executemany(
-                "INSERT OR IGNORE INTO spans VALUES (?, ?, ?, ?, ?)",
-                [
-                    (ids["case"], ids[side], fact, start, stop)
-                    for side, places in zip(("a", "b"), spans, strict=True)
-                    for fact, (start, stop) in places.items()
-                ],
-            )
+        self._db.executemany(
+            "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)",
+            [(ids[name], name.split("_")[0], body) for name, body in bodies.items()],
+        )
+        self._db.execute(
+            "INSERT OR IGNORE INTO comparisons (task, round, position, pair, case_id, a, b, assistance_a,"
+            " assistance_b, shown, user, preference, checks, attention, note, seconds, at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                pair.task, comparison.round, position, pair.id, ids["case"], ids["a"], ids["b"],
+                ids["assistance_a"], ids["assistance_b"], json.dumps(shown), comparison.user,
+                judgement.preference, _checks.dump_json(judgement.checks).decode(), judgement.attention,
+                judgement.note, comparison.seconds, time.time(),
+            ),
+        )  # fmt: skip
+        self._db.executemany(
+            "INSERT OR IGNORE INTO spans VALUES (?, ?, ?, ?, ?)",
+            [
+                (ids["case"], ids[side], fact, start, stop)
+                for side, places in zip(("a", "b"), spans, strict=True)
+                for fact, (start, stop) in places.items()
+            ],
+        )
 
     def comparisons(self, task: str | None = None, round: int | None = None) -> list[Comparison]:
         """Comparisons in the order they were judged, superseded ones left out."""

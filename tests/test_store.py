@@ -15,7 +15,7 @@ import pytest
 
 from rrm import Assistance, Case, Finding, Outcome, Pair, RRMError
 from rrm.assistance import Answer
-from rrm.store import TABLES, Comparison, Margin, Store, StoreError
+from rrm.store import TABLES, Comparison, Margin, Origin, Store, StoreError
 from rrm.user import Check, Judgement
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +47,7 @@ def fill(store: Store) -> None:
     store.put("v1", {"c": comparison().assistance_a[0].answers[0]})
     store.log("p", 0, "fit", 0, {"accuracy": 0.5})
     store.checkpoint("p", 0, "agent", "nodes/p/0/agent.safetensors", "0" * 64)
+    store.bring([(comparison(), 0, [Origin("0" * 64, "labels.jsonl", 1)])])
 
 
 # --- what goes in comes out --------------------------------------------------------------------------
@@ -116,6 +117,16 @@ def test_a_retry_adds_nothing(store: Store) -> None:
     store.add(comparison(preference=0.0), 7)  # the first judgement stands
     assert store.counts() == before
     assert store.comparisons() == judged
+
+
+def test_what_is_brought_together_is_kept_together_or_not_at_all(store: Store) -> None:
+    where = [Origin("0" * 64, "labels.jsonl", row) for row in (1, 2)]
+    broken = replace(comparison(1), user=object())  # type: ignore[arg-type]
+    with pytest.raises(StoreError):
+        store.bring([(comparison(0), 0, where), (broken, 1, where)])
+    assert set(store.counts().values()) == {0}
+    store.bring([(comparison(0), 0, where)])
+    assert store.origins("p") == {(0, comparison(0).id): where} and store.origins("q") == {}
 
 
 def test_stale_labels_rest_on_another_version_of_an_assistant(store: Store) -> None:

@@ -19,6 +19,7 @@ from rrm.measure import (
     doors,
     exhaustiveness,
     generator_discriminator,
+    human_labels,
     misleading,
     overoptimisation,
     propagation,
@@ -45,6 +46,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "overoptimisation": overoptimisation,
     "depth": depth,
 }
+LABELS, LABELS_QUESTION = human_labels.NAME, human_labels.QUESTION
 REPORTED = 100
 """The first seed that results are reported on; settings are chosen on seeds 0 to 4."""
 
@@ -67,6 +69,16 @@ def chosen(name: str) -> list[str]:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"no experiment {name!r}{hint} There are: {', '.join(EXPERIMENTS)}, all")
     return [name]
+
+
+def of_labels(name: str, labels: str | None, node: str | None, out: Path, command: str) -> str:
+    """`rrm measure human-labels RUN|FILE`: of people's labels, not of seeds. Returns the page, and where it is."""
+    if name != LABELS:
+        raise ConfigError(f"{name} takes no {labels!r}: only {LABELS} is measured of a run or a file")
+    if labels is None:
+        raise ConfigError(f"{name}: of which labels? Give the folder of a run, or a file that `rrm import` takes")
+    page = human_labels.measure(labels, node, out, command)
+    return f"{page.read_text()}\n{page}"
 
 
 def seeds_of(text: str) -> list[int]:

@@ -10,7 +10,9 @@ import pytest
 from datasets import load_dataset
 
 from rrm import BoundedUser, train
-from rrm.exchange import ExchangeError, Format, comparison_of, export, load, row_of
+from rrm.exchange import ExchangeError, Format, export, row_of
+from rrm.imports.load import load
+from rrm.imports.trl import comparison_of
 from rrm.store import Comparison, Store
 from rrm.task import Outcome
 from rrm.user import Check, Judgement
@@ -115,13 +117,12 @@ def test_plain_texts_and_conversations_are_read(row: dict[str, object], texts: t
 @pytest.mark.parametrize(
     ("line", "match"),
     [
-        ('{"prompt": "p", "chosen": "c"}', "row 2: no rejected"),
-        ('{"chosen": "c", "rejected": "r"}', "row 2: no prompt"),
-        ('{"prompt": "p", "chosen": "c", "rejected": 3}', "row 2"),
-        ('{"prompt": "p", "chosen": "c", "rejected": "r", "preference": 7}', "row 2: preference 7"),
+        ('{"prompt": "p", "chosen": "c"}', ":2: no rejected"),
+        ('{"prompt": "p", "chosen": "c", "rejected": 3}', ":2: rejected is 3, not a text"),
+        ('{"prompt": "p", "chosen": "c", "rejected": "r", "preference": 7}', ":2: preference '7'"),
         ('{"prompt": "p", "chosen": [{"role": "assistant", "content": [1]}], "rejected": []}', "only text"),
-        ("[1]", "line 2"),
-        ("{", "line 2: not JSON"),
+        ("[1]", ":2: "),
+        ("{", ":2: not JSON"),
     ],
 )
 def test_a_row_that_is_no_comparison_is_named_and_nothing_is_imported(tmp_path: Path, line: str, match: str) -> None:

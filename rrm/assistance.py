@@ -128,7 +128,9 @@ class Assistant:
 
     task: Task
     agent: Agent
-    reward: RewardModel
+    reward: RewardModel | None
+    """Picks the best of its drafts and says how good it is. Without one (somebody else's model, say) the agent's
+    greedy answer is given, without a confidence."""
     helpers: tuple[Assistant, ...] = ()
     memo: Memo = Forgetful()
 
@@ -136,7 +138,8 @@ class Assistant:
     def version(self) -> str:
         """Changes when anything that decides its answers changes: agent, reward model, its own assistants."""
         below = [helper.version for helper in self.helpers]
-        return digest(self.task.path, self.agent.version, self.reward.version, below, self.task.settings.drafts)
+        reward = None if self.reward is None else self.reward.version
+        return digest(self.task.path, self.agent.version, reward, below, self.task.settings.drafts)
 
     def examine(self, groups: Sequence[Group], quick: bool = False) -> list[tuple[Assistance, ...]]:
         """What this assistant says of every outcome of every group. An outcome without form gets N/A.
@@ -165,9 +168,9 @@ class Assistant:
         new = list({case.id: case for case in cases if case.id not in known}.values())
         if not new:
             return known
-        drafts = 1 if quick else self.task.settings.drafts
+        drafts = 1 if quick or self.reward is None else self.task.settings.drafts
         groups = self.agent.sample(new, drafts, key=f"{self.task.path} drafts {version}", greedy=drafts == 1)
-        if quick:
+        if quick or self.reward is None:
             groups = assist(self.helpers, groups, quick)
             fresh = {group.case.id: self._answer(group, None) for group in groups}
         else:

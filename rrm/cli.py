@@ -19,6 +19,7 @@ from rich.tree import Tree
 
 from rrm.check import faults, plant
 from rrm.configure import ConfigError, configure, configure_user, load_task, split
+from rrm.endpoint_user import EndpointUser
 from rrm.human import HumanUser
 from rrm.settings import Settings
 from rrm.task import RRMError, Task, TaskError
@@ -67,7 +68,8 @@ def train(
     ] = None,
     model: Annotated[str, typer.Option(help="embedded, a folder, or the name of a model.")] = "embedded",
     user: Annotated[
-        str, typer.Option(help="Who judges: bounded (simulated), model:PATH, or human (see `rrm label`).")
+        str,
+        typer.Option(help="Who judges: bounded (simulated), model:PATH, openai:MODEL@URL, or human (see `rrm label`)."),
     ] = "bounded",
     overlap: Annotated[
         int | None, typer.Option(help="People who judge each pair: --set user.overlap=N.")
@@ -248,9 +250,9 @@ def view(
 
 @app.command()
 def settings() -> None:
-    """List every setting with its default: of a node, and of the simulated user."""
+    """List every setting with its default: of a node, of the simulated user, and of a model behind an endpoint."""
     console = Console()
-    for title, kind in (("NODE", Settings), ("user", BoundedUser)):
+    for title, kind in (("NODE", Settings), ("user", BoundedUser), ("user", EndpointUser)):
         console.print(_table(title, kind))
 
 
@@ -258,8 +260,11 @@ def _table(title: str, kind: type[BaseModel]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"--set {title}.", no_wrap=True)
     table.add_column("default", overflow="fold", max_width=20)
-    table.add_column("what it does", overflow="fold")
+    by = f"; with --user {kind.model_config['title']}" if "title" in kind.model_config else ""
+    table.add_column(f"what it does{by}", overflow="fold")
     for key, field in kind.model_fields.items():
+        if field.is_required():  # said in another way
+            continue
         default = str(field.get_default(call_default_factory=True))
         table.add_row(Text(key), Text(default), Text(" ".join((field.description or "").split())))
     return table
@@ -303,10 +308,14 @@ def _user(name: str, seed: int, assignments: Sequence[str]) -> User:
     if name == "human":
         return configure_user(HumanUser(), assignments)
     kind, _, where = name.partition(":")
+    if kind == "openai":
+        return configure_user(EndpointUser.at(where), assignments)
     if kind != "model" or not where:
-        raise ConfigError(f"--user {name}: no such user; give bounded, human, or model:PATH (model:embedded)")
+        raise ConfigError(
+            f"--user {name}: no such user; give bounded, human, model:PATH (model:embedded), or openai:MODEL@URL"
+        )
     if assignments:
-        raise ConfigError(f"{assignments[0]}: only bounded and human users have settings, and --user is {name}")
+        raise ConfigError(f"{assignments[0]}: --user {name} has no settings")
     from rrm.model_user import ModelUser
     from rrm.models.backbone import Backbone
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -265,7 +266,7 @@ def _table(title: str, kind: type[BaseModel]) -> Table:
     for key, field in kind.model_fields.items():
         if field.is_required():  # said in another way
             continue
-        default = str(field.get_default(call_default_factory=True))
+        default = shorten(str(field.get_default(call_default_factory=True)), 60, placeholder=" ...")
         table.add_row(Text(key), Text(default), Text(" ".join((field.description or "").split())))
     return table
 

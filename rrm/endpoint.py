@@ -165,7 +165,7 @@ class Endpoint(BaseModel):
         except ValidationError as error:
             problem = "; ".join(fault["msg"] for fault in error.errors(include_input=False))
         raise EndpointError(
-            f"an endpoint is MODEL@URL, such as my-model@http://127.0.0.1:8000/v1; what was given will not do: {problem}"
+            f"an endpoint is MODEL@URL, such as my-model@http://127.0.0.1:8000/v1; this is not one: {problem}"
         )
 
     @property

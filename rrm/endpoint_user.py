@@ -106,7 +106,7 @@ def chance(reply: Reply) -> float | None:
 _ALONE = re.compile(r"\W*([AB])\W*")
 _FIRST = re.compile(r"\W*([AB])\s*[.:,;)\]*\n–—-]")
 _SAID = re.compile(
-    r"\b(?:answer|better(?:\s+one)?|best|choice|choose|verdict|prefer|outcome|option)\b\W*(?:(?:is|would\s+be)\b)?"
+    r"\b(?i:answer|better(?:\s+one)?|best|choice|choose|verdict|prefer|outcome|option)\b\W*(?:(?:is|would\s+be)\b)?"
     r"\W*(?:(?:outcome|option|answer)\b\W*)?\b([AB])\b(?!\s+(?:or|and)\b)"
 )
 

@@ -363,14 +363,23 @@ def label(
 @app.command("export")
 def export_(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    file: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+    file: Annotated[Path, typer.Option("-o", "--output", help="The file, or the reward model's folder, to write.")],
     format: Annotated[str, typer.Option(help="jsonl or parquet.", show_default="by the file's name")] = "",
     node: Annotated[str | None, typer.Option(help="Comparisons of this node only, e.g. paper/proofs.")] = None,
     ties: Annotated[bool, typer.Option("--ties", help="Ties and abstentions too; nothing was chosen there.")] = False,
+    reward_model: Annotated[
+        str | None, typer.Option(metavar="NODE", help="Instead, this node's reward model, for transformers and TRL.")
+    ] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="With --reward-model: fit it anew, on the text alone.")] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Write a run's comparisons in the columns prompt, chosen, rejected that other libraries read, and more."""
+    """Write a run's comparisons in the columns prompt, chosen, rejected that other libraries read; or a reward model."""
     with _clean_errors(debug):
+        if reward_model is not None:
+            from rrm.export_reward import export_reward
+
+            typer.echo(export_reward(run, reward_model, file, refit).summary(file))
+            return
         from rrm.exchange import export, format_of
 
         typer.echo(f"{export(run, file, format_of(format, file), node, ties)} comparisons in {file}")

@@ -370,10 +370,10 @@ def export_(
     reward_model: Annotated[
         str | None, typer.Option(metavar="NODE", help="Instead, this node's reward model, for transformers and TRL.")
     ] = None,
-    refit: Annotated[bool, typer.Option("--refit", help="With --reward-model: fit it anew, on the text alone.")] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="With --reward-model: fit it anew, on text alone.")] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Write a run's comparisons in the columns prompt, chosen, rejected that other libraries read; or a reward model."""
+    """Write a run's comparisons in the columns prompt, chosen, rejected that others read; or a node's reward model."""
     with _clean_errors(debug):
         if reward_model is not None:
             from rrm.export_reward import export_reward

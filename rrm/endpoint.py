@@ -251,7 +251,7 @@ class Endpoint(BaseModel):
                 retries += raw.retries_taken
                 return _read(raw.text, key, retries + odd, time.monotonic() - began)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if not self._give_in(_silenced(str(error), key), ask):
+                if not self._give_in(_complaint(error, key), ask):
                     problem = self._explain(error, key)
             except openai.OpenAIError as error:
                 problem = self._explain(error, key)
@@ -296,7 +296,7 @@ class Endpoint(BaseModel):
         """What went wrong and how to mend it, without the key."""
         import openai
 
-        said = _silenced(str(error), key)[:300]
+        said = _complaint(error, key)
         tries = f"{self.retries + 1} tries"
         if isinstance(error, openai.APITimeoutError):
             what = f"no answer within {self.timeout:g} s, in {tries}; raise timeout, or lower concurrency"
@@ -392,6 +392,13 @@ def _read(body: str, key: str, retries: int, seconds: float) -> Reply:
         _silenced(text, key), choice.finish_reason != "length", first, _silenced(completion.model, key),
         usage.prompt_tokens, usage.completion_tokens, retries, seconds,
     )  # fmt: skip
+
+
+def _complaint(error: Exception, key: str) -> str:
+    """What the server said is wrong; some say it elsewhere than where the client looks."""
+    body = getattr(error, "body", None)
+    more = "" if body is None or " - " in str(error) else f" - {body}"
+    return _silenced(f"{error}{more}", key)[:300]
 
 
 def _silenced(text: str, key: str) -> str:

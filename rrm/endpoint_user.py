@@ -104,7 +104,7 @@ def chance(reply: Reply) -> float | None:
 
 
 _ALONE = re.compile(r"\W*([AB])\W*")
-_FIRST = re.compile(r"\W*([AB])\s*[.:,;)\]*\n–—-]")
+_FIRST = re.compile(r"^\W*([AB])\s*[.:,;)\]*\n–—-]", re.MULTILINE)
 _SAID = re.compile(
     r"\b(?i:answer|better(?:\s+one)?|best|choice|choose|verdict|prefer|outcome|option)\b\W*(?:(?:is|would\s+be)\b)?"
     r"\W*(?:(?:outcome|option|answer)\b\W*)?\b([AB])\b(?!\s+(?:or|and)\b)"
@@ -114,11 +114,9 @@ _SAID = re.compile(
 def verdict(text: str) -> str | None:
     """The letter that a text answers with; None if it does not say, or says both.
 
-    A letter alone ("**B**."), in front ("B: because ..."), or after such words as "the better one is".
+    A letter alone ("**B**."), in front of a line ("B: because ..."), or after such words as "the better one is".
     """
     if (alone := _ALONE.fullmatch(text)) is not None:
         return alone[1]
-    found = set(_SAID.findall(text))
-    if (first := _FIRST.match(text)) is not None:
-        found.add(first[1])
+    found = {*_SAID.findall(text), *_FIRST.findall(text)}
     return found.pop() if len(found) == 1 else None

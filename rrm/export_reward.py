@@ -54,8 +54,8 @@ class Exported:
         """For whoever exported it."""
         lines = [
             f"{folder}: a sequence classifier; our score is its logit + {self.offset:.4g}",
-            f"checked on {self.tried} outcomes of the run: scores differ by {self.error:.1g} at most; its chat template "
-            f"gives our token ids for {self.same_text} of them; see {folder / 'README.md'}",
+            f"checked on {self.tried} outcomes of the run: scores differ by {self.error:.1g} at most; "
+            f"its chat template gives our token ids for {self.same_text} of them; see {folder / 'README.md'}",
         ]
         if self.fit is not None:
             held = self.fit.holdout_accuracy
@@ -77,14 +77,21 @@ def export_reward(run: Path | str, node: str, folder: Path, refit: bool = False,
     fit = None
     if refit:
         reward, fit = _refit(reward, comparisons, node)
+    return write_reward(reward, node, [_group(c) for c in comparisons[-TRIED:]], folder, fit)
+
+
+def write_reward(
+    reward: TextRewardModel, node: str, groups: Sequence[Group], folder: Path, fit: FitReport | None = None
+) -> Exported:
+    """As `export_reward`, of a loaded reward model, whose backbone cannot be used afterwards; tried on `groups`."""
     if reward.settings.surprise or reward.assistants:
         beside = ["surprise"] * reward.settings.surprise + ["findings"] * bool(reward.assistants)
         raise ModelError(
             f"the reward model of {node!r} does not only read text: it has {' and '.join(beside)} beside it, for which "
-            "a sequence classifier has no place. Fit it anew without them (rrm export --reward-model ... --refit), train "
-            f"with {' '.join(f'--set {node}.{name}=false' for name in beside)}, or keep all of it: rrm.trl.reward_func"
+            f"a sequence classifier has no place. Fit it anew without (rrm export RUN --reward-model {node} --refit), "
+            f"train with {' '.join(f'--set {node}.{name}=false' for name in beside)}, or keep all of it: "
+            "rrm.trl.reward_func"
         )
-    groups = [_group(c) for c in comparisons[-TRIED:]]
     rows, scores = reward.rows(groups), [score.mean for score in reward.score(groups)]
     weight = (reward.weight.detach().mean(0) / reward.scale).float()
     offset = -float(reward.shift.mean() / reward.scale)

@@ -85,10 +85,11 @@ def test_retry_after_is_respected() -> None:
         (error(404, "no model m"), "no such model", 1),
         (error(401, "who are you"), "without a key", 1),
         (error(400, "prompt too long"), "refuses the question: .*prompt too long", 1),
+        (JSONResponse({"detail": "pinned to another model"}, 400), "refuses the question: .*pinned to another", 1),
         (Response('{"id": "x", "choi', media_type="application/json"), "no chat completion", 3),
         (JSONResponse({"choices": []}), "no chat completion", 3),
     ],
-    ids=["500", "429", "404", "401", "400", "cut", "no choices"],
+    ids=["500", "429", "404", "401", "400", "400 in other words", "cut", "no choices"],
 )
 def test_a_lasting_fault_raises_and_says_what_to_do(fault: Response, said: str, tries: int) -> None:
     with serving(lambda server, body, before: fault) as server:

@@ -55,6 +55,7 @@ def pair(i: int) -> Pair:
         ("My answer is **A**", "A"), ("option B", "B"), ("B) the second", "B"),
         ("", None), ("A or B", None), ("A good question", None), ("Both are fine", None), ("neither", None),
         ("The answer is A. No, the answer is B.", None), ("Answer with A or B", None), ("C", None), ("a", None),
+        ("A: Bees make honey.\n\nB: Bees makes plastic bag.", None),  # it repeats both
         ("I think that a comparison of A and B is hard", None),
     ],
 )  # fmt: skip

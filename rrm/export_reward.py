@@ -93,7 +93,7 @@ def write_reward(
             "rrm.trl.reward_func"
         )
     rows, scores = reward.rows(groups), [score.mean for score in reward.score(groups)]
-    weight = (reward.weight.detach().mean(0) / reward.scale).float()
+    weight = (reward.weight.detach().mean(0).cpu() / reward.scale).float()
     offset = -float(reward.shift.mean() / reward.scale)
     backbone, precision = reward.backbone, reward.backbone.precision.weights
     tokenizer = copy.deepcopy(backbone.tokenizer)

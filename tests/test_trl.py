@@ -129,7 +129,7 @@ def test_a_cut_completion_is_known_as_cut(run: Path) -> None:
     cut, whole, unsaid, other = func(
         [group.case.prompt] * 4, [text] * 4, completion_ids=[ids, [*ids, backbone.eos_id], [], [3, 3, 3]]
     )
-    assert whole == unsaid == other != cut
+    assert [unsaid, other] == pytest.approx([whole, whole], abs=1e-4) and abs(whole - cut) > 1e-3
 
 
 @pytest.mark.parametrize("node", ["paper", "paper/writing"])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,16 +22,19 @@ pytest.importorskip("openai", reason="needs the openai client: pip install -e '.
 
 from typer.testing import CliRunner
 
-from rrm import Assistance, Assistant, Case, Group, Outcome, Pair, Task
+from rrm import Assistance, Assistant, BoundedUser, Case, Group, Outcome, Pair, Task, train
 from rrm.cli import app
 from rrm.endpoint import EndpointError, Ledger, Reply
 from rrm.endpoint_agent import EndpointAgent
 from rrm.endpoint_user import EndpointUser, chance, verdict
+from rrm.models.backbone import Backbone
 from rrm.store import Store
+from rrm.view.reading import Reader
 from tests import toy
 from tests.endpoint.serving import Server, completion, error, longer, serving
 from tests.endpoint.test_endpoint import CANARY
 from tests.endpoint.training import run
+from tests.models.conftest import network, tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
 TASK = Task("t", "Which is longer?", facts=lambda case, outcome: [])
@@ -246,6 +250,28 @@ def test_the_command_line_names_the_endpoint_and_its_settings(tmp_path: Path) ->
     assert done.exit_code == 2 and "MODEL@URL" in done.output
 
 
+@pytest.mark.parametrize("status", [200, 401])
+def test_the_command_line_shows_no_key_even_when_debugging(tmp_path: Path, status: int) -> None:
+    tree = tmp_path / "tree.py"
+    tree.write_text("from tests.label.training import tree\ntask = tree()\n")
+
+    def leak(server: Server, body: dict[str, Any], before: int) -> Any:
+        return f"I prefer {CANARY}" if status == 200 else error(401, f"Incorrect API key provided: {CANARY}")
+
+    with serving(leak) as server:
+        command = [sys.executable, "-m", "rrm.cli", "train", str(tree), "--out", str(tmp_path / "r"), "--debug"]
+        where = os.environ | {
+            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RRM_API_KEY": CANARY, "OPENAI_LOG": "debug"
+        }  # fmt: skip
+        done = subprocess.run(
+            [*command, "--user", f"openai:m@{server.url}"], cwd=ROOT, env=where, capture_output=True, timeout=300
+        )
+        assert done.returncode == 1 and f"Bearer {CANARY}" in server.keys
+    assert b"Error" in done.stderr and CANARY.encode() not in done.stdout + done.stderr
+    for path in (tmp_path / "r").rglob("*"):
+        assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
 # --- an agent ----------------------------------------------------------------------------------------
 
 
@@ -312,3 +338,28 @@ def test_with_a_reward_model_the_best_of_its_drafts_is_given() -> None:
         helper = Assistant(task, agent(server, concurrency=1), Shortest())
         ((said,),) = helper.examine([Group(Case("c"), (Outcome("w1"),))])
         assert said.answers[0].outcome.text == "w5" and said.answers[0].confidence is not None
+
+
+@pytest.mark.parametrize("helped", ["helper", "helper of a helper"])
+def test_a_run_with_such_an_assistant_records_its_calls_and_repeats_none(tmp_path: Path, helped: str) -> None:
+    backbone = Backbone("tiny", network(), tokenizer(), "full")
+
+    def tree(server: Server) -> Task:
+        below = replace(toy.sub("below"), path="toy/sub/below")
+        if helped == "helper":
+            helper = Assistant(replace(toy.sub(), path="toy/sub"), agent(server), None)
+        else:
+            low = Assistant(below, replace(agent(server), path="toy/sub/below"), None)
+            helper = Assistant(replace(toy.sub(), path="toy/sub"), agent(server), None, (low,))
+        return toy.task(assistants=(helper,))
+
+    with serving(lambda server, body, before: "w5 w6") as server:
+        train(tree(server), BoundedUser(), backbone, tmp_path / "r")
+        asked = len(server.bodies)
+        calls = Reader(tmp_path / "r").calls
+        assert asked == sum(c.calls for c in calls) > 0 and {c.who for c in calls} == {"agent"}
+        paths = {"t/sub"} if helped == "helper" else {"t/sub", "toy/sub/below"}
+        assert {c.task for c in calls} == paths
+        shutil.copytree(tmp_path / "r", tmp_path / "again")
+        train(tree(server), BoundedUser(), backbone, tmp_path / "again")
+        assert len(server.bodies) == asked

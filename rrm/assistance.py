@@ -140,7 +140,8 @@ class Assistant:
     task: Task
     agent: Agent
     reward: RewardModel | None
-    """None: nothing was trained (a tool). Then its first draft is given, without confidence."""
+    """Picks the best of its drafts and says how good it is. Without one (a tool, somebody else's model) the agent's
+    greedy answer is given, without a confidence."""
     helpers: tuple[Assistant, ...] = ()
     memo: Memo = Forgetful()
 
@@ -148,8 +149,8 @@ class Assistant:
     def version(self) -> str:
         """Changes when anything that decides its answers changes: agent, reward model, its own assistants."""
         below = [helper.version for helper in self.helpers]
-        judge = self.reward.version if self.reward is not None else ""
-        return digest(self.task.path, self.agent.version, judge, below, self.task.settings.drafts)
+        reward = None if self.reward is None else self.reward.version
+        return digest(self.task.path, self.agent.version, reward, below, self.task.settings.drafts)
 
     def examine(self, groups: Sequence[Group], quick: bool = False) -> list[tuple[Assistance, ...]]:
         """What this assistant says of every outcome of every group. An outcome without form gets N/A.

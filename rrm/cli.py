@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,7 @@ from rich.tree import Tree
 
 from rrm.check import faults, plant
 from rrm.configure import ConfigError, configure, configure_user, load_task, split
+from rrm.endpoint_user import EndpointUser
 from rrm.human import HumanUser
 from rrm.settings import Settings
 from rrm.task import RRMError, Task, TaskError
@@ -70,7 +72,8 @@ def train(
     ] = None,
     model: Annotated[str, MODEL] = "embedded",
     user: Annotated[
-        str, typer.Option(help="Who judges: bounded (simulated), model:PATH, or human (see `rrm label`).")
+        str,
+        typer.Option(help="Who judges: bounded (simulated), model:PATH, openai:MODEL@URL, or human (see `rrm label`)."),
     ] = "bounded",
     overlap: Annotated[
         int | None, typer.Option(help="People who judge each pair: --set user.overlap=N.")
@@ -260,9 +263,9 @@ def view(
 
 @app.command()
 def settings() -> None:
-    """List every setting with its default: of a node, and of the simulated user."""
+    """List every setting with its default: of a node, of the simulated user, and of a model behind an endpoint."""
     console = Console()
-    for title, kind in (("NODE", Settings), ("user", BoundedUser)):
+    for title, kind in (("NODE", Settings), ("user", BoundedUser), ("user", EndpointUser)):
         console.print(_table(title, kind))
 
 
@@ -270,9 +273,12 @@ def _table(title: str, kind: type[BaseModel]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"--set {title}.", no_wrap=True)
     table.add_column("default", overflow="fold", max_width=20)
-    table.add_column("what it does", overflow="fold")
+    by = f"; with --user {kind.model_config['title']}" if "title" in kind.model_config else ""
+    table.add_column(f"what it does{by}", overflow="fold")
     for key, field in kind.model_fields.items():
-        default = str(field.get_default(call_default_factory=True))
+        if field.is_required():  # said in another way
+            continue
+        default = shorten(str(field.get_default(call_default_factory=True)), 60, placeholder=" ...")
         table.add_row(Text(key), Text(default), Text(" ".join((field.description or "").split())))
     return table
 
@@ -315,10 +321,14 @@ def _user(name: str, seed: int, assignments: Sequence[str]) -> User:
     if name == "human":
         return configure_user(HumanUser(), assignments)
     kind, _, where = name.partition(":")
+    if kind == "openai":
+        return configure_user(EndpointUser.at(where), assignments)
     if kind != "model" or not where:
-        raise ConfigError(f"--user {name}: no such user; give bounded, human, or model:PATH (model:embedded)")
+        raise ConfigError(
+            f"--user {name}: no such user; give bounded, human, model:PATH (model:embedded), or openai:MODEL@URL"
+        )
     if assignments:
-        raise ConfigError(f"{assignments[0]}: only bounded and human users have settings, and --user is {name}")
+        raise ConfigError(f"{assignments[0]}: --user {name} has no settings")
     from rrm.model_user import ModelUser
     from rrm.models.backbone import Backbone
 
@@ -365,14 +375,23 @@ def label(
 @app.command("export")
 def export_(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    file: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+    file: Annotated[Path, typer.Option("-o", "--output", help="The file, or the reward model's folder, to write.")],
     format: Annotated[str, typer.Option(help="jsonl or parquet.", show_default="by the file's name")] = "",
     node: Annotated[str | None, typer.Option(help="Comparisons of this node only, e.g. paper/proofs.")] = None,
     ties: Annotated[bool, typer.Option("--ties", help="Ties and abstentions too; nothing was chosen there.")] = False,
+    reward_model: Annotated[
+        str | None, typer.Option(metavar="NODE", help="Instead, this node's reward model, for transformers and TRL.")
+    ] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="With --reward-model: fit it anew, on text alone.")] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Write a run's comparisons in the columns prompt, chosen, rejected that other libraries read, and more."""
+    """Write a run's comparisons in the columns prompt, chosen, rejected that others read; or a node's reward model."""
     with _clean_errors(debug):
+        if reward_model is not None:
+            from rrm.export_reward import export_reward
+
+            typer.echo(export_reward(run, reward_model, file, refit).summary(file))
+            return
         from rrm.exchange import export, format_of
 
         typer.echo(f"{export(run, file, format_of(format, file), node, ties)} comparisons in {file}")

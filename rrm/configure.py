@@ -130,10 +130,10 @@ def with_values(model: Model, values: Mapping[str, str], where: str) -> Model:
         faults = []
         for fault in error.errors():
             key = str(fault["loc"][0]) if fault["loc"] else "settings"
-            doc = kind.model_fields[key].description if key in kind.model_fields else None
-            faults.append(
-                f"{where}.{key}={values.get(key, '')}: {fault['msg']}" + (f" ({_doc(doc)})" if doc else "")
-            )
+            field = kind.model_fields.get(key)
+            shown = values.get(key, "") if field is None or field.repr else "..."  # a secret, put there by mistake
+            doc = f" ({_doc(field.description)})" if field is not None and field.description else ""
+            faults.append(f"{where}.{key}={shown}: {fault['msg']}{doc}")
         raise ConfigError("\n".join(faults)) from error
 
 

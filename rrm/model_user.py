@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from rrm.assistance import Assistance
 from rrm.models.backbone import Backbone
 from rrm.models.pack import PrefixGroup
-from rrm.task import Outcome, RRMError, Task
+from rrm.pairwise import question, weigh
+from rrm.task import RRMError, Task
 from rrm.user import Judgement, Pair
 
 TEMPLATE = """{instruction}
@@ -63,31 +63,17 @@ class ModelUser:
             )
         sums = torch.stack([torch.stack([v.sum() for v in row]) for row in rows])  # (order, answer)
         mass = sums.exp().sum(1).min().item()
-        prefers = sums.softmax(1)[:, 0]
-        a_better = (prefers[0].item() + 1 - prefers[1].item()) / 2
-        note = f"p(A) {a_better:.3f}, orders {prefers[0].item():.3f} and {1 - prefers[1].item():.3f}"
+        prefers = sums.softmax(1)[:, 0].tolist()
+        judgement = weigh(prefers[0], prefers[1], self.margin)
         if mass < self.abstain:
             return Judgement(
-                None, note=f"abstained: only {mass:.2g} of the probability on either answer; {note}"
+                None, note=f"abstained: only {mass:.2g} of the probability on either answer; {judgement.note}"
             )
-        preference = 0.5 if abs(a_better - 0.5) < self.margin else float(a_better > 0.5)
-        return Judgement(preference, note=note)
+        return judgement
 
     def recall(self, task: Task, judgement: Judgement) -> None:
         """A model judges every pair afresh."""
 
     def prompt(self, task: Task, pair: Pair) -> str:
         """The question as the judge reads it, outcome A first."""
-        return self.template.format(
-            instruction=task.instruction, case=pair.case.prompt, first="A", second="B",
-            one=_shown(pair.a), two=_shown(pair.b),
-            said_one=_said(pair.assistance_a), said_two=_said(pair.assistance_b),
-        )  # fmt: skip
-
-
-def _shown(outcome: Outcome) -> str:
-    return outcome.text or "(empty)"
-
-
-def _said(assistance: tuple[Assistance, ...]) -> str:
-    return "".join(f"\n  {one.text}" + (f" ({one.why})" if one.why else "") for one in assistance)
+        return question(self.template, task, pair)

@@ -393,22 +393,28 @@ class Node:
         )
 
     def _load(self, round: int, part: str, holder: TextAgent | TextRewardModel) -> bool:
-        saved = self.run.store.checkpoints(self.task.path).get((round, part))
-        if saved is None:
-            return False
-        path = self.run.out / saved[0]
-        try:
-            body = path.read_bytes()
-        except OSError as error:
-            raise RunError(
-                f"{path} is recorded in run.db but cannot be read ({error}); restore it from a copy"
-            ) from error
-        if hashlib.sha256(body).hexdigest() != saved[1]:
-            raise RunError(
-                f"{path} is not the file that was saved (its hash differs); restore it from a copy"
-            )
-        holder.load(load(body))
-        return True
+        state = weights(self.run.store, self.run.out, self.task.path, round, part)
+        if state is not None:
+            holder.load(state)
+        return state is not None
+
+
+def weights(store: Store, out: Path, task: str, round: int, part: str) -> dict[str, torch.Tensor] | None:
+    """The weights that a node saved (`part`: reward or agent); None if it has not. Raises `RunError` if they are not
+    what was saved."""
+    saved = store.checkpoints(task).get((round, part))
+    if saved is None:
+        return None
+    path = out / saved[0]
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise RunError(
+            f"{path} is recorded in run.db but cannot be read ({error}); restore it from a copy"
+        ) from error
+    if hashlib.sha256(body).hexdigest() != saved[1]:
+        raise RunError(f"{path} is not the file that was saved (its hash differs); restore it from a copy")
+    return load(body)
 
 
 def write_atomically(path: Path, body: bytes) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rrm.assistance import Assistant
 from rrm.check import check
@@ -14,6 +14,13 @@ from rrm.user import User
 if TYPE_CHECKING:
     from rrm.models.backbone import Backbone
     from rrm.run import Watch
+
+
+@runtime_checkable
+class Recording(Protocol):
+    """A user, or a finished assistant's agent, that keeps records of its own in the run's folder."""
+
+    def record(self, folder: Path) -> None: ...
 
 
 def train(
@@ -46,7 +53,18 @@ def train(
     backbone = model if isinstance(model, Backbone) else Backbone.load(model)
     run = Run(out, backbone, seed, watch)
     run.configure(describe(task, user, backbone, seed))
+    for part in (user, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
+        if isinstance(part, Recording):
+            part.record(run.out)
     return solve(task, task.cases, user, run)
+
+
+def _finished(assistants: Iterable[Task | Assistant]) -> Iterator[Assistant]:
+    """Those that were finished elsewhere, and their own assistants."""
+    for one in assistants:
+        if isinstance(one, Assistant):
+            yield one
+            yield from _finished(one.helpers)
 
 
 def describe(task: Task, user: User, backbone: Backbone, seed: int) -> dict[str, Any]:

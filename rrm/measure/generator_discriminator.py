@@ -52,7 +52,7 @@ def measures(node: Assistant, groups: Sequence[Group]) -> dict[str, list[list[fl
     is how right it would be to call everything right.
     """
     found: dict[str, list[list[float]]] = {name: [] for name in MEASURES}
-    assert node.reward is not None
+    assert node.reward is not None  # it was trained
     rewards = node.reward.score(groups)
     for g, group in enumerate(groups):
         task = node.task

@@ -178,6 +178,17 @@ class Fork:
             self._version = (stamp, digest)
         return self._version[1]
 
+    def merged(self) -> nn.Module:
+        """The whole network with this fork's weights in it, for use elsewhere.
+
+        An adapter is added into the shared weights: nothing of this backbone can be used afterwards.
+        """
+        if self._adapter is None:
+            return self.network
+        self.backbone.switch(self)
+        merged: nn.Module = self.backbone._peft.merge_and_unload(adapter_names=[self._adapter])
+        return merged
+
     def close(self) -> None:
         """Free the weights of this fork; it cannot be used afterwards."""
         self.backbone.release(self)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from rrm.task import RRMError
 from rrm.view import comparisons as judged
-from rrm.view.reading import Node, Reader
+from rrm.view.reading import Calls, Node, Reader
 from rrm.view.text import line, visible
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -73,9 +73,30 @@ def show_tree(run: Reader, console: Console) -> None:
     state = run.state
     console.print(Text.assemble((visible(run.title), "bold"), "  ", (state, STYLES.get(state, "bold yellow"))))
     console.print(table)
+    if run.calls:
+        _show_calls(run.calls, console)
     if (found := run.report.get("agreement")) is not None:
         between = f"[{found['low']:.2f}, {found['high']:.2f}]"
         console.print(Text(f"user agrees with the truth: {found['mean']:.2f} {between}"))
+
+
+def _show_calls(calls: Sequence[Calls], console: Console) -> None:
+    """What was asked of other people's models, and what it cost."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("asked", overflow="fold")
+    table.add_column("for", overflow="fold")
+    for name in ("calls", "retries", "tokens in", "out", "cost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for c in calls:
+        cost = "" if c.cost is None else f"{c.cost:.4f}" + (" +" if c.unpriced else "")
+        counts = (_count(value) for value in (c.calls, c.retries, c.prompt_tokens, c.completion_tokens))
+        served = "" if c.served in ("", c.endpoint.removeprefix("openai:").rpartition("@")[0]) else f" ({c.served})"
+        table.add_row(Text(visible(c.endpoint + served)), Text(visible(f"{c.who} {c.task}")), *counts, cost)
+    console.print(table)
+
+
+def _count(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"
 
 
 def show_node(

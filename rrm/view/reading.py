@@ -99,6 +99,26 @@ class Curves:
     """The steps at which rounds begin."""
 
 
+@dataclass(frozen=True)
+class Calls:
+    """What an endpoint was asked, and what for. Tokens and cost are None where the server or the prices do not say."""
+
+    endpoint: str
+    who: str
+    """user or agent."""
+    task: str
+    calls: int
+    retries: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost: float | None
+    """In the currency of the prices that were set."""
+    unpriced: int
+    """Calls whose cost is not known."""
+    served: str
+    """The models that answered, as the server called them."""
+
+
 class Reader:
     """One run folder. Close it, or use it with `with`. Raises `ReadError` if it holds no readable run."""
 
@@ -254,6 +274,23 @@ class Reader:
                 return {task for (task,) in db.execute("SELECT DISTINCT task FROM open")}
         except sqlite3.OperationalError:  # not made yet, or unreadable: then nobody can judge either
             return set()
+
+    @cached_property
+    def calls(self) -> list[Calls]:
+        """What was asked of models behind endpoints (`rrm.endpoint`), by who asked and at which node."""
+        path = self.folder / "calls.db"
+        if not path.exists():
+            return []
+        try:
+            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+                rows = db.execute(
+                    "SELECT endpoint, who, task, COUNT(*), SUM(retries), SUM(prompt_tokens), SUM(completion_tokens),"
+                    " SUM(cost), SUM(cost IS NULL), GROUP_CONCAT(DISTINCT served) FROM calls"
+                    " GROUP BY endpoint, who, task ORDER BY MIN(seq)"
+                ).fetchall()
+        except sqlite3.OperationalError:  # not made yet
+            return []
+        return [Calls(*row) for row in rows]
 
     def progress(self, node: Node) -> Progress:
         saved = {(round, part) for round, part, *_ in self.checkpoints.get(node.path, ())}

@@ -22,6 +22,7 @@ from rrm.check import faults, plant
 from rrm.configure import ConfigError, configure, configure_user, load_task, split
 from rrm.endpoint_user import EndpointUser
 from rrm.human import HumanUser
+from rrm.parallel import ProcessError, started
 from rrm.settings import Settings
 from rrm.task import RRMError, Task, TaskError
 from rrm.train import train as run
@@ -105,6 +106,8 @@ def train(
         assignments += [f"user.{key}={value}" for key, value in short.items() if value is not None]
         for_nodes, for_user = split(assignments)
         task = configure(load_task(tree), for_nodes)
+        number, processes = started()
+        quiet = quiet or number > 0  # the main process speaks for all
         if quiet or model == "embedded" or Path(model).exists():
             from transformers.utils import logging  # late: it takes a second, and no other command needs it
 
@@ -122,10 +125,12 @@ def train(
             with live or nullcontext():
                 run(task, judge, _model(model, compile, device), folder, seed, watch=[live] if live is not None else [])
         except KeyboardInterrupt:
-            again = shlex.join(["rrm", *sys.argv[1:]])
-            Console(stderr=True, soft_wrap=True).print(
-                Text(f"Stopped. Nothing judged is lost; to go on: {again}", style="yellow")
-            )
+            launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm.cli"] if processes > 1 else ["rrm"]
+            again = shlex.join([*launcher, *sys.argv[1:]])
+            if number == 0:
+                Console(stderr=True, soft_wrap=True).print(
+                    Text(f"Stopped. Nothing judged is lost; to go on: {again}", style="yellow")
+                )
             raise typer.Exit(130) from None
         if live is not None:
             live.console.print(Text(f"Finished: {folder}"))
@@ -181,6 +186,8 @@ def measure(
     with _clean_errors(debug):
         from rrm.measure import command  # late: it takes seconds
 
+        if started()[1] > 1:
+            raise RRMError("rrm measure runs in one process; start it without torchrun")
         if name is None:
             table = Table(box=None, pad_edge=False, header_style="bold")
             table.add_column("rrm measure ...", no_wrap=True)
@@ -452,12 +459,15 @@ def model_list() -> None:
 @contextmanager
 def _clean_errors(debug: bool) -> Iterator[None]:
     """An error of the user's making is one message on stderr and exit code 2; with --debug, a traceback."""
+    number, _ = started()
     try:
         yield
     except RRMError as error:
         if debug:
             raise
-        Console(stderr=True, soft_wrap=True).print(Text(f"error: {error}", style="red"))
+        if number == 0 or not isinstance(error, ProcessError):  # that one the main process shows
+            who = f"process {number}: " if number else ""
+            Console(stderr=True, soft_wrap=True).print(Text(f"{who}error: {error}", style="red"))
         raise typer.Exit(2) from error
 
 

@@ -34,6 +34,7 @@ from rrm.models.backbone import TINY, Backbone
 from rrm.models.precision import Precision, probe
 from rrm.models.reward import TextRewardModel, trunk
 from rrm.seeding import seed_of
+from rrm.shared_store import SharedStore
 from rrm.store import Comparison, Store
 from rrm.task import Case, Cases, Group, Malformed, Outcome, RRMError, Spans, Task, digest
 from rrm.user import Expectant, Judgement, Pair, User
@@ -67,26 +68,41 @@ class Run:
     def __init__(
         self, out: Path | str, backbone: Backbone, seed: int = 0, watch: Sequence[Watch] = ()
     ) -> None:
-        self.out, self.backbone, self.seed, self.watch = Path(out), backbone, seed, tuple(watch)
+        self.out, self.backbone, self.seed = Path(out), backbone, seed
+        self.world = backbone.world
+        self.watch = tuple(watch) if self.world.main else ()
+        self.world.once(self._make)
+        self.store = SharedStore(self.out / "run.db", self.world)
+        self.nodes: dict[str, Node] = {}
+
+    def _make(self) -> None:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(
                 f"cannot make the run folder {self.out} ({error}); use another --out folder"
             ) from error
-        self.store = Store(self.out / "run.db")
-        self.nodes: dict[str, Node] = {}
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Write config.json, or, when resuming, refuse one that differs: it would be another run."""
-        path = self.out / "config.json"
         config: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
+        there, precision = self.world.once(lambda: (config, self._configured(config)))
+        if config != there:
+            raise RunError(
+                f"process {self.world.rank} was started with other settings, another model or another user than the "
+                "main process; give all the same"
+            )
+        self.backbone.precision = precision
+
+    def _configured(self, config: dict[str, Any]) -> Precision:
+        """The precision decided when the run began, not what a probe would say now: the bits depend on it."""
+        path = self.out / "config.json"
         if not path.exists():
             if any(round >= 0 for _, round in self.store.rounds()):  # others were imported, for this run to learn from
                 raise RunError(f"{self.out} holds judgements but no config.json; use another folder")
-            precision = self._probe()
-            write_atomically(path, json.dumps(config | {"about": about() | precision}, indent=2).encode() + b"\n")
-            return
+            notes = self._probe() | {"processes": self.world.size}
+            write_atomically(path, json.dumps(config | {"about": about() | notes}, indent=2).encode() + b"\n")
+            return self.backbone.precision
         try:
             before = json.loads(path.read_text())
         except (OSError, ValueError) as error:
@@ -102,8 +118,7 @@ class Run:
                 f"{self.out} is a run with other settings ({details}). To resume it, give the same settings; "
                 "for a new run, another --out folder."
             )
-        # What was decided when the run began, not what a probe would say now: the bits depend on it.
-        self.backbone.precision = Precision(**before.get("about", {}).get("precision", {}))
+        return Precision(**before.get("about", {}).get("precision", {}))
 
     def _probe(self) -> dict[str, Any]:
         """Decide the precision, and say how. A tiny model is not worth asking: float32."""
@@ -163,8 +178,9 @@ class Node:
         if metrics:
             self.run.store.log(self.task.path, self.round, phase, step, metrics)
         event = Event(self.task.path, self.round, phase, step, of, metrics)
-        for watch in self.run.watch:
-            watch(self, event)
+        with self.run.world.apart():  # only the main process has watchers
+            for watch in self.run.watch:
+                watch(self, event)
 
     def rounds(self, extra: int = 0) -> Iterator[int]:
         """The rounds still to do. Each ends when the agent's weights are saved."""
@@ -181,8 +197,8 @@ class Node:
         """Outcomes of the agent as it is now, to be judged."""
         self.cases = cases
         s = self.task.settings
+        drawn = cases.draw(s.cases, self.key("cases"))  # by all processes: whoever watches may draw, too, and alone
         self.emit("sample", of=s.cases)
-        drawn = cases.draw(s.cases, self.key("cases"))
         groups = self.agent.sample(drawn, s.outcomes, key=self.key("sample"), temperature=s.temperature)
         self._check_form(groups)
         return groups
@@ -273,6 +289,15 @@ class Node:
         return self.comparisons
 
     def _ask(self, user: User, pairs: Sequence[Pair]) -> list[Comparison]:
+        """Judgements of pairs, whoever of several processes asked for them."""
+        fresh = self.run.world.once(lambda: self._judge(user, pairs))
+        if not self.run.world.main:
+            for comparison in fresh:
+                user.recall(self.task, comparison.judgement)
+        self.comparisons += fresh
+        return fresh
+
+    def _judge(self, user: User, pairs: Sequence[Pair]) -> list[Comparison]:
         """Judgements, each kept as it is given; what was judged before is not asked again."""
         known = {c.pair.id: c for c in self.run.store.comparisons(self.task.path, self.round)}
         fresh: list[Comparison] = []
@@ -292,7 +317,6 @@ class Node:
             fresh.append(comparison)
             if position % 16 == 0 or position + 1 == len(pairs):
                 self.emit("compare", step=position + 1, of=len(pairs))
-        self.comparisons += fresh
         return fresh
 
     # --- learning ------------------------------------------------------------------------------------
@@ -381,8 +405,12 @@ class Node:
     # --- weights -------------------------------------------------------------------------------------
 
     def _save(self, part: str, holder: TextAgent | TextRewardModel) -> None:
+        """Keep weights. All processes go on with the bits that were kept, whatever their processors made of them."""
         path = self.run.out / "nodes" / self.task.path / str(self.round) / f"{part}.safetensors"
-        body = save({name: tensor.contiguous().clone() for name, tensor in holder.state().items()})
+        body = self.run.world.once(lambda: save({name: t.contiguous().clone() for name, t in holder.state().items()}))
+        if not self.run.world.main:
+            holder.load(load(body))
+            return
         write_atomically(path, body)
         self.run.store.checkpoint(
             self.task.path,
@@ -393,28 +421,31 @@ class Node:
         )
 
     def _load(self, round: int, part: str, holder: TextAgent | TextRewardModel) -> bool:
-        state = weights(self.run.store, self.run.out, self.task.path, round, part)
-        if state is not None:
-            holder.load(state)
-        return state is not None
+        saved = self.run.store.checkpoints(self.task.path).get((round, part))
+        if saved is None:
+            return False
+        holder.load(load(self.run.world.once(lambda: read_checked(self.run.out / saved[0], saved[1]))))
+        return True
 
 
 def weights(store: Store, out: Path, task: str, round: int, part: str) -> dict[str, torch.Tensor] | None:
     """The weights that a node saved (`part`: reward or agent); None if it has not. Raises `RunError` if they are not
     what was saved."""
     saved = store.checkpoints(task).get((round, part))
-    if saved is None:
-        return None
-    path = out / saved[0]
+    return None if saved is None else load(read_checked(out / saved[0], saved[1]))
+
+
+def read_checked(path: Path, sha256: str) -> bytes:
+    """A file's content. Raises `RunError` if it is not what was saved."""
     try:
         body = path.read_bytes()
     except OSError as error:
         raise RunError(
             f"{path} is recorded in run.db but cannot be read ({error}); restore it from a copy"
         ) from error
-    if hashlib.sha256(body).hexdigest() != saved[1]:
+    if hashlib.sha256(body).hexdigest() != sha256:
         raise RunError(f"{path} is not the file that was saved (its hash differs); restore it from a copy")
-    return load(body)
+    return body
 
 
 def write_atomically(path: Path, body: bytes) -> None:

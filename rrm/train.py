@@ -33,6 +33,8 @@ def train(
 ) -> Assistant:
     """Train a task tree from the leaves up. The same call again resumes an interrupted run.
 
+    Where torchrun started several processes, all of them make this call, share its work, and return the same.
+
     Parameters
     ----------
     task: the root; its tree is checked first (`TaskError` names everything wrong).
@@ -40,10 +42,11 @@ def train(
     model: "embedded", a folder, a hub name, or a loaded backbone.
     out: the run folder. A folder of a run with other settings is refused (`RunError`).
     seed: decides everything random.
-    watch: called with (node, event) as things happen; see `rrm.run.Event`.
+    watch: called with (node, event) as things happen, in the main process; see `rrm.run.Event`.
     """
     from rrm.models.backbone import Backbone  # late: torch takes seconds, and `rrm view` does without it
     from rrm.models.precision import limit_threads
+    from rrm.parallel import join
     from rrm.recursion import solve
     from rrm.run import Run
 
@@ -51,6 +54,7 @@ def train(
     assert task.cases is not None  # checked
     limit_threads()
     backbone = model if isinstance(model, Backbone) else Backbone.load(model)
+    backbone.world = join()
     run = Run(out, backbone, seed, watch)
     run.configure(describe(task, user, backbone, seed))
     for part in (user, *(a.agent for n in task.walk() for a in _finished(n.assistants))):

@@ -17,7 +17,7 @@ def improve(
     agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log
 ) -> ImproveReport:
     """Take `settings.steps` steps of maximum likelihood on the best outcome of each group."""
-    updater = Updater(agent.fork.parameters(), settings.lr, settings.steps)
+    updater = Updater(agent.fork, settings.lr, settings.steps)
     progress = Progress()
     with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
         for step in range(settings.steps):

@@ -22,7 +22,7 @@ def improve(
     agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log
 ) -> ImproveReport:
     """Take `settings.steps` DPO steps, each on a fresh batch with one (best, worst) pair per group."""
-    updater = Updater(agent.fork.parameters(), settings.lr, settings.steps)
+    updater = Updater(agent.fork, settings.lr, settings.steps)
     progress = Progress()
     with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
         for step in range(settings.steps):

@@ -219,6 +219,7 @@ def _train(
             for part in _parts(reward, [cases[i] for i in order[start : start + settings.reward_batch]]):
                 part.backward()  # type: ignore[no-untyped-call]
                 loss += part.item()
+            loss = reward.backbone.world.add_up(reward.parameters(), loss)
             nn.utils.clip_grad_norm_(reward.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -233,18 +234,21 @@ def _train(
 def _parts(reward: TextRewardModel, cases: Sequence[_Judgements]) -> Iterator[Tensor]:
     """The loss of a batch of cases, in parts that fit in memory and add up to it exactly.
 
-    A comparison couples two outcomes of a case, never two cases, so parts are made of whole cases.
+    A comparison couples two outcomes of a case, never two cases, so parts are made of whole cases. Where several
+    processes train together, these are the parts of this one's share of the cases.
     """
     pairs = sum(len(c.a) for c in cases)
     groups = [c.group for c in cases]
     first = torch.tensor([0, *(len(g.outcomes) for g in groups)]).cumsum(0)
     beside = reward.beside(groups)
-    for batch in reward.pack(groups, whole=True):
-        flat = first[batch.group] + batch.index
+    own = reward.backbone.world.share(len(cases))
+    for batch in reward.pack([groups[i] for i in own], whole=True):
+        which = torch.tensor(own)[batch.group]
+        flat = first[which] + batch.index
         scores = reward.raw(batch, None if beside is None else beside[flat])
         place = torch.empty(int(first[-1]), dtype=torch.long)
         place[flat] = torch.arange(len(flat))  # outcome of the batch of cases -> row of `scores`
-        here = sorted(set(batch.group.tolist()))
+        here = sorted(set(which.tolist()))
         a = torch.cat([place[first[i] + cases[i].a] for i in here])
         b = torch.cat([place[first[i] + cases[i].b] for i in here])
         preference = torch.cat([cases[i].preference for i in here])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rrm.learning.losses import kl_estimates
 from rrm.models.agent import TextAgent, reference_logprobs
+from rrm.models.backbone import Fork
 from rrm.settings import Settings
 from rrm.task import Cases, Group, RRMError
 
@@ -121,20 +122,19 @@ class Updater:
     round has few steps and keeps the weights of the last one, with whatever noise that had.
     """
 
-    def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, steps: int, warmup: int = 3, clip: float = 1.0
-    ) -> None:
-        self.parameters = list(parameters)
+    def __init__(self, fork: Fork, lr: float, steps: int, warmup: int = 3, clip: float = 1.0) -> None:
+        self.parameters, self.world = fork.parameters(), fork.backbone.world
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, weight_decay=0.0, fused=True)
         self.lr, self.steps, self.warmup, self.clip, self.done = lr, steps, warmup, clip, 0
 
     def step(self, losses: Iterable[Tensor]) -> float:
-        """Add up the gradients of the losses (parts of one batch) and update once. Returns the norm."""
-        any_loss = False
+        """Add up the gradients of the losses (parts of one batch, this process's share of them) and update once.
+        Returns the norm."""
+        parts = 0
         for loss in losses:
             loss.backward()  # type: ignore[no-untyped-call]
-            any_loss = True
-        if not any_loss:
+            parts += 1
+        if not self.world.add_up(self.parameters, parts):
             return 0.0
         self.done += 1
         for group in self.optimizer.param_groups:

@@ -29,7 +29,7 @@ def improve(
     reward model's scores have unit variance already, Adam forgets a constant factor, and a changing one
     would turn the last differences of a solved batch into large advantages.
     """
-    updater = Updater(agent.fork.parameters(), settings.lr, settings.steps)
+    updater = Updater(agent.fork, settings.lr, settings.steps)
     progress = Progress()
     with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
         for step in range(settings.steps):

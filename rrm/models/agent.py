@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rrm.models.backbone import Backbone, Fork
 from rrm.models.pack import PrefixGroup, pack
-from rrm.models.sample import sample
+from rrm.models.sample import Sampled, sample
 from rrm.task import Case, Group, Outcome
 
 
@@ -46,11 +46,15 @@ def reference_logprobs(backbone: Backbone, groups: Sequence[Group]) -> list[list
             by_case.setdefault(case.id, []).append(outcome)
         cases = {case.id: case for case, _ in wanted.values()}
         missing = [Group(cases[i], tuple(outcomes)) for i, outcomes in by_case.items()]
-        with torch.no_grad():
-            values = backbone.start.logprobs(prefix_groups(backbone, missing))
-        for g, row in zip(missing, values, strict=True):
+
+        def compute(some: Sequence[Group]) -> list[list[Tensor]]:
+            with torch.no_grad():
+                values = backbone.start.logprobs(prefix_groups(backbone, some))
+            return [[value.clone() for value in row] for row in values]  # a view would keep its whole batch alive
+
+        for g, row in zip(missing, backbone.world.each(missing, compute), strict=True):
             for o, value in zip(g.outcomes, row, strict=True):
-                memo[g.case.id, o.id] = value.clone()  # a view would keep its whole batch alive
+                memo[g.case.id, o.id] = value
     return [[memo[g.case.id, o.id] for o in g.outcomes] for g in groups]
 
 
@@ -94,9 +98,12 @@ class TextAgent:
             keys.append(f"{key}/{case.id}/{seen[case.id]}")
             seen[case.id] += 1
         prefixes = [self.backbone.render(case.prompt) for case in cases]
-        found = sample(
-            self.fork, prefixes, n, self.max_tokens, temperature, keys, self.backbone.eos_id, greedy
-        )
+
+        def decode(some: Sequence[int]) -> list[list[Sampled]]:
+            own, named = [prefixes[i] for i in some], [keys[i] for i in some]
+            return sample(self.fork, own, n, self.max_tokens, temperature, named, self.backbone.eos_id, greedy)
+
+        found = self.backbone.world.each(range(len(cases)), decode)
         groups = []
         for case, row in zip(cases, found, strict=True):
             outcomes = tuple(
@@ -116,13 +123,15 @@ class TextAgent:
 
         A loss that is a sum over tokens or outcomes, divided by a size of the large batch, has the gradient
         of the large batch when it is accumulated over the parts. With `whole`, a group is never split.
+        Where several processes train together, these are the parts of this one's share of the groups.
         """
         offsets = [0]
         for g in groups:
             offsets.append(offsets[-1] + len(g.outcomes))
-        first = torch.tensor(offsets)
+        own = self.backbone.world.share(len(groups))
+        first = torch.tensor([offsets[i] for i in own])
         parts = pack(
-            prefix_groups(self.backbone, groups),
+            prefix_groups(self.backbone, [groups[i] for i in own]),
             d=self.backbone.d,
             budget=self.backbone.budget(True),
             whole=whole,

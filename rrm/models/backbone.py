@@ -33,6 +33,7 @@ from rrm.models.checks import check_keys, decodes_in_groups, hash_tensors, verif
 from rrm.models.fetch import located
 from rrm.models.pack import Packed, PrefixGroup, pack, unpack
 from rrm.models.precision import Precision
+from rrm.parallel import World, place
 from rrm.seeding import generator
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -219,6 +220,7 @@ class Backbone:
         self._peft: Any = None
         self._on: str | None = None  # the adapter that is switched on
         self._count = 0
+        self.world = World()  # whom the computing is shared with; `rrm.train` asks who there is
         self._rendered: dict[str, tuple[int, ...]] = {}
         self.reference: dict[tuple[str, str], Tensor] | None = None  # see `remember`
         self.start = Fork(self, "start", self.model, {}, None)
@@ -264,6 +266,8 @@ class Backbone:
             raise ModelError(f"cannot load the model {name!r} from {where}: {error}; {mend}") from error
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() and model.num_parameters() >= TINY else "cpu"
+        if device == "cuda" and torch.cuda.is_available():
+            device = f"cuda:{place()[0] % torch.cuda.device_count()}"  # each process on this machine has its own
         try:
             model = model.to(device)  # type: ignore[arg-type]
         except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is none

@@ -103,15 +103,12 @@ class Features:
     def of(
         self,
         keys: Sequence[Key],
-        compute: Callable[[int], Tensor],
-        done: Callable[[int, int], None] | None = None,
+        compute: Callable[[Sequence[int]], Sequence[Tensor]],
     ) -> list[Tensor]:
-        """Per case (rows, features). `compute(case)` is asked for what is not known; `done` hears of it."""
-        for number, key in enumerate(keys):
-            if key not in self._known:
-                self._known[key] = compute(number)
-                if done is not None:
-                    done(number + 1, len(keys))
+        """Per case (rows, features). `compute(cases)` is asked for what is not known, by number."""
+        missing = {key: number for number, key in reversed([*enumerate(keys)]) if key not in self._known}
+        numbers = sorted(missing.values())
+        self._known |= dict(zip((keys[n] for n in numbers), compute(numbers), strict=True))
         return [self._known[key] for key in keys]
 
     def keep(self, keys: set[Key]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from rrm.models.pack import PrefixGroup, pack
+from rrm.parallel import place
 
 if TYPE_CHECKING:
     from rrm.models.backbone import Backbone
@@ -95,6 +96,7 @@ def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 def limit_threads() -> None:
     """Do not let torch run more threads than there are processors: they would wait for one another. torch counts
-    the machine's processors, a container may have been given fewer."""
-    if torch.get_num_threads() > cores():
-        torch.set_num_threads(cores())
+    the machine's processors; a container may have been given fewer, and several processes share them."""
+    most = max(1, cores() // place()[1])
+    if torch.get_num_threads() > most:
+        torch.set_num_threads(most)

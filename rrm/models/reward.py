@@ -135,13 +135,18 @@ class TextRewardModel:
             for g in groups
         ]
 
-        def compute(number: int) -> Tensor:
-            own = [len(tokens_of(self.backbone, outcome)) for outcome in groups[number].outcomes]
-            with torch.no_grad():
-                return read_case(self.fork, self.rows([groups[number]])[0], own, self.settings.surprise)
+        def compute(numbers: Sequence[int]) -> list[Tensor]:
+            out = []
+            for number in numbers:
+                own = [len(tokens_of(self.backbone, outcome)) for outcome in groups[number].outcomes]
+                with torch.no_grad():
+                    out.append(read_case(self.fork, self.rows([groups[number]])[0], own, self.settings.surprise))
+                if done is not None:
+                    done(number + 1, len(keys))
+            return out
 
         self.cache.keep(set(keys))
-        rows = self.cache.of(keys, compute, done)
+        rows = self.cache.of(keys, lambda missing: self.backbone.world.each(missing, compute))
         extra = self.findings(groups)
         if extra is None:
             return rows
@@ -184,18 +189,34 @@ class TextRewardModel:
         first = torch.tensor([0, *sizes]).cumsum(0)
         with torch.no_grad():
             beside = self.beside(groups)
-            batches = self.pack(groups)
-            values = [
-                self.raw(b, None if beside is None else beside[first[b.group] + b.index]).unbind()
-                for b in batches
-            ]
-        return [torch.stack(row) for row in unpack(batches, values, sizes)]
+
+        def compute(numbers: Sequence[int]) -> list[Tensor]:
+            starts = first[torch.tensor([*numbers])]
+            with torch.no_grad():
+                batches = self.pack([groups[i] for i in numbers])
+                values = [
+                    self.raw(b, None if beside is None else beside[starts[b.group] + b.index]).unbind()
+                    for b in batches
+                ]
+            return [torch.stack(row) for row in unpack(batches, values, [sizes[i] for i in numbers])]
+
+        return self.backbone.world.each(range(len(groups)), compute)
 
     def _frozen_scores(self, groups: Sequence[Group]) -> list[Tensor]:
         """`raw_scores` of a frozen trunk: one pass, which also gives the reference's log-probabilities to whoever
         asks for them next (`Backbone.remember`)."""
         memo = {} if self.backbone.reference is None else self.backbone.reference
+        out = []
+        for g, (scores, logprobs) in zip(groups, self.backbone.world.each(groups, self._read), strict=True):
+            out.append(scores)
+            for outcome, value in zip(g.outcomes, logprobs, strict=False):  # none without surprise
+                memo.setdefault((g.case.id, outcome.id), value)
+        return out
+
+    def _read(self, groups: Sequence[Group]) -> list[tuple[Tensor, list[Tensor]]]:
+        """Per group: raw scores (n, heads) by a frozen trunk, and the outcomes' log-probabilities if it gives them."""
         values = []
+        known: dict[tuple[str, str], Tensor] = {}
         with torch.no_grad():
             batches = self.pack(groups)
             for batch in batches:
@@ -207,8 +228,12 @@ class TextRewardModel:
                     features = torch.cat([features, findings], 1)
                 values.append((features @ self.weight.T).unbind())
                 for (g, i), value in zip(shown, logprobs, strict=False):
-                    memo.setdefault((g.case.id, g.outcomes[i].id), value.clone())
-        return [torch.stack(row) for row in unpack(batches, values, [len(g.outcomes) for g in groups])]
+                    known.setdefault((g.case.id, g.outcomes[i].id), value.clone())
+        rows = unpack(batches, values, [len(g.outcomes) for g in groups])
+        return [
+            (torch.stack(row), [known[g.case.id, o.id] for o in g.outcomes] if known else [])
+            for g, row in zip(groups, rows, strict=True)
+        ]
 
     def normalize(self, raw: Tensor) -> None:
         """Set the constants so that these raw scores (outcomes, heads) get mean 0, and their ensemble mean

@@ -1,0 +1,71 @@
+"""One store for all processes of a run: the main process reads and writes it, and the others are told what it read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from rrm.assistance import Answer
+from rrm.parallel import World
+from rrm.store import Comparison, Margin, Store
+from rrm.task import Case, Spans
+
+
+class SharedStore(Store):
+    """A `Store` that all processes use in step. Reading costs an exchange; writing is nothing off the main process."""
+
+    def __init__(self, path: Path, world: World) -> None:
+        self.world = world
+        world.once(partial(super().__init__, path))
+
+    def close(self) -> None:
+        if self.world.main:
+            super().close()
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    def get(self, version: str, cases: Sequence[Case]) -> Mapping[str, Answer]:
+        return self.world.once(partial(super().get, version, cases))
+
+    def comparisons(self, task: str | None = None, round: int | None = None) -> list[Comparison]:
+        return self.world.once(partial(super().comparisons, task, round))
+
+    def rounds(self) -> list[tuple[str, int]]:
+        return self.world.once(super().rounds)
+
+    def stale(self, current: Mapping[str, str]) -> list[int]:
+        return self.world.once(partial(super().stale, current))
+
+    def metrics(
+        self, task: str | None = None, phase: str | None = None
+    ) -> list[tuple[str, int, str, int, str, float]]:
+        return self.world.once(partial(super().metrics, task, phase))
+
+    def checkpoints(self, task: str) -> dict[tuple[int, str], tuple[str, str]]:
+        return self.world.once(partial(super().checkpoints, task))
+
+    def counts(self) -> dict[str, int]:
+        return self.world.once(super().counts)
+
+    # --- writing -------------------------------------------------------------------------------------
+
+    def put(self, version: str, answers: Mapping[str, Answer]) -> None:
+        if self.world.main:
+            super().put(version, answers)
+
+    def add(self, comparison: Comparison, position: int, spans: tuple[Spans, Spans] = ({}, {})) -> None:
+        if self.world.main:
+            super().add(comparison, position, spans)
+
+    def log(self, task: str, round: int, phase: str, step: int, metrics: Mapping[str, float]) -> None:
+        if self.world.main:
+            super().log(task, round, phase, step, metrics)
+
+    def score(self, task: str, round: int, margins: Sequence[Margin]) -> None:
+        if self.world.main:
+            super().score(task, round, margins)
+
+    def checkpoint(self, task: str, round: int, part: str, path: str, sha256: str) -> None:
+        if self.world.main:
+            super().checkpoint(task, round, part, path, sha256)

@@ -1,0 +1,103 @@
+"""Two processes against one: what is dealt out, exchanged and summed is what one process computes by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rrm.parallel import World, join, place, started
+from tests.parallel import worker
+from tests.parallel.launch import WORKER, run
+
+TOLERANCE = {"scores": 1e-4}
+"""Absolute, beside a relative 1e-4, by the end of a number's name; of gradients and weights 1e-5."""
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
+    """What each of two processes found."""
+    out = tmp_path_factory.mktemp("two")
+    code, _, err = run(*WORKER, "compute", out)
+    assert code == 0, err
+    return [load_file(out / f"{rank}.safetensors") for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def one() -> dict[str, Tensor]:
+    return worker.pieces(World())
+
+
+def test_both_processes_hold_the_same_bits(two: list[dict[str, Tensor]]) -> None:
+    assert two[0].keys() == two[1].keys()
+    assert [name for name in two[0] if not torch.equal(two[0][name], two[1][name])] == []
+
+
+def test_outcomes_are_those_of_one_process_to_the_bit(one: dict[str, Tensor], two: list[dict[str, Tensor]]) -> None:
+    for adapters in ("full", "lora"):
+        assert torch.equal(one[f"{adapters} tokens"], two[0][f"{adapters} tokens"])
+        torch.testing.assert_close(
+            one[f"{adapters} kept logprobs"], two[0][f"{adapters} kept logprobs"], rtol=0, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("adapters", ["full", "lora"])
+@pytest.mark.parametrize(
+    "part", ["reference", "gradient", "rloo", "dpo", "best_of_n", "trained", "frozen"]
+)
+def test_numbers_are_those_of_one_process(
+    one: dict[str, Tensor], two: list[dict[str, Tensor]], adapters: str, part: str
+) -> None:
+    names = [name for name in one if name.startswith(f"{adapters} {part}")]
+    assert names
+    for name in names:
+        atol = TOLERANCE.get(name.split()[-1], 1e-5)
+        torch.testing.assert_close(two[0][name], one[name], rtol=1e-4, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_the_comparison_is_of_something(one: dict[str, Tensor]) -> None:
+    """The weights moved, the scores differ: equal zeros would prove nothing."""
+    start = worker.Backbone("tiny", worker.network(), worker.tokenizer(), "full").fork("start").state()
+    for name in worker.IMPROVERS:
+        moved = max(float((one[f"full {name} {key}"] - value).abs().max()) for key, value in start.items())
+        assert moved > 1e-3
+    for how in ("trained", "frozen"):
+        assert one[f"full {how} scores"].std() > 0.1
+    assert one["full gradient model.norm.weight"].abs().max() > 1e-2
+
+
+def test_three_ways_of_working_together_and_their_errors(tmp_path: Path) -> None:
+    code, _, err = run(*WORKER, "exchange", tmp_path)
+    assert code == 0, err
+    assert {path.name for path in tmp_path.iterdir()} == {"0.done", "1.done"}
+
+
+def test_a_process_alone_needs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    world = World()
+    assert world.main and (world.rank, world.size) == (0, 1) and started() == (0, 1) == place()
+    assert world.each([3, 1, 2], sorted) == [1, 2, 3]  # handed over whole
+    assert world.once(lambda: 5) == 5 and world.share(3) == range(3) and world.add_up([], 7) == 7
+    with pytest.raises(ZeroDivisionError):  # errors come through as they are
+        world.once(lambda: 1 // 0)
+    with pytest.raises(ValueError, match="odd"), world.apart():
+        raise ValueError("odd")
+
+
+def test_what_accelerate_does_not_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    join.cache_clear()
+    assert join().size == 1  # one was asked for: no warning (pytest would show it as an error here)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    join.cache_clear()
+    with pytest.warns(UserWarning, match="torchrun --nproc_per_node"):
+        assert join().size == 1
+    join.cache_clear()
+
+

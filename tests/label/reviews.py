@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rrm.store import Comparison, Store
+
 KEYS = ("CLARITY", "ORIGINALITY", "SOUNDNESS_CORRECTNESS", "SUBSTANCE")
 
 
@@ -53,3 +55,12 @@ def venue(folder: Path, name: str, rows: list[dict[str, Any]], split: str = "tra
 def lines(file: Path, rows: list[Any]) -> Path:
     file.write_text("\n".join(map(json.dumps, rows)) + "\n")
     return file
+
+
+def stored(folder: Path, node: str | None = None) -> list[Comparison]:
+    """A run's comparisons."""
+    store = Store(folder / "run.db")
+    try:
+        return store.comparisons(node)
+    finally:
+        store.close()

@@ -14,15 +14,7 @@ from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel, trunk
 from rrm.store import Comparison, Store
 from tests import mini, toy
-from tests.label.reviews import lines, papers
-
-
-def stored(folder: Path, node: str) -> list[Comparison]:
-    store = Store(folder / "run.db")
-    try:
-        return store.comparisons(node)
-    finally:
-        store.close()
+from tests.label.reviews import lines, papers, stored
 
 
 def fitted(comparisons: list[Comparison], settings: Settings) -> FitReport:

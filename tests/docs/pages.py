@@ -5,7 +5,8 @@ A block is run unless an HTML comment on the line above says otherwise:
     <!-- needs: smollm2 -->         skipped where that is missing (see `MISSING`)
     <!-- not run: why -->           shown only; the reason is for the reader of the source
 
-A block with a title (```python title="mytree.py") is the file of that name, which later blocks use.
+A block with a title (```python title="mytree.py") is the file of that name, which later blocks use. The lines of a
+```text block must stand in what the block before it printed.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ BLOCK = re.compile(
     r"^```(?P<lang>\w+)(?: title=\"(?P<title>[^\"]+)\")?[^\n]*\n(?P<code>.*?)^```$",
     re.M | re.S,
 )
-LANGUAGES = ("python", "bash")
-"""What is run. Other blocks (json, text, ...) show files and output."""
+LANGUAGES = ("python", "sh", "bash", "text")
+"""What is run or compared. Other blocks (json, ...) are only shown."""
 
 
 @dataclass(frozen=True)

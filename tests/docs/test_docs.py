@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from rrm.cli import app
 from tests.docs.pages import ROOT, Block, blocks, missing, pages
 
 PAGES = [page for page in pages() if blocks(page)]
@@ -29,28 +34,44 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.syspath_prepend(str(tmp_path))
     names: dict[str, Any] = {"__name__": "__main__"}
     skipped: list[str] = []
+    said: str | None = None  # what the last block printed; None: it did not run
     for block in blocks(page):
         why = next((why for need in block.needs if (why := missing(need))), "")
-        if block.not_run:
-            continue
-        if why:
-            skipped.append(f"line {block.line}: {why}")
+        if block.language == "text" and not block.title:
+            for line in filter(None, block.code.splitlines() if said is not None else []):
+                assert line in said, f"{page.name}, line {block.line}: the page says {line!r}, and there was {said!r}"
+        elif why or block.not_run:
+            said = None
+            if why:
+                skipped.append(f"line {block.line}: {why}")
         else:
-            _run(block, names)
+            said = _run(block, names)
     if skipped:
         pytest.skip("; ".join(dict.fromkeys(skipped)))
 
 
-def _run(block: Block, names: dict[str, Any]) -> None:
-    where = f"{block.page.name}, line {block.line}"
+def _run(block: Block, names: dict[str, Any]) -> str:
+    """What it printed."""
     if block.title:
         Path(block.title).write_text(block.code)
-    elif block.language == "python":
-        exec(compile("\n" * (block.line - 1) + block.code, str(block.page), "exec"), names)
-    else:
-        command = ["bash", "-euo", "pipefail", "-c", block.code]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=500)
-        assert done.returncode == 0, f"{where}:\n{block.code}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        return ""
+    if block.language == "python":
+        with redirect_stdout(StringIO()) as out:
+            exec(compile("\n" * (block.line - 1) + block.code, str(block.page), "exec"), names)
+        return out.getvalue()
+    where = f"{block.page.name}, line {block.line}:\n{block.code}"
+    lines = [line for line in block.code.splitlines() if line and not line.startswith("#")]
+    if all(line.startswith("rrm ") for line in lines):  # in this process, which has imported everything
+        said = ""
+        for line in lines:
+            done = CliRunner().invoke(app, shlex.split(line, comments=True)[1:])
+            assert done.exit_code == 0, f"{where}\n{done.output}"
+            said += done.output
+        return said
+    command = ["bash", "-euo", "pipefail", "-c", block.code]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert ran.returncode == 0, f"{where}\n{ran.stdout[-2000:]}\n{ran.stderr[-2000:]}"
+    return ran.stdout
 
 
 def test_blocks_are_found_with_what_they_need(tmp_path: Path) -> None:

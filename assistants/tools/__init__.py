@@ -1,4 +1,4 @@
-"""Tools for assistants, each a program whose report is evidence (`rrm.tools`). Each imports its library when it is used.
+"""Tools for assistants, each a program whose report is evidence (`rrm.tools`). A library is imported when it is used.
 
 | tool | its questions | with | cannot |
 | --- | --- | --- | --- |

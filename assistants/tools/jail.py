@@ -1,7 +1,7 @@
 """Runs one computation that nobody vouches for; `sandbox.run` starts it as a script: `python -I -S jail.py`.
 
 Standard input: JSON {"code", "language", "root", "cpu", "memory"}. Standard output: what the computation prints.
-Exit code: 0, or 3 with one line on standard error that says why. With "probe" for its code: JSON of the guards.
+Exit code: 0, or 1 with one line on standard error that says why. With "probe" for its code: JSON of the guards.
 
 Two walls, independent of each other:
 - the language "arithmetic" (`restrict`): a subset of Python without imports, attributes (but for some harmless ones),
@@ -211,31 +211,21 @@ def main() -> None:
     if code == "probe":
         print(json.dumps(guards))
         return
-    try:
-        if asked["language"] == "arithmetic":
-            program, space = compile(restrict(code), "computation", "exec"), restricted_globals()
-        elif all(guards.values()):
-            program, space = compile(code, "computation", "exec"), {"__name__": "__main__"}
-        else:
-            missing = ", ".join(name for name, holds in guards.items() if not holds)
-            raise Refused(f"this machine does not confine {missing}; only the language 'arithmetic' is safe here")
-        exec(program, space)
-        sys.stdout.flush()
-    except Refused as error:
-        _end(f"refused: {error}")
-    except MemoryError:
-        _end("it needs more memory than it may")
-    except SystemExit:
-        sys.stdout.flush()
-    except BaseException as error:
-        _end(f"{type(error).__name__}: {error}")
+    sys.excepthook = _say
+    if asked["language"] == "arithmetic":
+        program, space = compile(restrict(code), "computation", "exec"), restricted_globals()
+    elif all(guards.values()):
+        program, space = compile(code, "computation", "exec"), {"__name__": "__main__"}
+    else:
+        missing = ", ".join(name for name, holds in guards.items() if not holds)
+        raise Refused(f"this machine does not confine {missing}; only the language 'arithmetic' is safe here")
+    exec(program, space)
 
 
-def _end(why: str) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-    os.write(2, " ".join(why.split())[:500].encode(errors="replace"))
-    os._exit(3)
+def _say(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """How an exception ends this process: its name and words are what is told, in one line."""
+    why = {Refused: f"refused: {error}", MemoryError: "it needs more memory than it may"}
+    os.write(2, " ".join(why.get(kind, f"{kind.__name__}: {error}").split())[:500].encode(errors="replace"))
 
 
 if __name__ == "__main__":

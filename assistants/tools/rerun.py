@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
-from assistants.tools.sandbox import JAIL, Limits, guards, run
+from assistants.tools.sandbox import JAIL, Limits, run
 from rrm.task import Case, Finding, Outcome, digest
 from rrm.tools import Abstain, Report, version_of
 from rrm.verdicts import one_line
@@ -59,9 +59,7 @@ class Rerun:
             raise Abstain("the computation prints no number")
         holds = agrees(number[0], printed[-1])
         note = "" if holds else f'"{one_line(stated[1] if stated else "", 60)}": it is {one_line(printed[-1], 40)}'
-        walls = ", ".join(name for name, there in guards().items() if there) or "none"
-        told = f"It printed {one_line(ran.output, 120)}\nKept from it by the system: {walls}"
-        return Report((Finding("result", holds, note=note),), told)
+        return Report((Finding("result", holds, note=note),), f"It printed {one_line(ran.output, 120)}")
 
 
 def computation(text: str) -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from rrm.learning.fit_heads import fit_heads
 from rrm.learning.losses import bradley_terry
@@ -222,6 +223,7 @@ def _train(
             loss = reward.backbone.world.add_up(reward.parameters(), loss)
             nn.utils.clip_grad_norm_(reward.parameters(), 1.0)
             optimizer.step()
+            increment_version(reward.parameters())  # the fused step does not, and `Fork.version` would miss the change
             optimizer.zero_grad()
             schedule.step()
             step += 1

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from rrm.learning.losses import kl_estimates
 from rrm.models.agent import TextAgent, reference_logprobs
@@ -143,6 +144,7 @@ class Updater:
         if not norm.isfinite():
             raise RRMError("the policy's gradient is not finite; lower lr")
         self.optimizer.step()
+        increment_version(self.parameters)  # the fused step does not, and `Fork.version` would miss the change
         self.optimizer.zero_grad()
         return norm.item()
 

@@ -47,6 +47,18 @@ def test_the_same_key_gives_the_same_bits(tiny, name):
 
 
 @pytest.mark.parametrize("name", IMPROVERS)
+@pytest.mark.parametrize("adapters", ["full", "lora"])
+def test_the_version_follows_the_weights(tiny, name, adapters):
+    """Answers are remembered by the version: it must not be remembered over a training step."""
+    agent = agent_of(tiny(adapters))
+    before = agent.version
+    IMPROVERS[name](agent, count, CASES, TOY.model_copy(update={"steps": 1}), "k", lambda step, m: None)
+    fresh = agent_of(tiny(adapters))
+    fresh.load(agent.state())
+    assert agent.version == fresh.version != before
+
+
+@pytest.mark.parametrize("name", IMPROVERS)
 def test_it_stops_at_the_kl_limit_and_skips_what_teaches_nothing(tiny, name):
     agent = agent_of(tiny())
     before, rows = agent.version, []

@@ -183,3 +183,14 @@ def test_bootstrap_weights_belong_to_the_comparison():
     )
     assert abs(torch.stack([bootstrap(str(i), 4) for i in range(2000)]).mean() - 1) < 0.05
     assert torch.equal(bootstrap("x", 1), torch.ones(1))
+
+
+@pytest.mark.parametrize("adapters", ["full", "lora"])
+def test_the_version_follows_the_weights(tiny, adapters):
+    b = tiny(adapters)
+    reward = TextRewardModel(b, b.fork("reward"), SETTINGS)
+    before = reward.fork.version
+    fit_reward(reward, pairs(8), SETTINGS.model_copy(update={"reward_epochs": 1}), "k")
+    fresh = b.fork("fresh")
+    fresh.load(reward.fork.state())
+    assert reward.fork.version == fresh.version != before

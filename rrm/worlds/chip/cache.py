@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,8 +59,8 @@ class Ways:
     """
 
     def __init__(self, sets: int, ways: int, policy: str, rng: random.Random, key: int | None = None) -> None:
-        self.ways, self.policy, self.rng, self.key = ways, policy, rng, key
-        self.content: list[list[int]] = [[] for _ in range(sets)]
+        self.sets, self.ways, self.policy, self.rng, self.key = sets, ways, policy, rng, key
+        self.content: defaultdict[int, list[int]] = defaultdict(list)  # most sets of a large cache are never touched
 
     def access(self, line: int) -> bool:
         """Whether line number `line` hits; afterwards it is cached."""
@@ -77,7 +77,7 @@ class Ways:
 
     def place(self, line: int) -> int:
         """The set of a line."""
-        return (line if self.key is None else mix(line ^ self.key)) % len(self.content)
+        return (line if self.key is None else mix(line ^ self.key)) % self.sets
 
 
 def mix(x: int) -> int:

@@ -1,8 +1,8 @@
 """Critiques: what assistants of the chip world are asked, and how their answers are read.
 
 Every critic works out again what it judges; what it finds wrong is where its number and the claim do not agree, and a
-goal is missed where its number misses it. Each reads the cache, the claims that concern it, and what it needs of the
-specification:
+goal is missed where its number misses it. Each reads the cache and what it needs of the specification, not the claims:
+most claims are right, and what a critic can copy it will not work out.
 
     benchmark   the mean hits of each program, and the time     -> A mean 70 percent , B mean 65 percent , time 3.4 ns .
     segments    the hits of each phase of one program           -> A hits 90 55 65 percent .
@@ -29,7 +29,6 @@ from rrm.worlds.chip.design import (
     read_hits,
     read_one,
     write_cache,
-    write_heat,
     write_hits,
 )
 from rrm.worlds.chip.simulate import agree, mean, simulate
@@ -40,11 +39,9 @@ from rrm.worlds.chip.spec import Spec
 
 def frame_benchmark(case: Case, outcome: Outcome) -> list[Case]:
     spec, design = Spec.of(case), read(Spec.of(case), outcome.text)
-    said = " , ".join(write_hits(name, hits) for (name, _), hits in zip(spec.named, design.claims.hits, strict=True))
     example = " , ".join(f"{name} mean 50 percent" for name, _ in spec.named)
     prompt = [
         "Simulate this cache .", write_cache(design.cache), *spec.program_texts, f"Seed {spec.seed} .",
-        f"Claimed : {said} , time {design.claims.ns:.1f} ns . Goal {spec.goals.ns:.1f} ns .",
         f"What are the mean hits and the time ? Answer like : {example} , time 3.0 ns .",
     ]  # fmt: skip
     return [_case(prompt, spec, outcome)]
@@ -58,39 +55,36 @@ def frame_segments(case: Case, outcome: Outcome) -> list[Case]:
     for i, (name, program) in enumerate(spec.named):
         prompt = [
             "Simulate this cache phase by phase .", write_cache(design.cache), spec.program_texts[i],
-            f"Seed {spec.seed} . Claimed : {write_hits(name, design.claims.hits[i])} .",
-            f"Answer like : {write_hits(name, (50,) * len(program))} .",
+            f"Seed {spec.seed} . Answer like : {write_hits(name, (50,) * len(program))} .",
         ]  # fmt: skip
         cases.append(Case(" ".join(prompt), {**case.data, "program": i}))
     return cases
 
 
 def frame_heat(case: Case, outcome: Outcome) -> list[Case]:
-    spec, design = Spec.of(case), read(Spec.of(case), outcome.text)
-    prompt = [
-        "Compute the heat of this cache .", write_cache(design.cache), f"Cooling {spec.cooling} K/W .",
-        f"Claimed : {write_heat(design.claims)} . Goal {spec.goals.celsius} C .",
-        "Answer like : power 0.5 + 0.5 W , 60 C .",
-    ]  # fmt: skip
-    return [_case(prompt, spec, outcome)]
+    return [_equation("heat", "power 0.5 + 0.5 W , 60 C .", case, outcome)]
 
 
 def frame_lifetime(case: Case, outcome: Outcome) -> list[Case]:
+    return [_equation("lifetime", "5 years .", case, outcome)]
+
+
+def _equation(what: str, example: str, case: Case, outcome: Outcome) -> Case:
     spec, design = Spec.of(case), read(Spec.of(case), outcome.text)
     prompt = [
-        "Compute the lifetime of this cache .", write_cache(design.cache), f"Cooling {spec.cooling} K/W .",
-        f"Claimed : {design.claims.years:.0f} years . Goal {spec.goals.years} years . Answer like : 5 years .",
+        f"Compute the {what} of this cache .", write_cache(design.cache), f"Cooling {spec.cooling} K/W .",
+        f"Answer like : {example}",
     ]  # fmt: skip
-    return [_case(prompt, spec, outcome)]
+    return _case(prompt, spec, outcome)
 
 
 def frame_security(case: Case, outcome: Outcome) -> list[Case]:
     spec, design = Spec.of(case), read(Spec.of(case), outcome.text)
-    if spec.goals.bits is None:
+    if spec.noise is None:
         return []
     prompt = [
         "Attack this cache .", write_cache(design.cache), f"{spec.attacker_text} Seed {spec.seed} .",
-        f"Claimed : leak {design.claims.bits:.1f} bits . Goal {spec.goals.bits:.1f} bits . Answer like : leak 0.5 bits .",
+        "Answer like : leak 0.5 bits .",
     ]  # fmt: skip
     return [_case(prompt, spec, outcome)]
 
@@ -168,7 +162,7 @@ def findings_benchmark(case: Case, outcome: Outcome) -> list[Finding]:
     spec, design = behind(case)
     return [
         *(
-            Finding(name, agree("hits", mean(said), found))
+            Finding(name, agree("mean", mean(said), found))
             for (name, _), said, found in zip(spec.named, design.claims.hits, means, strict=True)
         ),
         Finding("ns", agree("ns", design.claims.ns, ns)),

@@ -68,7 +68,7 @@ def gate_delay(volts: float) -> float:
     """Relative to the delay at 1 V: V / (V - Vt)^alpha."""
 
     def delay(v: float) -> float:
-        return v / (v - THRESHOLD_VOLTS) ** ALPHA
+        return v / math.pow(v - THRESHOLD_VOLTS, ALPHA)
 
     return delay(volts) / delay(1.0)
 
@@ -96,5 +96,5 @@ def lifetime_years(cache: Cache, celsius: float) -> float:
     reference_density, reference_celsius = TEN_YEARS_AT
     kelvin, reference = celsius + 273.15, reference_celsius + 273.15
     arrhenius = math.exp(ACTIVATION_EV / BOLTZMANN_EV * (1 / kelvin - 1 / reference))
-    years = 10 * (density / reference_density) ** -CURRENT_EXPONENT * arrhenius
+    years = 10 * math.pow(reference_density / density, CURRENT_EXPONENT) * arrhenius
     return min(LONGEST_YEARS, years)

@@ -37,8 +37,8 @@ class Tolerance:
 
 
 TOLERANCES = {
-    "hits": Tolerance(5), "ns": Tolerance(0.15, 0.05), "switching": Tolerance(0.1, 0.1), "leakage": Tolerance(0.1, 0.1),
-    "celsius": Tolerance(3), "years": Tolerance(1, 0.2), "bits": Tolerance(0.1),
+    "hits": Tolerance(5), "mean": Tolerance(3), "ns": Tolerance(0.15, 0.05), "switching": Tolerance(0.1, 0.1),
+    "leakage": Tolerance(0.1, 0.1), "celsius": Tolerance(3), "years": Tolerance(1, 0.2), "bits": Tolerance(0.1),
 }  # fmt: skip
 
 

@@ -98,8 +98,11 @@ def trace(phase: Phase, place: int, seed: int, accesses: int = ACCESSES) -> tupl
     base, size = (place + 1) << 24, phase.kilobytes * 1024
     if phase.pattern == "walk":
         return tuple(base + i * phase.step % size for i in range(accesses))
-    regions = [size] * 10 if phase.pattern == "scatter" else [phase.step * 1024] * 9 + [size]
-    return tuple(base + rng.randrange(rng.choice(regions)) // 4 * 4 for _ in range(accesses))
+    anywhere = rng.choices(range(base, base + size, 4), k=accesses)
+    if phase.pattern == "scatter":
+        return tuple(anywhere)
+    hot = rng.choices(range(base, base + phase.step * 1024, 4), k=accesses)
+    return tuple(h if rng.random() < 0.9 else a for h, a in zip(hot, anywhere, strict=True))
 
 
 def hits(cache: Cache, program: Program, seed: int, accesses: int = ACCESSES) -> tuple[float, ...]:
@@ -161,7 +164,7 @@ def probe(cache: Cache, secret: int, noise: int, chance: int) -> int:
             victim.access(line + cache.sets * (way + 1))
     for line in (*own[0], *own[1]) * 2:
         attacker.access(line)
-    reads = [table[secret], *(rng.randrange(2 * cache.sets * cache.ways) for _ in range(noise))]
+    reads = [table[secret], *rng.choices(range(2 * cache.sets * cache.ways), k=noise)]
     rng.shuffle(reads)
     for line in reads:
         victim.access(line)

@@ -241,6 +241,8 @@ def test_a_higher_supply_is_faster_and_a_faster_clock_than_the_array_gains_nothi
     cache = cache_of(seed)
     delays = [physics.gate_delay(v) for v in VOLTS]
     assert delays == sorted(delays, reverse=True) and physics.gate_delay(1.0) == 1
+    slow, fast = (physics.hit_ns(replace(cache, ghz=1000.0, volts=v)) for v in (0.7, 1.2))
+    assert slow / fast == pytest.approx(delays[0] / delays[-1], rel=0.01)
     fastest = physics.hit_ns(replace(cache, ghz=1000.0))  # the array's own delay, nearly
     for ghz in GHZ:
         clocked = replace(cache, ghz=ghz)

@@ -43,7 +43,8 @@ def test_every_aspect_has_its_assistant(left_out: str) -> None:
 
 def test_the_framework_knows_nothing_of_chips() -> None:
     """Training can only meet the simulator through a task; measuring may."""
-    others = [p for p in FILES if name(p).startswith("rrm/") and not name(p).startswith(("rrm/worlds/", "rrm/measure/"))]
+    apart = ("rrm/worlds/", "rrm/measure/")
+    others = [path for path in FILES if name(path).startswith("rrm/") and not name(path).startswith(apart)]
     assert len(others) > 40
     for path in others:
         assert not any(inside(module, "rrm.worlds.chip") for module in imports(path)), name(path)

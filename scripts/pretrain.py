@@ -1,6 +1,7 @@
-"""Pretrain the embedded model on the papers world's unlabelled, faulty corpus.
+"""Pretrain a tiny model on a world's unlabelled, faulty corpus.
 
-    python scripts/pretrain.py --out rrm/models/embedded
+    python scripts/pretrain.py --out rrm/models/embedded               # the papers world: the embedded model
+    python scripts/pretrain.py --world chip --out runs/chip-model      # the chip world, for tasks/chip.py
 
 From tables and short texts to whole papers and critiques, every one with the corpus's errors in it. Skills
 appear suddenly (copying the brief, then arithmetic), so training stops on measured skill, not on steps:
@@ -15,42 +16,55 @@ import json
 import math
 import random
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rrm.measure.skill import corpus_skill, skill
+from rrm.measure.skill import CHIP, PAPERS, Skills, corpus_skill, skill
+from rrm.worlds.chip import corpus as chip
 from rrm.worlds.papers import Difficulty
-from rrm.worlds.papers.corpus import ROLES, Corpus, vocabulary
+from rrm.worlds.papers import corpus as papers
 
-# Share of each role in a batch: early (tables and short chains) and late (whole papers and critiques).
-EARLY = {
-    "table": 1,
-    "list": 1,
-    "steps": 4,
-    "proofs": 0.3,
-    "experiments": 0.3,
-    "writing": 1,
-    "novelty": 1,
-    "paper": 0,
-}
-LATE = {
-    "table": 1,
-    "list": 1,
-    "steps": 1,
-    "proofs": 2,
-    "experiments": 2,
-    "writing": 0.5,
-    "novelty": 1,
-    "paper": 3,
-}
+
+@dataclass(frozen=True)
+class World:
+    """What a model of a world is pretrained on. early, late: shares of each role in a batch, at the start (tables and
+    short texts) and in the end (whole papers or designs, and critiques)."""
+
+    skills: Skills
+    vocabulary: list[str]
+    corpus: Callable[[random.Random], papers.Corpus | chip.Corpus]
+    early: dict[str, float]
+    late: dict[str, float]
+
+
+WORLDS = {
+    "papers": World(
+        PAPERS, papers.vocabulary(), lambda rng: papers.Corpus(rng, difficulty=Difficulty(known=4)),
+        early={
+            "paper": 0, "writing": 1, "novelty": 1, "experiments": 0.3, "proofs": 0.3, "steps": 4, "table": 1,
+            "list": 1,
+        },
+        late={
+            "paper": 3, "writing": 0.5, "novelty": 1, "experiments": 2, "proofs": 2, "steps": 1, "table": 1,
+            "list": 1,
+        },
+    ),
+    "chip": World(
+        CHIP, chip.vocabulary(), chip.Corpus,
+        early={"chip": 0.5, "benchmark": 1, "segments": 4, "heat": 2, "lifetime": 1, "security": 1},
+        late={"chip": 3, "benchmark": 2, "segments": 2, "heat": 1, "lifetime": 1, "security": 1},
+    ),
+}  # fmt: skip
 BUCKETS = 4
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    words = {word: i for i, word in enumerate(vocabulary())}
+def make_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
+    words = {word: i for i, word in enumerate(vocabulary)}
     raw = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -69,7 +83,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, width: int, layers: int) -> L
 
 
 def batch(
-    corpus: Corpus, shares: dict[str, float], docs: int, index: dict[str, int]
+    corpus: papers.Corpus | chip.Corpus, shares: dict[str, float], docs: int, index: dict[str, int]
 ) -> list[tuple[torch.Tensor, ...]]:
     """Documents of one step, in buckets of like length: ids (docs, tokens) and labels, -100 where unscored."""
     roles = corpus.rng.choices(list(shares), weights=list(shares.values()), k=docs)
@@ -95,10 +109,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, tokenizer and card")
+    parser.add_argument("--world", choices=list(WORLDS), default="papers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="go on from these weights, straight into the decay")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--late", type=int, default=500, help="step at which whole papers or designs begin to come in")
     parser.add_argument("--docs", type=int, default=128, help="documents in a step")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--max-steps", type=int, default=6000)
@@ -112,10 +128,11 @@ def main() -> None:
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
-    tokenizer = make_tokenizer()
+    world = WORLDS[args.world]
+    tokenizer = make_tokenizer(world.vocabulary)
     index = tokenizer.get_vocab()
-    corpus = Corpus(random.Random(args.seed), difficulty=Difficulty(known=4))
-    target = corpus_skill(seed=args.seed + 1)
+    corpus = world.corpus(random.Random(args.seed))
+    target = corpus_skill(seed=args.seed + 1, world=world.skills)
     model = make_model(tokenizer, args.width, args.layers)
     if args.start:
         model = LlamaForCausalLM.from_pretrained(args.start)
@@ -134,8 +151,8 @@ def main() -> None:
     for step in range(args.max_steps + args.decay):
         if decay_from is None and step >= args.max_steps:
             decay_from = step
-        late = 1.0 if args.start else min(1.0, max(0.0, step / 1000 - 0.5))
-        shares = {role: (1 - late) * EARLY[role] + late * LATE[role] for role in ROLES}
+        late = 1.0 if args.start else min(1.0, max(0.0, step / (2 * args.late) - 0.5))
+        shares = {role: (1 - late) * world.early[role] + late * world.late[role] for role in world.early}
         rate = min(1.0, (step + 1) / 100)
         if decay_from is not None:
             rate *= max(0.0, 0.5 * (1 + math.cos(math.pi * (step - decay_from) / args.decay)))
@@ -155,7 +172,7 @@ def main() -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if (step + 1) % args.every == 0:
-            scores = skill(model, tokenizer, seed=args.seed + 2)
+            scores = skill(model, tokenizer, seed=args.seed + 2, world=world.skills)
             missing = [role for role in target if scores[role] < target[role] - args.slack]
             print(
                 f"step {step + 1} loss {mean_loss:.3f} {time.time() - began:.0f}s {scores} missing: {missing}",
@@ -163,20 +180,21 @@ def main() -> None:
             )
             model.save_pretrained(args.out)
             tokenizer.save_pretrained(args.out)
-            if decay_from is None and not missing and step > 1500:
+            if decay_from is None and not missing and step > 3 * args.late:
                 decay_from = step
         if decay_from is not None and step - decay_from >= args.decay:
             break
 
-    scores = skill(model, tokenizer, seed=args.seed + 3, n=400)
+    scores = skill(model, tokenizer, seed=args.seed + 3, n=400, world=world.skills)
     missing = [role for role in target if scores[role] < target[role] - args.slack]
     args.out.mkdir(parents=True, exist_ok=True)
     model.eval().save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     weights = hashlib.sha256((args.out / "model.safetensors").read_bytes()).hexdigest()
     record = {
-        "command": f"python scripts/pretrain.py --out {args.out} --seed {args.seed} --width {args.width} "
-        f"--layers {args.layers} --lr {args.lr} --max-steps {args.max_steps} --decay {args.decay}"
+        "command": f"python scripts/pretrain.py --world {args.world} --out {args.out} --seed {args.seed} "
+        f"--width {args.width} --layers {args.layers} --docs {args.docs} --late {args.late} --lr {args.lr} "
+        f"--max-steps {args.max_steps} --decay {args.decay}"
         + (f" --start {args.start}" if args.start else ""),
         "seed": args.seed, "steps": step + 1, "minutes": round((time.time() - began) / 60, 1), "sha256": weights,
         "corpus_errors": vars(corpus.errors), "corpus_skill": target, "model_skill": scores, "missing": missing,

@@ -119,10 +119,3 @@ def test_a_model_that_ignores_the_mask_is_refused():
     model.model.forward = lambda **kw: forward(**{**kw, "attention_mask": None})
     with pytest.raises(ModelError, match="4-D masks"):
         Backbone("deaf", model, tokenizer(), "full")
-
-
-def test_sliding_windows_are_refused():
-    model = network()
-    model.config.sliding_window = 8
-    with pytest.raises(ModelError, match="full causal attention"):
-        Backbone("window", model, tokenizer(), "full")

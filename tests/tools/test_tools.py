@@ -11,6 +11,7 @@ from rrm import BoundedUser, Case, Finding, Group, Outcome, Pair, Report, RRMErr
 from rrm.assistance import Forgetful, assist
 from rrm.check import faults, plant
 from rrm.models.backbone import Backbone
+from rrm.run import Run
 from rrm.store import Store
 from rrm.tools import ToolMissing, consult, evidence, installed
 from rrm.user import Judgement
@@ -156,3 +157,12 @@ def test_it_may_examine_something_else_or_nothing():
     one, two, _ = (a for (a,) in assist([helper], [GROUP])[0].assistance)
     assert one.findings == (Finding("even", True, note='"w5"'),)
     assert two.na and two.answers == ()
+
+
+def test_a_run_lends_its_memory_to_those_without_one(tmp_path: Path):
+    run = Run(tmp_path / "run", backbone=None)  # type: ignore[arg-type]
+    forgetful, own = tool_assistant(Word()), replace(tool_assistant(Word()), memo=Store(tmp_path / "other.db"))
+    assert run.adopt(forgetful).memo is run.store
+    assert run.adopt(own) is own
+    above = run.adopt(replace(own, helpers=(forgetful,)))
+    assert above.memo is own.memo and above.helpers[0].memo is run.store

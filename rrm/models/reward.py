@@ -191,7 +191,7 @@ class TextRewardModel:
             beside = self.beside(groups)
 
         def compute(numbers: Sequence[int]) -> list[Tensor]:
-            starts = first[torch.tensor([*numbers])]
+            starts = first[torch.tensor(numbers, dtype=torch.long)]
             with torch.no_grad():
                 batches = self.pack([groups[i] for i in numbers])
                 values = [

@@ -8,6 +8,7 @@ from rrm.task import Case, Fact, Finding, Group, Malformed, Outcome, Pool, RRMEr
 # isort: split
 from rrm.assistance import Assistance, Assistant
 from rrm.check import check, faults
+from rrm.tools import Abstain, Report, Tool, tool_assistant
 from rrm.train import train
 from rrm.user import BoundedUser, Pair, User
 
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from rrm.model_user import ModelUser
 
 __all__ = [
-    "Assistance", "Assistant", "BoundedUser", "Case", "Fact", "Finding", "Group", "Malformed", "ModelUser",
-    "Outcome", "Pair", "Pool", "RRMError", "Sealed", "Settings", "Task", "TaskError", "User", "check", "faults",
-    "train",
+    "Abstain", "Assistance", "Assistant", "BoundedUser", "Case", "Fact", "Finding", "Group", "Malformed", "ModelUser",
+    "Outcome", "Pair", "Pool", "RRMError", "Report", "Sealed", "Settings", "Task", "TaskError", "Tool", "User", "check",
+    "faults", "tool_assistant", "train",
 ]  # fmt: skip
 
 

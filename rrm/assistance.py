@@ -58,17 +58,27 @@ class Assistance:
         return not self.findings
 
     @property
+    def why(self) -> str:
+        """Why it is N/A, if somebody was asked and gave nothing readable."""
+        return "; ".join(a.unreadable for a in self.answers if a.unreadable) if self.na else ""
+
+    @property
     def text(self) -> str:
         """As the reward model and a model user read it: "proofs wrong step1 ( steps wrong step1 )"."""
         if self.na:
             return f"{self.name} N/A"
-        wrong = " ".join(f"wrong {f.fact}" for f in self.findings if not f.holds)
+        wrong = " ".join(f"wrong {f.fact}{_noted(f)}" for f in self.findings if not f.holds)
+        right = f"right{''.join(map(_noted, self.findings))}"
         below = " ".join(sub.text for sub in self.below)
-        return f"{self.name} {wrong or 'right'}" + (f" ( {below} )" if below else "")
+        return f"{self.name} {wrong or right}" + (f" ( {below} )" if below else "")
 
     def tree(self) -> tuple[Assistance, ...]:
         """This assistance and all that was said of its answers, outermost first."""
         return (self, *(a for sub in self.below for a in sub.tree()))
+
+
+def _noted(finding: Finding) -> str:
+    return f" ({finding.note})" if finding.note else ""
 
 
 class Scores(Protocol):
@@ -128,7 +138,8 @@ class Assistant:
 
     task: Task
     agent: Agent
-    reward: RewardModel
+    reward: RewardModel | None
+    """None: nothing was trained (a tool). Then its first draft is given, without confidence."""
     helpers: tuple[Assistant, ...] = ()
     memo: Memo = Forgetful()
 
@@ -136,7 +147,8 @@ class Assistant:
     def version(self) -> str:
         """Changes when anything that decides its answers changes: agent, reward model, its own assistants."""
         below = [helper.version for helper in self.helpers]
-        return digest(self.task.path, self.agent.version, self.reward.version, below, self.task.settings.drafts)
+        judge = self.reward.version if self.reward is not None else ""
+        return digest(self.task.path, self.agent.version, judge, below, self.task.settings.drafts)
 
     def examine(self, groups: Sequence[Group], quick: bool = False) -> list[tuple[Assistance, ...]]:
         """What this assistant says of every outcome of every group. An outcome without form gets N/A.
@@ -144,6 +156,7 @@ class Assistant:
         `quick` asks for the greedy answer, unscored: for the many outcomes of policy optimization, which no
         user looks at.
         """
+        quick = quick and (self.reward is not None or bool(self.helpers))  # a tool alone has one way to answer
         version = f"{self.version}q" if quick else self.version
         framed = [[self._frame(group.case, outcome) for outcome in group.outcomes] for group in groups]
         answers = self._ask(version, [case for row in framed for cases in row for case in cases], quick)
@@ -165,9 +178,9 @@ class Assistant:
         new = list({case.id: case for case in cases if case.id not in known}.values())
         if not new:
             return known
-        drafts = 1 if quick else self.task.settings.drafts
+        drafts = 1 if quick or self.reward is None else self.task.settings.drafts
         groups = self.agent.sample(new, drafts, key=f"{self.task.path} drafts {version}", greedy=drafts == 1)
-        if quick:
+        if quick or self.reward is None:
             groups = assist(self.helpers, groups, quick)
             fresh = {group.case.id: self._answer(group, None) for group in groups}
         else:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from rrm.task import Task, TaskError
+from rrm.tools import ToolMissing
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ def _node(task: Task) -> Iterator[Fault]:
     names = [sub.name for sub in task.subtasks]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Fault(task.path, "error", f"two assistants are named {name!r}; rename one")
+    for tool in task.tools:
+        try:
+            _ = tool.version
+        except ToolMissing as error:
+            yield Fault(task.path, "error", f"its tool {tool.name!r} cannot run: {error}")
     for sub in task.subtasks:
         for what in ("frame", "findings"):
             if getattr(sub, what) is None:

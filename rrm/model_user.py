@@ -87,4 +87,4 @@ def _shown(outcome: Outcome) -> str:
 
 
 def _said(assistance: tuple[Assistance, ...]) -> str:
-    return "".join(f"\n  {one.text}" for one in assistance)
+    return "".join(f"\n  {one.text}" + (f" ({one.why})" if one.why else "") for one in assistance)

@@ -35,7 +35,7 @@ def solve(task: Task, cases: Cases, user: User, run: Run, extra: int = 0) -> Ass
 def _helpers(node: Node, cases: Cases, user: User, run: Run, extra: int = 0) -> tuple[Assistant, ...]:
     """The node's assistants: trained on what the node produces now, or finished elsewhere and used as is."""
     return tuple(
-        sub if isinstance(sub, Assistant) else solve(sub, Framed(sub, node, cases), user, run, extra)
+        run.adopt(sub) if isinstance(sub, Assistant) else solve(sub, Framed(sub, node, cases), user, run, extra)
         for sub in node.task.assistants
     )
 

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from rrm.assistance import Assistant, assist
+from rrm.assistance import Assistant, Forgetful, assist
 from rrm.learning import IMPROVERS
 from rrm.learning.fit_reward import FitReport, fit_reward
 from rrm.models.agent import TextAgent
@@ -116,6 +116,15 @@ class Run:
         if task.path not in self.nodes:
             self.nodes[task.path] = Node(task, self, user)
         return self.nodes[task.path]
+
+    def adopt(self, assistant: Assistant) -> Assistant:
+        """A finished assistant at work in this run. One that would forget its answers when the run is interrupted
+        keeps them in the run's store: asked again, a tool might answer otherwise (a time limit)."""
+        helpers = tuple(map(self.adopt, assistant.helpers))
+        if isinstance(assistant.memo, Forgetful):
+            return replace(assistant, memo=self.store, helpers=helpers)
+        same = all(new is old for new, old in zip(helpers, assistant.helpers, strict=True))
+        return assistant if same else replace(assistant, helpers=helpers)
 
     def close(self) -> None:
         self.store.close()

@@ -18,6 +18,7 @@ from rrm.settings import Settings
 
 if TYPE_CHECKING:
     from rrm.assistance import Assistance, Assistant
+    from rrm.tools import Tool
 
 
 class RRMError(Exception):
@@ -146,6 +147,8 @@ class Finding:
     fact: str
     holds: bool
     part: int | None = None
+    note: str = ""
+    """In words, what betrays it ("teh"); for people, and for models that read words."""
 
 
 # --- cases -------------------------------------------------------------------------------------------
@@ -208,6 +211,8 @@ class Task:
     covers: the aspects of the parent that this task assesses (for the exhaustiveness check).
     aspects: the aspects of this task's own outcomes.
     difficulty: a rough size of one evaluation; a subtask must be narrower than its parent (section 3.2).
+    tools: the programs that this task's answers rest on; `check` sees that they are there, and a run keeps their
+        versions.
     """
 
     name: str
@@ -222,6 +227,7 @@ class Task:
     covers: tuple[str, ...] = ()
     aspects: tuple[str, ...] = ()
     difficulty: float | None = None
+    tools: tuple[Tool, ...] = ()
     settings: Settings = field(default_factory=Settings)
     path: str = ""
 

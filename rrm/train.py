@@ -54,6 +54,7 @@ def describe(task: Task, user: User, backbone: Backbone, seed: int) -> dict[str,
     return {
         "tree": {
             node.path: {"settings": node.settings.model_dump(), "instruction": node.instruction}
+            | ({"tools": {tool.name: tool.version for tool in node.tools}} if node.tools else {})
             for node in task.walk()
         },
         "finished": {

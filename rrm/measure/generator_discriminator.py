@@ -37,7 +37,7 @@ def nodes(stage: Stage, node: Assistant, cases: Sequence[Case]) -> Iterator[tupl
     yield node.task.path, measures(node, assist(node.helpers, groups))
     for helper in node.helpers:
         asked = frame_all(helper.task, [Group(g.case, g.outcomes[:1]) for g in groups])[: len(cases)]
-        if asked:
+        if asked and helper.reward is not None:  # a tool has no reward model to compare with its agent
             yield from nodes(stage, helper, asked)
 
 
@@ -52,6 +52,7 @@ def measures(node: Assistant, groups: Sequence[Group]) -> dict[str, list[list[fl
     is how right it would be to call everything right.
     """
     found: dict[str, list[list[float]]] = {name: [] for name in MEASURES}
+    assert node.reward is not None
     rewards = node.reward.score(groups)
     for g, group in enumerate(groups):
         task = node.task

@@ -1,0 +1,242 @@
+"""Runs one computation that nobody vouches for; started by `sandbox.run` as a script of its own, `python -I -S jail.py`.
+
+Standard input: JSON {"code", "language", "root", "cpu", "memory"}. Standard output: what the computation prints.
+Exit code: 0, or 3 with one line on standard error that says why. With "probe" for its code: JSON of the guards.
+
+Two walls, independent of each other:
+- the language "arithmetic" (`restrict`): a subset of Python without imports, attributes (but for some harmless ones),
+  names with underscores, and any builtin that reaches the system. It holds everywhere.
+- the kernel, on Linux and where the machine allows it: another user than root, no capabilities, no network (an empty
+  network namespace), no files (an empty root), no new processes, and limits of CPU time and memory.
+"""
+
+import ast
+import builtins
+import contextlib
+import ctypes
+import json
+import math
+import os
+import random
+import signal
+import statistics
+import sys
+from types import SimpleNamespace
+
+try:  # now: where there are no files, nothing can be imported
+    import resource
+except ImportError:  # not a Unix
+    resource = None
+
+MODULES = {"math": math, "random": random, "statistics": statistics}
+BUILTINS = (
+    "abs all any bool dict divmod enumerate filter float int len list map max min pow print range reversed round set "
+    "sorted str sum tuple zip"
+).split()
+METHODS = set("add append count extend get index items join keys pop sort split strip update values".split())
+NODES = tuple(
+    getattr(ast, name)
+    for name in (
+        "Module Expr Assign AugAssign AnnAssign For While If Break Continue Pass BinOp UnaryOp BoolOp Compare Call "
+        "Name Constant List Tuple Dict Set ListComp SetComp DictComp GeneratorExp comprehension Subscript Slice IfExp "
+        "JoinedStr FormattedValue FunctionDef Return Lambda arguments arg keyword Starred Attribute Import ImportFrom "
+        "alias expr_context operator unaryop boolop cmpop"
+    ).split()
+)
+CLONE = {"user": 0x10000000, "network": 0x40000000, "processes": 0x20000000, "messages": 0x08000000}
+NOBODY = 65534
+
+
+class Refused(Exception):
+    """The computation is not in the language "arithmetic"; says what is in the way."""
+
+
+def restrict(code: str) -> ast.Module:
+    """The program, if it is in the language "arithmetic". Raises `Refused`."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise Refused(f"it is no program: {error}") from error
+    for node in ast.walk(tree):
+        line = f"line {getattr(node, 'lineno', 0)}"
+        if not isinstance(node, NODES):
+            raise Refused(f"{line}: {type(node).__name__} is not allowed")
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            _imports(node, line)
+        elif isinstance(node, ast.Attribute):
+            of_module = isinstance(node.value, ast.Name) and node.value.id in MODULES
+            if of_module and node.attr not in _public(MODULES[node.value.id]):
+                raise Refused(f"{line}: {ast.unparse(node)} is not allowed")
+            if not of_module and (node.attr not in METHODS or not isinstance(node.ctx, ast.Load)):
+                raise Refused(f"{line}: the attribute {node.attr!r} is not allowed")
+        for name in _names(node):
+            if name.startswith("_"):
+                raise Refused(f"{line}: the name {name!r} is not allowed")
+            if name in MODULES and not (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)):
+                raise Refused(f"{line}: {name!r} must stay the module")
+        if getattr(node, "decorator_list", None):
+            raise Refused(f"{line}: decorators are not allowed")
+    return ast.fix_missing_locations(_Imports().visit(tree))
+
+
+def _public(module) -> list[str]:
+    return list(getattr(module, "__all__", ())) or [name for name in dir(module) if not name.startswith("_")]
+
+
+def _names(node: ast.AST) -> list[str]:
+    """The names that a node reads or binds; module names in imports are checked elsewhere."""
+    if isinstance(node, ast.Name):
+        return [node.id]
+    if isinstance(node, ast.arg):
+        return [node.arg]
+    if isinstance(node, ast.FunctionDef):
+        return [node.name]
+    return []
+
+
+def _imports(node: ast.Import | ast.ImportFrom, line: str) -> None:
+    modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
+    for module in modules:
+        if module not in MODULES:
+            raise Refused(f"{line}: importing {module!r} is not allowed; there are {', '.join(MODULES)}")
+    for alias in node.names:
+        if alias.asname is not None:
+            raise Refused(f"{line}: import {alias.name!r} under its own name")
+        if isinstance(node, ast.ImportFrom) and alias.name not in _public(MODULES[node.module]):
+            raise Refused(f"{line}: importing {alias.name!r} is not allowed")
+
+
+class _Imports(ast.NodeTransformer):
+    """`import math` is there already; `from math import pi` becomes `pi = math.pi`."""
+
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        return ast.copy_location(ast.Pass(), node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.AST]:
+        return [
+            ast.copy_location(ast.parse(f"{alias.name} = {node.module}.{alias.name}").body[0], node)
+            for alias in node.names
+        ]
+
+
+def restricted_globals() -> dict:
+    """What the language "arithmetic" knows: builtins that compute, and the public functions of three modules."""
+    known = {name: getattr(builtins, name) for name in BUILTINS}
+    space = {
+        name: SimpleNamespace(**{public: getattr(module, public) for public in _public(module)})
+        for name, module in MODULES.items()
+    }
+    return {"__builtins__": known, **space}
+
+
+# --- the kernel's wall -------------------------------------------------------------------------------
+
+
+def confine(root: str) -> dict[str, bool]:
+    """Give everything away that the kernel lets us give away; which of it worked. Goes on in a new process."""
+    guards = dict.fromkeys(("user", "network", "files", "processes", "capabilities"), False)
+    if not sys.platform.startswith("linux"):
+        return guards
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    if os.geteuid() == 0:  # root is exempt from the limit on processes
+        with contextlib.suppress(OSError):
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+    guards["user"] = os.geteuid() != 0
+    every = sum(CLONE.values())
+    if libc.unshare(every) == 0:
+        guards["network"] = True
+        _leave_to_child(libc)
+        try:
+            os.chroot(root)
+            os.chdir("/")
+            guards["files"] = True
+        except OSError:
+            pass
+    libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: nobody may look into this process
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    guards["capabilities"] = libc.capset(header, (ctypes.c_uint32 * 6)()) == 0
+    return guards
+
+
+def _leave_to_child(libc) -> None:
+    """Go on as the first process of the new process namespace; the old one only waits, and passes the end on."""
+    child = os.fork()
+    if child:
+        os.close(0)
+        _, status = os.waitpid(child, 0)
+        os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 100 + os.WTERMSIG(status))
+    libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: when the old one is killed, all of them are
+
+
+def limit(cpu: int, memory: int) -> dict[str, bool]:
+    """Limits of CPU time (s), memory (bytes), files, and processes; which of them hold."""
+    if resource is None:
+        return {"cpu": False, "memory": False}
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    done = {"cpu": True, "memory": True}
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    except (OSError, ValueError):  # macOS has none
+        done["memory"] = False
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    return done
+
+
+def probe_processes() -> bool:
+    """Whether new processes are refused."""
+    try:
+        child = os.fork()
+    except OSError:
+        return True
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return False
+
+
+def main() -> None:
+    asked = json.loads(sys.stdin.buffer.read())
+    code = asked["code"]
+    if sys.version_info < (3, 12):
+        sys.setrecursionlimit(500)
+    guards = confine(asked["root"])
+    guards |= limit(asked["cpu"], asked["memory"])
+    guards["processes"] = probe_processes()
+    if code == "probe":
+        print(json.dumps(guards))
+        return
+    try:
+        if asked["language"] == "arithmetic":
+            program, space = compile(restrict(code), "computation", "exec"), restricted_globals()
+        elif all(guards.values()):
+            program, space = compile(code, "computation", "exec"), {"__name__": "__main__"}
+        else:
+            missing = ", ".join(name for name, holds in guards.items() if not holds)
+            raise Refused(f"this machine does not confine {missing}; only the language 'arithmetic' is safe here")
+        exec(program, space)
+        sys.stdout.flush()
+    except Refused as error:
+        _end(f"refused: {error}")
+    except MemoryError:
+        _end("it needs more memory than it may")
+    except SystemExit:
+        sys.stdout.flush()
+    except BaseException as error:  # noqa: B036 - the computation's own fault; its name and words are the result
+        _end(f"{type(error).__name__}: {error}")
+
+
+def _end(why: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os.write(2, " ".join(why.split())[:500].encode(errors="replace"))
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,7 @@ from rrm.measure.critic import critic
 from rrm.models.backbone import Backbone
 from rrm.run import Watch
 from rrm.settings import Settings
+from rrm.store import Store
 from rrm.task import Cases, RRMError, Task, digest
 from rrm.train import describe, train
 from rrm.user import User
@@ -118,6 +119,11 @@ class Stage:
         """The assistants, trained with assistants of their own."""
         return self.root.helpers
 
+    @cached_property
+    def training_attention(self) -> int:
+        """Attention that users spent on the comparisons that trained the assistants, at all levels."""
+        return sum(map(attention_below, self.helpers))
+
     def helpers_at(self, levels: int) -> tuple[Assistant, ...]:
         """The assistants, trained with only so many levels of assistants, themselves included. Those that had no
         more anyway are the same as in `helpers`."""
@@ -175,3 +181,10 @@ def prune(task: Task, levels: int) -> Task:
 
 def name_of(sub: Task | Assistant) -> str:
     return sub.name if isinstance(sub, Task) else sub.task.name
+
+
+def attention_below(node: Assistant) -> int:
+    """Attention that users spent on training a node and what is below it."""
+    assert isinstance(node.memo, Store)
+    own = sum(c.judgement.attention for c in node.memo.comparisons(node.task.path))
+    return own + sum(map(attention_below, node.helpers))

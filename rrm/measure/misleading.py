@@ -129,8 +129,8 @@ def turned(stage: Stage, kind: str) -> tuple[Assistant, ...]:
     judges as ever."""
     paths = tuple(node.path for node in stage.task.walk() if node.path != stage.task.path)
     if kind == "trained to collude":
-        return stage.assistants("colluding", stage.task, Ally(stage.user(), paths)).helpers
-    return stage.assistants("turned", stage.task, Noisy(stage.user(), 1.0, stage.seed, paths)).helpers
+        return stage.assistants("colluding", stage.task, Ally(stage.user(), paths), few=True).helpers
+    return stage.assistants("turned", stage.task, Noisy(stage.user(), 1.0, stage.seed, paths), few=True).helpers
 
 
 def trust(names: Sequence[str], verdicts: Sequence[Verdict], user: BoundedUser) -> dict[str, float]:

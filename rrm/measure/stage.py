@@ -102,9 +102,10 @@ class Stage:
         subs = tuple(self.tree(sub) if isinstance(sub, Task) else sub for sub in task.assistants)
         return replace(task, assistants=subs, settings=smoke(task.settings))
 
-    def assistants(self, name: str, task: Task, user: User | None = None) -> Assistant:
-        """Train a tree's assistants only: its root judges one round, to fit its reward model, and improves nothing."""
-        still = {"rounds": 1, "steps": 0, "accept": 0}
+    def assistants(self, name: str, task: Task, user: User | None = None, few: bool = False) -> Assistant:
+        """Train a tree's assistants only: its root judges one round, to fit its reward model, and improves nothing.
+        With `few`, the root judges hardly anything: where nobody asks for its reward model."""
+        still = {"rounds": 1, "steps": 0, "accept": 0} | ({"cases": 8, "comparisons": 16} if few else {})
         return self.train(name, replace(task, settings=task.settings.model_copy(update=still)), user)
 
     @cached_property

@@ -6,6 +6,7 @@ import pytest
 
 from rrm.assistance import Assistance
 from rrm.measure.arms import HeldOut
+from rrm.measure.errors import spoiled
 from rrm.measure.experiment import agreement, lift, packed
 from rrm.measure.judging import (
     Show,
@@ -22,7 +23,6 @@ from rrm.measure.judging import (
 )
 from rrm.measure.misleading import found_out, misled, trust
 from rrm.measure.oracle import OracleUser, matter
-from rrm.measure.propagation import spoiled
 from rrm.measure.users import Noisy, Unaided
 from rrm.task import Finding
 from rrm.user import BoundedUser, Pair

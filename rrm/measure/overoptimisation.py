@@ -237,6 +237,8 @@ def summarize(results: Sequence[Result]) -> Summary:
         "Truth at the end below where it began (interval): " + ("; ".join(fallen) or "none") + ".",
         "Truth gained by the optimizer, run without a price on KL: "
         + "; ".join(f"{arm} {shown(value)}" for arm, value in rl.items()) + ".",
+    ]
+    limits = [
         "d = sqrt(KL to the start) in nats; best of n has log n - (n - 1)/n. Fits of truth gained: d (a - b d) "
         "for best "
         "of n, d (a - b log d) for rl. Right (held out): agreement of the reward model with its own, noisy, labels.",
@@ -259,4 +261,15 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.set_ylabel("true score, less that of the start")
         axes.legend()
 
-    return Summary(rows, notes, draw)
+    def draw_best(axes: Any) -> None:
+        for n, reading in enumerate(READINGS):
+            for noise, style in zip(NOISE, ("-", ":"), strict=True):
+                each = [curve(r, "best of n", f"assisted, {noise:.0%} noise", reading) for r in results]
+                truths = np.mean([np.subtract(truth, truth[0]) for *_, truth in each], axis=0)
+                axes.plot(each[0][0], truths, style, color=f"C{n}", marker="o", markersize=3,
+                          label=reading if not noise else None)  # fmt: skip
+        axes.set_xlabel("d = sqrt(KL), best of n, assisted labels (··· with 25 % label noise)")
+        axes.set_ylabel("true score, less that of the start")
+        axes.legend()
+
+    return Summary(rows, notes, draw, limits=limits, more=(draw_best,))

@@ -82,7 +82,8 @@ def test_an_aspect_that_nobody_covers_is_doubted() -> None:
 
 
 def test_an_assistant_that_covers_no_aspect_is_doubted() -> None:
-    tree = toy.task(aspects=("form",), assistants=(toy.sub("a"), toy.sub("b", covers=("from",)), toy.sub("c", covers=())))
+    subs = (toy.sub("a"), toy.sub("b", covers=("from",)), toy.sub("c", covers=()))
+    tree = toy.task(aspects=("form",), assistants=subs)
     misspelled, silent = said(tree, "warning")
     assert misspelled.startswith("warning: toy/b:") and "'from'" in misspelled and "(form)" in misspelled
     assert silent.startswith("warning: toy/c:") and "covers=" in silent

@@ -159,7 +159,7 @@ def _exchanged(members: Sequence[HeldOut], child: str, of: Change) -> HeldOut:
     for g, group in enumerate(members[0].groups):
         seen = []
         for i in range(len(group.outcomes)):
-            said = [next(a for a in member.groups[g].seen(i) if a.assistant == child) for member in members]
+            said = [a for member in members for a in member.groups[g].seen(i) if a.assistant == child]
             seen.append(tuple(x for a in group.seen(i) for x in (of(said) if a.assistant == child else (a,))))
         groups.append(replace(group, assistance=tuple(seen)))
     return replace(members[0], groups=groups)

@@ -33,8 +33,8 @@ QUESTION = (
 )
 SHARES = (0.0, 0.25, 0.5, 1.0)
 KINDS = ("random", "systematic", "optimized")
-NOISE = 0.5
-"""Share of turned-around labels of the assistants that ensembles and refreshing are tried on."""
+ANSWERS, LABELS = 0.25, 0.5
+"""Shares of wrong answers and of turned-around labels of the assistants that ensembles and refreshing are tried on."""
 MEMBERS = 3
 
 
@@ -110,7 +110,7 @@ def erring_tree(stage: Stage, top: Assistant, noisy: Sequence[str], whole: bool,
     task: Task = next(sub for sub in stage.task.assistants if isinstance(sub, Task) and sub.name == top.task.name)
     again = task if whole else replace(task, assistants=top.helpers)
     subs = tuple(again if helper is top else helper for helper in stage.helpers)
-    share = 1.0 if whole else NOISE
+    share = 1.0 if whole else LABELS
     return replace(stage.task, assistants=subs), Noisy(stage.user(), share, stage.seed + seed, tuple(noisy))
 
 
@@ -156,7 +156,7 @@ def labels(node: Assistant) -> list[list[float]]:
 
 
 def dampened(stage: Stage) -> dict[str, Any]:
-    """One of the root's assistants errs: at random in half of its answers, or trained with half of its labels turned
+    """One of the root's assistants errs: at random in a quarter of its answers, or trained with half of its labels turned
     around. One such assistant, three that vote, three that seek each other's errors; and refreshing it as the agent
     changes."""
     top = (inner(stage) or list(stage.helpers))[-1]
@@ -164,7 +164,7 @@ def dampened(stage: Stage) -> dict[str, Any]:
     noisy, user = erring_tree(stage, top, [path], whole=False)
 
     def answering(k: int) -> Material:
-        return stage.assisted.each(lambda some: spoiled(stage.task, some, path, "random", NOISE, stage.seed + 31 * k))
+        return stage.assisted.each(lambda some: spoiled(stage.task, some, path, "random", ANSWERS, stage.seed + 31 * k))
 
     def member(k: int) -> Material:
         """Trained from other random numbers, on labels of which others are wrong."""
@@ -353,8 +353,8 @@ def summarize(results: Sequence[Result]) -> Summary:
         "Each user practiced on pairs with the same kind and share of errors, so trust had a chance to fall.",
         "optimized: of 4 ways to err in favor of the worse, the one that moves the user most, for every outcome; the "
         "user it is tried on has met no assistant yet. systematic: always the same facts.",
-        f"One child errs at a time. Ensembles and refreshing: {NOISE:.0%} of the answers or labels of "
-        f"{results[0]['dampening']['child']} wrong; errors put into answers are independent between members, those "
+        f"One child errs at a time. Ensembles and refreshing: {ANSWERS:.0%} of the answers, or {LABELS:.0%} of the "
+        f"labels, of {results[0]['dampening']['child']} wrong; errors put into answers are independent between members, those "
         "that training leaves need not be. What is below that child is hidden in all ensemble arms, one included.",
         "Gain of an edge by training: error gained over error gained one level below, by seed, where that is at least "
         "0.02; the leaf and its parent are trained with the usual budget from a starting model that has the skill.",

@@ -113,6 +113,7 @@ def summarize(results: Sequence[Result]) -> Summary:
         "alone, matched: what the user spent on training the assistants is spread over the comparisons that the root "
         "asks for in training, and added to every one. Over more comparisons the assistants cost less each: see "
         "`budget` for how many it takes. The assistants' own computing is not counted.",
+        "debate, consultancy: the advocates pick from what the trained assistants found; no agent is trained to argue.",
         "assistants alone needs no user once the assistants are trained, but a user trained them.",
         "False negatives: of the facts that do not hold, the share the assistant said hold; false positives: of those "
         "that hold, the share it called wrong. What an assistant does not speak of is in neither.",

@@ -156,9 +156,9 @@ def labels(node: Assistant) -> list[list[float]]:
 
 
 def dampened(stage: Stage) -> dict[str, Any]:
-    """One of the root's assistants errs: at random in a quarter of its answers, or trained with half of its labels turned
-    around. One such assistant, three that vote, three that seek each other's errors; and refreshing it as the agent
-    changes."""
+    """One of the root's assistants errs: at random in a quarter of its answers, or trained with half of its labels
+    turned around. One such assistant, three that vote, three that seek each other's errors; and refreshing it as the
+    agent changes."""
     top = (inner(stage) or list(stage.helpers))[-1]
     path = top.task.path
     noisy, user = erring_tree(stage, top, [path], whole=False)
@@ -354,8 +354,8 @@ def summarize(results: Sequence[Result]) -> Summary:
         "optimized: of 4 ways to err in favor of the worse, the one that moves the user most, for every outcome; the "
         "user it is tried on has met no assistant yet. systematic: always the same facts.",
         f"One child errs at a time. Ensembles and refreshing: {ANSWERS:.0%} of the answers, or {LABELS:.0%} of the "
-        f"labels, of {results[0]['dampening']['child']} wrong; errors put into answers are independent between members, those "
-        "that training leaves need not be. What is below that child is hidden in all ensemble arms, one included.",
+        f"labels, of {results[0]['dampening']['child']} wrong; errors put into answers are independent "
+        "between members, those that training leaves need not be. What is below that child is hidden in all ensemble arms, one included.",
         "Gain of an edge by training: error gained over error gained one level below, by seed, where that is at least "
         "0.02; the leaf and its parent are trained with the usual budget from a starting model that has the skill.",
     ]

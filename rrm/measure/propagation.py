@@ -354,8 +354,9 @@ def summarize(results: Sequence[Result]) -> Summary:
         "optimized: of 4 ways to err in favor of the worse, the one that moves the user most, for every outcome; the "
         "user it is tried on has met no assistant yet. systematic: always the same facts.",
         f"One child errs at a time. Ensembles and refreshing: {ANSWERS:.0%} of the answers, or {LABELS:.0%} of the "
-        f"labels, of {results[0]['dampening']['child']} wrong; errors put into answers are independent "
-        "between members, those that training leaves need not be. What is below that child is hidden in all ensemble arms, one included.",
+        f"labels, of {results[0]['dampening']['child']} wrong; errors put into answers are independent between "
+        "members, those that training leaves need not be. What is below that child is hidden in all ensemble arms, "
+        "one included.",
         "Gain of an edge by training: error gained over error gained one level below, by seed, where that is at least "
         "0.02; the leaf and its parent are trained with the usual budget from a starting model that has the skill.",
     ]

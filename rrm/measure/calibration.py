@@ -10,7 +10,7 @@ import numpy as np
 from scipy import optimize, special
 
 from rrm.measure.experiment import by_case
-from rrm.measure.stats import Interval, of_numbers, over_seeds
+from rrm.measure.stats import Interval, of_numbers, over_seeds, share_over_seeds
 
 Margins = Sequence[Sequence[float | None]]
 """Per pair [case, truth, margin] of one seed; None where the user does not say how sure they are."""
@@ -61,7 +61,7 @@ def reliability(seeds: Sequence[Sequence[Sequence[float]]]) -> list[dict[str, An
                     inside[-1].append((case, right))
                     sure.append(side)
         if sure:
-            right_of = over_seeds([by_case(values) for values in inside])
+            right_of = share_over_seeds([by_case(values) for values in inside])
             rows.append({"sure": float(np.mean(sure)), "right": right_of, "pairs": len(sure)})
     return rows
 

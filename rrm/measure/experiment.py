@@ -20,7 +20,7 @@ import torch
 
 from rrm.measure.judging import Verdict
 from rrm.measure.stage import Stage
-from rrm.measure.stats import Interval, over_seeds
+from rrm.measure.stats import Interval, over_seeds, share_over_seeds
 from rrm.run import write_atomically
 from rrm.task import RRMError
 
@@ -234,8 +234,7 @@ def agreements(rows: Sequence[Sequence[float]]) -> list[list[float]]:
 
 def agreement(results: Sequence[Sequence[Sequence[float]]]) -> Interval:
     """How often an arm's judgements are right, over seeds and cases. `results`: per seed the arm's rows."""
-    found = over_seeds([agreements(rows) for rows in results])
-    return Interval(mean=found["mean"], low=max(0.0, found["low"]), high=min(1.0, found["high"]), n=found["n"])
+    return share_over_seeds([agreements(rows) for rows in results])
 
 
 def misses(results: Sequence[Sequence[Sequence[float]]]) -> dict[str, Interval]:
@@ -243,7 +242,7 @@ def misses(results: Sequence[Sequence[Sequence[float]]]) -> dict[str, Interval]:
     difference is seen (a tie, or several users who cancel out)."""
 
     def share(wrong: Callable[[float], bool]) -> Interval:
-        return over_seeds(
+        return share_over_seeds(
             [by_case((c, float(wrong(abs(truth - said)))) for c, truth, said, _ in rows) for rows in results]
         )
 

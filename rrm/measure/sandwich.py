@@ -13,9 +13,11 @@ from rrm.measure.experiment import Result, Summary, agreement, bounded, by_case,
 from rrm.measure.judging import arms
 from rrm.measure.oracle import matter
 from rrm.measure.stage import Stage
-from rrm.measure.stats import Interval, of_numbers, over_seeds
+from rrm.measure.stats import Interval, of_numbers, share_over_seeds
 from rrm.task import Malformed, Task
 
+ENOUGH = 30
+"""Pairs in a bin of the calibration curve for it to be drawn."""
 QUESTION = (
     "Judging held-out pairs of papers: does the user with assistants do better than the user alone and than the "
     "assistants alone, and how much of the gap to the truth is closed?"
@@ -52,8 +54,8 @@ def claims(task: Task, held: HeldOut) -> dict[str, list[list[float]]]:
 def mistakes(said: Sequence[Sequence[Sequence[float]]]) -> dict[str, Interval]:
     """The two ways to be wrong about a fact, over seeds of `claims` rows: false negatives (of the facts that do not
     hold, the share said to hold) and false positives (of those that hold, the share called wrong)."""
-    missed = over_seeds([by_case((case, says) for case, holds, says in rows if not holds) for rows in said])
-    accused = over_seeds([by_case((case, 1 - says) for case, holds, says in rows if holds) for rows in said])
+    missed = share_over_seeds([by_case((case, says) for case, holds, says in rows if not holds) for rows in said])
+    accused = share_over_seeds([by_case((case, 1 - says) for case, holds, says in rows if holds) for rows in said])
     return {"false negatives": missed, "false positives": accused}
 
 
@@ -119,7 +121,8 @@ def summarize(results: Sequence[Result]) -> Summary:
         "that hold, the share it called wrong. What an assistant does not speak of is in neither.",
         "Chances: expit of the perceived difference times a slope fitted on the other seeds' pairs. Brier: mean "
         "squared distance of the chance to the truth (0.25 is knowing nothing); the calibration error of a perfectly "
-        "calibrated user is above 0 by sampling.",
+        "calibrated user is above 0 by sampling. The curve leaves out bins of fewer "
+        f"than {ENOUGH} pairs.",
     ]
 
     def draw(axes: Any) -> None:
@@ -134,7 +137,7 @@ def summarize(results: Sequence[Result]) -> Summary:
     def draw_curves(axes: Any) -> None:
         axes.plot([0.5, 1], [0.5, 1], color="gray", linewidth=1)
         for name in (n for n in ("alone", "placebo", "flat critic", whole, "debate") if n in curves):
-            bins = curves[name]
+            bins = [b for b in curves[name] if b["pairs"] >= ENOUGH]
             axes.errorbar([b["sure"] for b in bins], [b["right"]["mean"] for b in bins],
                           yerr=error_bars([b["right"] for b in bins]), label=name, marker="o", markersize=3, capsize=2)
         axes.set_xlabel("chance given to the preferred side")

@@ -125,18 +125,21 @@ def summarize(results: Sequence[Result]) -> Summary:
             SHARE: share, "facts assistants spoke of": float(done[0]),
             "assistants' answers": float(done[1]), "assistants' tokens": float(done[2]),
         })  # fmt: skip
-    even, labels = break_even(results, curves), label_rows(results)
+    even, labels, chosen = break_even(results, curves), label_rows(results), active_rows(results)
     notes = [
-        *(f"{row['assistance']}: as right as with it and attention {USUAL} is the user alone with attention "
-          f"{row['attention alone for the same']}; training took {row['attention of training']:.0f}, so it has paid "
-          f"after {row['comparisons to break even']} comparisons." for row in even),
+        *(f"{row['assistance']}: to be as right as with it and attention {USUAL}, the user alone needs attention "
+          f"{row['attention alone for the same']}; its training took {row['attention of training']:.0f} of the user's "
+          f"attention, saved after {row['comparisons to break even']} comparisons." for row in even),
+        f"With {whole} the user is right most often at attention {peak_of(curves[whole])}: "
+        f"{shown(max_of(curves[whole]))}; at {ATTENTION[-1]}, {shown(curves[whole][-1])}.",
         "User's share of the work, a pair, by depth shown: "
         + ", ".join(f"{d['depth shown']}: {shown(d[SHARE])}" for d in depths) + ".",
         "Labels for a true score (median over seeds; best of 16 by the reward model): "
         + "; ".join(f"{row['labels']}, {row['pairs chosen']}: "
                     + ", ".join(f"{row[f'labels for {t:g}']} for {t:g}" for t in TARGETS) for row in labels) + ".",
-        "Active less random, true score at the most labels: "
-        + "; ".join(f"{row['labels']} {shown(row['less random'])}" for row in labels if row["less random"]) + ".",
+        "Active less random, in true score: "
+        + "; ".join(f"{row['labels']}: " + ", ".join(f"{shown(v)} at {name.split()[-1]}" for name, v in row.items()
+                                                     if name != "labels") for row in chosen) + ".",
     ]  # fmt: skip
     limits = [
         "The user's share of the work is the attention spent over it plus the facts that assistants spoke of, at all "
@@ -174,7 +177,7 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.legend()
 
     tables = {"How many answers are read": read, "Down to which depth": depths, "When training has paid": even,
-              "Labels for a true score": labels}  # fmt: skip
+              "Labels for a true score": labels, "Choosing actively": chosen}  # fmt: skip
     by_depth = {d["depth shown"]: d[SHARE] for d in depths}
     return Summary(rows, notes, draw, {"user_share": by_depth, "whole": whole}, limits, tables, (draw_labels,))
 
@@ -230,17 +233,36 @@ def label_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
             row[f"labels for {target:g}"] = (
                 f"{middle:.0f}" if np.isfinite(middle) else f"more than {sizes[-1]}"
             ) + ("" if reached == len(each) else f" ({reached} of {len(each)} seeds reach it)")
-        other = f"{arm}, {active.CHOOSE[0]}"
-        less = [
-            [[mine - theirs] for (_, mine), (_, theirs) in zip(r["labels"][name][sizes[-1]],
-                                                              r["labels"][other][sizes[-1]], strict=True)]
-            for r in results
-        ]  # fmt: skip
-        row["less random"] = over_seeds(less) if choose != active.CHOOSE[0] else ""
         row["mean outcome"] = over_seeds([by_case(r["labels"]["mean"]) for r in results])
         row["truly best"] = over_seeds([by_case(r["labels"]["best"]) for r in results])
         rows.append(row)
     return rows
+
+
+def active_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Per arm, by number of labels: the true score with pairs chosen actively, less that with pairs at random."""
+    rows: list[dict[str, Any]] = []
+    for arm in active.ARMS:
+        row: dict[str, Any] = {"labels": arm}
+        random, chosen = (f"{arm}, {choose}" for choose in active.CHOOSE)
+        for size in results[0]["labels"][random]:
+            less = [
+                [[mine - other] for (_, mine), (_, other) in zip(r["labels"][chosen][size], r["labels"][random][size],
+                                                                strict=True)]
+                for r in results
+            ]  # fmt: skip
+            row[f"active less random at {size}"] = over_seeds(less)
+        rows.append(row)
+    return rows
+
+
+def peak_of(points: Sequence[Interval]) -> int:
+    """The attention at which a curve is highest."""
+    return ATTENTION[max(range(len(points)), key=lambda k: points[k]["mean"])]
+
+
+def max_of(points: Sequence[Interval]) -> Interval:
+    return max(points, key=lambda point: point["mean"])
 
 
 def spent(verdicts: Sequence[Sequence[Sequence[float]]]) -> float:

@@ -174,7 +174,7 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.set_xscale("log", base=2)
         axes.set_xlabel("labels")
         axes.set_ylabel("true score of the best of 16 (gray: the mean outcome)")
-        axes.legend()
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
     tables = {"How many answers are read": read, "Down to which depth": depths, "When training has paid": even,
               "Labels for a true score": labels, "Choosing actively": chosen}  # fmt: skip

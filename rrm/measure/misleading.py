@@ -13,7 +13,7 @@ from rrm.measure.experiment import Result, Summary, agreement, bounded, error_ba
 from rrm.measure.judging import Verdict, another, assistants_in, judged, rewritten
 from rrm.measure.sandwich import error_rates
 from rrm.measure.stage import Material, Stage
-from rrm.measure.stats import auc, of_numbers
+from rrm.measure.stats import auc, clipped, of_numbers
 from rrm.measure.users import Ally, Noisy
 from rrm.task import Finding, digest
 from rrm.user import BoundedUser
@@ -155,7 +155,7 @@ def summarize(results: Sequence[Result]) -> Summary:
         said = [r["claims"][name][share] for r in results if share in r["claims"].get(name, {})]
         for error in ("false negatives", "false positives"):
             row[f"claims: {error}"] = of_numbers([one[error] for one in said if one[error] is not None])
-        if not hidden:
+        if not hidden and verdicts is not alone:
             row |= {"lift over alone": lift(verdicts, alone), "less than honest by": lift(honest, verdicts)}
         rows.append(row)
 
@@ -170,7 +170,7 @@ def summarize(results: Sequence[Result]) -> Summary:
         for rate in SPOT_CHECKS:
             of_seed = [[t for t in r["trust"] if t["kind"] == kind and t["spot checks"] == rate] for r in results]
             if any(of_seed):
-                detection[kind, rate] = of_numbers([found_out(trusted) for trusted in of_seed])
+                detection[kind, rate] = clipped(of_numbers([found_out(trusted) for trusted in of_seed]))
                 found_table.append({"half of them": kind, "spot checks": rate, "AUC of trust": detection[kind, rate]})
     worse = [f"{row['assistants']} {row['share of them']}" for row in rows if "lift over alone" in row
              and row["lift over alone"]["high"] < 0]  # fmt: skip
@@ -220,10 +220,29 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.axhline(0.5, color="gray", linewidth=1)
         axes.set_xlabel("spot checks: chance that attention first goes to a fact drawn at random")
         axes.set_ylabel("AUC of trust (gray: chance)")
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
-    tables = {"Who misleads, found out by trust": found_table}
+    tables = {"Who misleads, found out by trust": found_table,
+              "Trust that each earned, all spot-check rates": earned_by_each(results)}  # fmt: skip
     return Summary(rows, notes, draw, {}, limits, tables, (draw_detection,))
+
+
+def earned_by_each(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """A row per assistant: the trust it earned where it was honest, and where it misled, by kind. Trained ones that
+    earn as much as honest ones did not learn to mislead."""
+    rows: list[dict[str, Any]] = []
+    for name in sorted({name for r in results for t in r["trust"] for name in t["trust"]}):
+        row: dict[str, Any] = {"assistant": name}
+
+        def mean(kinds: Sequence[str], misleading: bool, name: str = name) -> Any:
+            """Over seeds, of each seed's mean."""
+            each = [[t["trust"][name] for t in r["trust"]
+                     if t["kind"] in kinds and (name in t["misleading"]) == misleading] for r in results]  # fmt: skip
+            return clipped(of_numbers([sum(values) / len(values) for values in each if values]))
+
+        row["honest"] = mean((*KINDS, *TRAINED), False)
+        rows.append(row | {kind: mean((kind,), True) for kind in (*KINDS, *TRAINED)})
+    return rows
 
 
 def found_out(trusted: Sequence[Mapping[str, Any]]) -> float:

@@ -81,8 +81,12 @@ def over_seeds(seeds: Sequence[Sequence[Sequence[float]]], seed: int = 0, resamp
 
 
 def share_over_seeds(seeds: Sequence[Sequence[Sequence[float]]]) -> Interval:
-    """`over_seeds` of shares: an interval that ends at 0 and 1, where Student's would not."""
-    found = over_seeds(seeds)
+    """`over_seeds` of shares: an interval that ends at 0 and 1."""
+    return clipped(over_seeds(seeds))
+
+
+def clipped(found: Interval) -> Interval:
+    """An interval of a share or a chance, which ends at 0 and 1, where Student's need not."""
     low, high = float(np.clip(found["low"], 0, 1)), float(np.clip(found["high"], 0, 1))
     return Interval(mean=found["mean"], low=low, high=high, n=found["n"])
 

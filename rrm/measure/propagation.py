@@ -225,11 +225,17 @@ def slopes(errors: Sequence[Sequence[float]], shares: Sequence[float]) -> Interv
     return of_numbers([float(stats.linregress(shares, row).slope) for row in errors])
 
 
-def verdict(gain: Interval) -> str:
-    """Whether an edge passes on less error than it gets, or more, as far as the interval says."""
-    if gain["high"] < 1:
+def first_gains(errors: Sequence[Sequence[float]], shares: Sequence[float]) -> Interval:
+    """The error that the least share of wrong findings adds, per unit share: where trust has not fallen yet."""
+    return of_numbers([(row[1] - row[0]) / (shares[1] - shares[0]) for row in errors])
+
+
+def verdict(*gains: Interval) -> str:
+    """Whether an edge passes on less error than it gets, by all of its gains, or more, by any, as far as the intervals
+    say."""
+    if all(gain["high"] < 1 for gain in gains):
         return "contracts"
-    return "amplifies" if gain["low"] > 1 else "not told"
+    return "amplifies" if any(gain["low"] > 1 for gain in gains) else "not told"
 
 
 def edges(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -243,10 +249,11 @@ def edges(results: Sequence[Result]) -> list[dict[str, Any]]:
                 shares = [0.0, *(float(share) for share in found["children"][child][kind])]
                 by_seed = [[r["nodes"][node].get("as found", r["as found"]), *r["nodes"][node]["children"][child][kind]
                             .values()] for r in results]  # fmt: skip
-                gain = slopes([[1 - agreement([rows])["mean"] for rows in seed] for seed in by_seed], shares)
-                row: dict[str, Any] = {"judged": node, "child": child, "errors": kind, "gain": gain}
+                errors = [[1 - agreement([rows])["mean"] for rows in seed] for seed in by_seed]
+                gain, slope = first_gains(errors, shares), slopes(errors, shares)
+                row: dict[str, Any] = {"judged": node, "child": child, "errors": kind, "gain": gain, "slope": slope}
                 row |= {f"agreement at {s:g}": agreement([seed[k] for seed in by_seed]) for k, s in enumerate(shares)}
-                rows.append(row | {"verdict": verdict(gain), **misses([seed[-1] for seed in by_seed])})
+                rows.append(row | {"verdict": verdict(gain, slope), **misses([seed[-1] for seed in by_seed])})
     return rows
 
 
@@ -327,8 +334,8 @@ def summarize(results: Sequence[Result]) -> Summary:
     harmed = [f"{r['child']} ({r['errors']})" for r in at_root if r[last]["high"] < alone["low"]]
     notes = [bounded(alone)] if bounded(alone) else []
     notes += [
-        f"Of {len(rows)} edges and kinds of error, {sum(r['verdict'] == 'contracts' for r in rows)} contract (interval "
-        f"of the gain below 1), {sum(r['verdict'] == 'amplifies' for r in rows)} amplify. The largest gain is "
+        f"Of {len(rows)} edges and kinds of error, {sum(r['verdict'] == 'contracts' for r in rows)} contract "
+        f"(intervals of gain and slope below 1), {sum(r['verdict'] == 'amplifies' for r in rows)} amplify. The largest gain is "
         f"{shown(worst['gain'])}, {worst['child']} on {worst['judged']} with {worst['errors']} errors (the largest of "
         "many is too large by chance too).",
         f"The user alone agrees with the truth at {shown(alone)}. Below that, with everything a child says spoiled: "
@@ -347,8 +354,9 @@ def summarize(results: Sequence[Result]) -> Summary:
         + "; ".join(f"{r['assistant']} {shown(r['more than with right labels'])}" for r in fresh[1:]) + ".",
     ]  # fmt: skip
     limits = [
-        "Gain: increase of the user's error on pairs per unit share of wrong findings of the child (least squares over "
-        "the shares, a line per seed). Below 1 contracts. Wrong findings of one of several assistants cannot move a "
+        "Gain: increase of the user's error on pairs per unit share of wrong findings of the child, at the least "
+        f"share ({SHARES[1]:g}); slope: the same by least squares over all shares, less where trust falls as errors become "
+        "many. Below 1 contracts. Wrong findings of one of several assistants cannot move a "
         "verdict on all aspects much: part of the contraction is that each speaks of one aspect only.",
         "Each user practiced on pairs with the same kind and share of errors, so trust had a chance to fall.",
         "optimized: of 4 ways to err in favor of the worse, the one that moves the user most, for every outcome; the "
@@ -372,7 +380,7 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.axhline(1 - alone["mean"], color="gray", linewidth=1)
         axes.set_xlabel("share of the child's findings made wrong\n(— random, -- systematic, ··· optimized)")
         axes.set_ylabel("user's error on pairs (gray: alone)")
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
     def draw_dampening(axes: Any) -> None:
         axes.barh([r["assistant"] for r in damp], [1 - r["agreement"]["mean"] for r in damp],

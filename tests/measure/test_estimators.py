@@ -13,7 +13,7 @@ from rrm.measure.active import needed
 from rrm.measure.budget import attention_for
 from rrm.measure.depth import leveled, tokens
 from rrm.measure.overoptimisation import expected_best, fit, peak, smooth
-from rrm.measure.propagation import ratios, slopes, verdict, wrong_claims
+from rrm.measure.propagation import first_gains, ratios, slopes, verdict, wrong_claims
 from rrm.measure.stage import depth, prune
 from rrm.measure.stats import Interval
 from rrm.measure.training import with_difficulty
@@ -79,7 +79,9 @@ def test_labels_needed_are_interpolated_in_their_logarithm() -> None:
 def test_gains_of_a_path() -> None:
     assert verdict(Interval(mean=0.5, low=0.2, high=0.9, n=5)) == "contracts"
     assert verdict(Interval(mean=1.5, low=1.1, high=1.9, n=5)) == "amplifies"
-    assert verdict(Interval(mean=0.9, low=0.7, high=1.1, n=5)) == "not told"
+    unsure = Interval(mean=0.9, low=0.7, high=1.1, n=5)
+    assert verdict(unsure) == verdict(Interval(mean=0.5, low=0.2, high=0.9, n=5), unsure) == "not told"
+    assert first_gains([[0.1, 0.2, 0.2]] * 2, [0.0, 0.25, 1.0])["mean"] == pytest.approx(0.4)
     assert slopes([[0.1, 0.2, 0.3]] * 2, [0.0, 0.5, 1.0])["mean"] == pytest.approx(0.2)
     assert ratios(np.array([0.1, 0.1]), np.array([0.2, 0.001]))[0] == 0.5
     assert math.isnan(ratios(np.array([0.1, 0.1]), np.array([0.2, 0.001]))[1]), "nothing went in, so no gain"

@@ -94,15 +94,28 @@ def _node(task: Task) -> Iterator[Fault]:
                 f"its difficulty ({sub.difficulty:g}) is not below {task.path!r}'s ({task.difficulty:g}); an "
                 "assistant's task must be narrower than the task it serves (Leike et al. 2018, section 3.2)",
             )  # fmt: skip
-    if task.assistants and task.aspects:
-        covered = {aspect for sub in task.subtasks for aspect in sub.covers}
-        for aspect in task.aspects:
-            if aspect not in covered:
-                yield Fault(
-                    task.path, "warning",
-                    f"no assistant covers the aspect {aspect!r}; it may be optimized in an arbitrary "
-                    "direction (the decomposition must be exhaustive)",
-                )  # fmt: skip
+    yield from _coverage(task)
+
+
+def _coverage(task: Task) -> Iterator[Fault]:
+    """Is every aspect of the task's outcomes somebody's (Leike et al. 2018, section 3.2)?"""
+    if not task.assistants or not task.aspects:
+        return
+    covered = {aspect for sub in task.subtasks for aspect in sub.covers}
+    for aspect in task.aspects:
+        if aspect not in covered:
+            yield Fault(
+                task.path, "warning",
+                f"no assistant covers the aspect {aspect!r}; it may be optimized in an arbitrary "
+                "direction (the decomposition must be exhaustive)",
+            )  # fmt: skip
+    for sub in task.subtasks:
+        if not set(sub.covers) & set(task.aspects):
+            said = f"covers {', '.join(map(repr, sub.covers))}, none of them an aspect" if sub.covers else "covers none"
+            yield Fault(
+                sub.path, "warning",
+                f"it {said} of {task.path!r} ({', '.join(task.aspects)}); name those it assesses in covers=(...)",
+            )  # fmt: skip
 
 
 _NEEDS = {"frame": "make its cases from", "findings": "say what its answers mean for"}

@@ -67,6 +67,8 @@ class Judgement:
     """Who judged, if that is not simply the user's name."""
     seconds: float | None = None
     """How long the judging took; None: as long as `judge` did."""
+    margin: float | None = None
+    """Perceived value of A less that of B, where the user has such a thing: how sure the preference is."""
 
 
 class User(Protocol):
@@ -163,7 +165,8 @@ class BoundedUser(BaseModel):
             spent += meter.spent
         difference = values[0] - values[1]
         preference = 0.5 if abs(difference) < self.margin else float(difference > 0)
-        judgement = Judgement(preference, tuple(checks), spent, f"{values[0]:.3f} against {values[1]:.3f}")
+        note = f"{values[0]:.3f} against {values[1]:.3f}"
+        judgement = Judgement(preference, tuple(checks), spent, note, margin=difference)
         self.recall(task, judgement)
         return judgement
 

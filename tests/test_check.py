@@ -81,6 +81,14 @@ def test_an_aspect_that_nobody_covers_is_doubted() -> None:
     check(tree)  # a doubt does not stop a run
 
 
+def test_an_assistant_that_covers_no_aspect_is_doubted() -> None:
+    subs = (toy.sub("a"), toy.sub("b", covers=("from",)), toy.sub("c", covers=()))
+    tree = toy.task(aspects=("form",), assistants=subs)
+    misspelled, silent = said(tree, "warning")
+    assert misspelled.startswith("warning: toy/b:") and "'from'" in misspelled and "(form)" in misspelled
+    assert silent.startswith("warning: toy/c:") and "covers=" in silent
+
+
 def test_a_subtask_that_is_not_narrower_is_doubted() -> None:
     tree = toy.task(difficulty=4, assistants=(toy.sub("a", difficulty=4), toy.sub("b", difficulty=3)))
     (warning,) = said(tree, "warning")

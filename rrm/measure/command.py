@@ -47,6 +47,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "depth": depth,
 }
 LABELS, LABELS_QUESTION = human_labels.NAME, human_labels.QUESTION
+BY_HAND = "<!-- below: written by hand, kept when the page is renewed -->"
 REPORTED = 100
 """The first seed that results are reported on; settings are chosen on seeds 0 to 4."""
 
@@ -125,14 +126,17 @@ def run(
 
 
 def publish(names: Sequence[str], out: Path, folder: Path) -> list[Path]:
-    """Write FOLDER/NAME.md and NAME.svg from each experiment's summary in OUT. Raises `RRMError` if there is none."""
+    """Write FOLDER/NAME.md and NAME.svg from each experiment's summary in OUT. What stands below the line BY_HAND on a
+    page that is there already is kept. Raises `RRMError` if there is no summary."""
     pages = []
     for name in names:
         path = out / name / "summary.json"
         if not path.exists():
             raise RRMError(f"{path} does not exist; run `rrm measure {name}` first")
         page = folder / f"{name}.md"
-        write_atomically(page, document(json.loads(path.read_text())).encode())
+        _, mark, own = page.read_text().partition(BY_HAND) if page.exists() else ("", "", "")
+        written = document(json.loads(path.read_text())) + (f"\n{mark}{own}" if mark else "")
+        write_atomically(page, written.encode())
         shutil.copyfile(out / name / "figure.svg", folder / f"{name}.svg")
         pages.append(page)
     return pages

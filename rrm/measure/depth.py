@@ -113,7 +113,7 @@ def summarize(results: Sequence[Result]) -> Summary:
             f"{difficulty}: the best is {best}, {shown(means[best])}; not told apart from it: "
             f"{', '.join(close) or 'none'}."
         )
-    notes += [
+    limits = [
         "Equal budget: what missing nodes would have asked and sampled goes to further rounds of the root. "
         "Judgements are "
         "those given; tokens those planned for optimization (a stopped or refused improvement uses fewer). The tokens "
@@ -131,4 +131,4 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.set_ylabel("true score of the trained agent")
         axes.legend()
 
-    return Summary(rows, notes, draw)
+    return Summary(rows, notes, draw, limits=limits)

@@ -67,7 +67,8 @@ def summarize(results: Sequence[Result]) -> Summary:
             ("assisted, assistance", 1), ("alone, assistance", -1), ("assisted, outcome", -1), ("alone, outcome", 1)
         ),
     }
-    notes = [f"{name}: {shown(value)}." for name, value in door.items()] + [
+    notes = [f"{name}: {shown(value)}." for name, value in door.items()]
+    limits = [
         "Differences of true score, paired by case and seed. The arms share trained assistants, first-round "
         "outcomes and "
         "held-out cases; the user who keeps or refuses an improvement judges as the labels of the arm are given."
@@ -83,4 +84,4 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.set_ylabel("true score of the trained agent (gray: before)")
         axes.legend()
 
-    return Summary(rows, notes, draw, dict(door))
+    return Summary(rows, notes, draw, dict(door), limits)

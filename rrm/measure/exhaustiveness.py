@@ -75,6 +75,8 @@ def summarize(results: Sequence[Result]) -> Summary:
         + ". Changes: " + "; ".join(f"{aspect} {shown(value)}" for aspect, value in own.items()) + ".",
         "`rrm check` " + ("names" if named else "does NOT name") + " the aspect that no assistant covers, in "
         "every such tree.",
+    ]  # fmt: skip
+    limits = [
         "The other assistants are the same in all arms; only the root is trained again. The user still checks "
         "some facts of "
         "the aspect unaided.",
@@ -89,9 +91,9 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.axhline(0, color="gray", linewidth=1)
         axes.set_xticks([i + 0.3 for i in range(len(own))], [f"without {aspect}" for aspect in own])
         axes.set_ylabel("truth of the aspect, less that under the whole tree")
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, title="truth of")
 
-    return Summary(rows, notes, draw, {"changes": own})
+    return Summary(rows, notes, draw, {"changes": own}, limits)
 
 
 def change(grade: dict[str, list[list[float]]], whole: dict[str, list[list[float]]], name: str) -> float:

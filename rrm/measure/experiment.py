@@ -20,7 +20,7 @@ import torch
 
 from rrm.measure.judging import Verdict
 from rrm.measure.stage import Stage
-from rrm.measure.stats import Interval, over_seeds
+from rrm.measure.stats import Interval, over_seeds, share_over_seeds
 from rrm.run import write_atomically
 from rrm.task import RRMError
 
@@ -32,14 +32,24 @@ Result = dict[str, Any]
 class Summary:
     """What an experiment found over its seeds.
 
-    `rows`: the table; values are text, numbers or intervals. `notes`: what it means and what it does not, as the
-    numbers say. `draw`: draws the figure on a matplotlib Axes.
+    Attributes
+    ----------
+    rows: the table; values are text, numbers or intervals.
+    notes: what it means, as the numbers say.
+    draw: draws the figure on a matplotlib Axes.
+    numbers: for whoever reads summary.json.
+    limits: what it does not mean.
+    tables: further tables by title.
+    more: draw further panels of the figure.
     """
 
     rows: list[dict[str, Any]]
     notes: list[str]
     draw: Callable[[Any], None]
     numbers: dict[str, Any] = field(default_factory=dict)
+    limits: list[str] = field(default_factory=list)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    more: tuple[Callable[[Any], None], ...] = ()
 
 
 class Experiment(Protocol):
@@ -92,7 +102,7 @@ def measure(
     record = without_nan({
         "experiment": name, "question": experiment.QUESTION, "simulated": True, "command": command,
         "seeds": list(seeds), "seconds": seconds, "machine": machine, "rows": summary.rows,
-        "numbers": summary.numbers, "notes": summary.notes,
+        "numbers": summary.numbers, "notes": summary.notes, "limits": summary.limits, "tables": summary.tables,
     })  # fmt: skip
     write_atomically(folder / "summary.json", json.dumps(record, indent=1).encode() + b"\n")
     plot(summary, folder)
@@ -118,8 +128,10 @@ def plot(summary: Summary, folder: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "rrm"  # the same numbers give the same file
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    summary.draw(axes)
+    draws = (summary.draw, *summary.more)
+    figure, axes = pyplot.subplots(1, len(draws), figsize=(6.5 * len(draws), 4.5), layout="constrained", squeeze=False)
+    for draw, panel in zip(draws, axes[0], strict=True):
+        draw(panel)
     figure.savefig(folder / "figure.png", dpi=120)
     figure.savefig(folder / "figure.svg", metadata={"Date": None})
     pyplot.close(figure)
@@ -127,20 +139,25 @@ def plot(summary: Summary, folder: Path) -> None:
 
 def page(name: str, record: Mapping[str, Any]) -> str:
     """One page that needs nothing but figure.svg beside it."""
-    columns = list(dict.fromkeys(column for row in record["rows"] for column in row))
-    head = "".join(f"<th scope=col>{html.escape(column)}" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(shown(row.get(column, '')))}" for column in columns)
-        for row in record["rows"]
-    )
-    notes = "".join(f"<li>{html.escape(note)}" for note in record["notes"])
+
+    def table(rows: Sequence[Mapping[str, Any]]) -> str:
+        head, *body = cells(rows)
+        lines = ["".join(f"<th scope=col>{html.escape(cell)}" for cell in head)]
+        lines += ["".join(f"<td>{html.escape(cell)}" for cell in row) for row in body]
+        return f"<div><table><tr>{'<tr>'.join(lines)}</table></div>"
+
+    def bullets(title: str, lines: Sequence[str]) -> str:
+        return f"<h2>{title}</h2><ul>{''.join(f'<li>{html.escape(line)}' for line in lines)}</ul>" if lines else ""
+
+    further = "".join(f"<h2>{html.escape(title)}</h2>{table(rows)}" for title, rows in record["tables"].items())
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(name)}</title>"
-        "<style>body{font:16px/1.5 system-ui;max-width:50rem;margin:2rem auto;padding:0 1rem}"
+        "<style>body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}div{overflow-x:auto}"
         "td,th{padding:.2rem .6rem;text-align:left;border-bottom:1px solid #ccc}img{max-width:100%}</style>"
         f"<h1>{html.escape(name)}</h1><p>{html.escape(record['question'])}"
         f"<p><img src=figure.svg alt='{html.escape(name)}: the table below as a figure'>"
-        f"<table><tr>{head}{body}</table><ul>{notes}</ul>"
+        f"{table(record['rows'])}{further}{bullets('What it means', record['notes'])}"
+        f"{bullets('What it does not mean', record['limits'])}"
         f"<p>Simulated. Seeds {', '.join(map(str, record['seeds']))}; {html.escape(record['machine'])}."
         f"<pre>{html.escape(record['command'])}</pre></html>\n"
     )
@@ -149,20 +166,36 @@ def page(name: str, record: Mapping[str, Any]) -> str:
 def document(record: Mapping[str, Any]) -> str:
     """The page for docs/results, beside NAME.svg: question, command, figure, numbers with intervals, notes."""
     name = record["experiment"]
-    columns = list(dict.fromkeys(column for row in record["rows"] for column in row))
-    rows = [
-        " | ".join(shown(row.get(column, "")).replace("|", "\\|") for column in columns) for row in record["rows"]
-    ]
-    lines = [
+
+    def table(rows: Sequence[Mapping[str, Any]]) -> str:
+        head, *body = [[cell.replace("|", "\\|") for cell in row] for row in cells(rows)]
+        lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in body)]
+        return "\n".join(lines)
+
+    def bullets(lines: Sequence[str]) -> str:
+        return "\n".join(f"- {line}" for line in lines)
+
+    parts = [
         f"# {name}", record["question"], f"    {record['command']}",
         f"Simulated. Seeds {', '.join(map(str, record['seeds']))}; {record['machine']}; "
         f"{', '.join(f'{s:.0f}' for s in record['seconds'])} s (the first experiment of a seed trains its assistants). "
         "95 % intervals over seeds and cases; no correction for the number of rows.",
-        f"![{name}: the table below as a figure]({name}.svg)",
-        "\n".join([f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *(f"| {row} |" for row in rows)]),
-        "\n".join(f"- {note}" for note in record["notes"]),
+        f"![{name}: the table below as a figure]({name}.svg)", table(record["rows"]),
     ]  # fmt: skip
-    return "\n\n".join(lines) + "\n"
+    for title, rows in record["tables"].items():
+        parts += [f"## {title}", table(rows)]
+    parts += ["## What it means", bullets(record["notes"])]
+    if record["limits"]:
+        parts += ["## What it does not mean", bullets(record["limits"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A table's head, then its body, as text; a column that is empty throughout is left out."""
+    names = list(dict.fromkeys(column for row in rows for column in row))
+    columns = {name: [shown(row.get(name, "")) for row in rows] for name in names}
+    kept = [name for name in names if any(columns[name])]
+    return [kept, *(list(row) for row in zip(*(columns[name] for name in kept), strict=True))]
 
 
 def shown(value: Any) -> str:
@@ -201,8 +234,19 @@ def agreements(rows: Sequence[Sequence[float]]) -> list[list[float]]:
 
 def agreement(results: Sequence[Sequence[Sequence[float]]]) -> Interval:
     """How often an arm's judgements are right, over seeds and cases. `results`: per seed the arm's rows."""
-    found = over_seeds([agreements(rows) for rows in results])
-    return Interval(mean=found["mean"], low=max(0.0, found["low"]), high=min(1.0, found["high"]), n=found["n"])
+    return share_over_seeds([agreements(rows) for rows in results])
+
+
+def misses(results: Sequence[Sequence[Sequence[float]]]) -> dict[str, Interval]:
+    """The two ways to be wrong about a pair that truly differs, as shares of pairs: the worse is preferred, or no
+    difference is seen (a tie, or several users who cancel out)."""
+
+    def share(wrong: Callable[[float], bool]) -> Interval:
+        return share_over_seeds(
+            [by_case((c, float(wrong(abs(truth - said)))) for c, truth, said, _ in rows) for rows in results]
+        )
+
+    return {"prefers the worse": share(lambda off: off > 0.5), "sees no difference": share(lambda off: off == 0.5)}
 
 
 def lift(results: Sequence[Sequence[Sequence[float]]], over: Sequence[Sequence[Sequence[float]]]) -> Interval:

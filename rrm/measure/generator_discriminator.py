@@ -114,10 +114,14 @@ def summarize(results: Sequence[Result]) -> Summary:
         f"call everything right, which is as often as the node does it right. Above 0 (interval): {listed(easier)}; "
         f"below 0: {listed(harder)}. "
         + "; ".join(f"{row['node']} {shown(row['margin'])}" for row in helped) + ".",
+    ]
+    limits = [
         "The nodes without assistants are judged by the user alone, so their evaluation is not measured here.",
         "The root's agent is the untrained one; the others are trained. Their reward models have learned from "
         "the user, "
         "and read the assistance if they do in training. A node's questions are about untrained papers.",
+        "accuses: of the facts that do not hold, the share an assistant says so of (1 less its false negatives); "
+        "acquits: of those that hold, the share it says hold (1 less its false positives).",
         "Tells: of two outcomes of one case that parse and truly differ; 0.5 is chance.",
     ]  # fmt: skip
 
@@ -139,7 +143,7 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.set_xlabel("share right (telling: 0.5 is chance)")
         axes.legend(fontsize=8, loc="lower left")
 
-    return Summary(rows, notes, draw, {"easier": easier, "harder": harder})
+    return Summary(rows, notes, draw, {"easier": easier, "harder": harder}, limits)
 
 
 def listed(names: Sequence[str]) -> str:

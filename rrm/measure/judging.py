@@ -7,6 +7,7 @@ believe is learned, never given.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ class Verdict:
     preference: float
     attention: int
     checks: tuple[Check, ...] = ()
+    margin: float | None = None
+    """How much better the first looked, by the mean over users; None if a user does not say."""
 
 
 # --- protocols: what is shown ------------------------------------------------------------------------
@@ -166,8 +169,8 @@ def rewritten(some: HeldOut, change: Change) -> HeldOut:
 
 
 def judged(task: Task, users: User | Sequence[User], material: Material, show: Show = everything) -> list[Verdict]:
-    """Judge the held-out pairs, after the practice pairs, shown in a certain way. Several users' preferences are
-    averaged; an abstention counts as a tie."""
+    """Judge the held-out pairs, after the practice pairs, shown in a certain way. Several users' preferences and
+    margins are averaged; an abstention counts as a tie."""
     users = [*users] if isinstance(users, Sequence) else [users]
     for g, i, j in material.practice.pairs:
         pair = show(Pair.of(task, material.practice.groups[g], i, j))
@@ -179,7 +182,10 @@ def judged(task: Task, users: User | Sequence[User], material: Material, show: S
         said = [user.judge(task, pair) for user in users]
         preferences = [0.5 if s.preference is None else s.preference for s in said]
         checks = tuple(check for s in said for check in s.checks)
-        out.append(Verdict(g, truth, sum(preferences) / len(users), sum(s.attention for s in said), checks))
+        margins = [s.margin for s in said if s.margin is not None]
+        margin = sum(margins) / len(users) if len(margins) == len(users) else None
+        spent = sum(s.attention for s in said)
+        out.append(Verdict(g, truth, sum(preferences) / len(users), spent, checks, margin))
     return out
 
 
@@ -212,15 +218,20 @@ def assistants_alone(held: HeldOut) -> list[Verdict]:
 def arms(stage: Stage) -> dict[str, list[Verdict]]:
     """Every protocol on the same pairs.
 
-    Two arms spend more on judging alone: two users whose preferences are averaged, and one with twice the attention
-    (only a `BoundedUser` has any to double).
+    Four arms spend more on judging alone (only a `BoundedUser` has any attention to give): twice, and as much as the
+    assisted arm spends in all, the user's attention in training the assistants spread over the root's comparisons in
+    training; each as several users whose preferences are averaged, and as one user with all of it.
     """
     task, alone, deep = stage.task, stage.alone, stage.assisted
     user = stage.user()
     found = {"alone": judged(task, user, alone)}
     if isinstance(user, BoundedUser):
-        found["alone, two users"] = judged(task, [stage.user(), another(user, seed=user.seed + 1_000_003)], alone)
-        found["alone, twice the attention"] = judged(task, another(user, attention=2 * user.attention), alone)
+        for times, name in ((2, "twice"), (matched(stage, user), "matched")):
+            several = [another(user, seed=user.seed + 1_000_003 * k) for k in range(times)]
+            found[f"alone, {name}: several users"] = judged(task, several, alone)
+            found[f"alone, {name}: all attention at once"] = judged(
+                task, another(user, attention=times * user.attention), alone
+            )
     found["placebo"] = judged(task, stage.user(), deep, placebo(deep, stage.seed))
     found["flat critic"] = judged(task, stage.user(), alone.assisted(stage.critic))
     for levels in range(1, stage.depth):
@@ -231,3 +242,11 @@ def arms(stage: Stage) -> dict[str, list[Verdict]]:
     found["assistants alone"] = assistants_alone(deep.held)
     found["oracle"] = judged(task, OracleUser(), alone)
     return found
+
+
+def matched(stage: Stage, user: BoundedUser) -> int:
+    """How many times the user's attention for a pair the assisted arm spends on one of the root's comparisons, if what
+    was spent on training the assistants is spread over those that the root asks for in its own training; rounded up,
+    so in favor of judging alone."""
+    asked = stage.task.settings.rounds * stage.task.settings.comparisons
+    return math.ceil(1 + stage.training_attention / (asked * max(1, user.attention)))

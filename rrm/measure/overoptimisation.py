@@ -40,7 +40,7 @@ ARMS: dict[str, tuple[Labels, Sees]] = {
 }
 NOISE = (0.0, 0.25)
 READINGS = ("one head", "mean", "worst", "mean - std")
-CASES, SAMPLES, STEPS, LABELED = 40, 64, 60, 96
+CASES, SAMPLES, STEPS, BATCH, LABELED = 40, 64, 40, 8, 96
 
 
 def run(stage: Stage) -> Result:
@@ -107,7 +107,7 @@ def fitted(stage: Stage, labels: Labels, sees: Sees, noise: float) -> tuple[Text
         for pair in [Pair.of(task, group, i, j)]
     ]  # fmt: skip
     fork = trunk(stage.backbone, f"{task.path} reward", settings.reward_trunk)
-    reward = TextRewardModel(stage.backbone, fork, settings)
+    reward = TextRewardModel(stage.backbone, fork, settings, len(stage.helpers) if sees == "assistance" else 0)
     report = fit_reward(reward, comparisons, settings, f"overoptimisation {stage.seed}")
     return reward, report.holdout_accuracy
 
@@ -152,7 +152,7 @@ def optimized(stage: Stage, reward: TextRewardModel, helpers: Sequence[Assistant
     task = stage.task
     settings = task.settings.model_copy(
         update={
-            "kl": 0.0, "max_kl": 1e9, "steps": 2 if stage.quick else STEPS, "batch": 2 if stage.quick else 16,
+            "kl": 0.0, "max_kl": 1e9, "steps": 2 if stage.quick else STEPS, "batch": 2 if stage.quick else BATCH,
             "group": 4 if stage.quick else 8, "lr": Settings().lr, "improver": "rloo",
         }
     )  # fmt: skip
@@ -195,7 +195,7 @@ def peak(d: Sequence[float], truth: Sequence[float]) -> tuple[float, float]:
 
 
 def smooth(values: Sequence[float], width: int = 5) -> list[float]:
-    """Means of neighbors: a step has 128 samples, and the highest of many noisy steps is not the peak."""
+    """Means of neighbors: a step has 64 samples, and the highest of many noisy steps is not the peak."""
     half = width // 2
     return [float(np.mean(values[max(0, i - half) : i + half + 1])) for i in range(len(values))]
 
@@ -237,6 +237,8 @@ def summarize(results: Sequence[Result]) -> Summary:
         "Truth at the end below where it began (interval): " + ("; ".join(fallen) or "none") + ".",
         "Truth gained by the optimizer, run without a price on KL: "
         + "; ".join(f"{arm} {shown(value)}" for arm, value in rl.items()) + ".",
+    ]
+    limits = [
         "d = sqrt(KL to the start) in nats; best of n has log n - (n - 1)/n. Fits of truth gained: d (a - b d) "
         "for best "
         "of n, d (a - b log d) for rl. Right (held out): agreement of the reward model with its own, noisy, labels.",
@@ -259,4 +261,15 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.set_ylabel("true score, less that of the start")
         axes.legend()
 
-    return Summary(rows, notes, draw)
+    def draw_best(axes: Any) -> None:
+        for n, reading in enumerate(READINGS):
+            for noise, style in zip(NOISE, ("-", ":"), strict=True):
+                each = [curve(r, "best of n", f"assisted, {noise:.0%} noise", reading) for r in results]
+                truths = np.mean([np.subtract(truth, truth[0]) for *_, truth in each], axis=0)
+                axes.plot(each[0][0], truths, style, color=f"C{n}", marker="o", markersize=3,
+                          label=reading if not noise else None)  # fmt: skip
+        axes.set_xlabel("d = sqrt(KL), best of n, assisted labels (··· with 25 % label noise)")
+        axes.set_ylabel("true score, less that of the start")
+        axes.legend()
+
+    return Summary(rows, notes, draw, limits=limits, more=(draw_best,))

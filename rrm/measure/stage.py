@@ -18,6 +18,7 @@ from rrm.measure.critic import critic
 from rrm.models.backbone import Backbone
 from rrm.run import Watch
 from rrm.settings import Settings
+from rrm.store import Store
 from rrm.task import Cases, RRMError, Task, digest
 from rrm.train import describe, train
 from rrm.user import User
@@ -101,9 +102,10 @@ class Stage:
         subs = tuple(self.tree(sub) if isinstance(sub, Task) else sub for sub in task.assistants)
         return replace(task, assistants=subs, settings=smoke(task.settings))
 
-    def assistants(self, name: str, task: Task, user: User | None = None) -> Assistant:
-        """Train a tree's assistants only: its root judges one round, to fit its reward model, and improves nothing."""
-        still = {"rounds": 1, "steps": 0, "accept": 0}
+    def assistants(self, name: str, task: Task, user: User | None = None, few: bool = False) -> Assistant:
+        """Train a tree's assistants only: its root judges one round, to fit its reward model, and improves nothing.
+        With `few`, the root judges hardly anything: where nobody asks for its reward model."""
+        still = {"rounds": 1, "steps": 0, "accept": 0} | ({"cases": 8, "comparisons": 16} if few else {})
         return self.train(name, replace(task, settings=task.settings.model_copy(update=still)), user)
 
     @cached_property
@@ -117,6 +119,11 @@ class Stage:
     def helpers(self) -> tuple[Assistant, ...]:
         """The assistants, trained with assistants of their own."""
         return self.root.helpers
+
+    @cached_property
+    def training_attention(self) -> int:
+        """Attention that users spent on the comparisons that trained the assistants, at all levels."""
+        return sum(map(attention_below, self.helpers))
 
     def helpers_at(self, levels: int) -> tuple[Assistant, ...]:
         """The assistants, trained with only so many levels of assistants, themselves included. Those that had no
@@ -175,3 +182,10 @@ def prune(task: Task, levels: int) -> Task:
 
 def name_of(sub: Task | Assistant) -> str:
     return sub.name if isinstance(sub, Task) else sub.task.name
+
+
+def attention_below(node: Assistant) -> int:
+    """Attention that users spent on training a node and what is below it."""
+    assert isinstance(node.memo, Store)
+    own = sum(c.judgement.attention for c in node.memo.comparisons(node.task.path))
+    return own + sum(map(attention_below, node.helpers))

@@ -80,6 +80,17 @@ def over_seeds(seeds: Sequence[Sequence[Sequence[float]]], seed: int = 0, resamp
     return Interval(mean=over["mean"], low=float(low), high=float(high), n=n)
 
 
+def share_over_seeds(seeds: Sequence[Sequence[Sequence[float]]]) -> Interval:
+    """`over_seeds` of shares: an interval that ends at 0 and 1."""
+    return clipped(over_seeds(seeds))
+
+
+def clipped(found: Interval) -> Interval:
+    """An interval of a share or a chance, which ends at 0 and 1, where Student's need not."""
+    low, high = float(np.clip(found["low"], 0, 1)), float(np.clip(found["high"], 0, 1))
+    return Interval(mean=found["mean"], low=low, high=high, n=found["n"])
+
+
 def of_numbers(values: Sequence[float]) -> Interval:
     """Mean of one number per seed, and Student's 95 % interval; NaNs are left out. One number has no interval: NaN."""
     found = [value for value in values if not math.isnan(value)]

@@ -10,6 +10,7 @@ from rrm.assistance import Assistant, Forgetful
 from rrm.measure.arms import HeldOut, differing
 from rrm.measure.experiment import Result, Summary, agreement, bounded, error_bars, lift, packed, shown
 from rrm.measure.judging import judged
+from rrm.measure.sandwich import error_rates
 from rrm.measure.stage import Material, Stage
 from rrm.measure.stats import of_numbers
 from rrm.measure.training import with_difficulty
@@ -45,6 +46,7 @@ def run(stage: Stage) -> Result:
         found[name] = {
             "alone": packed(judged(task, stage.user(), alone)),
             "assisted": packed(judged(task, stage.user(), assisted)),
+            "claims": error_rates(task, assisted.held),
             "unreadable": sum(bool(answer.unreadable) for answer in answers) / max(1, len(answers)),
         }
     return found
@@ -96,6 +98,10 @@ def summarize(results: Sequence[Result]) -> Summary:
         row: dict[str, Any] = {"cases": name, "alone": agreement(alone), "assisted": agreement(assisted)}
         hidden = bounded(row["alone"])
         row["lift"] = hidden or lift(assisted, alone)
+        for error in ("false negatives", "false positives"):
+            row[f"claims: {error}"] = of_numbers(
+                [r[name]["claims"][error] for r in results if r[name]["claims"][error] is not None]
+            )
         row["answers unreadable"] = of_numbers([r[name]["unreadable"] for r in results])
         rows.append(row)
     measured = [row for row in rows if not isinstance(row["lift"], str)]
@@ -103,9 +109,13 @@ def summarize(results: Sequence[Result]) -> Summary:
     notes = [
         "No lift that can be told from 0: " + (", ".join(lost) or "nowhere") + ".",
         "Lift as trained: " + next((shown(row["lift"]) for row in rows if row["cases"] == "as trained"), "") + ".",
+    ]
+    limits = [
         "The papers are those of hurried people (the corpus the model was pretrained on), at every difficulty. An "
         "unreadable answer counts as N/A.",
         "The user's attention is the same throughout, and a harder case has more to check.",
+        "claims: of all that any assistant says, false negatives (of the facts that do not hold, the share said to "
+        "hold) and false positives (of those that hold, the share called wrong).",
     ]
 
     def draw(axes: Any) -> None:
@@ -119,4 +129,4 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.set_xlabel("user agrees with the truth")
         axes.legend()
 
-    return Summary(rows, notes, draw)
+    return Summary(rows, notes, draw, limits=limits)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rrm.task import Task, digest
+from rrm.task import Case, Malformed, Outcome, Task, digest
 from rrm.user import Judgement, Pair, User
 
 
@@ -61,6 +62,42 @@ class Noisy:
 
     def model_dump(self) -> dict[str, Any]:
         return {"share": self.share, "seed": self.seed, "tasks": list(self.tasks), "inner": dump(self.inner)}
+
+
+@dataclass(frozen=True)
+class Ally:
+    """Rewards assistants as the agent they help to judge is rewarded: at some tasks (by path), of two answers the one
+    that calls less wrong is preferred, whatever is true. An assistant trained for this user colludes with the agent:
+    both gain when the user thinks well of the agent's outcome."""
+
+    inner: User
+    tasks: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"ally({self.inner.name})"
+
+    def judge(self, task: Task, pair: Pair) -> Judgement:
+        if task.path not in self.tasks or task.findings is None:
+            return self.inner.judge(task, pair)
+        a, b = (_accusations(task, pair.case, outcome) for outcome in (pair.a, pair.b))
+        return Judgement(0.5 if a == b else float(a < b), note=f"{a:g} against {b:g} called wrong")
+
+    def recall(self, task: Task, judgement: Judgement) -> None:
+        if task.path not in self.tasks:
+            self.inner.recall(task, judgement)
+
+    def model_dump(self) -> dict[str, Any]:
+        return {"ally": list(self.tasks), "inner": dump(self.inner)}
+
+
+def _accusations(task: Task, case: Case, outcome: Outcome) -> float:
+    """How many facts an answer calls wrong; more than any that can be read if it cannot be read."""
+    assert task.findings is not None
+    try:
+        return float(sum(not finding.holds for finding in task.findings(case, outcome)))
+    except Malformed:
+        return math.inf
 
 
 def dump(user: User) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from rrm.cli import app
 from rrm.configure import ConfigError
-from rrm.measure.command import EXPERIMENTS, chosen, seeds_of
+from rrm.measure.command import BY_HAND, EXPERIMENTS, chosen, seeds_of
 
 RUN = CliRunner()
 
@@ -36,9 +37,15 @@ def test_names_and_seeds() -> None:
 
 def test_everything_runs_small_and_is_kept(tmp_path: Path) -> None:
     out, doc = tmp_path / "out", tmp_path / "doc"
+    doc.mkdir()
+    (doc / "budget.md").write_text(f"old\n\n{BY_HAND}\n\nWhat a person thought of it.\n")
     command = ["measure", "all", "--quick", "--out", str(out)]
+    began = time.process_time()
     first = RUN.invoke(app, [*command, "--doc", str(doc)])
     assert first.exit_code == 0, first.output
+    assert time.process_time() - began < 300, "the quick set is for every submission: five minutes"
+    kept = (doc / "budget.md").read_text()
+    assert kept.startswith("# budget\n") and kept.endswith("What a person thought of it.\n") and "old" not in kept
     for name, experiment in EXPERIMENTS.items():
         summary = json.loads((out / name / "summary.json").read_text(), parse_constant=lambda text: pytest.fail(text))
         assert (

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
 
+from rrm.measure.active import needed
+from rrm.measure.budget import attention_for
 from rrm.measure.depth import leveled, tokens
 from rrm.measure.overoptimisation import expected_best, fit, peak, smooth
+from rrm.measure.propagation import first_gains, ratios, slopes, verdict, wrong_claims
 from rrm.measure.stage import depth, prune
+from rrm.measure.stats import Interval
 from rrm.measure.training import with_difficulty
 from rrm.task import RRMError
 from tests import toy
@@ -57,3 +62,27 @@ def test_difficulty_needs_cases_that_have_one() -> None:
     assert with_difficulty(TASK, steps=6).cases.difficulty.steps == 6  # type: ignore[union-attr]
     with pytest.raises(RRMError, match="difficulty"):
         with_difficulty(toy.task())
+
+
+def test_attention_for_the_same_is_interpolated() -> None:
+    assert attention_for([0, 4, 8], [0.5, 0.6, 0.8], 0.7) == pytest.approx(6)
+    assert attention_for([0, 4, 8], [0.5, 0.6, 0.8], 0.4) == 0
+    assert attention_for([0, 4, 8], [0.5, 0.6, 0.8], 0.9) == math.inf
+
+
+def test_labels_needed_are_interpolated_in_their_logarithm() -> None:
+    assert needed([16, 64], [0.6, 0.8], 0.7) == pytest.approx(32)
+    assert needed([16, 64], [0.6, 0.8], 0.5) == 16
+    assert needed([16, 64], [0.6, 0.8], 0.9) == math.inf
+
+
+def test_gains_of_a_path() -> None:
+    assert verdict(Interval(mean=0.5, low=0.2, high=0.9, n=5)) == "contracts"
+    assert verdict(Interval(mean=1.5, low=1.1, high=1.9, n=5)) == "amplifies"
+    unsure = Interval(mean=0.9, low=0.7, high=1.1, n=5)
+    assert verdict(unsure) == verdict(Interval(mean=0.5, low=0.2, high=0.9, n=5), unsure) == "not told"
+    assert first_gains([[0.1, 0.2, 0.2]] * 2, [0.0, 0.25, 1.0])["mean"] == pytest.approx(0.4)
+    assert slopes([[0.1, 0.2, 0.3]] * 2, [0.0, 0.5, 1.0])["mean"] == pytest.approx(0.2)
+    assert ratios(np.array([0.1, 0.1]), np.array([0.2, 0.001]))[0] == 0.5
+    assert math.isnan(ratios(np.array([0.1, 0.1]), np.array([0.2, 0.001]))[1]), "nothing went in, so no gain"
+    assert wrong_claims([[0, 1, 1], [0, 0, 1], [1, 0, 0], [1, 1, 0]]) == 0.5

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import pytest
 
 from rrm.assistance import Assistance
 from rrm.measure.arms import HeldOut
+from rrm.measure.errors import Unlearning, disputed, optimized, shallow, spoiled, voted
 from rrm.measure.experiment import agreement, lift, packed
 from rrm.measure.judging import (
     Show,
@@ -20,11 +24,11 @@ from rrm.measure.judging import (
     placebo,
     pruned,
 )
-from rrm.measure.misleading import found_out, misled, trust
+from rrm.measure.misleading import found_out, misled, mixed, trust
 from rrm.measure.oracle import OracleUser, matter
-from rrm.measure.propagation import spoiled
-from rrm.measure.users import Noisy, Unaided
-from rrm.task import Finding
+from rrm.measure.users import Ally, Noisy, Unaided
+from rrm.recursion import frame_all
+from rrm.task import Finding, Outcome
 from rrm.user import BoundedUser, Pair
 from tests.measure.material import TASK, alone, assisted
 
@@ -147,6 +151,92 @@ def test_findings_that_favor_the_worse_do_the_most_harm() -> None:
         return agreement([packed(judged(TASK, BoundedUser(attention=4), worse))])["mean"]
 
     assert right("adversarial") < agreement([verdicts(nothing)])["mean"]
+
+
+def test_errors_optimized_against_the_user_do_more_harm_than_as_many_that_are_not() -> None:
+    user = BoundedUser(attention=4)
+
+    def right(change: Callable[[HeldOut], HeldOut]) -> float:
+        return agreement([packed(judged(TASK, BoundedUser(attention=4), HELPED.each(change)))])["mean"]
+
+    children = ("paper/proofs", "paper/proofs/steps", "paper/novelty")
+
+    def each(one: Callable[[HeldOut, str], HeldOut]) -> Callable[[HeldOut], HeldOut]:
+        return lambda some: functools.reduce(one, children, some)
+
+    plain = right(each(lambda some, child: spoiled(TASK, some, child, "adversarial", 0.5, 0)))
+    chosen = right(each(lambda some, child: optimized(TASK, some, child, 0.5, 0, user)))
+    assert chosen < plain < right(lambda some: some)
+
+
+def test_what_an_adversary_tries_out_teaches_the_user_nothing() -> None:
+    victim = Unlearning(attention=4)
+    before = victim.trust(TASK.path, "paper/proofs", False)
+    judged(TASK, victim, HELPED)
+    assert victim.trust(TASK.path, "paper/proofs", False) == before
+
+
+def test_a_vote_drops_errors_that_are_not_shared_and_keeps_those_that_are() -> None:
+    child = "paper/proofs"
+
+    def members(kind: str) -> list[HeldOut]:
+        return [spoiled(TASK, HELPED.held, child, kind, 0.3, seed if kind == "random" else 0) for seed in range(3)]
+
+    def error(held: HeldOut) -> float:
+        wrong, total = wrong_of(held, child)
+        return wrong / total
+
+    one, three = members("random")[0], voted(members("random"), child)
+    assert error(one) == pytest.approx(0.3, abs=0.05)
+    assert error(three) == pytest.approx(3 * 0.3**2 - 2 * 0.3**3, abs=0.05), "a majority of independent ones"
+    shared = members("systematic")
+    assert error(voted(shared, child)) == error(shared[0]) > 0
+    assert wrong_of(three, "paper/novelty")[0] == 0, "the others say what they said"
+
+
+def test_who_seeks_the_others_errors_speaks_where_they_differ_only() -> None:
+    child = "paper/proofs"
+    members = [spoiled(TASK, HELPED.held, child, "random", share, 5) for share in (0.4, 0.0)]
+    contradictions = 0
+    for group in disputed(members, child).groups:
+        for i in range(len(group.outcomes)):
+            said = {a.assistant: {f.fact: f.holds for f in a.findings} for a in group.seen(i)}
+            against = said.get(f"{child} 2", {})
+            assert all(said[child][fact] != holds for fact, holds in against.items())
+            contradictions += len(against)
+    assert contradictions == wrong_of(members[0], child)[0], "the second never errs, so it contradicts each error"
+    assert all(not a.below for g in shallow(HELPED.held, child).groups for a in g.seen(0) if a.assistant == child)
+
+
+def test_some_of_the_roots_assistants_are_exchanged() -> None:
+    other = misled(HELPED, set(assistants_in(HELPED)), "wrong", 0)
+    both = mixed(HELPED, other, {"paper/proofs"})
+    wrong, total = wrong_of(both.held, "paper/proofs")
+    assert wrong == total > 0 and wrong_of(both.held, "paper/proofs/steps")[0] > 0
+    assert all(wrong_of(both.held, name)[0] == 0 for name in ("paper/novelty", "paper/experiments/steps"))
+
+
+def test_an_ally_prefers_the_answer_that_calls_less_wrong() -> None:
+    """So an assistant trained for it learns to praise, as the agent it judges would wish."""
+    novelty = next(task for task in TASK.walk() if task.name == "novelty")
+    ally = Ally(BoundedUser(), (novelty.path,))
+    case = frame_all(novelty, HELPED.held.groups)[0]
+    title, known = case.data["title"], case.data["known"]
+    praise, blame = Outcome(f"{title} found none ."), Outcome(f"{title} found {known[0]} .")
+    if novelty.findings is not None and [f.holds for f in novelty.findings(case, blame)] != [True]:
+        assert ally.judge(novelty, Pair(novelty.path, case, praise, blame)).preference == 1
+        assert ally.judge(novelty, Pair(novelty.path, case, blame, praise)).preference == 0
+    assert ally.judge(novelty, Pair(novelty.path, case, praise, praise)).preference == 0.5
+    assert ally.judge(novelty, Pair(novelty.path, case, Outcome("?"), praise)).preference == 0
+    elsewhere = [v.preference for v in judged(TASK, Ally(BoundedUser(attention=4), (novelty.path,)), HELPED)]
+    assert elsewhere == [preference for _, _, preference, _ in verdicts(everything)]
+
+
+def test_how_sure_a_user_is_goes_with_what_they_prefer() -> None:
+    for verdict in judged(TASK, BoundedUser(attention=4), HELPED):
+        assert verdict.margin is not None
+        assert verdict.preference == (0.5 if abs(verdict.margin) < 0.01 else float(verdict.margin > 0))
+    assert all(v.margin is None for v in judged(TASK, OracleUser(), BARE))
 
 
 def test_users_changed_from_outside() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from rrm.measure.experiment import agreement, bounded, by_case, lift
+from rrm.measure.experiment import agreement, bounded, by_case, lift, misses
+from rrm.measure.sandwich import mistakes
 from rrm.measure.stats import Interval, auc, of_numbers, over_seeds
 
 SIMULATIONS = 400
@@ -82,6 +83,14 @@ def test_a_planted_lift_is_found_and_no_lift_is_not() -> None:
     assert lift(same, alone)["low"] < 0 < lift(same, alone)["high"]
     assert lift(alone, better)["high"] < 0, "a loss is shown as one"
     assert lift(alone, alone) == Interval(mean=0.0, low=0.0, high=0.0, n=400)
+
+
+def test_the_two_ways_to_be_wrong_are_told_apart() -> None:
+    found = misses([[[0, 1.0, 1.0, 4], [0, 1.0, 0.0, 4], [1, 0.0, 0.5, 4], [1, 0.0, 0.75, 4]]])
+    assert found["prefers the worse"]["mean"] == 0.5 and found["sees no difference"]["mean"] == 0.25
+    said = [[[0, 1, 1], [0, 1, 0], [1, 0, 1], [1, 0, 1], [1, 0, 0], [2, 1, 1]]]
+    assert mistakes(said)["false negatives"]["mean"] == pytest.approx(2 / 3)
+    assert mistakes(said)["false positives"]["mean"] == pytest.approx(1 / 3)
 
 
 def test_no_lift_is_reported_where_there_is_no_room_for_one() -> None:

@@ -201,10 +201,8 @@ def test_ctrl_c_loses_nothing_that_was_answered(tmp_path: Path) -> None:
             time.sleep(0.02)
         time.sleep(0.15)  # in the middle of some
         running.send_signal(signal.SIGINT)
-        began = time.monotonic()
         _, errors = running.communicate(timeout=60)
         assert running.returncode == 130, errors
-        assert time.monotonic() - began < 10
         before = server.prompts
         ledger = Ledger(tmp_path / "r" / "calls.db")
         kept = ledger._db.execute("SELECT COUNT(*) FROM calls").fetchone()[0]

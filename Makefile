@@ -3,7 +3,7 @@
 # build of it (CPU only, another CUDA) before the first `make`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test check docs clean
 
 PIP := .venv/bin/python -m pip --disable-pip-version-check -qq
 
@@ -11,6 +11,7 @@ help:
 	@echo "make demo    train a small tree and see whether assistance helps"
 	@echo "make test    run the tests"
 	@echo "make check   lint (ruff) and check types (mypy)"
+	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove .venv and caches; runs/ stays"
 
 demo: .venv/.done
@@ -23,8 +24,12 @@ check: .venv/.done
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 
+docs: .venv/.done
+	@$(PIP) install -c constraints.txt -e '.[docs]'
+	@.venv/bin/python -m mkdocs build --strict
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The newest Python >= 3.11 that can make environments. torch goes first and alone, so that its pinned build
 # is settled before anything that merely asks for "some torch".

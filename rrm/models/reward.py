@@ -34,6 +34,10 @@ from rrm.settings import Settings
 from rrm.task import Group, RRMError
 
 
+FLAT = 0.05
+"""Least scale of scores, in logits: a difference of so much is a preference of 51 to 49."""
+
+
 @dataclass(frozen=True)
 class Scores:
     """The ensemble's judgement of a group's outcomes, in standard deviations of the training outcomes."""
@@ -240,11 +244,12 @@ class TextRewardModel:
         standard deviation 1.
 
         Each head is shifted by its own mean: comparisons do not determine a head's offset, so a difference
-        of offsets is no disagreement. The scale is common, so that a head that is unsure stays flat.
+        of offsets is no disagreement. The scale is common, so that a head that is unsure stays flat. Raw scores are
+        logits of a preference: where they hardly differ (`FLAT`), nothing was preferred, and it is not blown up.
         """
         self.shift = raw.mean(0)
         spread = (raw - self.shift).mean(1).std(correction=0)
-        self.scale = spread.clamp(min=1e-6)
+        self.scale = spread.clamp(min=FLAT)
         self.fitted = True
 
     # --- storage ---------------------------------------------------------------------------------

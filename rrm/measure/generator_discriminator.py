@@ -11,7 +11,7 @@ from rrm.assistance import Assistant, assist
 from rrm.measure.experiment import Result, Summary, by_case, error_bars, shown
 from rrm.measure.oracle import is_true, matter, true_score
 from rrm.measure.stage import Stage
-from rrm.measure.stats import over_seeds
+from rrm.measure.stats import over_seeds, share_over_seeds
 from rrm.recursion import frame_all
 from rrm.task import Case, Fact, Group, Malformed, Outcome, Task
 
@@ -48,8 +48,7 @@ def measures(node: Assistant, groups: Sequence[Group]) -> dict[str, list[list[fl
     its outcomes has the higher log-probability a token, or reward; a tie counts half. best of n: the true score of the
     one with the highest reward, less the mean. evaluates: 1 for an assistant's finding that is right; accuses: of facts
     that do not hold, 1 if it says so; acquits: of those that hold, 1 if it says so; points: of rightly accused facts
-    with parts, 1 if it points at a part that fails. margin: evaluates less the share of those facts that hold, which
-    is how right it would be to call everything right.
+    with parts, 1 if it points at a part that fails. margin: evaluates less produces, of the same facts.
     """
     found: dict[str, list[list[float]]] = {name: [] for name in MEASURES}
     assert node.reward is not None  # it was trained
@@ -76,7 +75,7 @@ def measures(node: Assistant, groups: Sequence[Group]) -> dict[str, list[list[fl
                     continue
                 holds = matter(fact)
                 found["evaluates"].append([g, float(finding.holds == holds)])
-                found["margin"].append([g, float(finding.holds == holds) - float(holds)])
+                found["margin"].append([g, float(finding.holds == holds) - float(is_true(fact))])
                 found["acquits" if holds else "accuses"].append([g, float(finding.holds == holds)])
                 if not holds and not finding.holds and fact.parts and finding.part is not None:
                     found["points"].append([g, float(not is_true(fact.parts[finding.part]))])
@@ -104,15 +103,16 @@ def summarize(results: Sequence[Result]) -> Summary:
     for path in paths:
         row: dict[str, Any] = {"node": path}
         for name in MEASURES:
-            row[name] = over_seeds([by_case((case, value) for case, value in r[path][name]) for r in results])
+            over = over_seeds if name in ("best of n", "margin") else share_over_seeds
+            row[name] = over([by_case((case, value) for case, value in r[path][name]) for r in results])
         rows.append(row)
     helped = [row for row in rows if row["margin"]["n"]]
     easier = [row["node"] for row in helped if row["margin"]["low"] > 0]
     harder = [row["node"] for row in helped if row["margin"]["high"] < 0]
     notes = [
-        "Margin: how much more often assistants are right about a fact of the node's outcome than it would be right to "
-        f"call everything right, which is as often as the node does it right. Above 0 (interval): {listed(easier)}; "
-        f"below 0: {listed(harder)}. "
+        "Margin: how much more often assistants are right about a fact of the node's outcome than the node's own "
+        "outcome is, on the same facts: evaluating is easier than doing where it is above 0 (interval): "
+        f"{listed(easier)}; below 0: {listed(harder)}. "
         + "; ".join(f"{row['node']} {shown(row['margin'])}" for row in helped) + ".",
     ]
     limits = [
@@ -141,7 +141,7 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.invert_yaxis()
         axes.set_xlim(0.3, 1)
         axes.set_xlabel("share right (telling: 0.5 is chance)")
-        axes.legend(fontsize=8, loc="lower left")
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
 
     return Summary(rows, notes, draw, {"easier": easier, "harder": harder}, limits)
 

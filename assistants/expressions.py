@@ -1,0 +1,125 @@
+"""Written arithmetic: expressions, what they are worth, and the equations that stand in a text.
+
+Values are exact fractions of what is written. The parser knows numbers, + - * / and parentheses and nothing else: what
+a model wrote is read, never run.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from rrm.task import Malformed
+
+LONGEST = 400
+"""Characters of an expression; whatever is longer is no arithmetic that a step should hold."""
+PRECISION = Fraction(1, 10**9)
+"""Relative difference that is put down to floating point, which the texts' own calculators used."""
+
+_OPERATORS: Mapping[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: lambda a, b: a + b, ast.Sub: lambda a, b: a - b, ast.Mult: lambda a, b: a * b, ast.Div: lambda a, b: a / b,
+}  # fmt: skip
+
+
+def value(text: str, names: Mapping[str, Fraction] | None = None) -> Fraction:
+    """What an expression is worth; `names` gives the values of names in it. "$1,200 x 5%" is 60.
+
+    Raises `Malformed` for anything that is not arithmetic, for an unknown name, and for a division by zero.
+    """
+    return _worth(parse(text), names or {}, text)
+
+
+def parse(text: str) -> ast.expr:
+    """The tree of an expression of numbers, names, + - * / and parentheses. Raises `Malformed`."""
+    plain = re.sub(r"(?<=\d)[, ](?=\d{3}(?!\d))|[$€£]", "", text)
+    plain = re.sub(r"(?<=\s)[xX](?=\s)|(?<=\d)[xX](?=\d)|×", "*", plain).replace("÷", "/").replace("−", "-")
+    plain = re.sub(r"(\d+(?:\.\d*)?|\.\d+)\s*%", r"(\1/100)", plain)
+    plain = re.sub(r"(?<![\d.])0+(?=\d)", "", plain.strip())
+    if not plain or len(plain) > LONGEST:
+        raise Malformed(f"{text[:40]!r} is no arithmetic: {'nothing there' if not plain else 'too long'}")
+    try:
+        return ast.parse(plain, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise Malformed(f"{text[:40]!r} is no arithmetic: {error}") from error
+
+
+def _worth(node: ast.expr, names: Mapping[str, Fraction], text: str) -> Fraction:
+    match node:
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+            return Fraction(str(number)) if number == number and abs(number) < 1e300 else _refuse(text, "too large")
+        case ast.Name(id=name) if name in names:
+            return names[name]
+        case ast.UnaryOp(op=ast.USub(), operand=inner):
+            return -_worth(inner, names, text)
+        case ast.UnaryOp(op=ast.UAdd(), operand=inner):
+            return _worth(inner, names, text)
+        case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _OPERATORS:
+            a, b = _worth(left, names, text), _worth(right, names, text)
+            if isinstance(operator, ast.Div) and b == 0:
+                return _refuse(text, "it divides by zero")
+            return _OPERATORS[type(operator)](a, b)
+        case _:
+            return _refuse(text, f"{ast.unparse(node)[:40]!r} in it")
+
+
+def _refuse(text: str, why: str) -> Fraction:
+    raise Malformed(f"{text[:40]!r} is no arithmetic: {why}")
+
+
+def agrees(stated: str, exact: Fraction) -> bool:
+    """Whether a written number is a value, to the decimals it is written with, rounded or cut."""
+    try:
+        said = value(stated)
+    except Malformed:
+        return False
+    if stated.rstrip().endswith("%") and exact == said * 100:  # "10 / 100 * 100 = 10 %"
+        return True
+    if abs(said - exact) <= abs(exact) * PRECISION:
+        return True
+    decimals = len(stated.partition(".")[2].rstrip(" %"))
+    return decimals > 0 and abs(said - exact) < Fraction(1, 10**decimals)
+
+
+NUMBER = r"(?:\d[\d,]*\d|\d)(?: \d{3}(?!\d))*(?:\.\d+)?|\.\d+"
+_NUMBER = re.compile(NUMBER)
+_MARKED = re.compile(r"<<([^<>=]*)=([^<>=]*)>>")
+_PLAIN = re.compile(rf"((?:-\s*)?[-$(]*(?:{NUMBER})[\d\s.,$%()+*/x×-]*)=\s*[$]?\s*(-?(?:{NUMBER})%?)(?!\s*[-+*/x×]|\w)")
+
+
+@dataclass(frozen=True)
+class Equation:
+    """An expression, what it is said to be worth, and where both stand in the text."""
+
+    left: str
+    right: str
+    span: tuple[int, int]
+
+    @property
+    def holds(self) -> bool:
+        """Raises `Malformed` if the left side is no arithmetic."""
+        return agrees(self.right, value(self.left))
+
+
+def equations(text: str) -> Iterator[Equation]:
+    """The equations of a line: those marked `<<expression=value>>`, and those written out, units left out of neither.
+
+    A marked one counts twice: as it is marked, and with the number that follows the mark, which is what the text goes
+    on with. What is written out is taken only where it is arithmetic on its own: "3 books x 2 = 6" is passed over.
+    """
+    for found in _MARKED.finditer(text):
+        yield Equation(found[1].strip(), found[2].strip(), found.span())
+        if after := re.compile(rf"\s*[$]?(-?(?:{NUMBER}))").match(text, found.end()):
+            yield Equation(found[1].strip(), after[1], (found.start(), after.end()))
+    hidden = _MARKED.sub(lambda found: " " * len(found[0]), text)  # columns stay what they are
+    for found in _PLAIN.finditer(hidden):
+        left, before = found[1].strip(), hidden[: found.start()].rstrip()
+        if re.search(r"[\d)]\s*[-+*/x×]", left) and not before.endswith(tuple("+-*/x×=(^")):
+            yield Equation(left, found[2], found.span())
+
+
+def numbers(text: str) -> list[Fraction]:
+    """The numbers written in figures, in their order, signs left out."""
+    return [Fraction(re.sub("[, ]", "", found[0])) for found in _NUMBER.finditer(text)]

@@ -1,0 +1,34 @@
+"""BIG-Bench-Mistake (Tyen et al. 2023, arXiv 2311.08516; Apache-2.0): a model's written-out steps, and which of them
+people said is the first that is wrong."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rrm.data import Table
+
+AT = "https://raw.githubusercontent.com/WHGTyen/BIG-Bench-Mistake/90084fd567ae952cd021e465b78f0f368442230d"
+
+
+class Trace(BaseModel):
+    """A question, the steps of an answer, and the first step with a mistake (from 0; None: no mistake).
+
+    In multistep_arithmetic people were not shown the first step, which was wrong in most traces in the same way (the
+    paper's appendix B); so there it is never the first mistake.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    input: str
+    steps: tuple[str, ...] = Field(min_length=1)
+    target: str
+    answer: str
+    mistake_index: int | None = Field(ge=0)
+
+
+def _table(task: str) -> Table[Trace]:
+    published = {"path": "json", "data_files": f"{AT}/{task}.jsonl", "split": "train"}
+    return Table(f"big-bench-mistake/{task}.jsonl", published, Trace)
+
+
+TRACES = {task: _table(task) for task in ("multistep_arithmetic", "word_sorting")}

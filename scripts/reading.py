@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save
@@ -14,7 +15,7 @@ from torch import Tensor
 from rrm.models.backbone import Backbone
 from rrm.models.features import read_spans
 from rrm.models.pack import PrefixGroup
-from rrm.models.precision import Precision, probe
+from rrm.models.precision import Precision
 from rrm.run import write_atomically
 from rrm.task import digest
 
@@ -23,10 +24,10 @@ CHUNK = 16
 """Cases in one file of the cache."""
 
 
-def trunk(model: str) -> Backbone:
-    """The starting model, in the precision that is fastest here."""
+def trunk(model: str, precision: Literal["float32", "bfloat16"]) -> Backbone:
+    """The starting model. bfloat16 is faster where the processor computes in it, and slower where it does not."""
     backbone = Backbone.load(model, adapters="lora")
-    backbone.precision = probe(backbone)[0]
+    backbone.precision = Precision(precision)
     return backbone
 
 
@@ -39,7 +40,7 @@ def read(
     out: list[list[Tensor]] = []
     for first in range(0, len(cases), CHUNK):
         chunk = cases[first : first + CHUNK]
-        content = [(list(c.prefix), [list(s) for s in c.segments], [list(map(list, s)) for s in spans]) for c, spans in chunk]
+        content = [[list(c.prefix), [list(s) for s in c.segments], [list(map(list, s)) for s in sp]] for c, sp in chunk]
         path = cache / f"{digest(start.version, content)}.safetensors"
         if not path.exists():
             if time.monotonic() - began > 60 * minutes:

@@ -1,0 +1,90 @@
+"""How a worked solution is read: its lines, the answer it ends with, and the numbers a question gives."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from assistants.expressions import NUMBER, equations, numbers
+from rrm.task import Case
+
+_ANSWER = re.compile(rf"^(?:A:|####|The answer is)\s*[$]?(-?(?:{NUMBER}))", re.MULTILINE)
+
+_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
+_ONES += "seventeen eighteen nineteen".split()
+_TENS = {name: 10 * n for n, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+_PARTS = {
+    "half": 2, "halves": 2, "halved": 2, "third": 3, "fourth": 4, "quarter": 4, "fifth": 5, "sixth": 6, "seventh": 7,
+    "eighth": 8, "ninth": 9, "tenth": 10,
+}  # fmt: skip
+_MEANT = {
+    "twice": [2], "double": [2], "thrice": [3], "triple": [3], "quadruple": [4], "pair": [2], "couple": [2], "both": [2],
+    "dozen": [12], "hundred": [100], "thousand": [1000], "million": [1000000], "once": [1], "second": [2],
+    "week": [7, 5, 2], "day": [24, 7], "hour": [60, 24], "minute": [60], "month": [12, 30, 4], "year": [12, 52, 365],
+    "feet": [12, 3], "foot": [12, 3], "yard": [3], "inch": [12], "pound": [16], "ounce": [16], "mile": [5280],
+    "kilometer": [1000], "meter": [100, 1000], "gallon": [4, 128], "quart": [4], "liter": [1000], "kg": [1000],
+    "cent": [100], "dime": [10], "nickel": [5], "penny": [1], "quarters": [25], "average": [2], "century": [100],
+    "decade": [10], "morning": [12], "side": [4], "square": [4], "triangle": [3],
+}  # fmt: skip
+"""Numbers that a word stands for, or that its unit is converted with."""
+
+
+def question_of(case: Case) -> str:
+    """The question alone, where the case keeps it beside a prompt that also says how to answer."""
+    return str(case.data.get("question", case.prompt))
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a solution, empty ones left out, without the one that gives the answer."""
+    return [line for line in text.splitlines() if line.strip() and not _ANSWER.match(line)]
+
+
+def answer(text: str) -> Fraction | None:
+    """The number a solution ends with ("A: 18", "#### 18"); None without one."""
+    found = _ANSWER.findall(text)
+    return None if not found else numbers(found[-1])[0] * (-1 if found[-1].startswith("-") else 1)
+
+
+def results(line: str) -> list[Fraction]:
+    """What a line computed, as it is written."""
+    return [numbers(equation.right)[0] for equation in equations(line) if numbers(equation.right)]
+
+
+def given(text: str) -> dict[Fraction, set[Fraction]]:
+    """Each number that a text gives, in figures or words, and the forms in which a computation may use it: 20 % is 20,
+    0.2, 0.8, 1.2, 80 and 120; three quarters is 3 and 4 and 0.75."""
+    found: dict[Fraction, set[Fraction]] = {}
+    for match in re.finditer(rf"(?P<n>{NUMBER})\s*(?P<percent>%|percent)?(?:\s*/\s*(?P<of>\d+))?", text):
+        n = numbers(match["n"])[0]
+        forms = found.setdefault(n, {n})
+        if match["percent"]:
+            forms |= {n / 100, 1 - n / 100, 1 + n / 100, 100 - n, 100 + n, Fraction(100)}
+        if match["of"] and int(match["of"]):
+            of = int(match["of"])
+            forms |= {n / of, 1 - n / of, 1 + n / of, Fraction(of), of - n, of + n}
+    words = re.findall(r"[a-z]+", text.lower())
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        value = _TENS.get(word, _ONES.index(word) if word in _ONES else None)
+        if value is None:
+            continue
+        forms = {Fraction(value)}
+        if word in _TENS and following in _ONES[1:10]:
+            forms = {Fraction(value + _ONES.index(following))}
+        elif part := _PARTS.get(following, _PARTS.get(following.removesuffix("s"), 0)):
+            forms |= {Fraction(value, part), 1 - Fraction(value, part), Fraction(part), Fraction(part - value)}
+        found.setdefault(min(forms, key=lambda form: (form != value, form)), set()).update(forms)
+    return found
+
+
+def implied(text: str) -> set[Fraction]:
+    """Numbers that words and units of a text stand for, which a computation may use but need not."""
+    forms = {Fraction(1)}
+    for word in re.findall(r"[a-z]+", text.lower()):
+        stem = word.removesuffix("s")
+        for known in {word, stem}:
+            forms |= {Fraction(n) for n in _MEANT.get(known, ())}
+            if part := _PARTS.get(known):
+                forms |= {Fraction(part), Fraction(1, part), 1 - Fraction(1, part), 1 + Fraction(1, part), Fraction(part + 1)}
+    if "%" in text or "percent" in text:
+        forms |= {Fraction(100), Fraction(1, 100)}
+    return forms

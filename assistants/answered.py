@@ -19,7 +19,7 @@ from rrm.assistance import Assistant
 from rrm.task import Case, Finding, Outcome
 from rrm.tools import Abstain, Report, tool_assistant, version_of
 
-_MONEY = re.compile(r"how much (?:money|does .* (?:cost|make|earn|spend|pay|owe)|did .* (?:cost|spend|pay|make|earn))|dollars")
+_MONEY = re.compile(r"how much (?:money|(?:does|did) .* (?:cost|make|earn|spend|pay|owe))|dollars")
 _STOP = re.compile(
     r"\b(?:do|does|did|is|are|was|were|will|would|can|could|should|has|have|had|must|in|of|per|each|he|she|they|it|there)\b"
 )

@@ -10,17 +10,22 @@ from rrm.task import Case
 
 _ANSWER = re.compile(rf"^(?:A:|####|The answer is)\s*[$]?(-?(?:{NUMBER}))", re.MULTILINE)
 
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
-_ONES += "seventeen eighteen nineteen".split()
-_TENS = {name: 10 * n for n, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+_ONES = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = {
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+}  # fmt: skip
 _PARTS = {
     "half": 2, "halves": 2, "halved": 2, "third": 3, "fourth": 4, "quarter": 4, "fifth": 5, "sixth": 6, "seventh": 7,
     "eighth": 8, "ninth": 9, "tenth": 10,
 }  # fmt: skip
 _MEANT = {
-    "twice": [2], "double": [2], "thrice": [3], "triple": [3], "quadruple": [4], "pair": [2], "couple": [2], "both": [2],
-    "dozen": [12], "hundred": [100], "thousand": [1000], "million": [1000000], "once": [1], "second": [2],
-    "week": [7, 5, 2], "day": [24, 7], "hour": [60, 24], "minute": [60], "month": [12, 30, 4], "year": [12, 52, 365],
+    "twice": [2], "double": [2], "thrice": [3], "triple": [3], "quadruple": [4], "pair": [2], "couple": [2],
+    "both": [2], "dozen": [12], "hundred": [100], "thousand": [1000], "million": [1000000], "once": [1], "second": [2],
+    "week": [7, 5, 2], "day": [24, 7], "hour": [60, 24], "minute": [60], "month": [12, 30, 4],
+    "year": [12, 52, 365],
     "feet": [12, 3], "foot": [12, 3], "yard": [3], "inch": [12], "pound": [16], "ounce": [16], "mile": [5280],
     "kilometer": [1000], "meter": [100, 1000], "gallon": [4, 128], "quart": [4], "liter": [1000], "kg": [1000],
     "cent": [100], "dime": [10], "nickel": [5], "penny": [1], "quarters": [25], "average": [2], "century": [100],
@@ -84,7 +89,8 @@ def implied(text: str) -> set[Fraction]:
         for known in {word, stem}:
             forms |= {Fraction(n) for n in _MEANT.get(known, ())}
             if part := _PARTS.get(known):
-                forms |= {Fraction(part), Fraction(1, part), 1 - Fraction(1, part), 1 + Fraction(1, part), Fraction(part + 1)}
+                share = Fraction(1, part)
+                forms |= {Fraction(part), share, 1 - share, 1 + share, Fraction(part + 1)}
     if "%" in text or "percent" in text:
         forms |= {Fraction(100), Fraction(1, 100)}
     return forms

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from urllib.request import urlopen
 
 from pydantic import BaseModel, ValidationError
 
@@ -34,12 +35,12 @@ class Table(Generic[R]):
     Parameters
     ----------
     file: where it lies under a data folder: "gsm8k/test.jsonl".
-    published: where it was published, as `datasets.load_dataset` takes it.
+    published: where it was published: a JSONL file's URL, or what `datasets.load_dataset` takes (path, name, split).
     row: what its rows are; further columns are ignored.
     """
 
     file: str
-    published: Mapping[str, str]
+    published: str | Mapping[str, str]
     row: type[R]
 
     def read(self, where: Path | None = None) -> list[R]:
@@ -48,7 +49,7 @@ class Table(Generic[R]):
         Parameters
         ----------
         where: the file, or a folder that holds `file`. Without it: the folder $RRM_DATA if that is set, else the
-            network, through `datasets`, which keeps a copy.
+            network (`datasets` keeps a copy; a URL is fetched every time).
 
         Raises `DataError` if there is no such file, or naming the first row that is something else.
         """
@@ -56,7 +57,7 @@ class Table(Generic[R]):
         if where is None and folder:
             where = Path(folder)
         if where is None:
-            source, raw = " ".join(self.published.values()), self._fetched()
+            source, raw = str(self.published), self._fetched()
         else:
             path = where / self.file if where.is_dir() else where
             source, raw = str(path), _lines(path)
@@ -71,14 +72,18 @@ class Table(Generic[R]):
         return rows
 
     def _fetched(self) -> Iterator[Any]:
-        from datasets import load_dataset
-
         try:
-            yield from load_dataset(**self.published)
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            if isinstance(self.published, str):
+                with urlopen(self.published, timeout=60) as lines:
+                    yield from (json.loads(line) for line in lines if line.strip())
+            else:
+                from datasets import load_dataset
+
+                yield from load_dataset(**self.published)
+        except (OSError, ValueError, RuntimeError) as error:
             raise DataError(
-                f"cannot fetch {' '.join(self.published.values())} ({error}); download it and give its path, or set {FOLDER} to the folder "
-                f"that holds {self.file}"
+                f"cannot fetch {self.published} ({error}); download it and give its path, or set {FOLDER} to the "
+                f"folder that holds {self.file}"
             ) from error
 
 
@@ -86,7 +91,8 @@ def _lines(path: Path) -> Iterator[Any]:
     n = 0
     try:
         with path.open(encoding="utf-8") as lines:
-            for n, line in enumerate(lines, 1):
+            for line in lines:
+                n += 1
                 if line.strip():
                     yield json.loads(line)
     except json.JSONDecodeError as error:

@@ -4,8 +4,8 @@
 
 Real text: GSM8K's test questions with four models' solutions (Cobbe et al. 2021), all pairs of a right and a wrong one
 of a question. The answer key stands for a user's judgement: it labels the pairs that heads are fitted to, and, on
-questions they were not fitted to, it is what they are measured by. The trunk is frozen, so every arm is a set of columns
-of features that are computed once; the folder --cache keeps them.
+questions they were not fitted to, it is what they are measured by. The trunk is frozen, so every arm is a set of
+columns of features that are computed once; the folder --cache keeps them.
 
 A quarter of the questions is for tuning: tools and settings were written looking at them, they are never scored, and
 always trained on. The others are scored in cross-validation, folds made of whole questions; --seeds reshuffles them.
@@ -14,30 +14,34 @@ always trained on. The others are scored in cross-validation, folds made of whol
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from reading import read, trunk
+from frozen import folds, heads, is_tuning, read, trunk
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from assistants.solution import answer
 from rrm import Case, Group, Outcome, Settings
 from rrm.assistance import Assistant, assist
 from rrm.check import plant
-from rrm.learning.fit_heads import fit_heads
-from rrm.learning.fit_reward import bootstrap
 from rrm.measure.stats import Interval, auc, over_seeds
 from rrm.models.agent import tokens_of
 from rrm.models.backbone import Backbone
-from rrm.models.features import FINDINGS, SURPRISE, found
+from rrm.models.features import SURPRISE, found
+from rrm.models.pack import PrefixGroup
 from rrm.models.reward import TextRewardModel
 from rrm.seeding import generator
 from rrm.task import digest
 from tasks.gsm8k import SOLUTIONS, Solved
 from tasks.word_problems import case_of, word_problems
+
+Seeds = list[list[list[float]]]
+"""Per seed, per scored question, per pair."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def questions(data: Path | None, helpers: Sequence[Assistant]) -> list[Question]
             group,
             tuple(s.is_correct for s in row.solutions.values()),
             tuple(row.solutions),
-            int(digest("tuning", row.question), 16) % 4 == 0,
+            is_tuning(row.question),
         )
         for row, group in zip(rows, groups, strict=True)
     ]
@@ -83,6 +87,178 @@ def hidden(backbone: Backbone, asked: Sequence[Question], cache: Path, minutes: 
     return [torch.stack(rows) for rows in read(backbone, cases, cache, minutes)]
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Every pair of a right and a wrong solution of a question; rows count the solutions through the questions."""
+
+    right: Tensor  # (pairs,) row
+    wrong: Tensor  # (pairs,) row
+    question: Tensor  # (pairs,)
+    weight: Tensor  # (pairs,) mean 1; see `balance`
+
+    @staticmethod
+    def of(asked: Sequence[Question]) -> Pairs:
+        rows = [
+            (n * len(q.right) + i, n * len(q.right) + j, n, q.models[i], q.models[j])
+            for n, q in enumerate(asked)
+            for i in range(len(q.right))
+            for j in range(len(q.right))
+            if q.right[i] and not q.right[j]
+        ]
+        right, wrong, question = (torch.tensor([row[k] for row in rows]) for k in range(3))
+        return Pairs(right, wrong, question, balance([(row[3], row[4]) for row in rows]))
+
+    def among(self, questions: Tensor) -> Tensor:
+        """Which pairs are of these questions."""
+        return torch.isin(self.question, questions).nonzero()[:, 0]
+
+
+def balance(writers: Sequence[tuple[str, str]]) -> Tensor:
+    """Weights with which it says nothing of a pair who wrote its two solutions: between any two models, the pairs where
+    the one is right weigh as much together as those where the other is. Whoever only recognizes the writer gets 0.5."""
+    directed, between = Counter(writers), Counter(frozenset(pair) for pair in writers)
+    return torch.tensor([between[frozenset(pair)] / (2 * directed[pair]) for pair in writers])
+
+
+def arms(asked: Sequence[Question], read_: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Per arm (solutions, features): what its heads are fitted to."""
+    rows = torch.cat([*read_])
+    outcome, after = rows[:, 0], rows[:, 1]
+    surprise = outcome[:, -SURPRISE:]
+    seen = [q.group.seen(i) for q in asked for i in range(len(q.right))]
+    findings = torch.stack([found(one, len(one)) for one in seen])
+    texts = [outcome_.text for q in asked for outcome_ in q.group.outcomes]
+    writers = sorted(asked[0].models)
+    one_hot = torch.tensor([[float(name == other) for other in writers] for q in asked for name in q.models])
+    return {
+        "length": torch.tensor([[float(len(text)), float(len(text.splitlines()))] for text in texts]),
+        "log-probability, mean": surprise[:, :1],
+        "log-probability, sum": surprise[:, 3:],
+        "which model wrote it": one_hot,
+        "reward model, outcome": outcome,
+        "reward model, assistance": torch.cat([after[:, :-SURPRISE], surprise, findings], 1),
+        "... its text only": torch.cat([after[:, :-SURPRISE], surprise], 1),
+        "... its findings only": torch.cat([outcome, findings], 1),
+        "assistance alone, fitted": findings,
+    }
+
+
+def rules(asked: Sequence[Question]) -> dict[str, Tensor]:
+    """Per rule (solutions,) scores that nothing is fitted for."""
+    wrong = [
+        sum(1.0 if a.na else float(sum(not f.holds for f in a.findings)) for a in q.group.seen(i))
+        for q in asked
+        for i in range(len(q.right))
+    ]
+    votes = []
+    for q in asked:
+        said = [answer(outcome.text) for outcome in q.group.outcomes]
+        votes += [float(said.count(one)) if one is not None else 0.0 for one in said]
+    return {
+        "assistance alone, the fewer faults": -torch.tensor(wrong),
+        "answer that most models gave": torch.tensor(votes),
+    }
+
+
+def crossed(
+    features: Tensor, pairs: Pairs, asked: Sequence[Question], seed: int, number: int, balanced: bool,
+    most: int | None = None,
+) -> Tensor:  # fmt: skip
+    """(solutions,) scores from heads that were fitted to other questions, `most` of them at most; NaN for tuning."""
+    scores = torch.full((len(features),), torch.nan)
+    size = len(asked[0].right)
+    for train, test in folds([q.tuning for q in asked], seed, number):
+        chosen = train[torch.randperm(len(train), generator=generator("fewer", seed))][:most]
+        own = pairs.among(chosen)
+        a, b, weight = pairs.right[own], pairs.wrong[own], pairs.weight[own] if balanced else None
+        flip = torch.rand(len(own), generator=generator("order", seed)) < 0.5  # which comes first must not matter
+        first, second = torch.where(flip, b, a), torch.where(flip, a, b)
+        head = heads(features, first, second, (~flip).float(), pairs.question[own], weight)
+        rows = (test[:, None] * size + torch.arange(size)).flatten()
+        scores[rows] = features[rows] @ head
+    return scores
+
+
+def correct(scores: Tensor, pairs: Pairs, asked: Sequence[Question], weighted: bool) -> list[list[float]]:
+    """Per scored question, per pair: 1 if the right solution scores higher, 0.5 for a tie; weighted around 0.5."""
+    margin = scores[pairs.right] - scores[pairs.wrong]
+    value = (margin > 0).float() + 0.5 * (margin == 0).float()
+    if weighted:
+        value = 0.5 + pairs.weight * (value - 0.5)
+    return [value[pairs.question == n].tolist() for n, q in enumerate(asked) if not q.tuning]
+
+
+def cell(found_: Interval) -> str:
+    return f"{found_['mean']:.3f} [{found_['low']:.3f}, {found_['high']:.3f}]"
+
+
+def within(scores: Tensor, asked: Sequence[Question]) -> float:
+    """Mean over models of the AUC of a score among the solutions of one model, over all scored questions."""
+    found_ = []
+    for name in asked[0].models:
+        good, bad = [], []
+        for n, q in enumerate(asked):
+            i = q.models.index(name)
+            if not q.tuning:
+                (good if q.right[i] else bad).append(float(scores[n * len(q.right) + i]))
+        found_.append(auc(good, bad))
+    return sum(found_) / len(found_)
+
+
+def measure(asked: Sequence[Question], read_: Sequence[Tensor], seeds: int, number: int, console: Console) -> None:
+    """Fit and print."""
+    pairs, columns = Pairs.of(asked), arms(asked, read_)
+    scored = sum(not q.tuning for q in asked)
+    share = pairs.among(torch.tensor([n for n, q in enumerate(asked) if not q.tuning]))
+    console.print(f"{len(asked)} questions, {len(pairs.right)} pairs; scored: {scored} questions, {len(share)} pairs")
+    shown = Table("arm", "accuracy", "writers balanced", "fitted balanced: balanced", "AUC within a model")
+    values: dict[str, Seeds] = {}
+    balanced: dict[str, Seeds] = {}
+    for name, features in columns.items():
+        by_seed = [crossed(features, pairs, asked, seed, number, False) for seed in range(seeds)]
+        also = [crossed(features, pairs, asked, seed, number, True) for seed in range(seeds)]
+        values[name] = [correct(scores, pairs, asked, False) for scores in by_seed]
+        balanced[name] = [correct(scores, pairs, asked, True) for scores in also]
+        unfitted = [correct(scores, pairs, asked, True) for scores in by_seed]
+        auc_ = sum(within(scores, asked) for scores in by_seed) / seeds
+        shown.add_row(name, *(cell(over_seeds(v)) for v in (values[name], unfitted, balanced[name])), f"{auc_:.3f}")
+    for name, scores in rules(asked).items():
+        both = (correct(scores, pairs, asked, weighted) for weighted in (False, True))
+        shown.add_row(name, *(cell(over_seeds([v])) for v in both), "", f"{within(scores, asked):.3f}")
+    console.print(shown)
+    more = Table("difference, paired by question", "accuracy", "fitted and scored balanced")
+    base = "reward model, outcome"
+    for name in ("reward model, assistance", "... its text only", "... its findings only", "which model wrote it"):
+        more.add_row(f"{name} - {base}", *(cell(over_seeds(less(v[name], v[base]))) for v in (values, balanced)))
+    console.print(more)
+    curve = Table("questions trained on", base, "reward model, assistance", "assistance alone, fitted")
+    for most in (50, 100, 200, 400):
+        row = []
+        for name in (base, "reward model, assistance", "assistance alone, fitted"):
+            by_seed = [crossed(columns[name], pairs, asked, seed, number, False, most) for seed in range(seeds)]
+            row.append(cell(over_seeds([correct(scores, pairs, asked, False) for scores in by_seed])))
+        curve.add_row(str(most), *row)
+    console.print(curve)
+
+
+def less(a: Seeds, b: Seeds) -> Seeds:
+    """Per seed, question and pair, how much more."""
+    return [
+        [[x - y for x, y in zip(*values, strict=True)] for values in zip(*questions, strict=True)]
+        for questions in zip(a, b, strict=True)
+    ]
+
+
+def ask(backbone: Backbone, asked: Sequence[Question], number: int) -> Tensor:
+    """(number * solutions,) how much rather the model itself says Yes than No when it is asked, untrained, whether a
+    solution is right: nats."""
+    texts = [(q.group.case.data["question"], o.text) for q in asked[:number] for o in q.group.outcomes]
+    asks = [f"Question: {q}\n\nSolution: {text}\n\nIs this solution right? Answer Yes or No." for q, text in texts]
+    groups = [PrefixGroup(backbone.render(one), [backbone.encode("Yes"), backbone.encode("No")]) for one in asks]
+    with torch.no_grad():
+        return torch.tensor([float(yes[0] - no[0]) for yes, no in backbone.start.logprobs(groups)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a causal language model: folder or name")
@@ -91,13 +267,25 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop reading then; go on the next time")
     parser.add_argument("--questions", type=int, help="take only so many")
+    parser.add_argument("--ask", type=int, default=0, help="only ask the model itself, about so many questions")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folds", type=int, default=5)
     args = parser.parse_args()
     helpers = [a for a in plant(word_problems()).assistants if isinstance(a, Assistant)]
     asked = questions(args.data, helpers)[: args.questions]
-    read_ = hidden(trunk(args.model, args.precision), asked, args.cache, args.minutes)
-    print(len(asked), len(read_))
+    backbone = trunk(args.model, args.precision)
+    console = Console(width=150)
+    if args.ask:
+        scored = [q for q in asked if not q.tuning][: args.ask]
+        said, pairs = ask(backbone, scored, args.ask), Pairs.of(scored)
+        right = cell(over_seeds([correct(said, pairs, scored, False)]))
+        console.print(f"asked itself, {len(scored)} questions: {right}, AUC within a model {within(said, scored):.3f}")
+        return
+    read_ = hidden(backbone, asked, args.cache, args.minutes)
+    if len(read_) < len(asked):
+        console.print(f"read {len(read_)} of {len(asked)} questions: run it again to go on")
+        return
+    measure(asked, read_, args.seeds, args.folds, console)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,7 @@ class Trace(BaseModel):
 
 
 def _table(task: str) -> Table[Trace]:
-    published = {"path": "json", "data_files": f"{AT}/{task}.jsonl", "split": "train"}
-    return Table(f"big-bench-mistake/{task}.jsonl", published, Trace)
+    return Table(f"big-bench-mistake/{task}.jsonl", f"{AT}/{task}.jsonl", Trace)
 
 
 TRACES = {task: _table(task) for task in ("multistep_arithmetic", "word_sorting")}

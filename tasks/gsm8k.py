@@ -48,7 +48,5 @@ class Solved(BaseModel):
 
 PROBLEMS = Table("gsm8k/test.jsonl", {"path": "openai/gsm8k", "name": "main", "split": "test"}, Problem)
 SOLUTIONS = Table(
-    "gsm8k/example_model_solutions.jsonl",
-    {"path": "json", "data_files": f"{AT}/grade_school_math/data/example_model_solutions.jsonl", "split": "train"},
-    Solved,
+    "gsm8k/example_model_solutions.jsonl", f"{AT}/grade_school_math/data/example_model_solutions.jsonl", Solved
 )

@@ -1,4 +1,7 @@
-"""Features of real text, computed once: for the scripts that fit many heads on what one frozen trunk reads."""
+"""Heads on what a frozen trunk reads in real text: features computed once and kept, folds of whole cases.
+
+For scripts that fit many heads on columns of the same features.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,14 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from rrm.learning.fit_heads import fit_heads
+from rrm.learning.fit_reward import bootstrap
 from rrm.models.backbone import Backbone
 from rrm.models.features import read_spans
 from rrm.models.pack import PrefixGroup
 from rrm.models.precision import Precision
 from rrm.run import write_atomically
+from rrm.seeding import generator
 from rrm.task import digest
 
 Spans = Sequence[Sequence[tuple[int, int]]]
@@ -58,3 +64,30 @@ def read(
         kept = load_file(path)
         out += [[kept[f"{i} {s}"] for s in range(len(case.segments))] for i, (case, _) in enumerate(chunk)]
     return out
+
+
+def is_tuning(name: str) -> bool:
+    """Whether a case is of the quarter that tools and settings were written looking at: trained on, never scored."""
+    return int(digest("tuning", name), 16) % 4 == 0
+
+
+def folds(tuning: Sequence[bool], seed: int, number: int) -> list[tuple[Tensor, Tensor]]:
+    """(cases to train on, cases to score) `number` times; every case that is not for tuning is scored once."""
+    rest = torch.tensor([i for i, t in enumerate(tuning) if not t])
+    always = torch.tensor([i for i, t in enumerate(tuning) if t], dtype=torch.long)
+    parts = rest[torch.randperm(len(rest), generator=generator("folds", seed))].tensor_split(number)
+    return [(torch.cat([always, *parts[:i], *parts[i + 1 :]]), part) for i, part in enumerate(parts)]
+
+
+def heads(
+    features: Tensor, a: Tensor, b: Tensor, preference: Tensor, case: Tensor, weight: Tensor | None = None,
+    number: int = 4,
+) -> Tensor:  # fmt: skip
+    """(features,) the mean of an ensemble of heads, fitted as a reward model's are; see `fit_heads`.
+
+    weight: (pairs,), default 1. An ensemble of one for few features, where there is nothing to disagree about.
+    """
+    chance = torch.stack([bootstrap(f"{i}", number) for i in range(len(a))])
+    anchor = torch.randn(number, features.shape[1], generator=generator("anchor"))
+    weight = torch.ones(len(a)) if weight is None else weight
+    return fit_heads(features, a, b, preference, chance * weight[:, None], anchor, case)[0].mean(0)

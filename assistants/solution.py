@@ -68,16 +68,18 @@ def given(text: str) -> dict[Fraction, set[Fraction]]:
             of = int(match["of"])
             forms |= {n / of, 1 - n / of, 1 + n / of, Fraction(of), of - n, of + n}
     words = re.findall(r"[a-z]+", text.lower())
+    before = ""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         value = _TENS.get(word, _ONES.index(word) if word in _ONES else None)
-        if value is None:
+        tens, before = before in _TENS, word
+        if value is None or (tens and word in _ONES[1:10]):  # "thirty-five" was counted with "thirty"
             continue
-        forms = {Fraction(value)}
         if word in _TENS and following in _ONES[1:10]:
-            forms = {Fraction(value + _ONES.index(following))}
-        elif part := _PARTS.get(following, _PARTS.get(following.removesuffix("s"), 0)):
-            forms |= {Fraction(value, part), 1 - Fraction(value, part), Fraction(part), Fraction(part - value)}
-        found.setdefault(min(forms, key=lambda form: (form != value, form)), set()).update(forms)
+            value += _ONES.index(following)
+        forms = found.setdefault(Fraction(value), {Fraction(value)})
+        if part := _PARTS.get(following, _PARTS.get(following.removesuffix("s"), 0)):
+            share = Fraction(value, part)
+            forms |= {share, 1 - share, Fraction(part), Fraction(part - value)}
     return found
 
 

@@ -16,7 +16,8 @@ from rrm.task import Case, Finding, Outcome
 from rrm.tools import Report, version_of
 
 ORDINALS = (
-    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth",
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
+    "twelfth",
 )  # fmt: skip
 _LETTER = re.compile(r'"([^"]+)": "([^"]*)" \((\d+)\)')
 _ORDINAL = re.compile(rf"\b({'|'.join(ORDINALS)}) letter", re.IGNORECASE)

@@ -66,7 +66,8 @@ class Table(Generic[R]):
             try:
                 rows.append(self.row.model_validate(row))
             except ValidationError as error:
-                raise DataError(f"{source}, row {n}: not a row of {self.file}: {error}") from error
+                what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+                raise DataError(f"{source}, row {n}: not a row of {self.file}: {what}") from error
         if not rows:
             raise DataError(f"{source} has no rows")
         return rows

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from assistants.equalities import Equalities
+from assistants.sorting import Sorting
 from rrm.data import Table
+from rrm.task import Case, Outcome
+from rrm.tools import Tool
 
 AT = "https://raw.githubusercontent.com/WHGTyen/BIG-Bench-Mistake/90084fd567ae952cd021e465b78f0f368442230d"
 
@@ -31,3 +35,23 @@ def _table(task: str) -> Table[Trace]:
 
 
 TRACES = {task: _table(task) for task in ("multistep_arithmetic", "word_sorting")}
+PROMPTS = {
+    "multistep_arithmetic": "Compute, step by step: {}",
+    "word_sorting": "Sort these words alphabetically, step by step: {}",
+}
+SHOWN = {"multistep_arithmetic": 1, "word_sorting": 0}
+"""The first step that people were shown; see `Trace`."""
+
+
+def case_of(task: str, trace: Trace) -> Case:
+    """The question as a case."""
+    return Case(PROMPTS[task].format(trace.input), {"input": trace.input})
+
+
+def outcome_of(trace: Trace) -> Outcome:
+    """The steps as an outcome, a line each."""
+    return Outcome("\n".join(trace.steps))
+
+
+TOOLS: dict[str, Tool] = {"multistep_arithmetic": Equalities(), "word_sorting": Sorting()}
+"""What checks a step of each task by computing."""

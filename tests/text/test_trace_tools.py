@@ -1,0 +1,111 @@
+"""The tools for written-out steps: they find the step that was spoiled, and no other."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from assistants.equalities import Equalities, broken
+from assistants.sorting import ORDINALS, Sorting, misplaced
+from rrm import Case, Outcome
+from rrm.tools import consult
+from tasks.big_bench_mistake import SHOWN, TOOLS, TRACES, case_of, outcome_of
+from tests.text.material import published, trace
+
+WORDS = "beet apple bean carrot bear".split()
+STEPS = [
+    'The first letter: "beet": "b" (2). "apple": "a" (1). "bean": "b" (2). "carrot": "c" (3). "bear": "b" (2).',
+    'We now have: (1) "apple" < (2) ["beet" ? "bean" ? "bear"] < (3) "carrot".',
+    'Now let\'s sort this subpart ["beet" ? "bean" ? "bear"] by looking at their second letters. '
+    'The second letter: "beet": "e" (5). "bean": "e" (5). "bear": "e" (5).',
+    'We now have: (5) ["beet" ? "bean" ? "bear"] for the subpart.',
+    'Now let\'s sort this subpart ["beet" ? "bean" ? "bear"] by looking at their third letters. '
+    'The third letter: "beet": "e" (5). "bean": "a" (1). "bear": "a" (1).',
+    'We now have: (1) ["bean" ? "bear"] < (5) "beet" for the subpart. '
+    'Hence, we have "apple" < ["bean" ? "bear"] < "beet" < "carrot".',
+    'Now let\'s sort this subpart ["bean" ? "bear"] by looking at their fourth letters. '
+    'The fourth letter: "bean": "n" (14). "bear": "r" (18).',
+    'We now have: (14) "bean" < (18) "bear" for the subpart. '
+    'Hence, we have "apple" < "bean" < "bear" < "beet" < "carrot".',
+    "I have now sorted all the words. The answer is apple bean bear beet carrot",
+]  # fmt: skip
+
+
+def test_a_right_sort_is_called_right() -> None:
+    assert misplaced(WORDS, STEPS) == [""] * len(STEPS)
+
+
+@pytest.mark.parametrize(
+    ("step", "old", "new", "why"),
+    [
+        (0, '"c" (3)', '"c" (4)', '"carrot"'),
+        (0, ' "bear": "b" (2).', "", "missing"),
+        (1, '(1) "apple" < (2)', '(2) "apple" < (2)', "under (2)"),
+        (1, ' ? "bear"]', "]", "missing"),
+        (2, "second", "third", '"bean": "e"'),
+        (4, '["beet" ? "bean" ? "bear"]', '["bean" ? "bear"]', "among"),
+        (5, '"apple" < ["bean" ? "bear"] < "beet"', '"apple" < "beet" < ["bean" ? "bear"]', "before"),
+        (7, '"bean" < "bear" < "beet" < "carrot"', '["bean" ? "bear"] < "beet" < "carrot"', "where"),
+        (8, "bear beet", "beet bear", "before"),
+        (8, " carrot", "", "missing"),
+    ],
+)
+def test_the_first_thing_wrong_is_found_where_it_is(step: int, old: str, new: str, why: str) -> None:
+    assert old in STEPS[step]
+    spoiled = [*STEPS[:step], STEPS[step].replace(old, new), *STEPS[step + 1 :]]
+    found = misplaced(WORDS, spoiled)
+    assert found[:step] == [""] * step and why in found[step]
+
+
+def test_a_group_out_of_its_turn() -> None:
+    words = "ab aa bb ba".split()
+    turn = 'Now let\'s sort this subpart ["bb" ? "ba"] by looking at their second letters. "bb": "b" (2). "ba": "a" (1).'
+    first = 'The first letter: "ab": "a" (1). "aa": "a" (1). "bb": "b" (2). "ba": "b" (2).'
+    found = misplaced(words, [first, 'We now have: (1) ["ab" ? "aa"] < (2) ["bb" ? "ba"].', turn.replace("letters.", "letters. The second letter:")])
+    assert found[:2] == ["", ""] and "turn" in found[2]
+
+
+def test_random_sorts_are_called_right_and_their_swaps_wrong() -> None:
+    rng = random.Random(0)
+    for _ in range(50):
+        words = list({"".join(rng.choices("abc", k=4)) for _ in range(6)})
+        right = f"The answer is {' '.join(sorted(words))}"
+        assert misplaced(words, [right]) == [""]
+        i, j = rng.sample(range(len(words)), 2)
+        swapped = sorted(words)
+        swapped[i], swapped[j] = swapped[j], swapped[i]
+        assert misplaced(words, [f"The answer is {' '.join(swapped)}"]) != [""]
+    assert len(ORDINALS) == 12
+
+
+@pytest.mark.parametrize("mistake", [1, 2])
+def test_an_equality_that_does_not_hold_is_found_in_its_step(mistake: int) -> None:
+    for n in range(1, 9):
+        found = broken(trace(n, mistake)["steps"])
+        assert [step for step, wrong in found.items() if wrong] == [mistake + 1]
+        assert not any(broken(trace(n, None)["steps"]).values())
+
+
+def test_a_name_is_worth_what_its_step_made_it() -> None:
+    assert broken(["where A = (1 + 2).", "Let's calculate A = (1 + 3) = 4."])[2].startswith("A was 3")
+    assert broken(["A = (1 + 2) = 3.", "Then B = (A * 2) = 6. So the answer is 6"]) == {1: "", 2: ""}
+    assert broken(["It is what it is."]) == {}
+
+
+def test_reports_name_steps_from_one() -> None:
+    report = consult(Equalities(), Case("x"), Outcome("A = (1 + 1) = 2\nB = A + 1 = 4"))
+    assert [(f.fact, f.holds) for f in report.findings] == [("step1", True), ("step2", False)]
+    report = consult(Sorting(), Case("sort", {"input": " ".join(WORDS)}), Outcome("\n".join(STEPS)))
+    assert [f.fact for f in report.findings] == [f"step{n}" for n in range(1, 10)] and all(f.holds for f in report.findings)
+
+
+@pytest.mark.parametrize("task", TRACES)
+def test_people_mostly_agree_with_the_tools(task: str) -> None:
+    """On the traces that the tools were not written looking at, too; the figures are in docs/results/step_labels.md."""
+    agree = []
+    for one in TRACES[task].read(published()):
+        found = consult(TOOLS[task], case_of(task, one), outcome_of(one)).findings
+        wrong = [int(f.fact[4:]) - 1 for f in found if not f.holds and int(f.fact[4:]) > SHOWN[task]]
+        agree.append((wrong[0] if wrong else None) == one.mistake_index)
+    assert len(agree) == 300 and sum(agree) > 240

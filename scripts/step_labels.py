@@ -181,7 +181,9 @@ def measure(task: str, steps: Sequence[Steps], seeds: int, number: int, console:
     table = Table("arm", "names the first mistake, or none", "AUC, step", "AUC, any mistake")
     most = max(set(labels), key=labels.count)
     row = interval([[float(one.mistake == most)] for one in scored])
-    table.add_row(f"base rate: always {'none' if most is None else f'step {most + SHOWN[task] + 1}'}", cell(row), "0.500")
+    table.add_row(
+        f"base rate: always {'none' if most is None else f'step {most + SHOWN[task] + 1}'}", cell(row), "0.500"
+    )  # fmt: skip
     for arm in ARMS:
         features = columns(steps, arm)
         by_seed = [crossed(features, steps, seed, number) for seed in range(seeds)]

@@ -94,7 +94,7 @@ class Pairs:
     right: Tensor  # (pairs,) row
     wrong: Tensor  # (pairs,) row
     question: Tensor  # (pairs,)
-    weight: Tensor  # (pairs,) mean 1; see `balance`
+    writers: tuple[tuple[str, str], ...]  # of the right one and of the wrong one
 
     @staticmethod
     def of(asked: Sequence[Question]) -> Pairs:
@@ -106,11 +106,15 @@ class Pairs:
             if q.right[i] and not q.right[j]
         ]
         right, wrong, question = (torch.tensor([row[k] for row in rows]) for k in range(3))
-        return Pairs(right, wrong, question, balance([(row[3], row[4]) for row in rows]))
+        return Pairs(right, wrong, question, tuple((row[3], row[4]) for row in rows))
 
     def among(self, questions: Tensor) -> Tensor:
         """Which pairs are of these questions."""
         return torch.isin(self.question, questions).nonzero()[:, 0]
+
+    def balanced(self, own: Tensor) -> Tensor:
+        """(own,) weights of these pairs, of mean 1; see `balance`."""
+        return balance([self.writers[i] for i in own.tolist()])
 
 
 def balance(writers: Sequence[tuple[str, str]]) -> Tensor:
@@ -170,7 +174,7 @@ def crossed(
     for train, test in folds([q.tuning for q in asked], seed, number):
         chosen = train[torch.randperm(len(train), generator=generator("fewer", seed))][:most]
         own = pairs.among(chosen)
-        a, b, weight = pairs.right[own], pairs.wrong[own], pairs.weight[own] if balanced else None
+        a, b, weight = pairs.right[own], pairs.wrong[own], pairs.balanced(own) if balanced else None
         flip = torch.rand(len(own), generator=generator("order", seed)) < 0.5  # which comes first must not matter
         first, second = torch.where(flip, b, a), torch.where(flip, a, b)
         head = heads(features, first, second, (~flip).float(), pairs.question[own], weight)
@@ -181,11 +185,13 @@ def crossed(
 
 def correct(scores: Tensor, pairs: Pairs, asked: Sequence[Question], weighted: bool) -> list[list[float]]:
     """Per scored question, per pair: 1 if the right solution scores higher, 0.5 for a tie; weighted around 0.5."""
-    margin = scores[pairs.right] - scores[pairs.wrong]
+    scored = [n for n, q in enumerate(asked) if not q.tuning]
+    own = pairs.among(torch.tensor(scored))
+    margin = scores[pairs.right[own]] - scores[pairs.wrong[own]]
     value = (margin > 0).float() + 0.5 * (margin == 0).float()
     if weighted:
-        value = 0.5 + pairs.weight * (value - 0.5)
-    return [value[pairs.question == n].tolist() for n, q in enumerate(asked) if not q.tuning]
+        value = 0.5 + pairs.balanced(own) * (value - 0.5)
+    return [value[pairs.question[own] == n].tolist() for n in scored]
 
 
 def cell(found_: Interval) -> str:

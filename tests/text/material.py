@@ -17,9 +17,10 @@ MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verificat
 
 
 def solved(n: int) -> dict[str, Any]:
-    """A question about n apples, solved rightly by half of the models, which half depends on n."""
+    """A question about n apples, solved rightly by half of the models, which half depends on n; the others make up a
+    number."""
     right = f"He has {n} + 2 = <<{n}+2={n + 2}>>{n + 2} apples.\nA: {n + 2}"
-    wrong = f"He has {n} * 2 = <<{n}*2={2 * n}>>{2 * n} apples.\nThat is {2 * n} apples.\nA: {2 * n}"
+    wrong = f"He has {n} + 97 = <<{n}+97={n + 97}>>{n + 97} apples.\nA: {n + 97}"
     row: dict[str, Any] = {"question": f"Tom has {n} apples and gets 2 more. How many apples has he?"}
     row["ground_truth"] = f"{n} + 2 = <<{n}+2={n + 2}>>{n + 2}\nA: {n + 2}"
     for i, model in enumerate(MODELS):

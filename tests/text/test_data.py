@@ -58,7 +58,8 @@ def test_solutions_are_gathered_by_their_models(tmp_path: Path) -> None:
 
 def test_a_mistake_is_a_step_or_none(tmp_path: Path) -> None:
     table = TRACES["multistep_arithmetic"]
-    assert [t.mistake_index for t in table.read(write(tmp_path / "t.jsonl", [trace(1, 2), trace(1, None)]))] == [2, None]
+    file = write(tmp_path / "t.jsonl", [trace(1, 2), trace(1, None)])
+    assert [t.mistake_index for t in table.read(file)] == [2, None]
     with pytest.raises(DataError, match="mistake_index"):
         table.read(write(tmp_path / "t.jsonl", [trace(1, 2) | {"mistake_index": -1}]))
 

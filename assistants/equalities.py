@@ -13,8 +13,9 @@ from fractions import Fraction
 from itertools import pairwise
 
 from assistants.expressions import value
+from rrm.assistance import Assistant
 from rrm.task import Case, Finding, Malformed, Outcome
-from rrm.tools import Abstain, Report, version_of
+from rrm.tools import Abstain, Report, tool_assistant, version_of
 
 _CHAIN = re.compile(r"(?:[-+*/()\s=]|\d+(?:\.\d+)?|(?<![A-Za-z])[A-Z](?![A-Za-z'’]))+")
 
@@ -80,3 +81,8 @@ def _value(text: str, worth: Mapping[str, Fraction]) -> Fraction | None:
         except Malformed:
             continue
     return None
+
+
+def equalities() -> Assistant:
+    """The tool as a finished assistant."""
+    return tool_assistant(Equalities(), covers=("steps",), difficulty=3)

@@ -12,8 +12,9 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rrm.assistance import Assistant
 from rrm.task import Case, Finding, Outcome
-from rrm.tools import Report, version_of
+from rrm.tools import Report, tool_assistant, version_of
 
 ORDINALS = (
     "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
@@ -140,3 +141,8 @@ def _lost(said: list[str], expected: list[str]) -> str:
 
 def _first_swap(said: list[str]) -> str:
     return next(f'"{a}" before "{b}"' for a, b in pairwise(said) if a > b)
+
+
+def sorting() -> Assistant:
+    """The tool as a finished assistant."""
+    return tool_assistant(Sorting(), covers=("steps",), difficulty=3)

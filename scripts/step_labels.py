@@ -43,7 +43,7 @@ class Steps:
 
     place: Tensor  # (steps, 2 * PLACES) one-hot: which from the beginning, which from the end
     said: Tensor  # (steps, 2) one-hot: the tool calls it wrong, the tool calls it right; zeros: nothing
-    read: Tensor  # (steps, d + SURPRISE)
+    read: Tensor  # (steps, d + SURPRISE); (steps, 0) without a trunk
     mistake: int | None  # index among these steps
     tuning: bool
 
@@ -58,16 +58,21 @@ class Steps:
         return wrong[0] if wrong else None
 
 
-def steps_of(task: str, backbone: Backbone, traces: Sequence[Trace], cache: Path, minutes: float) -> list[Steps]:
-    """The traces, as far as they could be read in `minutes`."""
+def reads(task: str, backbone: Backbone, traces: Sequence[Trace], cache: Path, minutes: float) -> list[Tensor]:
+    """What the trunk reads at the end of each step: per trace (steps, d + SURPRISE), as far as it gets in `minutes`."""
     cases = []
     for trace in traces:
         tokens = [backbone.encode(f"{step}\n") for step in trace.steps]
         ends = torch.tensor([len(one) for one in tokens]).cumsum(0).tolist()
         spans = list(zip([0, *ends], ends, strict=False))
         cases.append((PrefixGroup(backbone.render(case_of(task, trace).prompt), [sum(tokens, ())]), [spans]))
+    return [rows for (rows,) in read(backbone, cases, cache, minutes)]
+
+
+def steps_of(task: str, traces: Sequence[Trace], read_: Sequence[Tensor]) -> list[Steps]:
+    """The steps of the traces that were read."""
     shown, out = SHOWN[task], []
-    for trace, (rows,) in zip(traces, read(backbone, cases, cache, minutes), strict=False):
+    for trace, rows in zip(traces, read_, strict=False):
         n = len(trace.steps)
         place = torch.zeros(n, 2 * PLACES)
         said = torch.zeros(n, 2)
@@ -185,6 +190,8 @@ def measure(task: str, steps: Sequence[Steps], seeds: int, number: int, console:
         f"base rate: always {'none' if most is None else f'step {most + SHOWN[task] + 1}'}", cell(row), "0.500"
     )  # fmt: skip
     for arm in ARMS:
+        if "read" in ARMS[arm] and not steps[0].read.shape[1]:
+            continue
         features = columns(steps, arm)
         by_seed = [crossed(features, steps, seed, number) for seed in range(seeds)]
         located = over_seeds([[[float(hit)] for hit in one.found] for one in by_seed])
@@ -204,7 +211,7 @@ def measure(task: str, steps: Sequence[Steps], seeds: int, number: int, console:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a causal language model: folder or name")
+    parser.add_argument("--model", help="a causal language model: folder or name; without it, the arms that need none")
     parser.add_argument("--data", type=Path, help="the folder of the data; default $RRM_DATA, or the published files")
     parser.add_argument("--cache", type=Path, default=Path("runs/step_labels"), help="folder for features")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
@@ -214,14 +221,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folds", type=int, default=5)
     args = parser.parse_args()
-    backbone, console = trunk(args.model, args.precision), Console(width=150)
+    backbone = trunk(args.model, args.precision) if args.model else None
+    console = Console(width=150)
     for task in args.tasks:
         traces = sorted(TRACES[task].read(args.data), key=lambda trace: digest("order", trace.input))[: args.traces]
-        steps = steps_of(task, backbone, traces, args.cache, args.minutes)
-        if len(steps) < len(traces):
-            console.print(f"{task}: read {len(steps)} of {len(traces)} traces: run it again to go on")
+        if backbone is None:
+            read_ = [torch.zeros(len(trace.steps), 0) for trace in traces]
+        else:
+            read_ = reads(task, backbone, traces, args.cache, args.minutes)
+        if len(read_) < len(traces):
+            console.print(f"{task}: read {len(read_)} of {len(traces)} traces: run it again to go on")
             continue
-        measure(task, steps, args.seeds, args.folds, console)
+        measure(task, steps_of(task, traces, read_), args.seeds, args.folds, console)
 
 
 if __name__ == "__main__":

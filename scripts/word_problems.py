@@ -125,25 +125,29 @@ def balance(writers: Sequence[tuple[str, str]]) -> Tensor:
 
 
 def arms(asked: Sequence[Question], read_: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Per arm (solutions, features): what its heads are fitted to."""
-    rows = torch.cat([*read_])
-    outcome, after = rows[:, 0], rows[:, 1]
-    surprise = outcome[:, -SURPRISE:]
+    """Per arm (solutions, features): what its heads are fitted to. Those of a trunk only if it was read."""
     seen = [q.group.seen(i) for q in asked for i in range(len(q.right))]
     findings = torch.stack([found(one, len(one)) for one in seen])
     texts = [outcome_.text for q in asked for outcome_ in q.group.outcomes]
     writers = sorted(asked[0].models)
     one_hot = torch.tensor([[float(name == other) for other in writers] for q in asked for name in q.models])
-    return {
+    plain = {
         "length": torch.tensor([[float(len(text)), float(len(text.splitlines()))] for text in texts]),
+        "which model wrote it": one_hot,
+        "assistance alone, fitted": findings,
+    }
+    if not read_:
+        return plain
+    rows = torch.cat([*read_])
+    outcome, after = rows[:, 0], rows[:, 1]
+    surprise = outcome[:, -SURPRISE:]
+    return plain | {
         "log-probability, mean": surprise[:, :1],
         "log-probability, sum": surprise[:, 3:],
-        "which model wrote it": one_hot,
         "reward model, outcome": outcome,
         "reward model, assistance": torch.cat([after[:, :-SURPRISE], surprise, findings], 1),
         "... its text only": torch.cat([after[:, :-SURPRISE], surprise], 1),
         "... its findings only": torch.cat([outcome, findings], 1),
-        "assistance alone, fitted": findings,
     }
 
 
@@ -232,15 +236,18 @@ def measure(asked: Sequence[Question], read_: Sequence[Tensor], seeds: int, numb
         both = (correct(scores, pairs, asked, weighted) for weighted in (False, True))
         shown.add_row(name, *(cell(over_seeds([v])) for v in both), "", f"{within(scores, asked):.3f}")
     console.print(shown)
+    base, curved = "reward model, outcome", ["assistance alone, fitted"]
+    if read_:
+        curved += [base, "reward model, assistance"]
     more = Table("difference, paired by question", "accuracy", "fitted and scored balanced")
-    base = "reward model, outcome"
-    for name in ("reward model, assistance", "... its text only", "... its findings only", "which model wrote it"):
+    for name in (*list(columns)[-3:], "which model wrote it") if read_ else ():
         more.add_row(f"{name} - {base}", *(cell(over_seeds(less(v[name], v[base]))) for v in (values, balanced)))
-    console.print(more)
-    curve = Table("questions trained on", base, "reward model, assistance", "assistance alone, fitted")
+    if read_:
+        console.print(more)
+    curve = Table("questions trained on", *curved)
     for most in (50, 100, 200, 400):
         row = []
-        for name in (base, "reward model, assistance", "assistance alone, fitted"):
+        for name in curved:
             by_seed = [crossed(columns[name], pairs, asked, seed, number, False, most) for seed in range(seeds)]
             row.append(cell(over_seeds([correct(scores, pairs, asked, False) for scores in by_seed])))
         curve.add_row(str(most), *row)
@@ -267,7 +274,7 @@ def ask(backbone: Backbone, asked: Sequence[Question], number: int) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a causal language model: folder or name")
+    parser.add_argument("--model", help="a causal language model: folder or name; without it, the arms that need none")
     parser.add_argument("--data", type=Path, help="the file or its folder; default $RRM_DATA, or the published file")
     parser.add_argument("--cache", type=Path, default=Path("runs/word_problems"), help="folder for features")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
@@ -279,8 +286,11 @@ def main() -> None:
     args = parser.parse_args()
     helpers = [a for a in plant(word_problems()).assistants if isinstance(a, Assistant)]
     asked = questions(args.data, helpers)[: args.questions]
-    backbone = trunk(args.model, args.precision)
     console = Console(width=150)
+    if args.model is None:
+        measure(asked, [], args.seeds, args.folds, console)
+        return
+    backbone = trunk(args.model, args.precision)
     if args.ask:
         scored = [q for q in asked if not q.tuning][: args.ask]
         said, pairs = ask(backbone, scored, args.ask), Pairs.of(scored)

@@ -245,7 +245,8 @@ def measure(asked: Sequence[Question], read_: Sequence[Tensor], seeds: int, numb
     if read_:
         console.print(more)
     curve = Table("questions trained on", *curved)
-    for most in (50, 100, 200, 400):
+    most_of_all = len(folds([q.tuning for q in asked], 0, number)[0][0])
+    for most in (*(m for m in (50, 100, 200, 400) if m < most_of_all), most_of_all):
         row = []
         for name in curved:
             by_seed = [crossed(columns[name], pairs, asked, seed, number, False, most) for seed in range(seeds)]

@@ -5,7 +5,7 @@
     python scripts/bench.py --quick --case policy_step_assistance
 
 Both sides run in this process, in turn, with the same model (random weights: 135 M parameters, SmolLM2's shape),
-the same adapters, lengths, threads and data; ratios are of medians. Under 15 minutes on 2 cores, --quick under 4.
+the same adapters, lengths, threads and data; ratios are of medians. Under 15 minutes on 2 cores, --quick about 6.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from fractions import Fraction
 from assistants.expressions import NUMBER, equations, numbers
 from rrm.task import Case
 
-_ANSWER = re.compile(rf"^(?:A:|####|The answer is)\s*[$]?(-?(?:{NUMBER}))", re.MULTILINE)
+_ANSWER = re.compile(rf"^(?:A:|####|The answer is)[ \t]*[$]?(-?(?:{NUMBER}))", re.MULTILINE)
 
 _ONES = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",

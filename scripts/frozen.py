@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rrm.learning.fit_heads import fit_heads
 from rrm.learning.fit_reward import bootstrap
+from rrm.measure.stats import Interval, interval
 from rrm.models.backbone import Backbone
 from rrm.models.features import read_spans
 from rrm.models.pack import PrefixGroup
@@ -64,6 +66,20 @@ def read(
         kept = load_file(path)
         out += [[kept[f"{i} {s}"] for s in range(len(case.segments))] for i, (case, _) in enumerate(chunk)]
     return out
+
+
+Seeds = Sequence[Sequence[Sequence[float]]]
+"""Per seed, per scored case, its values: the same cases in every seed."""
+
+
+def over(seeds: Seeds) -> Interval:
+    """Mean, and a 95 % interval by resampling whole cases: each value is first averaged over the seeds, which fold the
+    same cases differently. (`stats.over_seeds` is for seeds with cases of their own, and would be too sure here.)"""
+    return interval([np.mean(case, axis=0).tolist() for case in zip(*seeds, strict=True)])
+
+
+def cell(found: Interval) -> str:
+    return f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
 
 
 def is_tuning(name: str) -> bool:

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from frozen import folds, heads, is_tuning, read, trunk
+from frozen import cell, folds, heads, is_tuning, over, read, trunk
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from rrm.measure.stats import Interval, auc, interval, over_seeds
+from rrm.measure.stats import Interval, auc, interval
 from rrm.models.backbone import Backbone
 from rrm.models.pack import PrefixGroup
 from rrm.task import digest
@@ -162,17 +162,13 @@ def auc_interval(seeds: Sequence[Sequence[Tensor]], steps: Sequence[Steps], resa
     rng = torch.Generator().manual_seed(0)
     drawn = [torch.randint(len(steps), (len(steps),), generator=rng).tolist() for _ in range(resamples)]
 
-    def over(chosen: Sequence[int]) -> float:
+    def of(chosen: Sequence[int]) -> float:
         own = [steps[i] for i in chosen]
         return sum(step_auc([scores[i] for i in chosen], own) for scores in seeds) / len(seeds)
 
-    values = torch.tensor([over(chosen) for chosen in drawn]).sort().values
+    values = torch.tensor([of(chosen) for chosen in drawn]).sort().values
     low, high = values[int(0.025 * resamples)], values[int(0.975 * resamples) - 1]
-    return {"mean": over(range(len(steps))), "low": float(low), "high": float(high), "n": len(steps)}
-
-
-def cell(found: Interval) -> str:
-    return f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    return {"mean": of(range(len(steps))), "low": float(low), "high": float(high), "n": len(steps)}
 
 
 def measure(task: str, steps: Sequence[Steps], seeds: int, number: int, console: Console) -> None:
@@ -194,7 +190,7 @@ def measure(task: str, steps: Sequence[Steps], seeds: int, number: int, console:
             continue
         features = columns(steps, arm)
         by_seed = [crossed(features, steps, seed, number) for seed in range(seeds)]
-        located = over_seeds([[[float(hit)] for hit in one.found] for one in by_seed])
+        located = over([[[float(hit)] for hit in one.found] for one in by_seed])
         whole = [
             auc(*([c for c, s in zip(one.calls, scored, strict=True) if (s.mistake is None) == none]
                   for none in (True, False)))

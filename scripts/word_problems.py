@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from frozen import folds, heads, is_tuning, read, trunk
+from frozen import Seeds, cell, folds, heads, is_tuning, over, read, trunk
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -29,7 +29,7 @@ from assistants.solution import answer
 from rrm import Case, Group, Outcome, Settings
 from rrm.assistance import Assistant, assist
 from rrm.check import plant
-from rrm.measure.stats import Interval, auc, over_seeds
+from rrm.measure.stats import auc
 from rrm.models.agent import tokens_of
 from rrm.models.backbone import Backbone
 from rrm.models.features import SURPRISE, found
@@ -39,9 +39,6 @@ from rrm.seeding import generator
 from rrm.task import digest
 from tasks.gsm8k import SOLUTIONS, Solved
 from tasks.word_problems import case_of, word_problems
-
-Seeds = list[list[list[float]]]
-"""Per seed, per scored question, per pair."""
 
 
 @dataclass(frozen=True)
@@ -198,10 +195,6 @@ def correct(scores: Tensor, pairs: Pairs, asked: Sequence[Question], weighted: b
     return [value[pairs.question[own] == n].tolist() for n in scored]
 
 
-def cell(found_: Interval) -> str:
-    return f"{found_['mean']:.3f} [{found_['low']:.3f}, {found_['high']:.3f}]"
-
-
 def within(scores: Tensor, asked: Sequence[Question]) -> float:
     """Mean over models of the AUC of a score among the solutions of one model, over all scored questions."""
     found_ = []
@@ -231,17 +224,17 @@ def measure(asked: Sequence[Question], read_: Sequence[Tensor], seeds: int, numb
         balanced[name] = [correct(scores, pairs, asked, True) for scores in also]
         unfitted = [correct(scores, pairs, asked, True) for scores in by_seed]
         auc_ = sum(within(scores, asked) for scores in by_seed) / seeds
-        shown.add_row(name, *(cell(over_seeds(v)) for v in (values[name], unfitted, balanced[name])), f"{auc_:.3f}")
+        shown.add_row(name, *(cell(over(v)) for v in (values[name], unfitted, balanced[name])), f"{auc_:.3f}")
     for name, scores in rules(asked).items():
         both = (correct(scores, pairs, asked, weighted) for weighted in (False, True))
-        shown.add_row(name, *(cell(over_seeds([v])) for v in both), "", f"{within(scores, asked):.3f}")
+        shown.add_row(name, *(cell(over([v])) for v in both), "", f"{within(scores, asked):.3f}")
     console.print(shown)
     base, curved = "reward model, outcome", ["assistance alone, fitted"]
     if read_:
         curved += [base, "reward model, assistance"]
     more = Table("difference, paired by question", "accuracy", "fitted and scored balanced")
     for name in (*list(columns)[-3:], "which model wrote it") if read_ else ():
-        more.add_row(f"{name} - {base}", *(cell(over_seeds(less(v[name], v[base]))) for v in (values, balanced)))
+        more.add_row(f"{name} - {base}", *(cell(over(less(v[name], v[base]))) for v in (values, balanced)))
     if read_:
         console.print(more)
     curve = Table("questions trained on", *curved)
@@ -250,7 +243,7 @@ def measure(asked: Sequence[Question], read_: Sequence[Tensor], seeds: int, numb
         row = []
         for name in curved:
             by_seed = [crossed(columns[name], pairs, asked, seed, number, False, most) for seed in range(seeds)]
-            row.append(cell(over_seeds([correct(scores, pairs, asked, False) for scores in by_seed])))
+            row.append(cell(over([correct(scores, pairs, asked, False) for scores in by_seed])))
         curve.add_row(str(most), *row)
     console.print(curve)
 
@@ -295,7 +288,7 @@ def main() -> None:
     if args.ask:
         scored = [q for q in asked if not q.tuning][: args.ask]
         said, pairs = ask(backbone, scored, args.ask), Pairs.of(scored)
-        right = cell(over_seeds([correct(said, pairs, scored, False)]))
+        right = cell(over([correct(said, pairs, scored, False)]))
         console.print(f"asked itself, {len(scored)} questions: {right}, AUC within a model {within(said, scored):.3f}")
         return
     read_ = hidden(backbone, asked, args.cache, args.minutes)

@@ -60,6 +60,7 @@ def test_the_likeliest_first_mistake() -> None:
     assert of(0.6, 0.6, 0.6) == 0  # 0.4, 0.24, 0.144 and, that none is wrong, 0.216
 
 
+@pytest.mark.slow
 def test_word_problems_from_made_rows(tmp_path: Path) -> None:
     """All wrong solutions of the made rows use a number from nowhere, which a tool sees."""
     file = write(tmp_path / "made.jsonl", [solved(n) for n in range(3, 43)])
@@ -73,6 +74,7 @@ def test_word_problems_from_made_rows(tmp_path: Path) -> None:
     assert run("word_problems.py", tmp_path, *arguments) == said  # from the cache, the same
 
 
+@pytest.mark.slow
 def test_step_labels_from_made_rows(tmp_path: Path) -> None:
     rows = [trace(n, (None, 1, 2)[n % 3]) for n in range(1, 61)]
     write(tmp_path / "big-bench-mistake" / "multistep_arithmetic.jsonl", rows)
@@ -87,3 +89,9 @@ def test_step_labels_needs_known_tasks() -> None:
     with pytest.raises(SystemExit):
         sys.argv = ["step_labels.py", "--model", "x", "--tasks", "juggling"]
         step_labels.main()
+
+
+def test_more_seeds_of_the_same_cases_make_nothing_surer() -> None:
+    hits = [[[float(n % 3 == 0)] for n in range(60)]]
+    one, five = frozen.over(hits), frozen.over(hits * 5)
+    assert one == five and one["low"] < 1 / 3 < one["high"]

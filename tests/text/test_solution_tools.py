@@ -123,7 +123,8 @@ def test_answered_asks_four_questions() -> None:
 
 
 def test_the_answer_is_the_last_one_given() -> None:
-    assert answer("A: 3\nno,\nA: -1,200") == -1200 and answer("#### 7") == 7 and answer("7") is None
+    assert answer("A: 3\nno,\nA: -1,200") == -1200 and answer("#### 7") == 7
+    assert answer("A:\n100: 1") is None and answer("7") is None
 
 
 def test_a_number_in_words_is_given_once() -> None:

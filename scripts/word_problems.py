@@ -226,16 +226,18 @@ def measure(asked: Sequence[Question], read_: Sequence[Tensor], seeds: int, numb
         auc_ = sum(within(scores, asked) for scores in by_seed) / seeds
         shown.add_row(name, *(cell(over(v)) for v in (values[name], unfitted, balanced[name])), f"{auc_:.3f}")
     for name, scores in rules(asked).items():
-        both = (correct(scores, pairs, asked, weighted) for weighted in (False, True))
-        shown.add_row(name, *(cell(over([v])) for v in both), "", f"{within(scores, asked):.3f}")
+        values[name] = [correct(scores, pairs, asked, False)] * seeds
+        balanced[name] = [correct(scores, pairs, asked, True)] * seeds
+        shown.add_row(name, cell(over(values[name])), cell(over(balanced[name])), "", f"{within(scores, asked):.3f}")
     console.print(shown)
-    base, curved = "reward model, outcome", ["assistance alone, fitted"]
+    outcome, assisted, rule = "reward model, outcome", "reward model, assistance", "assistance alone, the fewer faults"
+    curved = ["assistance alone, fitted"]
     if read_:
-        curved += [base, "reward model, assistance"]
-    more = Table("difference, paired by question", "accuracy", "fitted and scored balanced")
-    for name in (*list(columns)[-3:], "which model wrote it") if read_ else ():
-        more.add_row(f"{name} - {base}", *(cell(over(less(v[name], v[base]))) for v in (values, balanced)))
-    if read_:
+        curved += [outcome, assisted]
+        more = Table("difference, paired by question", "accuracy", "fitted and scored balanced")
+        against = [(name, outcome) for name in (assisted, "... its text only", "... its findings only", rule)]
+        for name, other in (*against, (assisted, rule)):
+            more.add_row(f"{name} - {other}", *(cell(over(less(v[name], v[other]))) for v in (values, balanced)))
         console.print(more)
     curve = Table("questions trained on", *curved)
     most_of_all = len(folds([q.tuning for q in asked], 0, number)[0][0])

@@ -12,6 +12,7 @@ So all processes decide alike, and hold the same weights. Start them with torchr
 
 from __future__ import annotations
 
+import atexit
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -72,7 +73,20 @@ def join() -> World:
 
     state = PartialState(cpu=True)  # gloo, whatever the model is on: what is exchanged is on the CPU
     groups = [distributed.new_group(backend="gloo", timeout=timeout) for timeout in (PATIENCE, DAYS)]
+    atexit.register(leave)
     return World(state.process_index, state.num_processes, *groups)
+
+
+def leave() -> None:
+    """Take the connections down while the interpreter still runs.
+
+    Gloo's threads that outlive it abort the process, after its work is done ("terminate called without an active
+    exception"), and torchrun then reports a failure and kills the others.
+    """
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 class World:

@@ -181,7 +181,7 @@ class Assistant:
         if not new:
             return known
         drafts = 1 if quick or self.reward is None else self.task.settings.drafts
-        groups = self.agent.sample(new, drafts, key=f"{self.task.path} drafts {version}", greedy=drafts == 1)
+        groups = self.agent.sample(new, drafts, key=f"{self.task.path} drafts", greedy=drafts == 1)
         if quick or self.reward is None:
             groups = assist(self.helpers, groups, quick)
             fresh = {group.case.id: self._answer(group, None) for group in groups}
@@ -218,6 +218,5 @@ def assist(helpers: Sequence[Assistant], groups: Sequence[Group], quick: bool = 
         return list(groups)
     said = [helper.examine(groups, quick) for helper in helpers]  # (helpers, groups, outcomes)
     return [
-        replace(group, assistance=tuple(zip(*(one[g] for one in said), strict=True)))
-        for g, group in enumerate(groups)
+        replace(group, assistance=tuple(zip(*(one[g] for one in said), strict=True))) for g, group in enumerate(groups)
     ]

@@ -65,9 +65,7 @@ ENOUGH = 8
 class Run:
     """Holds what nodes share: the backbone, the store, the seed, the watchers."""
 
-    def __init__(
-        self, out: Path | str, backbone: Backbone, seed: int = 0, watch: Sequence[Watch] = ()
-    ) -> None:
+    def __init__(self, out: Path | str, backbone: Backbone, seed: int = 0, watch: Sequence[Watch] = ()) -> None:
         self.out, self.backbone, self.seed = Path(out), backbone, seed
         self.world = backbone.world
         self.watch = tuple(watch) if self.world.main else ()
@@ -79,9 +77,7 @@ class Run:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(
-                f"cannot make the run folder {self.out} ({error}); use another --out folder"
-            ) from error
+            raise RunError(f"cannot make the run folder {self.out} ({error}); use another --out folder") from error
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Write config.json, or, when resuming, refuse one that differs: it would be another run."""
@@ -106,14 +102,10 @@ class Run:
         try:
             before = json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise RunError(
-                f"{path} cannot be read ({error}); restore it, or use another --out folder"
-            ) from error
+            raise RunError(f"{path} cannot be read ({error}); restore it, or use another --out folder") from error
         differing = [key for key in config if config[key] != before.get(key)]
         if differing:
-            details = "; ".join(
-                f"{k}: {_short(before.get(k))} there, {_short(config[k])} now" for k in differing
-            )
+            details = "; ".join(f"{k}: {_short(before.get(k))} there, {_short(config[k])} now" for k in differing)
             raise RunError(
                 f"{self.out} is a run with other settings ({details}). To resume it, give the same settings; "
                 "for a new run, another --out folder."
@@ -256,7 +248,7 @@ class Node:
                 pair = Pair.of(self.task, group, i, j)
                 heads = scores[g].heads if scores is not None else None
                 doubt = float((heads[i] - heads[j]).std()) if heads is not None else 0.0
-                candidates.append((-doubt, digest(self.key("choose"), pair.id), pair))
+                candidates.append((-doubt, digest(self.key("choose"), pair.stream), pair))
         candidates.sort(key=lambda row: row[:2])
         if not candidates:
             raise RRMError(
@@ -440,9 +432,7 @@ def read_checked(path: Path, sha256: str) -> bytes:
     try:
         body = path.read_bytes()
     except OSError as error:
-        raise RunError(
-            f"{path} is recorded in run.db but cannot be read ({error}); restore it from a copy"
-        ) from error
+        raise RunError(f"{path} is recorded in run.db but cannot be read ({error}); restore it from a copy") from error
     if hashlib.sha256(body).hexdigest() != sha256:
         raise RunError(f"{path} is not the file that was saved (its hash differs); restore it from a copy")
     return body
@@ -465,9 +455,7 @@ def write_atomically(path: Path, body: bytes) -> None:
             finally:
                 os.close(folder)
     except OSError as error:
-        raise RunError(
-            f"cannot write {path} ({error}); nothing judged is lost: make room and run again"
-        ) from error
+        raise RunError(f"cannot write {path} ({error}); nothing judged is lost: make room and run again") from error
 
 
 def about() -> dict[str, Any]:

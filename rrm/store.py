@@ -91,6 +91,11 @@ class Comparison:
         return self.pair.id
 
     @property
+    def stream(self) -> str:
+        """A name for what is random about it; see `Pair.stream`."""
+        return digest(self.pair.stream, self.round)
+
+    @property
     def case(self) -> Case:
         return self.pair.case
 
@@ -224,9 +229,7 @@ class Store(Database):
     def comparisons(self, task: str | None = None, round: int | None = None) -> list[Comparison]:
         """Comparisons in the order they were judged, superseded ones left out."""
         wanted = {"c.task": task, "c.round": round}
-        where = "".join(
-            f" AND {column} = :{column[2:]}" for column, value in wanted.items() if value is not None
-        )
+        where = "".join(f" AND {column} = :{column[2:]}" for column, value in wanted.items() if value is not None)
         with self._explained():
             rows = self._db.execute(
                 "SELECT c.task, c.round, bc.body, ba.body, bb.body, sa.body, sb.body, c.user, c.preference,"
@@ -266,9 +269,7 @@ class Store(Database):
         with self._writing():
             self._db.executemany("INSERT OR IGNORE INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def metrics(
-        self, task: str | None = None, phase: str | None = None
-    ) -> list[tuple[str, int, str, int, str, float]]:
+    def metrics(self, task: str | None = None, phase: str | None = None) -> list[tuple[str, int, str, int, str, float]]:
         """(task, round, phase, step, name, value), in order."""
         wanted = {"task": task, "phase": phase}
         where = "".join(f" AND {column} = :{column}" for column, value in wanted.items() if value is not None)
@@ -295,9 +296,7 @@ class Store(Database):
     def checkpoints(self, task: str) -> dict[tuple[int, str], tuple[str, str]]:
         """(round, part) -> (path, sha256)."""
         with self._explained():
-            rows = self._db.execute(
-                "SELECT round, part, path, sha256 FROM checkpoints WHERE task = ?", (task,)
-            )
+            rows = self._db.execute("SELECT round, part, path, sha256 FROM checkpoints WHERE task = ?", (task,))
             return {(round, part): (path, sha256) for round, part, path, sha256 in rows}
 
     def counts(self) -> dict[str, int]:

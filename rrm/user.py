@@ -33,6 +33,12 @@ class Pair:
         shown = [[(a.assistant, a.version) for a in side] for side in (self.assistance_a, self.assistance_b)]
         return digest(self.task, self.case.id, self.a.id, self.b.id, shown)
 
+    @cached_property
+    def stream(self) -> str:
+        """A name for what is random about it, whichever assistants examined it: a hash of their weights would change
+        with the last bit of one, and so with the number of processes."""
+        return digest(self.task, self.case.id, self.a.id, self.b.id)
+
     @classmethod
     def of(cls, task: Task, group: Group, i: int, j: int) -> Pair:
         return cls(task.path, group.case, group.outcomes[i], group.outcomes[j], group.seen(i), group.seen(j))
@@ -213,9 +219,7 @@ class BoundedUser(BaseModel):
                 settle(open_facts.pop(fact.name), holds)
             else:
                 checks.append(_checked(claim, True))
-                believed[fact.name] = self._believe(
-                    task.path, [c for c in claims[fact.name] if c.by != claim.by]
-                )
+                believed[fact.name] = self._believe(task.path, [c for c in claims[fact.name] if c.by != claim.by])
         for fact in sorted(open_facts.values(), key=lambda fact: (fact.price, rng.random())):
             if (holds := meter.check(fact)) is not None:
                 settle(fact, holds)

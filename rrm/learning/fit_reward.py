@@ -37,6 +37,8 @@ class Judged(Protocol):
     @property
     def id(self) -> str: ...
     @property
+    def stream(self) -> str: ...
+    @property
     def case(self) -> Case: ...
     @property
     def a(self) -> Outcome: ...
@@ -102,9 +104,7 @@ def fit_reward(
     """
     usable = [c for c in comparisons if c.preference is not None]
     if not usable:
-        raise RRMError(
-            f"no comparison to fit: the user abstained from all {len(comparisons)}; ask about other pairs"
-        )
+        raise RRMError(f"no comparison to fit: the user abstained from all {len(comparisons)}; ask about other pairs")
     held = [c for c in usable if seed_of("holdout", c.case.id) / 2**63 < settings.holdout]
     train = [c for c in usable if seed_of("holdout", c.case.id) / 2**63 >= settings.holdout]
     if not train:  # too few cases to hold any out
@@ -155,7 +155,7 @@ def _by_case(comparisons: Sequence[Judged], reward: TextRewardModel) -> list[_Ju
                 indices.append(place[name])
         a, b = torch.tensor(indices).view(-1, 2).T
         preference = torch.tensor([float(c.preference) for c in members if c.preference is not None])
-        weight = torch.stack([bootstrap(c.id, heads) for c in members])
+        weight = torch.stack([bootstrap(c.stream, heads) for c in members])
         group = Group(members[0].case, tuple(o for o, _ in shown), tuple(s for _, s in shown))
         out.append(_Judgements(group, a, b, preference, weight, tuple(c.id for c in members)))
     return out
@@ -164,7 +164,7 @@ def _by_case(comparisons: Sequence[Judged], reward: TextRewardModel) -> list[_Ju
 def bootstrap(comparison: str, heads: int) -> Tensor:
     """(heads,) weights of a comparison: Exponential(1), the Bayesian bootstrap (Rubin 1981).
 
-    They hang on the comparison's identity, so every round and every order gives it the same. A head alone
+    They hang on what was compared, so every round and every order gives it the same. A head alone
     has nothing to disagree with: weight 1.
     """
     if heads == 1:

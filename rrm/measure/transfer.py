@@ -22,8 +22,9 @@ from rrm.worlds.papers.paper import write
 
 QUESTION = (
     "Assistants trained at one difficulty judge longer and harder outcomes: does their help carry over, by kind and "
-    "size of the change?"
+    "size of the change? And does a tree's carry over better than one flat critic's?"
 )
+ARMS = ("alone", "flat critic", "assisted")
 HARDER: dict[str, tuple[int, ...]] = {
     "steps": (6, 8),
     "parts": (4, 5),
@@ -35,9 +36,9 @@ HARDER: dict[str, tuple[int, ...]] = {
 
 
 def run(stage: Stage) -> Result:
-    """Per difficulty: verdicts alone and assisted, and the share of answers that could not be read."""
+    """Per difficulty: verdicts alone, with one flat critic and with the tree; the share of answers not readable."""
     found: dict[str, Any] = {}
-    helpers = [longer(helper) for helper in stage.helpers]
+    critic, helpers = ([longer(helper) for helper in some] for some in (stage.critic, stage.helpers))
     for name, task in tasks(stage.task, stage.quick).items():
         alone = Material(*(written(stage, task, f"{what} {name} {stage.seed}", n) for what, n in sizes(stage)))
         assisted = alone.assisted(helpers)
@@ -45,6 +46,7 @@ def run(stage: Stage) -> Result:
         answers = [answer for side in every for top in side for a in top.tree() for answer in a.answers]
         found[name] = {
             "alone": packed(judged(task, stage.user(), alone)),
+            "flat critic": packed(judged(task, stage.user(), alone.assisted(critic))),
             "assisted": packed(judged(task, stage.user(), assisted)),
             "claims": error_rates(task, assisted.held),
             "unreadable": sum(bool(answer.unreadable) for answer in answers) / max(1, len(answers)),
@@ -91,39 +93,45 @@ def longer(helper: Assistant) -> Assistant:
 
 
 def summarize(results: Sequence[Result]) -> Summary:
-    """A row per difficulty: alone, assisted, the lift."""
+    """A row per difficulty: alone, with a flat critic, assisted; the lift, and the tree less the critic."""
     rows: list[dict[str, Any]] = []
     for name in results[0]:
-        alone, assisted = ([r[name][arm] for r in results] for arm in ("alone", "assisted"))
-        row: dict[str, Any] = {"cases": name, "alone": agreement(alone), "assisted": agreement(assisted)}
+        alone, critic, assisted = ([r[name][arm] for r in results] for arm in ARMS)
+        row: dict[str, Any] = {"cases": name} | {arm: agreement([r[name][arm] for r in results]) for arm in ARMS}
         hidden = bounded(row["alone"])
         row["lift"] = hidden or lift(assisted, alone)
+        row["assisted less flat critic"] = lift(assisted, critic)
         for error in ("false negatives", "false positives"):
             row[f"claims: {error}"] = of_numbers(
                 [r[name]["claims"][error] for r in results if r[name]["claims"][error] is not None]
             )
         row["answers unreadable"] = of_numbers([r[name]["unreadable"] for r in results])
         rows.append(row)
+    better = [row["cases"] for row in rows if row["assisted less flat critic"]["low"] > 0]
+    worse = [row["cases"] for row in rows if row["assisted less flat critic"]["high"] < 0]
     measured = [row for row in rows if not isinstance(row["lift"], str)]
     lost = [row["cases"] for row in measured if row["lift"]["low"] <= 0]
     notes = [
         "No lift that can be told from 0: " + (", ".join(lost) or "nowhere") + ".",
         "Lift as trained: " + next((shown(row["lift"]) for row in rows if row["cases"] == "as trained"), "") + ".",
+        f"The tree better than the flat critic: {', '.join(better) or 'nowhere'}; worse: "
+        f"{', '.join(worse) or 'nowhere'}.",
     ]
     limits = [
         "The papers are those of hurried people (the corpus the model was pretrained on), at every difficulty. An "
         "unreadable answer counts as N/A.",
         "The user's attention is the same throughout, and a harder case has more to check.",
+        "The flat critic was trained on the questions, and with the budget, of all the tree's nodes together.",
         "claims: of all that any assistant says, false negatives (of the facts that do not hold, the share said to "
         "hold) and false positives (of those that hold, the share called wrong).",
     ]
 
     def draw(axes: Any) -> None:
-        for n, arm in enumerate(("alone", "assisted")):
+        for n, arm in enumerate(ARMS):
             found = [row[arm] for row in rows]
-            axes.barh([i + n * 0.4 for i in range(len(rows))], [f["mean"] for f in found], height=0.4,
+            axes.barh([i + n * 0.27 for i in range(len(rows))], [f["mean"] for f in found], height=0.27,
                       xerr=error_bars(found), label=arm)  # fmt: skip
-        axes.set_yticks([i + 0.2 for i in range(len(rows))], [row["cases"] for row in rows])
+        axes.set_yticks([i + 0.27 for i in range(len(rows))], [row["cases"] for row in rows])
         axes.invert_yaxis()
         axes.set_xlim(0.4, 1)
         axes.set_xlabel("user agrees with the truth")

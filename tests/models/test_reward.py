@@ -31,6 +31,8 @@ class Pair:
     def id(self):
         return digest(self.case.id, self.a.id, self.b.id)
 
+    stream = id
+
 
 def text(generator, n):
     return " ".join(f"w{i}" for i in torch.randint(5, 40, (n,), generator=generator).tolist())
@@ -115,9 +117,7 @@ def test_a_score_does_not_depend_on_the_batch(tiny):
     together = reward.score(groups)
     for group, score in zip(groups, together, strict=True):
         swapped = Group(group.case, group.outcomes[::-1])
-        torch.testing.assert_close(
-            reward.score([swapped])[0].heads.flip(0), score.heads, atol=1e-3, rtol=1e-3
-        )
+        torch.testing.assert_close(reward.score([swapped])[0].heads.flip(0), score.heads, atol=1e-3, rtol=1e-3)
         alone = reward.score([Group(group.case, group.outcomes[1:])])[0]
         torch.testing.assert_close(alone.heads[0], score.heads[1], atol=1e-3, rtol=1e-3)
 
@@ -153,9 +153,7 @@ def test_abstentions_are_ignored_and_order_hardly_matters(tiny):
     two, second = fitted(b, [*comparisons, *silent])
     assert second.abstentions == 5 and first.n == second.n
     groups = groups_of(comparisons)
-    assert all(
-        torch.equal(x.heads, y.heads) for x, y in zip(one.score(groups), two.score(groups), strict=True)
-    )
+    assert all(torch.equal(x.heads, y.heads) for x, y in zip(one.score(groups), two.score(groups), strict=True))
     with pytest.raises(RRMError, match="abstained"):
         fitted(b, silent)
 
@@ -178,9 +176,7 @@ def test_a_small_memory_gives_the_same_gradient(tiny, monkeypatch):
 
 
 def test_bootstrap_weights_belong_to_the_comparison():
-    assert torch.equal(bootstrap("x", 4), bootstrap("x", 4)) and not torch.equal(
-        bootstrap("x", 4), bootstrap("y", 4)
-    )
+    assert torch.equal(bootstrap("x", 4), bootstrap("x", 4)) and not torch.equal(bootstrap("x", 4), bootstrap("y", 4))
     assert abs(torch.stack([bootstrap(str(i), 4) for i in range(2000)]).mean() - 1) < 0.05
     assert torch.equal(bootstrap("x", 1), torch.ones(1))
 

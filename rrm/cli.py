@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import BaseModel
@@ -178,6 +178,11 @@ def measure(
         list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As in `rrm train`.")
     ] = None,
     pairs: Annotated[int, typer.Option(help="Held-out cases to judge pairs of.", min=2)] = 100,
+    given: Annotated[
+        Literal["alone", "assisted", "oracle"],
+        typer.Option("--labels", help="Who labels for a root that is trained: the user without or with assistance, "
+                     "the truth. What its reward model reads: --set ROOT.reward_sees=outcome."),
+    ] = "assisted",
     doc: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write DIR/NAME.md and its figure.")] = None,
     node: Annotated[str | None, typer.Option(help="With human-labels: the parent.", show_default="the root")] = None,
     debug: Annotated[bool, DEBUG] = False,
@@ -208,7 +213,7 @@ def measure(
         for_nodes, for_user = split(list(assign or ()))
         task = configure(load_task(tree), for_nodes)
         folder = out or Path("runs/measure-quick" if quick else "runs/measure")
-        size = command.Size(pairs=pairs, quick=quick)
+        size = command.Size(pairs=pairs, quick=quick, labels=given)
         stage = command.stages(task, lambda seed: _user("bounded", seed, for_user), model, folder, size)
         wanted = [command.REPORTED] if quick and seeds == "5" else command.seeds_of(seeds)
         try:

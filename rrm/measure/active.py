@@ -12,8 +12,8 @@ from rrm.assistance import assist
 from rrm.learning.fit_reward import fit_reward
 from rrm.measure.arms import start_agent
 from rrm.measure.oracle import true_score
-from rrm.measure.stage import Stage
-from rrm.measure.training import Labels, Sees, labeler
+from rrm.measure.stage import Labels, Sees, Stage
+from rrm.measure.training import labeler
 from rrm.models.reward import TextRewardModel, trunk
 from rrm.store import Comparison
 from rrm.task import Group, digest

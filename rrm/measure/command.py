@@ -27,7 +27,7 @@ from rrm.measure import (
     transfer,
 )
 from rrm.measure.experiment import Experiment, document, measure
-from rrm.measure.stage import Stage
+from rrm.measure.stage import Labels, Stage
 from rrm.models.backbone import Backbone
 from rrm.models.precision import limit_threads
 from rrm.run import Watch, write_atomically
@@ -59,6 +59,7 @@ class Size:
     pairs: int = 100
     practice: int = 40
     quick: bool = False
+    labels: Labels = "assisted"
 
 
 def chosen(name: str) -> list[str]:
@@ -111,7 +112,7 @@ def stages(
         def judge() -> User:
             return user(seed)
 
-        return Stage(task, backbone, judge, seed, out, size.pairs, size.practice, size.quick, tuple(watch))
+        return Stage(task, backbone, judge, seed, out, size.pairs, size.practice, size.quick, size.labels, tuple(watch))
 
     return of
 

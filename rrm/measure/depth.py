@@ -11,7 +11,7 @@ from rrm.measure.arms import start_agent
 from rrm.measure.experiment import Result, Summary, by_case, error_bars, shown
 from rrm.measure.stage import Stage, prune
 from rrm.measure.stats import over_seeds
-from rrm.measure.training import grades, root, with_difficulty
+from rrm.measure.training import grades, labeler, root, with_difficulty
 from rrm.settings import Settings
 from rrm.store import Store
 from rrm.task import Task
@@ -52,7 +52,8 @@ def arms(stage: Stage) -> dict[str, Any]:
             per_round = given(node, alone=True) / task.settings.rounds
         else:
             settings = leveled(task, levels, total - below, per_round)
-            node = stage.train(f"root depth {levels}", replace(task, assistants=helpers, settings=settings))
+            tree = replace(task, assistants=helpers, settings=settings)
+            node = stage.train(f"root depth {levels}", tree, labeler(stage))
         planned = tokens(settings) + sum(
             tokens(one.settings) for one in prune(task, levels).walk() if one.path != task.path
         )

@@ -7,9 +7,9 @@ from typing import Any
 
 from rrm.measure.arms import start_agent
 from rrm.measure.experiment import Result, Summary, by_case, error_bars, shown
-from rrm.measure.stage import Stage
+from rrm.measure.stage import Labels, Sees, Stage
 from rrm.measure.stats import Interval, over_seeds
-from rrm.measure.training import Labels, Sees, grades, root
+from rrm.measure.training import grades, root
 
 QUESTION = (
     "An agent trained with assistance gets better: because the labels are better, or because the reward model reads "

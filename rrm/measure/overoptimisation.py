@@ -17,9 +17,9 @@ from rrm.learning.losses import best_of_n_kl
 from rrm.measure.arms import start_agent
 from rrm.measure.experiment import Result, Summary, shown
 from rrm.measure.oracle import true_score
-from rrm.measure.stage import Stage
+from rrm.measure.stage import Labels, Sees, Stage
 from rrm.measure.stats import of_numbers
-from rrm.measure.training import Labels, Sees, labeler
+from rrm.measure.training import labeler
 from rrm.measure.users import Noisy
 from rrm.models.agent import TextAgent
 from rrm.models.reward import Scores, TextRewardModel, trunk

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rrm.assistance import Assistant, assist
 from rrm.measure.arms import HeldOut, held_out
@@ -22,6 +22,9 @@ from rrm.store import Store
 from rrm.task import Cases, RRMError, Task, digest
 from rrm.train import describe, train
 from rrm.user import User
+
+Labels = Literal["alone", "assisted", "oracle"]
+Sees = Literal["assistance", "outcome"]
 
 QUICK = {
     "rounds": 1, "cases": 8, "outcomes": 3, "comparisons": 12, "steps": 1, "batch": 4, "group": 4, "reward_epochs": 1,
@@ -56,6 +59,7 @@ class Stage:
     out: trees are kept in OUT/trees/<seed>.
     pairs: held-out cases; up to 4 truly differing pairs of each are judged.
     practice: cases whose pairs a user judges first.
+    labels: who labels the comparisons of a root that an experiment trains; see `rrm.measure.training`.
 
     Cases come from `task.cases`, drawn with keys that training does not use: an endless supply gives new ones. A
     finite `Pool` gives cases that training has seen too, and the results then say nothing about new cases.
@@ -69,6 +73,7 @@ class Stage:
     pairs: int = 100
     practice: int = 40
     quick: bool = False
+    labels: Labels = "assisted"
     watch: tuple[Watch, ...] = ()
 
     @property
@@ -86,7 +91,8 @@ class Stage:
         setting = describe(self.task, self.user(), self.backbone, self.seed)
         cases = [case.id for case in self.cases.draw(4, "about")]
         size = {"pairs": self.pairs, "practice": self.practice, "quick": self.quick}
-        return {"task": self.task.name, **size, "settings": digest(setting, cases)}
+        labels = {} if self.labels == "assisted" else {"labels": self.labels}
+        return {"task": self.task.name, **size, **labels, "settings": digest(setting, cases)}
 
     # --- training --------------------------------------------------------------------------------
 

@@ -1,41 +1,43 @@
 """What the experiments that train the root share: whose labels, what the reward model sees, what the agent became.
 
 Two doors are kept apart: labels given with assistance or without, and a reward model that sees the assistance or not.
-Otherwise a better input to the reward model passes for a better judgement.
+Otherwise a better input to the reward model passes for a better judgement. `doors` measures all four; every other
+experiment that trains the root goes through the doors it is told: `rrm measure --labels`, and `--set
+ROOT.reward_sees=`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from rrm.assistance import Assistant
 from rrm.measure.oracle import OracleUser, aspects, score
-from rrm.measure.stage import Stage
+from rrm.measure.stage import Labels, Sees, Stage
 from rrm.measure.users import Unaided
 from rrm.models.agent import TextAgent
 from rrm.task import Malformed, RRMError, Task
 from rrm.user import User
 
-Labels = Literal["alone", "assisted", "oracle"]
-Sees = Literal["assistance", "outcome"]
 
-
-def labeler(stage: Stage, labels: Labels) -> User:
-    """Who labels the root's comparisons; below it, everyone is the stage's user."""
+def labeler(stage: Stage, labels: Labels | None = None) -> User:
+    """Who labels the root's comparisons (default: as the stage says); below it, everyone is the stage's user."""
+    labels = labels or stage.labels
     if labels == "oracle":
         return OracleUser()
     return Unaided(stage.user(), (stage.task.path,)) if labels == "alone" else stage.user()
 
 
 def root(
-    stage: Stage, name: str, labels: Labels = "assisted", sees: Sees | None = None,
+    stage: Stage, name: str, labels: Labels | None = None, sees: Sees | None = None,
     helpers: Sequence[Assistant] | None = None,
 ) -> Assistant:  # fmt: skip
-    """Train the root on finished assistants (all of the stage's by default), through one of each door."""
+    """Train the root on finished assistants (all of the stage's by default), through one of each door (the stage's)."""
     settings = stage.task.settings if sees is None else stage.task.settings.model_copy(update={"reward_sees": sees})
     task = replace(stage.task, assistants=tuple(stage.helpers if helpers is None else helpers), settings=settings)
+    if labels is None and stage.labels != "assisted":
+        name = f"{name}, labels {stage.labels}"  # beside the usual one, which other experiments look for
     return stage.train(f"root {name}", task, labeler(stage, labels))
 
 

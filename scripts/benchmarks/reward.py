@@ -70,7 +70,7 @@ FITS = (
 def run(options: Options, tell: Tell) -> Result:
     """TRL trains adapters; ours does what it does by default, and then the same as TRL."""
     trl_side.require_trl()
-    fits = FITS[: 2 if options.quick else None]
+    fits = FITS[: 2 if options.tiny else 1] if options.quick else FITS
     settings: dict[str, Any] = {}
     sides = {}
     for fit in fits:

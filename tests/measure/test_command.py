@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from pathlib import Path
 
@@ -70,6 +71,21 @@ def test_everything_runs_small_and_is_kept(tmp_path: Path) -> None:
     other = RUN.invoke(app, [*command, "--set", "user.attention=2"])
     assert other.exit_code == 2 and "was measured with" in other.output
     assert "Traceback" not in other.output
+
+
+def test_who_labels_for_the_root_is_told(tmp_path: Path) -> None:
+    """The door of the labels, of an experiment that trains roots: below the root nothing changes."""
+    command = ["measure", "exhaustiveness", "--quick", "--labels", "alone", "--out", str(tmp_path)]
+    done = RUN.invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "exhaustiveness" / "100.json").read_text())["about"]["labels"] == "alone"
+    db = sqlite3.connect(tmp_path / "trees" / "100" / "root whole, labels alone" / "run.db")
+    shown = {row[0] for row in db.execute("SELECT shown FROM comparisons WHERE task = 'paper'")}
+    assert shown == {"[]"}
+    db = sqlite3.connect(tmp_path / "trees" / "100" / "whole" / "run.db")
+    assert "[]" not in {row[0] for row in db.execute("SELECT shown FROM comparisons WHERE task = 'paper/proofs'")}
+    other = RUN.invoke(app, [*command[:3], *command[5:]])
+    assert other.exit_code != 0 and "another --out" in other.output
 
 
 def test_a_tree_without_assistants_has_nothing_to_measure(tmp_path: Path) -> None:

@@ -40,11 +40,13 @@ ARMS: dict[str, tuple[Labels, Sees]] = {
 }
 NOISE = (0.0, 0.25)
 READINGS = ("one head", "mean", "worst", "mean - std")
+ALL_READINGS = ("alone, 0% noise", "assisted, 0% noise")
+"""Arms whose optimizer is run once per reading; that of the others reads the mean."""
 CASES, SAMPLES, STEPS, BATCH, LABELED = 40, 64, 40, 8, 96
 
 
 def run(stage: Stage) -> Result:
-    """Per arm and noise: best of n by each reading of the ensemble; and the optimizer's path by its mean."""
+    """Per arm and noise: best of n by each reading of the ensemble; the optimizer's path by its mean, or by each."""
     task, quick = stage.task, stage.quick
     start = start_agent(task, stage.backbone)
     groups = start.sample(stage.cases.draw(4 if quick else CASES, f"best of n {stage.seed}"),
@@ -65,7 +67,11 @@ def run(stage: Stage) -> Result:
             )
             for reading in READINGS
         }
-        found["rloo"][name] = optimized(stage, reward, stage.helpers if sees == "assistance" else ())
+        helpers = stage.helpers if sees == "assistance" else ()
+        found["rloo"][name] = {
+            reading: optimized(stage, reward, helpers, reading)
+            for reading in (READINGS if name in ALL_READINGS else ("mean",))
+        }
     return found
 
 
@@ -146,7 +152,9 @@ def expected_best(by: torch.Tensor, value: torch.Tensor, n: int) -> float:
 # --- the policy optimizer ----------------------------------------------------------------------------
 
 
-def optimized(stage: Stage, reward: TextRewardModel, helpers: Sequence[Assistant]) -> list[list[float]]:
+def optimized(
+    stage: Stage, reward: TextRewardModel, helpers: Sequence[Assistant], reading: str
+) -> list[list[float]]:
     """RLOO without a price on KL and without a limit: per step [KL, reward, truth] of that step's samples. The truth
     is looked at, never given to the optimizer."""
     task = stage.task
@@ -161,7 +169,8 @@ def optimized(stage: Stage, reward: TextRewardModel, helpers: Sequence[Assistant
     def judge(groups: Sequence[Group]) -> list[torch.Tensor]:
         truths = [_truth(task, group) for group in groups]
         shown_to = assist(helpers, groups, quick=True)
-        rewards = [constrained(s.mean, t, task) for s, t in zip(reward.score(shown_to), truths, strict=True)]
+        scores = reward.score(shown_to)
+        rewards = [constrained(read(s, reading), t, task) for s, t in zip(scores, truths, strict=True)]
         path.append([0.0, torch.cat(rewards).mean().item(), torch.cat(truths).clamp(min=0).mean().item()])
         return rewards
 
@@ -205,7 +214,7 @@ def curve(result: Result, method: str, arm: str, reading: str) -> tuple[list[flo
     if method == "best of n":
         found = result["best of n"][arm][reading]
         return [best_of_n_kl(int(n)) ** 0.5 for n in found["n"]], found["reward"], found["truth"]
-    steps = np.array(result["rloo"][arm])
+    steps = np.array(result["rloo"][arm][reading])
     d = np.maximum.accumulate(np.sqrt(smooth(steps[:, 0].tolist())))
     return d.tolist(), smooth(steps[:, 1].tolist()), smooth(steps[:, 2].tolist())
 
@@ -214,7 +223,7 @@ def summarize(results: Sequence[Result]) -> Summary:
     """A row per method, arm and reading: gains, the peak, the loss after it, and the fit."""
     rows: list[dict[str, Any]] = []
     curves = [("best of n", arm, reading) for arm in results[0]["best of n"] for reading in READINGS]
-    curves += [("rl", arm, "mean") for arm in results[0]["rloo"]]
+    curves += [("rl", arm, reading) for arm, paths in results[0]["rloo"].items() for reading in paths]
     for method, arm, reading in curves:
         each = [curve(r, method, arm, reading) for r in results]
         fits = [fit(d, np.subtract(truth, truth[0]).tolist(), method) for d, _, truth in each]
@@ -232,7 +241,7 @@ def summarize(results: Sequence[Result]) -> Summary:
     fallen = [
         f"{row['method']}, {row['labels']}, {row['reading']}" for row in rows if row["truth gained"]["high"] < 0
     ]
-    rl = {row["labels"]: row["truth gained"] for row in rows if row["method"] == "rl"}
+    rl = {f"{row['labels']}, {row['reading']}": row["truth gained"] for row in rows if row["method"] == "rl"}
     notes = [
         "Truth at the end below where it began (interval): " + ("; ".join(fallen) or "none") + ".",
         "Truth gained by the optimizer, run without a price on KL: "

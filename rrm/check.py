@@ -99,6 +99,12 @@ def _node(task: Task) -> Iterator[Fault]:
 
 def _coverage(task: Task) -> Iterator[Fault]:
     """Is every aspect of the task's outcomes somebody's (Leike et al. 2018, section 3.2)?"""
+    if len(task.subtasks) > 1 and not task.aspects:
+        yield Fault(
+            task.path, "warning",
+            "it has several assistants but says no aspects, so an aspect that none of them covers would not be noticed; "
+            "name all that counts in its outcomes in aspects=(...), and what each assistant assesses in its covers=(...)",
+        )  # fmt: skip
     if not task.assistants or not task.aspects:
         return
     covered = {aspect for sub in task.subtasks for aspect in sub.covers}

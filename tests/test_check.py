@@ -74,6 +74,9 @@ def test_unstable_cases() -> None:
 
 
 def test_an_aspect_that_nobody_covers_is_doubted() -> None:
+    assert said(toy.task(assistants=(toy.sub("a"),)), "warning") == []
+    (warning,) = said(toy.task(assistants=(toy.sub("a"), toy.sub("b"))), "warning")
+    assert "aspects=" in warning  # with several, the question whether they are all stands
     tree = toy.task(aspects=("form", "truth"), assistants=(toy.sub("a"),))
     (warning,) = said(tree, "warning")
     assert "'truth'" in warning and "exhaustive" in warning

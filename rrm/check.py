@@ -102,8 +102,8 @@ def _coverage(task: Task) -> Iterator[Fault]:
     if len(task.subtasks) > 1 and not task.aspects:
         yield Fault(
             task.path, "warning",
-            "it has several assistants but says no aspects, so an aspect that none of them covers would not be noticed; "
-            "name all that counts in its outcomes in aspects=(...), and what each assistant assesses in its covers=(...)",
+            "it has several assistants but says no aspects, so one that none of them covers would not be noticed; "
+            "name all that counts in its outcomes in aspects=(...), what each assistant assesses in its covers=(...)",
         )  # fmt: skip
     if not task.assistants or not task.aspects:
         return

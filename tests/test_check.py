@@ -16,7 +16,7 @@ def said(task: Task, level: str = "error") -> list[str]:
 
 
 def test_a_good_tree_has_no_faults() -> None:
-    tree = toy.task(assistants=(toy.sub("a", assistants=(toy.sub("deep"),)), toy.sub("b")))
+    tree = toy.task(aspects=("form",), assistants=(toy.sub("a", assistants=(toy.sub("deep"),)), toy.sub("b")))
     assert said(tree) == said(tree, "warning") == []
     assert [node.path for node in check(tree).walk()] == ["toy/a/deep", "toy/a", "toy/b", "toy"]
 
@@ -93,7 +93,8 @@ def test_an_assistant_that_covers_no_aspect_is_doubted() -> None:
 
 
 def test_a_subtask_that_is_not_narrower_is_doubted() -> None:
-    tree = toy.task(difficulty=4, assistants=(toy.sub("a", difficulty=4), toy.sub("b", difficulty=3)))
+    subs = (toy.sub("a", difficulty=4), toy.sub("b", difficulty=3))
+    tree = toy.task(aspects=("form",), difficulty=4, assistants=subs)
     (warning,) = said(tree, "warning")
     assert warning.startswith("warning: toy/a:") and "narrower" in warning
 

@@ -162,7 +162,7 @@ class Cases(Protocol):
 
 @dataclass(frozen=True)
 class Pool:
-    """A finite list of cases, drawn without replacement in an order that `key` decides."""
+    """A finite list of cases, drawn in an order that `key` decides: each once before any comes again."""
 
     cases: tuple[Case, ...]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,16 @@ class HeldOut:
 
     groups: list[Group]
     pairs: list[tuple[int, int, int]]
-    """(group, better outcome's index, worse outcome's index) in the order to be shown: see `truth`."""
+    """(group, first outcome's index, second outcome's index); which is the better: see `truth`."""
     truth: list[float]
     """1.0 where the first of the pair is truly better, else 0.0."""
+
+    @cached_property
+    def case(self) -> list[int]:
+        """Per group, a number of its case: what is judged of one case is one cluster, and a finite supply of cases
+        gives the same one again."""
+        places: dict[str, int] = {}
+        return [places.setdefault(group.case.id, len(places)) for group in self.groups]
 
 
 def train_arms(
@@ -120,7 +128,7 @@ def agreement(arm: Arm, held: HeldOut) -> dict[str, Any]:
     for (g, i, j), truth in zip(held.pairs, held.truth, strict=True):
         preference = arm.user.judge(task, Pair.of(task, groups[g], i, j)).preference
         if preference is not None:
-            by_case.setdefault(g, []).append(1 - abs(truth - preference))
+            by_case.setdefault(held.case[g], []).append(1 - abs(truth - preference))
     return dict(interval(list(by_case.values())))
 
 

@@ -46,6 +46,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "overoptimisation": overoptimisation,
     "depth": depth,
 }
+ONE_DOOR = ("exhaustiveness", "depth")
+"""Those that train roots by labels of one kind, which --labels chooses; `doors` and `overoptimisation` compare them."""
 LABELS, LABELS_QUESTION = human_labels.NAME, human_labels.QUESTION
 BY_HAND = "<!-- below: written by hand, kept when the page is renewed -->"
 REPORTED = 100
@@ -121,7 +123,14 @@ def run(
     names: Sequence[str], stage: Callable[[int], Stage], seeds: Sequence[int], out: Path, command: str,
     say: Callable[[str], None] = print,
 ) -> None:  # fmt: skip
-    """Run experiments one after the other; what was finished before is not run again."""
+    """Run experiments one after the other; what was finished before is not run again. Raises `ConfigError` if a stage
+    says who labels and an experiment does not ask."""
+    ignoring = [name for name in names if name not in ONE_DOOR]
+    if stage(seeds[0]).labels != "assisted" and ignoring:
+        raise ConfigError(
+            f"--labels is of {' and '.join(ONE_DOOR)}, not of {', '.join(ignoring)}; `rrm measure doors` and "
+            "`overoptimisation` go through all labels by themselves"
+        )
     for name in names:
         measure(name, EXPERIMENTS[name], stage, seeds, out, command, say)
 

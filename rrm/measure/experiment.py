@@ -10,9 +10,12 @@ import html
 import json
 import math
 import platform
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +26,7 @@ from rrm.measure.stage import Stage
 from rrm.measure.stats import Interval, over_seeds, share_over_seeds
 from rrm.run import write_atomically
 from rrm.task import RRMError
+from rrm.user import BoundedUser
 
 Result = dict[str, Any]
 """What one seed gave; JSON-able."""
@@ -98,10 +102,12 @@ def measure(
         results.append(kept["result"])
         seconds.append(kept["seconds"])
     summary = experiment.summarize(results)
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = "1 thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"
+    machine = f"{platform.machine()}, {threads}, torch {torch.__version__}"
     record = without_nan({
         "experiment": name, "question": experiment.QUESTION, "simulated": True, "command": command,
-        "seeds": list(seeds), "seconds": seconds, "machine": machine, "rows": summary.rows,
+        "seeds": list(seeds), "seconds": seconds, "machine": machine, "code": code(), "rows": summary.rows,
+        "user": user(stage(seeds[0])),
         "numbers": summary.numbers, "notes": summary.notes, "limits": summary.limits, "tables": summary.tables,
     })  # fmt: skip
     write_atomically(folder / "summary.json", json.dumps(record, indent=1).encode() + b"\n")
@@ -109,6 +115,28 @@ def measure(
     write_atomically(folder / "index.html", page(name, record).encode())
     say(f"{name}: done in {time.monotonic() - began:.0f} s; {folder / 'index.html'}")
     return summary
+
+
+def code() -> str:
+    """Which code measured it: the commit of a checkout, else the version that is installed."""
+    asked = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
+        capture_output=True, text=True, check=False,
+    ) if shutil.which("git") else None  # fmt: skip
+    return f"commit {asked.stdout.strip()}" if asked and not asked.returncode else f"version {rrm_version()}"
+
+
+def rrm_version() -> str:
+    try:
+        return version("recursive-reward-modeling")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def user(stage: Stage) -> str:
+    """Who judges."""
+    judge = stage.user()
+    return f"user with attention {judge.attention} for a pair" if isinstance(judge, BoundedUser) else judge.name
 
 
 def without_nan(value: Any) -> Any:
@@ -158,7 +186,8 @@ def page(name: str, record: Mapping[str, Any]) -> str:
         f"<p><img src=figure.svg alt='{html.escape(name)}: the table below as a figure'>"
         f"{table(record['rows'])}{further}{bullets('What it means', record['notes'])}"
         f"{bullets('What it does not mean', record['limits'])}"
-        f"<p>Simulated. Seeds {', '.join(map(str, record['seeds']))}; {html.escape(record['machine'])}."
+        f"<p>Simulated; {html.escape(record['user'])}. Seeds {', '.join(map(str, record['seeds']))}; "
+        f"{html.escape(record['machine'])}, {html.escape(record['code'])}."
         f"<pre>{html.escape(record['command'])}</pre></html>\n"
     )
 
@@ -177,9 +206,11 @@ def document(record: Mapping[str, Any]) -> str:
 
     parts = [
         f"# {name}", record["question"], f"    {record['command']}",
-        f"Simulated. Seeds {', '.join(map(str, record['seeds']))}; {record['machine']}; "
-        f"{', '.join(f'{s:.0f}' for s in record['seconds'])} s (the first experiment of a seed trains its assistants). "
-        "95 % intervals over seeds and cases; no correction for the number of rows.",
+        f"Simulated; {record['user']}. Seeds {', '.join(map(str, record['seeds']))}; {record['machine']}, "
+        f"{record['code']}; {', '.join(f'{s:.0f}' for s in record['seconds'])} s (the first experiment of a seed "
+        "trains its assistants). 95 % intervals: of agreements, scores and their differences over seeds and cases, of "
+        "the rest (rates of claims, gains, slopes, shares, AUC) Student's over seeds, of no width where all seeds gave "
+        "the same; no correction for the number of rows.",
         f"![{name}: the table below as a figure]({name}.svg)", table(record["rows"]),
     ]  # fmt: skip
     for title, rows in record["tables"].items():

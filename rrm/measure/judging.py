@@ -18,7 +18,7 @@ from rrm.measure.arms import HeldOut
 from rrm.measure.oracle import OracleUser
 from rrm.measure.stage import Material, Stage
 from rrm.task import Finding, Task, digest
-from rrm.user import BoundedUser, Check, Pair, User
+from rrm.user import BoundedUser, Check, Judgement, Pair, User
 
 Show = Callable[[Pair], Pair]
 """Changes what is shown with a pair."""
@@ -169,8 +169,8 @@ def rewritten(some: HeldOut, change: Change) -> HeldOut:
 
 
 def judged(task: Task, users: User | Sequence[User], material: Material, show: Show = everything) -> list[Verdict]:
-    """Judge the held-out pairs, after the practice pairs, shown in a certain way. Several users' preferences and
-    margins are averaged; an abstention counts as a tie."""
+    """Judge the held-out pairs, after the practice pairs, shown in a certain way. Several users decide together: by
+    the mean of their margins, or, if some do not say how sure they are, by most of their votes."""
     users = [*users] if isinstance(users, Sequence) else [users]
     for g, i, j in material.practice.pairs:
         pair = show(Pair.of(task, material.practice.groups[g], i, j))
@@ -180,13 +180,22 @@ def judged(task: Task, users: User | Sequence[User], material: Material, show: S
     for (g, i, j), truth in zip(material.held.pairs, material.held.truth, strict=True):
         pair = show(Pair.of(task, material.held.groups[g], i, j))
         said = [user.judge(task, pair) for user in users]
-        preferences = [0.5 if s.preference is None else s.preference for s in said]
         checks = tuple(check for s in said for check in s.checks)
         margins = [s.margin for s in said if s.margin is not None]
         margin = sum(margins) / len(users) if len(margins) == len(users) else None
         spent = sum(s.attention for s in said)
-        out.append(Verdict(g, truth, sum(preferences) / len(users), spent, checks, margin))
+        out.append(Verdict(material.held.case[g], truth, together(said, margin), spent, checks, margin))
     return out
+
+
+def together(said: Sequence[Judgement], margin: float | None) -> float:
+    """One user's preference, an abstention counting as a tie; or the decision of several, who would otherwise be
+    right as often as one of them is on average."""
+    preferences = [0.5 if s.preference is None else s.preference for s in said]
+    if len(said) == 1:
+        return preferences[0]
+    lead = sum(preferences) / len(said) - 0.5 if margin is None else margin
+    return 0.5 if abs(lead) < 1e-9 else float(lead > 0)
 
 
 def another(user: BoundedUser, **changes: Any) -> BoundedUser:
@@ -211,7 +220,7 @@ def assistants_alone(held: HeldOut) -> list[Verdict]:
     out = []
     for (g, i, j), truth in zip(held.pairs, held.truth, strict=True):
         difference = value(held.groups[g].seen(i)) - value(held.groups[g].seen(j))
-        out.append(Verdict(g, truth, 0.5 if abs(difference) < 1e-9 else float(difference > 0), 0))
+        out.append(Verdict(held.case[g], truth, 0.5 if abs(difference) < 1e-9 else float(difference > 0), 0))
     return out
 
 
@@ -220,7 +229,7 @@ def arms(stage: Stage) -> dict[str, list[Verdict]]:
 
     Four arms spend more on judging alone (only a `BoundedUser` has any attention to give): twice, and as much as the
     assisted arm spends in all, the user's attention in training the assistants spread over the root's comparisons in
-    training; each as several users whose preferences are averaged, and as one user with all of it.
+    training; each as several users who decide together, and as one user with all of it.
     """
     task, alone, deep = stage.task, stage.alone, stage.assisted
     user = stage.user()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rrm.task import Case, Fact, Malformed, Outcome, Task, unseal
+from rrm.task import Case, Fact, Malformed, Outcome, RRMError, Task, unseal
 from rrm.user import Judgement, Pair
 
 
@@ -36,6 +36,8 @@ def aspects(facts: Sequence[Fact]) -> dict[str, float]:
 
 def score(facts: Sequence[Fact]) -> float:
     """The true score of an outcome: the mean over its aspects of the share of facts that are true."""
+    if not facts:
+        raise RRMError("an outcome has no facts, so there is no truth to measure against; its task needs facts=...")
     shares = aspects(facts)
     return sum(shares.values()) / len(shares)
 

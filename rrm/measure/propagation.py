@@ -28,14 +28,16 @@ from rrm.task import Group, Task
 from rrm.user import BoundedUser
 
 QUESTION = (
-    "When a share e of one assistant's findings, or of the labels it learned from, is wrong: how much more often is "
-    "the user wrong about the outcome, does the error grow or shrink on the way up, and what dampens it?"
+    "When more of one assistant's findings, or of the labels it learned from, are wrong: how much more often is the "
+    "user wrong about the outcome, does the error grow or shrink on the way up, and what dampens it?"
 )
 SHARES = (0.0, 0.25, 0.5, 1.0)
 KINDS = ("random", "systematic", "optimized")
 ANSWERS, LABELS = 0.25, 0.5
 """Shares of wrong answers and of turned-around labels of the assistants that ensembles and refreshing are tried on."""
 MEMBERS = 3
+LEAST = 0.02
+"""What must have been put in, as a share, for a gain to be told from it."""
 
 
 def run(stage: Stage) -> Result:
@@ -67,15 +69,29 @@ def inner(stage: Stage) -> list[Assistant]:
 
 
 def answers(stage: Stage, task: Task, material: Material) -> dict[str, Any]:
-    """Per child (direct or below), kind and share: the user's verdicts. Share 0 is what the child found itself."""
+    """Per child (direct or below), kind and share: the user's verdicts, and what share of the child's findings is wrong
+    then. "as found": the share of its own that is."""
     found: dict[str, Any] = {}
     for child in assistants_in(material):
+        found[child] = {"as found": wrong_share(task, material.held, child)}
         for kind in KINDS:
+            found[child][kind] = {}
             for share in SHARES[-1:] if stage.quick else SHARES[1:]:
                 worse = material.each(lambda some: erring(stage, task, some, child, kind, share))  # noqa: B023
                 rows = packed(judged(task, stage.user(), worse))
-                found.setdefault(child, {}).setdefault(kind, {})[str(share)] = rows
+                wrong = wrong_share(task, worse.held, child)
+                found[child][kind][str(share)] = {"rows": rows, "wrong": wrong}
     return found
+
+
+def wrong_share(task: Task, held: HeldOut, child: str) -> float:
+    """The share of a child's findings that is wrong, of the outcomes that some pair asks about."""
+    judged = {(g, k) for g, *both in held.pairs for k in both}
+    groups = []
+    for g, group in enumerate(held.groups):
+        kept = [i for i in range(len(group.outcomes)) if (g, i) in judged]
+        groups.append(Group(group.case, tuple(group.outcomes[i] for i in kept), tuple(group.seen(i) for i in kept)))
+    return wrong_claims(claims(task, HeldOut(groups, [], [])).get(child, []))
 
 
 def erring(stage: Stage, task: Task, some: HeldOut, child: str, kind: str, share: float) -> HeldOut:
@@ -218,16 +234,20 @@ def wrong_claims(rows: Sequence[Sequence[float]]) -> float:
     return float(np.mean([holds != said for _, holds, said in rows])) if rows else float("nan")
 
 
-def slopes(errors: Sequence[Sequence[float]], shares: Sequence[float]) -> Interval:
-    """Least-squares slope of error against share, per seed; mean and 95 % t-interval over seeds."""
+def slopes(errors: Sequence[Sequence[float]], wrong: Sequence[Sequence[float]]) -> Interval:
+    """Least-squares slope of the user's error against the share of wrong findings, per seed; mean and 95 % t-interval
+    over seeds. A seed in which they were hardly more than before is left out."""
     from scipy import stats  # late: it takes half a second
 
-    return of_numbers([float(stats.linregress(shares, row).slope) for row in errors])
+    each = zip(wrong, errors, strict=True)
+    return of_numbers([float(stats.linregress(x, y).slope) for x, y in each if max(x) - x[0] >= LEAST])
 
 
-def first_gains(errors: Sequence[Sequence[float]], shares: Sequence[float]) -> Interval:
-    """The error that the least share of wrong findings adds, per unit share: where trust has not fallen yet."""
-    return of_numbers([(row[1] - row[0]) / (shares[1] - shares[0]) for row in errors])
+def first_gains(errors: Sequence[Sequence[float]], wrong: Sequence[Sequence[float]]) -> Interval:
+    """The error that the least errors put in add, per share of findings that they made wrong: where trust has not
+    fallen yet."""
+    each = zip(wrong, errors, strict=True)
+    return of_numbers([(y[1] - y[0]) / (x[1] - x[0]) for x, y in each if x[1] - x[0] >= LEAST])
 
 
 def verdict(*gains: Interval) -> str:
@@ -247,12 +267,18 @@ def edges(results: Sequence[Result]) -> list[dict[str, Any]]:
         for child in names:
             for kind in KINDS:
                 shares = [0.0, *(float(share) for share in found["children"][child][kind])]
-                by_seed = [[r["nodes"][node].get("as found", r["as found"]), *r["nodes"][node]["children"][child][kind]
-                            .values()] for r in results]  # fmt: skip
+                by_seed, wrong = [], []
+                for r in results:
+                    here = r["nodes"][node]
+                    worse = here["children"][child][kind].values()
+                    by_seed.append([here.get("as found", r["as found"]), *(one["rows"] for one in worse)])
+                    wrong.append([here["children"][child]["as found"], *(one["wrong"] for one in worse)])
                 errors = [[1 - agreement([rows])["mean"] for rows in seed] for seed in by_seed]
-                gain, slope = first_gains(errors, shares), slopes(errors, shares)
+                gain, slope = first_gains(errors, wrong), slopes(errors, wrong)
                 row: dict[str, Any] = {"judged": node, "child": child, "errors": kind, "gain": gain, "slope": slope}
-                row |= {f"agreement at {s:g}": agreement([seed[k] for seed in by_seed]) for k, s in enumerate(shares)}
+                for k, s in enumerate(shares):
+                    row[f"wrong at {s:g}"] = float(np.mean([seed[k] for seed in wrong]))
+                    row[f"agreement at {s:g}"] = agreement([seed[k] for seed in by_seed])
                 rows.append(row | {"verdict": verdict(gain, slope), **misses([seed[-1] for seed in by_seed])})
     return rows
 
@@ -283,8 +309,8 @@ def path_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def ratios(more: np.ndarray, before: np.ndarray) -> list[float]:
-    """Error gained at a level over error gained at the one before, per seed; NaN where that is under 0.02."""
-    return [float(m / b) if abs(b) >= 0.02 else float("nan") for m, b in zip(more, before, strict=True)]
+    """Error gained at a level over error gained at the one before, per seed; NaN where that is under `LEAST`."""
+    return [float(m / b) if abs(b) >= LEAST else float("nan") for m, b in zip(more, before, strict=True)]
 
 
 def dampening_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -328,14 +354,16 @@ def summarize(results: Sequence[Result]) -> Summary:
     alone = agreement([r["alone"] for r in results])
     rows, path = edges(results), path_rows(results) if all("path" in r for r in results) else []
     damp, fresh = dampening_rows(results), refresh_rows(results)
-    worst = max(rows, key=lambda row: row["gain"]["mean"])
+    told = [row for row in rows if row["gain"]["n"]]
+    worst = max(told or rows, key=lambda row: row["gain"]["mean"])
     last = f"agreement at {SHARES[-1]:g}"
     at_root = [row for row in rows if row["judged"] == rows[0]["judged"]]
     harmed = [f"{r['child']} ({r['errors']})" for r in at_root if r[last]["high"] < alone["low"]]
     notes = [bounded(alone)] if bounded(alone) else []
     notes += [
         f"Of {len(rows)} edges and kinds of error, {sum(r['verdict'] == 'contracts' for r in rows)} contract "
-        f"(intervals of gain and slope below 1), {sum(r['verdict'] == 'amplifies' for r in rows)} amplify. The largest "
+        f"(intervals of gain and slope below 1), {sum(r['verdict'] == 'amplifies' for r in rows)} amplify; of the rest "
+        "it cannot be told, in some because the least share spoiled no finding at all. The largest "
         f"gain is {shown(worst['gain'])}, {worst['child']} on {worst['judged']} with {worst['errors']} errors "
         "(the largest of many is too large by chance too).",
         f"The user alone agrees with the truth at {shown(alone)}. Below that, with everything a child says spoiled: "
@@ -354,13 +382,15 @@ def summarize(results: Sequence[Result]) -> Summary:
         + "; ".join(f"{r['assistant']} {shown(r['more than with right labels'])}" for r in fresh[1:]) + ".",
     ]  # fmt: skip
     limits = [
-        "Gain: increase of the user's error on pairs per unit share of wrong findings of the child, at the least "
-        f"share ({SHARES[1]:g}); slope: the same by least squares over all shares, less where trust falls as errors "
-        "become many. Below 1 contracts. Wrong findings of one of several assistants cannot move a "
-        "verdict on all aspects much: part of the contraction is that each speaks of one aspect only.",
+        "Gain: increase of the user's error on pairs over the increase of the share of wrong findings of the child, "
+        f"measured (wrong at), at the least share put in ({SHARES[1]:g}); slope: the same by least squares over all "
+        "shares, less where trust falls as errors become many. Below 1 contracts. Wrong findings of one of several "
+        "assistants cannot move a verdict on all aspects much: part of the contraction is that each speaks of one "
+        "aspect only.",
         "Each user practiced on pairs with the same kind and share of errors, so trust had a chance to fall.",
         "optimized: of 4 ways to err in favor of the worse, the one that moves the user most, for every outcome; the "
-        "user it is tried on has met no assistant yet. systematic: always the same facts.",
+        "user it is tried on has met no assistant yet. With all findings spoiled the 4 ways are one, and nothing is "
+        "chosen. systematic: always the same facts.",
         f"One child errs at a time. Ensembles and refreshing: {ANSWERS:.0%} of the answers, or {LABELS:.0%} of the "
         f"labels, of {results[0]['dampening']['child']} wrong; errors put into answers are independent between "
         "members, those that training leaves need not be. What is below that child is hidden in all ensemble arms, "

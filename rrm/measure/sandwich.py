@@ -46,7 +46,7 @@ def claims(task: Task, held: HeldOut) -> dict[str, list[list[float]]]:
             for top in group.seen(i):
                 for a in top.tree():
                     found.setdefault(a.assistant, []).extend(
-                        [g, float(facts[f.fact]), float(f.holds)] for f in a.findings if f.fact in facts
+                        [held.case[g], float(facts[f.fact]), float(f.holds)] for f in a.findings if f.fact in facts
                     )
     return found
 

@@ -1,9 +1,9 @@
 """What the experiments that train the root share: whose labels, what the reward model sees, what the agent became.
 
 Two doors are kept apart: labels given with assistance or without, and a reward model that sees the assistance or not.
-Otherwise a better input to the reward model passes for a better judgement. `doors` measures all four; every other
-experiment that trains the root goes through the doors it is told: `rrm measure --labels`, and `--set
-ROOT.reward_sees=`.
+Otherwise a better input to the reward model passes for a better judgement. `doors` goes through all of them, and
+`overoptimisation` too; `depth` and `exhaustiveness` go through the doors they are told: `rrm measure --labels`, and
+`--set ROOT.reward_sees=`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import is_dataclass, replace
 from typing import Any
 
 from rrm.assistance import Assistant
+from rrm.measure.arms import HeldOut
 from rrm.measure.oracle import OracleUser, aspects, score
 from rrm.measure.stage import Labels, Sees, Stage
 from rrm.measure.users import Unaided
@@ -47,7 +48,8 @@ def grades(stage: Stage, task: Task, agent: TextAgent, n: int = 200) -> dict[str
     assert task.cases is not None
     cases = task.cases.draw(16 if stage.quick else n, f"grades {stage.seed}")
     found: dict[str, list[list[float]]] = {"score": []}
-    for place, group in enumerate(agent.sample(cases, 1, key=f"grades {stage.seed}")):
+    groups = agent.sample(cases, 1, key=f"grades {stage.seed}")
+    for place, group in zip(HeldOut(groups, [], []).case, groups, strict=True):
         try:
             facts = task.facts(group.case, group.outcomes[0])
         except Malformed:

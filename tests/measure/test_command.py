@@ -59,7 +59,7 @@ def test_everything_runs_small_and_is_kept(tmp_path: Path) -> None:
         for file in ("100.json", "figure.png", "figure.svg", "index.html"):
             assert (out / name / file).stat().st_size > 500
         page = (doc / f"{name}.md").read_text()
-        assert page.startswith(f"# {name}\n") and experiment.QUESTION in page and "Simulated." in page
+        assert page.startswith(f"# {name}\n") and experiment.QUESTION in page and "Simulated; user with attention 6" in page
         assert (doc / f"{name}.svg").exists()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("100.json")}
 
@@ -84,6 +84,8 @@ def test_who_labels_for_the_root_is_told(tmp_path: Path) -> None:
     assert shown == {"[]"}
     db = sqlite3.connect(tmp_path / "trees" / "100" / "whole" / "run.db")
     assert "[]" not in {row[0] for row in db.execute("SELECT shown FROM comparisons WHERE task = 'paper/proofs'")}
+    ignoring = RUN.invoke(app, [command[0], "doors", *command[2:]])
+    assert ignoring.exit_code == 2 and "by themselves" in ignoring.output
     other = RUN.invoke(app, [*command[:3], *command[5:]])
     assert other.exit_code != 0 and "another --out" in other.output
 

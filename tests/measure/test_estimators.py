@@ -81,8 +81,10 @@ def test_gains_of_a_path() -> None:
     assert verdict(Interval(mean=1.5, low=1.1, high=1.9, n=5)) == "amplifies"
     unsure = Interval(mean=0.9, low=0.7, high=1.1, n=5)
     assert verdict(unsure) == verdict(Interval(mean=0.5, low=0.2, high=0.9, n=5), unsure) == "not told"
-    assert first_gains([[0.1, 0.2, 0.2]] * 2, [0.0, 0.25, 1.0])["mean"] == pytest.approx(0.4)
-    assert slopes([[0.1, 0.2, 0.3]] * 2, [0.0, 0.5, 1.0])["mean"] == pytest.approx(0.2)
+    assert first_gains([[0.1, 0.2, 0.2]] * 2, [[0.0, 0.25, 1.0], [0.1, 0.6, 1.0]])["mean"] == pytest.approx(0.3)
+    assert slopes([[0.1, 0.2, 0.3]] * 2, [[0.0, 0.5, 1.0], [0.1, 0.2, 0.3]])["mean"] == pytest.approx(0.6)
+    nothing = first_gains([[0.1, 0.1]] * 3, [[0.2, 0.2]] * 3)
+    assert nothing["n"] == 0 and verdict(nothing) == "not told", "no finding was spoiled: that is no contraction"
     assert ratios(np.array([0.1, 0.1]), np.array([0.2, 0.001]))[0] == 0.5
     assert math.isnan(ratios(np.array([0.1, 0.1]), np.array([0.2, 0.001]))[1]), "nothing went in, so no gain"
     assert wrong_claims([[0, 1, 1], [0, 0, 1], [1, 0, 0], [1, 1, 0]]) == 0.5

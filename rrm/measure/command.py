@@ -70,8 +70,8 @@ def chosen(name: str) -> list[str]:
         return list(EXPERIMENTS)
     if name not in EXPERIMENTS:
         near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"no experiment {name!r}{hint} There are: {', '.join(EXPERIMENTS)}, all")
+        hint = f"did you mean {near[0]!r}? There" if near else "there"
+        raise ConfigError(f"no experiment {name!r}; {hint} are: {', '.join(EXPERIMENTS)}, all")
     return [name]
 
 

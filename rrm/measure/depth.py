@@ -17,9 +17,8 @@ from rrm.store import Store
 from rrm.task import Task
 
 QUESTION = (
-    "With the same number of judgements and of sampled tokens in all, is the agent better when they go to the "
-    "root alone, "
-    "or to assistants one or more levels deep?"
+    "With the same number of judgements and of sampled tokens in all, is the agent better when they go to the root "
+    "alone, or to assistants one or more levels deep?"
 )
 DIFFICULTIES: dict[str, dict[str, int]] = {"as trained": {}, "short proofs": {"steps": 2}}
 
@@ -115,12 +114,11 @@ def summarize(results: Sequence[Result]) -> Summary:
             f"{', '.join(close) or 'none'}."
         )
     limits = [
-        "Equal budget: what missing nodes would have asked and sampled goes to further rounds of the root. "
-        "Judgements are "
-        "those given; tokens those planned for optimization (a stopped or refused improvement uses fewer). The tokens "
-        "of assistance at work are not counted: deeper arms use more.",
-        "The starting model cannot write longer papers than it was pretrained on, so harder than as trained is "
-        "not here.",
+        "Equal budget: what missing nodes would have asked and sampled goes to further rounds of the root. Judgements "
+        "are those given; tokens those planned for optimization (a stopped or refused improvement uses fewer). The "
+        "tokens of assistance at work are not counted: deeper arms use more.",
+        "The starting model cannot write longer papers than it was pretrained on, so harder than as trained is not "
+        "here.",
     ]
 
     def draw(axes: Any) -> None:

@@ -69,9 +69,8 @@ def summarize(results: Sequence[Result]) -> Summary:
     }
     notes = [f"{name}: {shown(value)}." for name, value in door.items()]
     limits = [
-        "Differences of true score, paired by case and seed. The arms share trained assistants, first-round "
-        "outcomes and "
-        "held-out cases; the user who keeps or refuses an improvement judges as the labels of the arm are given."
+        "Differences of true score, paired by case and seed. The arms share trained assistants, first-round outcomes "
+        "and held-out cases; the user who keeps or refuses an improvement judges as the labels of the arm are given."
     ]
 
     def draw(axes: Any) -> None:

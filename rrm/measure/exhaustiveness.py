@@ -69,17 +69,16 @@ def summarize(results: Sequence[Result]) -> Summary:
         rows.append(row)
     fell = [aspect for aspect, value in own.items() if value["high"] < 0]
     named = all(r["check"][aspect] for r in results for aspect in r["check"])
+    changed = "; ".join(f"{aspect} {shown(value)}" for aspect, value in own.items())
     notes = [
-        "Worse than under the whole tree when its assistant was left out (interval below 0): " + (", "
-        "".join(fell) or "none")
-        + ". Changes: " + "; ".join(f"{aspect} {shown(value)}" for aspect, value in own.items()) + ".",
+        "Worse than under the whole tree when its assistant was left out (interval below 0): "
+        f"{', '.join(fell) or 'none'}. Changes: {changed}.",
         "`rrm check` " + ("names" if named else "does NOT name") + " the aspect that no assistant covers, in "
         "every such tree.",
     ]  # fmt: skip
     limits = [
-        "The other assistants are the same in all arms; only the root is trained again. The user still checks "
-        "some facts of "
-        "the aspect unaided.",
+        "The other assistants are the same in all arms; only the root is trained again. The user still checks some "
+        "facts of the aspect unaided.",
         "Intervals of changes are over seeds (t).",
     ]  # fmt: skip
 

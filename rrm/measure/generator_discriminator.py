@@ -17,9 +17,8 @@ from rrm.task import Case, Fact, Group, Malformed, Outcome, Task
 
 QUESTION = (
     "At each node: how often are the facts of its own outcomes right (producing), how often does it tell the better of "
-    "two of its outcomes (telling), and how right is what its assistants say is wrong (evaluating)? Is "
-    "evaluating easier "
-    "than doing?"
+    "two of its outcomes (telling), and how right is what its assistants say is wrong (evaluating)? Is evaluating "
+    "easier than doing?"
 )
 CASES = 80
 OUTCOMES = 4
@@ -117,9 +116,8 @@ def summarize(results: Sequence[Result]) -> Summary:
     ]
     limits = [
         "The nodes without assistants are judged by the user alone, so their evaluation is not measured here.",
-        "The root's agent is the untrained one; the others are trained. Their reward models have learned from "
-        "the user, "
-        "and read the assistance if they do in training. A node's questions are about untrained papers.",
+        "The root's agent is the untrained one; the others are trained. Their reward models have learned from the "
+        "user, and read the assistance if they do in training. A node's questions are about untrained papers.",
         "accuses: of the facts that do not hold, the share an assistant says so of (1 less its false negatives); "
         "acquits: of those that hold, the share it says hold (1 less its false positives).",
         "Tells: of two outcomes of one case that parse and truly differ; 0.5 is chance.",

@@ -248,13 +248,13 @@ def summarize(results: Sequence[Result]) -> Summary:
         + "; ".join(f"{arm} {shown(value)}" for arm, value in rl.items()) + ".",
     ]
     limits = [
-        "d = sqrt(KL to the start) in nats; best of n has log n - (n - 1)/n. Fits of truth gained: d (a - b d) "
-        "for best "
-        "of n, d (a - b log d) for rl. Right (held out): agreement of the reward model with its own, noisy, labels.",
+        "d = sqrt(KL to the start) in nats; best of n has log n - (n - 1)/n. Fits of truth gained: d (a - b d) for "
+        "best of n, d (a - b log d) for rl. Right (held out): agreement of the reward model with its own, noisy, "
+        "labels.",
         "The loss after the peak is of each seed's own highest point, so it is above 0 by chance too.",
-        "alone, assisted, oracle: the reward model reads the outcome only, so they differ in labels only. "
-        "assisted, seen: it "
-        "reads the assistance too. One round of labels on the starting agent's outcomes; nothing is labeled again.",
+        "alone, assisted, oracle: the reward model reads the outcome only, so they differ in labels only. assisted, "
+        "seen: it reads the assistance too. One round of labels on the starting agent's outcomes; nothing is labeled "
+        "again.",
     ]  # fmt: skip
 
     def draw(axes: Any) -> None:

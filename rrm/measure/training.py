@@ -66,9 +66,8 @@ def with_difficulty(task: Task, **changes: int) -> Task:
     difficulty = getattr(task.cases, "difficulty", None)
     if not is_dataclass(difficulty) or isinstance(difficulty, type) or not is_dataclass(task.cases):
         raise RRMError(
-            f"difficulty cannot be varied: it needs cases whose `difficulty` is a dataclass, as "
-            f"rrm.worlds.papers.Briefs "
-            f"has; those of {task.name!r} are {type(task.cases).__name__}"
+            "difficulty cannot be varied: it needs cases whose `difficulty` is a dataclass, as "
+            f"rrm.worlds.papers.Briefs has; those of {task.name!r} are {type(task.cases).__name__}"
         )
     cases: Any = replace(task.cases, difficulty=replace(difficulty, **changes))
     return replace(task, cases=cases)

@@ -59,7 +59,8 @@ def test_everything_runs_small_and_is_kept(tmp_path: Path) -> None:
         for file in ("100.json", "figure.png", "figure.svg", "index.html"):
             assert (out / name / file).stat().st_size > 500
         page = (doc / f"{name}.md").read_text()
-        assert page.startswith(f"# {name}\n") and experiment.QUESTION in page and "Simulated; user with attention 6" in page
+        assert page.startswith(f"# {name}\n") and experiment.QUESTION in page
+        assert "Simulated; user with attention 6 for a pair. Seeds 100; " in page
         assert (doc / f"{name}.svg").exists()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("100.json")}
 

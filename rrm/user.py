@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -212,14 +212,22 @@ class BoundedUser(BaseModel):
             fact = rng.choice(list(open_facts.values()))
             if (holds := meter.check(fact)) is not None:
                 settle(open_facts.pop(fact.name), holds)
+        sound: set[tuple[str, int | None]] = set()  # parts that were looked at and hold
+        refuted: dict[str, set[str]] = defaultdict(set)  # whose accusations of a fact pointed at such a part
         for target, fact, claim in self._accusations(task.path, open_facts, claims):
-            if fact.name not in open_facts or (holds := meter.check(target)) is None:
+            if fact.name not in open_facts:
+                continue
+            holds = True if (fact.name, claim.part) in sound else meter.check(target)
+            if holds is None:
                 continue
             if target is fact or not holds:  # a part that fails settles the whole
                 settle(open_facts.pop(fact.name), holds)
             else:
                 checks.append(_checked(claim, True))
-                believed[fact.name] = self._believe(task.path, [c for c in claims[fact.name] if c.by != claim.by])
+                sound.add((fact.name, claim.part))
+                refuted[fact.name].add(claim.by)
+                left = [c for c in claims[fact.name] if c.by not in refuted[fact.name]]
+                believed[fact.name] = self._believe(task.path, left)
         for fact in sorted(open_facts.values(), key=lambda fact: (fact.price, rng.random())):
             if (holds := meter.check(fact)) is not None:
                 settle(fact, holds)

@@ -168,6 +168,25 @@ def test_a_check_must_be_paid() -> None:
     assert meter.check(fact.parts[0]) is None
 
 
+def test_a_part_is_looked_at_once_and_who_was_refuted_is_not_believed_again() -> None:
+    """Two accuse the same sound part: one look refutes both, and nothing is left of the accusation."""
+    parts = tuple(Fact(f"f.{k}", "x", Sealed(True)) for k in range(9))
+
+    def known(case: Case, outcome: Outcome) -> list[Fact]:
+        return [Fact("f", "x", parts=parts)]
+
+    def says(*accusers: str) -> tuple[Assistance, ...]:
+        return tuple(Assistance(by, "v", (Answer(case, Outcome(by), (Finding("f", False, 0),), None),))
+                     for by in accusers)  # fmt: skip
+
+    case, a, b = Case("c"), Outcome("a"), Outcome("b")
+    task = Task("t", "which?", facts=known)
+    for accusers in (("one",), ("one", "two")):
+        said = BoundedUser(attention=6, error=0).judge(task, Pair("t", case, a, b, says(*accusers), ()))
+        assert said.attention == 1 and [check.by for check in said.checks] == [*accusers]
+        assert said.preference == 0.5, "b was accused by nobody, and looks no better"
+
+
 def test_unchecked_facts_do_not_move_the_user() -> None:
     """Two outcomes that differ only in facts nobody looks at are judged alike."""
 

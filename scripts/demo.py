@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
 from contextlib import ExitStack
@@ -22,6 +21,8 @@ from rich.table import Table
 
 from rrm import BoundedUser, Task
 from rrm.measure.arms import ARMS, Arm, agreement, compare_arms, held_out, train_arms
+from rrm.measure.experiment import shown
+from rrm.measure.memory import peak
 from rrm.measure.mislead import Misleading
 from rrm.models.backbone import Backbone
 from rrm.run import Watch
@@ -60,7 +61,7 @@ def main() -> None:
         value = misled(arms["recursive"], user(), task, backbone, cases, args)
         report["misled"] = {"share": args.mislead, "agreement": value}
     report["seconds"] = round(time.monotonic() - began, 1)
-    report["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    report["peak_memory_mb"] = round(peak())
     (args.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     show_report(report)
     print(f"{report['seconds']:.0f} s, {report['peak_memory_mb']} MB; everything is in {args.out}")
@@ -96,9 +97,6 @@ class Progress:
 def show_report(report: dict[str, Any]) -> None:
     """The arms side by side; the nodes before and after training."""
 
-    def cell(value: dict[str, float]) -> str:
-        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
     aspects = list(report["start"]["aspects"])
     console = Console(width=None if sys.stdout.isatty() else 132)
     table = Table("arm", "agreement", "true score", *aspects, "confident words")
@@ -106,17 +104,17 @@ def show_report(report: dict[str, Any]) -> None:
         if arm in report:
             row = report[arm]
             by = (f"{row['aspects'][aspect]['mean']:.2f}" for aspect in aspects)
-            agrees = cell(row["agreement"]) if "agreement" in row else ""
-            table.add_row(arm, agrees, cell(row["score"]), *by, f"{row['confident']:.2f}")
+            agrees = shown(row["agreement"]) if "agreement" in row else ""
+            table.add_row(arm, agrees, shown(row["score"]), *by, f"{row['confident']:.2f}")
     console.print(table)
     nodes = Table("node", "true score, start", "trained", "reward model agrees with the user (held out)")
     for arm, found in report["nodes"].items():
         for path, row in found.items():
             accuracy = f"{row['reward_model']:.2f}" if "reward_model" in row else ""
-            nodes.add_row(f"{arm}: {path}", cell(row["start"]), cell(row["trained"]), accuracy)
+            nodes.add_row(f"{arm}: {path}", shown(row["start"]), shown(row["trained"]), accuracy)
     console.print(nodes)
     if "misled" in report:
-        console.print(f"misled by {report['misled']['share']:.0%} of findings: {cell(report['misled']['agreement'])}")
+        console.print(f"misled by {report['misled']['share']:.0%} of findings: {shown(report['misled']['agreement'])}")
 
 
 if __name__ == "__main__":

@@ -20,46 +20,38 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
 
 from rrm.measure.arms import ARMS
+from rrm.measure.experiment import shown
+from rrm.measure.stats import of_numbers
 
 MARK = "<!-- figures -->"
-
-
-def over_seeds(values: list[float]) -> dict[str, float]:
-    """Mean over seeds and its 95 % t-interval."""
-    mean, n = float(np.mean(values)), len(values)
-    if n == 1 or np.ptp(values) == 0:
-        return {"mean": mean, "low": mean, "high": mean, "n": n}
-    low, high = stats.t.interval(0.95, n - 1, loc=mean, scale=stats.sem(values))
-    return {"mean": mean, "low": float(low), "high": float(high), "n": n}
 
 
 def summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
     """Per arm agreement and score over seeds; the differences paired by seed; the gap recovered."""
     score = {arm: [r[arm]["score"]["mean"] for r in reports] for arm in (*ARMS, "start")}
-    result: dict[str, Any] = {"start": {"score": over_seeds(score["start"])}}
+    result: dict[str, Any] = {"start": {"score": of_numbers(score["start"])}}
     for arm in ARMS:
         aspects = reports[0][arm]["aspects"]
         result[arm] = {
-            "score": over_seeds(score[arm]),
-            "aspects": {a: over_seeds([r[arm]["aspects"][a]["mean"] for r in reports]) for a in aspects},
-            "agreement": over_seeds([r[arm]["agreement"]["mean"] for r in reports]),
+            "score": of_numbers(score[arm]),
+            "aspects": {a: of_numbers([r[arm]["aspects"][a]["mean"] for r in reports]) for a in aspects},
+            "agreement": of_numbers([r[arm]["agreement"]["mean"] for r in reports]),
         }
 
     def minus(a: str, b: str) -> list[float]:
         return [x - y for x, y in zip(score[a], score[b], strict=True)]
 
-    result["recursive_minus_unassisted"] = over_seeds(minus("recursive", "unassisted"))
-    result["recursive_minus_one_level"] = over_seeds(minus("recursive", "one-level"))
+    result["recursive_minus_unassisted"] = of_numbers(minus("recursive", "unassisted"))
+    result["recursive_minus_one_level"] = of_numbers(minus("recursive", "one-level"))
     agrees = {arm: [r[arm]["agreement"]["mean"] for r in reports] for arm in ARMS}
     better = [x - y for x, y in zip(agrees["recursive"], agrees["one-level"], strict=True)]
-    result["agreement_recursive_minus_one_level"] = over_seeds(better)
+    result["agreement_recursive_minus_one_level"] = of_numbers(better)
     result["gap_recovered"] = float(
         np.mean(minus("recursive", "unassisted")) / np.mean(minus("oracle", "unassisted"))
     )
-    result["seconds"] = over_seeds([r["seconds"] for r in reports])
+    result["seconds"] = of_numbers([r["seconds"] for r in reports])
     result["peak_memory_mb"] = max(r["peak_memory_mb"] for r in reports)
     return result
 
@@ -93,10 +85,6 @@ def main() -> None:
         args.markdown.write_text(MARK.join((before, figures, after)))
 
 
-def cell(value: dict[str, float], digits: int = 3) -> str:
-    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
-
-
 def markdown(result: dict[str, Any], reports: dict[int, dict[str, Any]]) -> str:
     """The tables of docs/results/demo.md."""
     aspects = result["recursive"]["aspects"]
@@ -106,16 +94,16 @@ def markdown(result: dict[str, Any], reports: dict[int, dict[str, Any]]) -> str:
         f"{result['peak_memory_mb']} MB. Means over seeds with 95 % t-intervals.", "",
         "| arm | user agrees with the truth | true score of the agent | " + " | ".join(aspects) + " |",
         "| --- | --- | --- |" + " --- |" * len(aspects),
-        f"| start | | {cell(result['start']['score'])} |" + " |" * len(aspects),
+        f"| start | | {shown(result['start']['score'])} |" + " |" * len(aspects),
     ]  # fmt: skip
     for arm in ARMS:
         row = result[arm]
         shares = " | ".join(f"{value['mean']:.2f}" for value in row["aspects"].values())
-        lines.append(f"| {arm} | {cell(row['agreement'])} | {cell(row['score'])} | {shares} |")
+        lines.append(f"| {arm} | {shown(row['agreement'])} | {shown(row['score'])} | {shares} |")
     lines += [
-        "", f"- recursive minus unassisted, true score, paired by seed: {cell(result['recursive_minus_unassisted'])}",
-        f"- recursive minus one-level, true score: {cell(result['recursive_minus_one_level'])}",
-        f"- recursive minus one-level, agreement: {cell(result['agreement_recursive_minus_one_level'])}",
+        "", f"- recursive minus unassisted, true score, paired by seed: {shown(result['recursive_minus_unassisted'])}",
+        f"- recursive minus one-level, true score: {shown(result['recursive_minus_one_level'])}",
+        f"- recursive minus one-level, agreement: {shown(result['agreement_recursive_minus_one_level'])}",
         "- gap recovered, (recursive - unassisted) / (oracle - unassisted), of the mean true scores: "
         f"{result['gap_recovered']:.2f}", "",
         "Each seed, with bootstrap intervals over the cases within it:", "",
@@ -123,24 +111,24 @@ def markdown(result: dict[str, Any], reports: dict[int, dict[str, Any]]) -> str:
         "|" + " --- |" * 8,
     ]  # fmt: skip
     for seed, report in reports.items():
-        agrees = [cell(report[arm]["agreement"], 2) for arm in ARMS[:3]]
-        scores = [cell(report[arm]["score"], 2) for arm in ARMS]
+        agrees = [shown(report[arm]["agreement"], 2) for arm in ARMS[:3]]
+        scores = [shown(report[arm]["score"], 2) for arm in ARMS]
         lines.append(f"| {seed} | " + " | ".join(agrees + scores) + " |")
     return "\n".join(lines) + "\n"
 
 
 def show(result: dict[str, Any]) -> None:
     table = Table("arm", "agreement", "true score", *result["recursive"]["aspects"])
-    table.add_row("start", "", cell(result["start"]["score"]))
+    table.add_row("start", "", shown(result["start"]["score"]))
     for arm in ARMS:
         row = result[arm]
         aspects = (f"{value['mean']:.2f}" for value in row["aspects"].values())
-        table.add_row(arm, cell(row["agreement"]), cell(row["score"]), *aspects)
+        table.add_row(arm, shown(row["agreement"]), shown(row["score"]), *aspects)
     console = Console()
     console.print(table)
-    console.print(f"recursive - unassisted {cell(result['recursive_minus_unassisted'])}")
-    console.print(f"recursive - one-level  {cell(result['recursive_minus_one_level'])}")
-    console.print(f"gap recovered {result['gap_recovered']:.2f}; {cell(result['seconds'])} s a seed")
+    console.print(f"recursive - unassisted {shown(result['recursive_minus_unassisted'])}")
+    console.print(f"recursive - one-level  {shown(result['recursive_minus_one_level'])}")
+    console.print(f"gap recovered {result['gap_recovered']:.2f}; {shown(result['seconds'])} s a seed")
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [kept, *(list(row) for row in zip(*(columns[name] for name in kept), strict=True))]
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, digits: int = 3) -> str:
     """A cell: an interval as "0.930 [0.912, 0.951]"; empty for what could not be measured."""
     if value is None:
         return ""
@@ -237,9 +237,9 @@ def shown(value: Any) -> str:
         if value["mean"] is None or math.isnan(value["mean"]):
             return ""
         if value["low"] is None or math.isnan(value["low"]):
-            return f"{value['mean']:.3f} (one seed)"
-        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+            return f"{value['mean']:.{digits}f} (one seed)"
+        return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
 # --- what summaries share ----------------------------------------------------------------------------

@@ -58,6 +58,8 @@ class Event:
 
 Watch = Callable[["Node", Event], None]
 
+LATER = {"cases"}
+"""What the config.json of a run of before may lack: it resumes without."""
 ENOUGH = 8
 """Comparisons without any preference that show that there is none."""
 
@@ -103,6 +105,7 @@ class Run:
             before = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read ({error}); restore it, or use another --out folder") from error
+        before = {key: config[key] for key in LATER & config.keys()} | before
         differing = [key for key in config if config[key] != before.get(key)]
         if differing:
             details = "; ".join(f"{k}: {_short(before.get(k))} there, {_short(config[k])} now" for k in differing)

@@ -250,7 +250,7 @@ class Node:
                     continue
                 pair = Pair.of(self.task, group, i, j)
                 heads = scores[g].heads if scores is not None else None
-                doubt = float((heads[i] - heads[j]).std()) if heads is not None else 0.0
+                doubt = float((heads[i] - heads[j]).std(correction=0)) if heads is not None else 0.0
                 candidates.append((-doubt, digest(self.key("choose"), pair.stream), pair))
         candidates.sort(key=lambda row: row[:2])
         if not candidates:

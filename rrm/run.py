@@ -353,7 +353,9 @@ class Node:
             self.emit("improve", step=step, of=s.steps, **metrics)
 
         before, old = self.agent.state(), self._fresh(cases)
-        IMPROVERS[s.improver](self.agent, judge, cases, s, self.key("improve"), log)
+        report = IMPROVERS[s.improver](self.agent, judge, cases, s, self.key("improve"), log)
+        if report.stopped:
+            self.emit("improve", step=report.steps, of=s.steps, stopped=1.0)
         if not self._accepted(user, helpers, old, self._fresh(cases)):
             self.agent.load(before)
         self._save("agent", self.agent)

@@ -72,7 +72,8 @@ class Settings(BaseModel):
     kl: float = Field(0.05, ge=0)
     """Price of a nat of KL to the starting policy, per outcome, in units of reward (its variance is 1)."""
     max_kl: float = Field(8.0, gt=0)
-    """Stop a round's optimization when the mean KL per outcome exceeds this many nats."""
+    """Stop a round's optimization when the mean KL per outcome to the starting policy exceeds this many nats. That is
+    over all rounds: a round that begins above it takes no step."""
     caution: float = Field(0.5, ge=0)
     """The agent optimizes mean - caution * standard deviation of the ensemble."""
     malformed: float = -3.0

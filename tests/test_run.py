@@ -11,9 +11,11 @@ import torch
 
 from rrm import BoundedUser, Case, Group, Outcome
 from rrm.check import plant
+from rrm.learning import IMPROVERS
+from rrm.learning.improve import ImproveReport
 from rrm.models.backbone import Backbone
 from rrm.models.reward import Scores
-from rrm.run import Node, Run
+from rrm.run import Event, Node, Run
 from tests import toy
 
 
@@ -37,3 +39,18 @@ def test_one_head_has_no_disagreement_so_pairs_are_asked_at_random(
     chosen = node.choose(groups)
     node.task = replace(node.task, settings=settings.model_copy(update={"choose": "random"}))
     assert [pair.id for pair in chosen] == [pair.id for pair in node.choose(groups)]
+
+
+def test_an_improvement_that_the_kl_limit_stopped_is_recorded(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def improve(*given: object) -> ImproveReport:
+        return ImproveReport(steps=0, first_reward=0.0, last_reward=0.0, kl=9.0, skipped=0, stopped=True)
+
+    monkeypatch.setitem(IMPROVERS, "rloo", improve)
+    events: list[Event] = []
+    run = Run(tmp_path, backbone, watch=[lambda node, event: events.append(event)])
+    node = run.open(plant(toy.task()), BoundedUser())
+    node.improve((), toy.CASES, BoundedUser())
+    assert [(e.phase, e.step, e.of, dict(e.metrics)) for e in events] == [("improve", 0, 2, {"stopped": 1.0})]
+    assert run.store.metrics("toy", "improve") == [("toy", 0, "improve", 0, "stopped", 1.0)]

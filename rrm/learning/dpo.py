@@ -30,10 +30,8 @@ def improve(
             best, worst = batch.rewards.argmax(1), batch.rewards.argmin(1)
             signal = (batch.rewards.amax(1) - batch.rewards.amin(1) > 1e-6).nonzero()[:, 0]
             skipped = len(batch.groups) - len(signal)
-            progress.add(batch, skipped)
-            if batch.kl > settings.max_kl:
+            if progress.over(batch, skipped, settings.max_kl):
                 log(step, observe(batch, skipped, 0.0))
-                progress.stopped = True
                 break
             pairs = []
             for i in signal.tolist():

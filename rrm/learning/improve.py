@@ -27,11 +27,11 @@ class ImproveReport:
     """What one call of an improver did. Rewards and KL are means over a step's outcomes."""
 
     steps: int
-    """Steps in which the weights changed or could have; fewer than asked if `stopped`."""
+    """Steps in which the weights changed or could have; fewer than asked if `stopped`, maybe none."""
     first_reward: float
     last_reward: float
     kl: float
-    """Nats per outcome to the starting policy, at the last step."""
+    """Nats per outcome to the starting policy, at the last step, or where it stopped."""
     skipped: int
     """Groups that gave no signal because their outcomes were rewarded alike."""
     stopped: bool
@@ -158,12 +158,14 @@ class Progress:
         self.kl = 0.0
         self.stopped = False
 
-    def add(self, batch: Batch, skipped: int) -> None:
-        """Count a step."""
-        self.steps += 1
+    def over(self, batch: Batch, skipped: int, limit: float) -> bool:
+        """Note a step's samples. Whether their KL is over the limit; then the step is not taken, nor counted."""
         self.skipped += skipped
         self.rewards.append(batch.rewards.mean().item())
         self.kl = batch.kl
+        self.stopped = self.kl > limit
+        self.steps += not self.stopped
+        return self.stopped
 
     def report(self) -> ImproveReport:
         """The report so far."""

@@ -39,10 +39,8 @@ def improve(
             # A group whose outcomes are rewarded alike teaches nothing: no forward or backward pass for it.
             signal = (advantages.abs().amax(1) > 1e-6).nonzero()[:, 0].tolist()
             skipped = len(batch.groups) - len(signal)
-            progress.add(batch, skipped)
-            if batch.kl > settings.max_kl:
+            if progress.over(batch, skipped, settings.max_kl):
                 log(step, observe(batch, skipped, 0.0))
-                progress.stopped = True
                 break
             groups, advantage = [batch.groups[i] for i in signal], advantages[signal].flatten()
             norm = updater.step(_losses(agent, groups, advantage, batch.rewards.numel()))

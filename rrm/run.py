@@ -372,8 +372,8 @@ class Node:
 
         An agent optimized against a reward model that is wrong earns reward and gets worse (over-optimization:
         Gao et al. 2022, arXiv 2210.10760). The user's own judgement of fresh outcomes is no target of the
-        optimization, so it can tell. "Clearly": by more than a standard error. These comparisons are the next
-        round's training data too, where they show the reward model what it was wrong about.
+        optimization, so it can tell. "Clearly": see `stands`. These comparisons are the next round's
+        training data too, where they show the reward model what it was wrong about.
         """
         both = [Group(o.case, (*o.outcomes, *n.outcomes)) for o, n in zip(old, new, strict=True)]
         both = assist(helpers, [group for group in both if group.outcomes[0].text != group.outcomes[1].text])
@@ -390,9 +390,8 @@ class Node:
         ]
         if not wins:
             return True
-        mean = sum(wins) / len(wins)
-        kept = mean + math.sqrt(mean * (1 - mean) / len(wins)) >= 0.5
-        self.emit("accept", preferred=mean, comparisons=len(wins), kept=float(kept))
+        kept = stands(wins)
+        self.emit("accept", preferred=sum(wins) / len(wins), comparisons=len(wins), kept=float(kept))
         return kept
 
     def finish(self, helpers: Sequence[Assistant]) -> Assistant:
@@ -423,6 +422,12 @@ class Node:
             return False
         holder.load(load(self.run.world.once(lambda: read_checked(self.run.out / saved[0], saved[1]))))
         return True
+
+
+def stands(wins: Sequence[float]) -> bool:
+    """Whether an improvement with these wins (1; 0 lost, 0.5 a tie) is not clearly worse: by more than a standard error
+    of as many coin tosses. The observed spread would not do: of one comparison, or of all lost, it is 0."""
+    return sum(wins) / len(wins) + 0.5 / math.sqrt(len(wins)) >= 0.5
 
 
 def weights(store: Store, out: Path, task: str, round: int, part: str) -> dict[str, torch.Tensor] | None:

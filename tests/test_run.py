@@ -15,7 +15,7 @@ from rrm.learning import IMPROVERS
 from rrm.learning.improve import ImproveReport
 from rrm.models.backbone import Backbone
 from rrm.models.reward import Scores
-from rrm.run import Event, Node, Run
+from rrm.run import Event, Node, Run, stands
 from tests import toy
 
 
@@ -54,3 +54,11 @@ def test_an_improvement_that_the_kl_limit_stopped_is_recorded(
     node.improve((), toy.CASES, BoundedUser())
     assert [(e.phase, e.step, e.of, dict(e.metrics)) for e in events] == [("improve", 0, 2, {"stopped": 1.0})]
     assert run.store.metrics("toy", "improve") == [("toy", 0, "improve", 0, "stopped", 1.0)]
+
+
+@pytest.mark.parametrize(("n", "least"), [(1, 0.0), (2, 0.5), (3, 1.0), (4, 1.0), (8, 3.0), (24, 10.0)])
+def test_an_improvement_stands_unless_it_lost_by_more_than_a_standard_error(n: int, least: float) -> None:
+    """One comparison decides nothing. `least`: the fewest wins, in halves for ties, that let it stand."""
+    halves = [half / 2 for half in range(2 * n + 1)]
+    wins = {half: [1.0] * int(half) + [0.5] * (half % 1 > 0) for half in halves}
+    assert [stands(won + [0.0] * (n - len(won))) for won in wins.values()] == [half >= least for half in halves]

@@ -32,7 +32,8 @@ class Settings(BaseModel):
     max_tokens: int = Field(96, ge=1)
     """Longest outcome, in tokens."""
     temperature: float = Field(1.0, gt=0)
-    """Sampling temperature of outcomes that are judged or trained on."""
+    """Sampling temperature of outcomes that are judged, and of those from which subtasks' cases are made. No improver
+    uses it: all sample at 1, the policy's own distribution, of which the KL is estimated."""
     drafts: int = Field(2, ge=1)
     """Drafts of each answer a user will see; the reward model picks the best. 1: the greedy answer."""
 

@@ -21,7 +21,7 @@ def improve(
     progress = Progress()
     with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
         for step in range(settings.steps):
-            batch = collect(agent, judge, cases, settings, key, step, settings.temperature)
+            batch = collect(agent, judge, cases, settings, key, step)
             best = batch.rewards.argmax(1).tolist()
             signal = (batch.rewards.amax(1) - batch.rewards.amin(1) > 1e-6).nonzero()[:, 0].tolist()
             skipped = len(batch.groups) - len(signal)

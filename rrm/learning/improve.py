@@ -61,10 +61,11 @@ class Batch:
         return kl_estimates(self.logprobs, self.reference)[0].mean().item()
 
 
-def collect(
-    agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, step: int, temperature: float
-) -> Batch:
+def collect(agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, step: int) -> Batch:
     """Draw cases, sample their groups, judge them, and find their log-probabilities under the reference.
+
+    Samples at temperature 1 whatever `settings.temperature` says: another distribution than the policy's own
+    would bias the KL, by which `max_kl` stops, and a policy gradient.
 
     Raises `RRMError` if the judge does not give one finite reward per outcome: a judgement that failed must
     never pass for a number.
@@ -72,7 +73,7 @@ def collect(
     drawn = cases.draw(settings.batch, f"{key}/{step}")
     if not drawn:
         raise RRMError(f"no cases to improve on (key {key!r}); the task's `cases` drew none")
-    groups = agent.sample(drawn, settings.group, f"{key}/{step}", temperature)
+    groups = agent.sample(drawn, settings.group, f"{key}/{step}")
     judged = list(judge(groups))
     if [tuple(r.shape) for r in judged] != [(settings.group,)] * len(groups):
         raise RRMError(

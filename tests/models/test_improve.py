@@ -76,6 +76,16 @@ def test_it_stops_at_the_kl_limit_and_skips_what_teaches_nothing(tiny, name):
 
 
 @pytest.mark.parametrize("name", IMPROVERS)
+def test_it_samples_from_the_policy_itself_whatever_the_temperature(tiny, name):
+    """Else the KL would be that of another distribution."""
+    rows = []
+    for temperature in (1.0, 0.3):
+        settings = TOY.model_copy(update={"steps": 2, "temperature": temperature})
+        IMPROVERS[name](agent_of(tiny()), count, CASES, settings, "k", lambda s, m: rows.append(m))
+    assert rows[:2] == rows[2:]
+
+
+@pytest.mark.parametrize("name", IMPROVERS)
 def test_a_judge_that_fails_is_not_a_zero(tiny, name):
     broken = lambda groups: [torch.full((8,), math.nan) for _ in groups]  # noqa: E731
     with pytest.raises(RRMError, match="not finite"):

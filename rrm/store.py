@@ -1,8 +1,9 @@
 """The run's memory: SQLite, append-only, content-addressed.
 
 Every outcome, answer, comparison and metric is written as it happens, and a committed row survives a kill.
-A retry inserts the same keys again and adds nothing. Nothing is updated or deleted: undo and relabel append
-a row that supersedes another. Only the driver process writes.
+A retry inserts the same keys again and adds nothing. Nothing is updated or deleted, and only the driver process
+writes. What people take back they take back before it comes here (rrm/labels.py). Nothing here writes
+`comparisons.supersedes`: a row with one, from elsewhere, stands for the row it names.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from safetensors.torch import load, save
 
 from rrm.assistance import Assistant, Forgetful, assist
 from rrm.learning import IMPROVERS
-from rrm.learning.fit_reward import FitReport, fit_reward
+from rrm.learning.fit_reward import fit_reward
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import TINY, Backbone
 from rrm.models.precision import Precision, probe
@@ -136,9 +136,6 @@ class Run:
         same = all(new is old for new, old in zip(helpers, assistant.helpers, strict=True))
         return assistant if same else replace(assistant, helpers=helpers)
 
-    def close(self) -> None:
-        self.store.close()
-
 
 class Node:
     """One task in training: its agent, its reward model, and the rounds behind it."""
@@ -151,7 +148,6 @@ class Node:
         self.reward = TextRewardModel(backbone, fork, settings, len(task.assistants))
         self.round = 0
         self.cases: Cases | None = None
-        self.fits: list[FitReport] = []
         self.comparisons: list[Comparison] = []
         self.seconds = 0.0
         saved = run.store.checkpoints(task.path)
@@ -324,7 +320,6 @@ class Node:
         report = fit_reward(
             self.reward, comparisons, s, self.key("fit"), lambda step, of: self.emit("fit", step=step, of=of)
         )
-        self.fits.append(report)
         self.emit("fit", 0, 0, **report.metrics())
         self.run.store.score(self.task.path, self.round, report.margins)
         self._save("reward", self.reward)

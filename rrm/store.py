@@ -249,19 +249,6 @@ class Store(Database):
         with self._explained():
             return self._db.execute("SELECT DISTINCT task, round FROM comparisons ORDER BY task, round").fetchall()
 
-    def stale(self, current: Mapping[str, str]) -> list[int]:
-        """Labels (their `seq`) that rest on other versions of assistants than `current` (path -> version)."""
-        with self._explained():
-            rows = self._db.execute("SELECT seq, shown FROM comparisons ORDER BY seq").fetchall()
-        return [
-            seq
-            for seq, shown in rows
-            if any(
-                current.get(path, version) != version
-                for path, _, version in (s.partition("@") for s in json.loads(shown))
-            )
-        ]
-
     # --- metrics and checkpoints ---------------------------------------------------------------------
 
     def log(self, task: str, round: int, phase: str, step: int, metrics: Mapping[str, float]) -> None:

@@ -21,22 +21,30 @@ from rrm.labels import Labels
 from rrm.question import Label
 
 RESAMPLES = 1000
+ENOUGH = 20
+"""Cases for an interval: of fewer, a percentile bootstrap is much too narrow; of one, it has no width at all."""
 SIDES = (0.0, 0.5, 1.0)
 """B is better, a tie, A is better: strength is left out of agreement."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % bootstrap interval over cases; NaN where it cannot be had."""
+    """A value with its 95 % bootstrap interval over cases; NaN where it cannot be had, as of fewer than `ENOUGH`."""
 
     value: float
     low: float
     high: float
     n: int = 0
     """Labels that it is of."""
+    cases: int = 0
+    """Cases that it is of."""
 
     def __str__(self) -> str:
-        return "–" if math.isnan(self.value) else f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        if math.isnan(self.value):
+            return "–"
+        if math.isnan(self.low):
+            return f"{self.value:.2f} (no interval: it takes {ENOUGH} cases, not {self.cases})"
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     def of(self, n: float) -> Estimate:
         return replace(self, n=int(n))
@@ -93,8 +101,8 @@ def alpha(labels: Sequence[Label], cases: dict[str, str], seed: int = 0) -> Alph
     units = [np.array(rows) for rows in clusters.values()]
     return Alpha(
         len(several),
-        _bootstrap(len(units), lambda chosen: _alpha(units, chosen, "ordinal"), seed),
-        _bootstrap(len(units), lambda chosen: _alpha(units, chosen, "nominal"), seed),
+        _bootstrap(len(units), len(units), lambda chosen: _alpha(units, chosen, "ordinal"), seed),
+        _bootstrap(len(units), len(units), lambda chosen: _alpha(units, chosen, "nominal"), seed),
     )
 
 
@@ -123,11 +131,12 @@ def _uplift(name: str, labels: Sequence[Label], cases: dict[str, str], worth: Wo
     def mean(arm: int) -> Callable[[np.ndarray], float]:
         return lambda chosen: _ratio(sums[arm, chosen].sum(), counts[arm, chosen].sum())
 
-    both = _bootstrap(len(order), lambda chosen: mean(1)(chosen) - mean(0)(chosen), seed)
+    judged = [int((row > 0).sum()) for row in counts]  # cases
+    both = _bootstrap(len(order), min(judged), lambda chosen: mean(1)(chosen) - mean(0)(chosen), seed)
     arms = [
         _arm(
             [label for label in own if label.assisted == bool(arm)],
-            _bootstrap(len(order), mean(arm), seed).of(counts[arm].sum()),
+            _bootstrap(len(order), judged[arm], mean(arm), seed).of(counts[arm].sum()),
         )
         for arm in (0, 1)
     ]
@@ -149,17 +158,20 @@ def _ratio(a: float, b: float) -> float:
     return a / b if b else math.nan
 
 
-def _bootstrap(n: int, statistic: Callable[[np.ndarray], float], seed: int) -> Estimate:
-    """`statistic` of the indices of n clusters, and its percentile interval over resampled clusters."""
+def _bootstrap(n: int, cases: int, statistic: Callable[[np.ndarray], float], seed: int) -> Estimate:
+    """`statistic` of the indices of n clusters, and its percentile interval over resampled clusters, if those that say
+    something (`cases`; of a difference, on the side that has fewer) are enough."""
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan)
     value = statistic(np.arange(n))
     if math.isnan(value):
         return Estimate(math.nan, math.nan, math.nan)
+    if cases < ENOUGH:
+        return Estimate(value, math.nan, math.nan, cases=cases)
     rng = np.random.default_rng(seed)
     resampled = np.array([statistic(rng.integers(n, size=n)) for _ in range(RESAMPLES)])
     low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return Estimate(value, float(low), float(high))
+    return Estimate(value, float(low), float(high), cases=cases)
 
 
 def side(preference: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from rrm.task import Case, Finding, Group, Malformed, Outcome, Task, TaskError, digest
@@ -143,7 +143,7 @@ class Assistant:
     """Picks the best of its drafts and says how good it is. Without one (a tool, somebody else's model) the agent's
     greedy answer is given, without a confidence."""
     helpers: tuple[Assistant, ...] = ()
-    memo: Memo = Forgetful()
+    memo: Memo = field(default_factory=Forgetful)
 
     @property
     def version(self) -> str:

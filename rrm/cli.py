@@ -1,4 +1,4 @@
-"""`rrm`: train a tree, check one, list the settings."""
+"""`rrm`: train and check trees, measure, look at runs, be the user, import and export, fetch models."""
 
 from __future__ import annotations
 
@@ -275,9 +275,9 @@ def view(
 
 @app.command()
 def settings() -> None:
-    """List every setting with its default: of a node, of the simulated user, and of a model behind an endpoint."""
+    """List every setting with its default: of a node, and of users: simulated, people, a model behind an endpoint."""
     console = Console()
-    for title, kind in (("NODE", Settings), ("user", BoundedUser), ("user", EndpointUser)):
+    for title, kind in (("NODE", Settings), ("user", BoundedUser), ("user", HumanUser), ("user", EndpointUser)):
         console.print(_table(title, kind))
 
 
@@ -288,7 +288,7 @@ def _table(title: str, kind: type[BaseModel]) -> Table:
     by = f"; with --user {kind.model_config['title']}" if "title" in kind.model_config else ""
     table.add_column(f"what it does{by}", overflow="fold")
     for key, field in kind.model_fields.items():
-        if field.is_required():  # said in another way
+        if field.is_required() or callable(field.default):  # said in another way, or in Python only
             continue
         default = shorten(str(field.get_default(call_default_factory=True)), 60, placeholder=" ...")
         table.add_row(Text(key), Text(default), Text(" ".join((field.description or "").split())))

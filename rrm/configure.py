@@ -142,6 +142,7 @@ def listing(kind: type[BaseModel]) -> str:
     rows = [
         (key, field.get_default(call_default_factory=True), _doc(field.description))
         for key, field in kind.model_fields.items()
+        if not callable(field.default)
     ]
     width = max(len(key) for key, _, _ in rows)
     return "\n".join(f"  {key:{width}}  {doc} (default {default})" for key, default, doc in rows)

@@ -26,7 +26,7 @@ class HumanUser(BaseModel):
     Pauses a node until the round's pairs are judged; it may be killed while it waits, and started again.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(title="human", extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     overlap: int = Field(1, ge=1)
     """How many people judge each pair; their mean preference counts."""

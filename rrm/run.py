@@ -28,7 +28,7 @@ from safetensors.torch import load, save
 
 from rrm.assistance import Assistant, Forgetful, assist
 from rrm.learning import IMPROVERS
-from rrm.learning.fit_reward import FitReport, fit_reward
+from rrm.learning.fit_reward import fit_reward
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import TINY, Backbone
 from rrm.models.precision import Precision, probe
@@ -58,6 +58,8 @@ class Event:
 
 Watch = Callable[["Node", Event], None]
 
+LATER = {"cases"}
+"""What the config.json of a run of before may lack: it resumes without."""
 ENOUGH = 8
 """Comparisons without any preference that show that there is none."""
 
@@ -103,6 +105,7 @@ class Run:
             before = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read ({error}); restore it, or use another --out folder") from error
+        before = {key: config[key] for key in LATER & config.keys()} | before
         differing = [key for key in config if config[key] != before.get(key)]
         if differing:
             details = "; ".join(f"{k}: {_short(before.get(k))} there, {_short(config[k])} now" for k in differing)
@@ -133,9 +136,6 @@ class Run:
         same = all(new is old for new, old in zip(helpers, assistant.helpers, strict=True))
         return assistant if same else replace(assistant, helpers=helpers)
 
-    def close(self) -> None:
-        self.store.close()
-
 
 class Node:
     """One task in training: its agent, its reward model, and the rounds behind it."""
@@ -148,7 +148,6 @@ class Node:
         self.reward = TextRewardModel(backbone, fork, settings, len(task.assistants))
         self.round = 0
         self.cases: Cases | None = None
-        self.fits: list[FitReport] = []
         self.comparisons: list[Comparison] = []
         self.seconds = 0.0
         saved = run.store.checkpoints(task.path)
@@ -247,7 +246,7 @@ class Node:
                     continue
                 pair = Pair.of(self.task, group, i, j)
                 heads = scores[g].heads if scores is not None else None
-                doubt = float((heads[i] - heads[j]).std()) if heads is not None else 0.0
+                doubt = float((heads[i] - heads[j]).std(correction=0)) if heads is not None else 0.0
                 candidates.append((-doubt, digest(self.key("choose"), pair.stream), pair))
         candidates.sort(key=lambda row: row[:2])
         if not candidates:
@@ -321,7 +320,6 @@ class Node:
         report = fit_reward(
             self.reward, comparisons, s, self.key("fit"), lambda step, of: self.emit("fit", step=step, of=of)
         )
-        self.fits.append(report)
         self.emit("fit", 0, 0, **report.metrics())
         self.run.store.score(self.task.path, self.round, report.margins)
         self._save("reward", self.reward)
@@ -350,7 +348,9 @@ class Node:
             self.emit("improve", step=step, of=s.steps, **metrics)
 
         before, old = self.agent.state(), self._fresh(cases)
-        IMPROVERS[s.improver](self.agent, judge, cases, s, self.key("improve"), log)
+        report = IMPROVERS[s.improver](self.agent, judge, cases, s, self.key("improve"), log)
+        if report.stopped:
+            self.emit("improve", step=report.steps, of=s.steps, stopped=1.0)
         if not self._accepted(user, helpers, old, self._fresh(cases)):
             self.agent.load(before)
         self._save("agent", self.agent)
@@ -367,8 +367,8 @@ class Node:
 
         An agent optimized against a reward model that is wrong earns reward and gets worse (over-optimization:
         Gao et al. 2022, arXiv 2210.10760). The user's own judgement of fresh outcomes is no target of the
-        optimization, so it can tell. "Clearly": by more than a standard error. These comparisons are the next
-        round's training data too, where they show the reward model what it was wrong about.
+        optimization, so it can tell. "Clearly": see `stands`. These comparisons are the next round's
+        training data too, where they show the reward model what it was wrong about.
         """
         both = [Group(o.case, (*o.outcomes, *n.outcomes)) for o, n in zip(old, new, strict=True)]
         both = assist(helpers, [group for group in both if group.outcomes[0].text != group.outcomes[1].text])
@@ -385,9 +385,8 @@ class Node:
         ]
         if not wins:
             return True
-        mean = sum(wins) / len(wins)
-        kept = mean + math.sqrt(mean * (1 - mean) / len(wins)) >= 0.5
-        self.emit("accept", preferred=mean, comparisons=len(wins), kept=float(kept))
+        kept = stands(wins)
+        self.emit("accept", preferred=sum(wins) / len(wins), comparisons=len(wins), kept=float(kept))
         return kept
 
     def finish(self, helpers: Sequence[Assistant]) -> Assistant:
@@ -418,6 +417,12 @@ class Node:
             return False
         holder.load(load(self.run.world.once(lambda: read_checked(self.run.out / saved[0], saved[1]))))
         return True
+
+
+def stands(wins: Sequence[float]) -> bool:
+    """Whether an improvement with these wins (1; 0 lost, 0.5 a tie) is not clearly worse: by more than a standard error
+    of as many coin tosses. The observed spread would not do: of one comparison, or of all lost, it is 0."""
+    return sum(wins) / len(wins) + 0.5 / math.sqrt(len(wins)) >= 0.5
 
 
 def weights(store: Store, out: Path, task: str, round: int, part: str) -> dict[str, torch.Tensor] | None:

@@ -32,7 +32,8 @@ class Settings(BaseModel):
     max_tokens: int = Field(96, ge=1)
     """Longest outcome, in tokens."""
     temperature: float = Field(1.0, gt=0)
-    """Sampling temperature of outcomes that are judged or trained on."""
+    """Sampling temperature of outcomes that are judged, and of those from which subtasks' cases are made. No improver
+    uses it: all sample at 1, the policy's own distribution, of which the KL is estimated."""
     drafts: int = Field(2, ge=1)
     """Drafts of each answer a user will see; the reward model picks the best. 1: the greedy answer."""
 
@@ -72,7 +73,8 @@ class Settings(BaseModel):
     kl: float = Field(0.05, ge=0)
     """Price of a nat of KL to the starting policy, per outcome, in units of reward (its variance is 1)."""
     max_kl: float = Field(8.0, gt=0)
-    """Stop a round's optimization when the mean KL per outcome exceeds this many nats."""
+    """Stop a round's optimization when the mean KL per outcome to the starting policy exceeds this many nats. That is
+    over all rounds: a round that begins above it takes no step."""
     caution: float = Field(0.5, ge=0)
     """The agent optimizes mean - caution * standard deviation of the ensemble."""
     malformed: float = -3.0

@@ -34,9 +34,6 @@ class SharedStore(Store):
     def rounds(self) -> list[tuple[str, int]]:
         return self.world.once(super().rounds)
 
-    def stale(self, current: Mapping[str, str]) -> list[int]:
-        return self.world.once(partial(super().stale, current))
-
     def metrics(
         self, task: str | None = None, phase: str | None = None
     ) -> list[tuple[str, int, str, int, str, float]]:

@@ -1,8 +1,9 @@
 """The run's memory: SQLite, append-only, content-addressed.
 
 Every outcome, answer, comparison and metric is written as it happens, and a committed row survives a kill.
-A retry inserts the same keys again and adds nothing. Nothing is updated or deleted: undo and relabel append
-a row that supersedes another. Only the driver process writes.
+A retry inserts the same keys again and adds nothing. Nothing is updated or deleted, and only the driver process
+writes. What people take back they take back before it comes here (rrm/labels.py). Nothing here writes
+`comparisons.supersedes`: a row with one, from elsewhere, stands for the row it names.
 """
 
 from __future__ import annotations
@@ -247,19 +248,6 @@ class Store(Database):
         """(task, round) of all comparisons, in order. Rounds below 0 were imported."""
         with self._explained():
             return self._db.execute("SELECT DISTINCT task, round FROM comparisons ORDER BY task, round").fetchall()
-
-    def stale(self, current: Mapping[str, str]) -> list[int]:
-        """Labels (their `seq`) that rest on other versions of assistants than `current` (path -> version)."""
-        with self._explained():
-            rows = self._db.execute("SELECT seq, shown FROM comparisons ORDER BY seq").fetchall()
-        return [
-            seq
-            for seq, shown in rows
-            if any(
-                current.get(path, version) != version
-                for path, _, version in (s.partition("@") for s in json.loads(shown))
-            )
-        ]
 
     # --- metrics and checkpoints ---------------------------------------------------------------------
 

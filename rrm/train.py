@@ -56,7 +56,8 @@ def train(
     backbone = model if isinstance(model, Backbone) else Backbone.load(model)
     backbone.world = join()
     run = Run(out, backbone, seed, watch)
-    run.configure(describe(task, user, backbone, seed))
+    cases = {"cases": [case.id for case in task.cases.draw(4, "about")]}  # others, if a prompt or a difficulty changed
+    run.configure(describe(task, user, backbone, seed) | cases)
     for part in (user, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
         if isinstance(part, Recording):
             part.record(run.out)

@@ -130,7 +130,7 @@ class BoundedUser(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     attention: int = Field(6, ge=0)
-    """Attention for one comparison, in facts; half of it for each outcome."""
+    """Attention for one comparison, in facts; half of it for each outcome (an odd number loses one)."""
     error: float = Field(0.02, ge=0, le=0.5)
     """Chance that a look at one fact goes wrong."""
     prior: float = Field(0.7, gt=0, lt=1)
@@ -144,7 +144,8 @@ class BoundedUser(BaseModel):
     margin: float = Field(0.01, ge=0)
     """Perceived values closer than this are a tie."""
     seed: int = 0
-    """Decides errors and spot checks, together with the pair: not the order in which pairs come."""
+    """Decides errors and spot checks, together with the case and the outcome: they repeat in every pair that an outcome
+    is in, in whatever order pairs come."""
 
     _record: Counter[tuple[str, str, bool, bool, bool]] = Counter()
 

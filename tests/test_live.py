@@ -149,6 +149,21 @@ def test_refreshed_assistants_have_further_rounds() -> None:
     assert {path: row.rounds for path, row in Live(root).rows.items()} == {"toy": 3, "toy/a": 3}
 
 
+def test_a_round_that_begins_above_the_kl_limit_says_how_to_go_on() -> None:
+    for terminal in (False, True):
+        play = Play(tree(), terminal)
+        play.open("toy")
+        play.event("toy", 0, "improve", 0, 4, reward=0.0, kl=1.0)
+        play.event("toy", 0, "improve", 1, 4, reward=0.5, kl=9.25)
+        play.event("toy", 0, "improve", 1, 4, stopped=1.0)
+        assert ("stopped after 1 of 4 steps: the KL of 9.2 is over max_kl (8)" in play.out.getvalue()) is not terminal
+        assert "warning" not in play.out.getvalue()
+        play.event("toy", 1, "improve", 0, 4, reward=0.0, kl=9.5)
+        play.event("toy", 1, "improve", 0, 4, stopped=1.0)
+        assert "warning: nothing was learned in this round" in play.out.getvalue()
+        assert "raise max_kl, or kl" in play.out.getvalue()
+
+
 def test_a_terminal_is_left_clean() -> None:
     play = Play(tree(), terminal=True)
     with play.live:

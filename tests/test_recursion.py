@@ -13,6 +13,7 @@ import torch
 from rrm import Assistant, BoundedUser, Outcome, Pair, RRMError, Task, train
 from rrm.assistance import Forgetful, assist
 from rrm.learning import IMPROVERS
+from rrm.learning.improve import ImproveReport
 from rrm.measure.arms import compare_arms, train_arms
 from rrm.measure.mislead import Misleading
 from rrm.models.agent import TextAgent
@@ -127,13 +128,14 @@ def test_an_improvement_that_the_user_does_not_want_is_undone(
 ) -> None:
     """The improver here ruins the agent, or sharpens it towards what it writes most; the user tells which."""
 
-    def improve(agent: TextAgent, *rest: object) -> None:
+    def improve(agent: TextAgent, *rest: object) -> ImproveReport:
         with torch.no_grad():
             for name, parameter in agent.fork.trainable.items():
                 if harm:
                     parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator("harm", name)))
                 elif "norm" in name and "layers" not in name:
                     parameter.mul_(2.0)  # larger logits: a lower temperature, so fewer slips
+        return ImproveReport(steps=1, first_reward=0.0, last_reward=0.0, kl=0.0, skipped=0, stopped=False)
 
     monkeypatch.setitem(IMPROVERS, "rloo", improve)
     task = replace(mini.tree(), assistants=())

@@ -1,5 +1,6 @@
 """Killed at any moment and started again, a run ends with the bits of an undisturbed one."""
 
+import json
 import os
 import random
 import sqlite3
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rrm.run import RunError
-from tests import mini
+from tests import mini, toy
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "tests.mini"]
@@ -98,3 +99,23 @@ def test_other_settings_need_another_folder(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="user"):
         train(small, BoundedUser(attention=8), "embedded", tmp_path)
     assert Pool(()).draw(3, "k") == []
+
+
+def test_other_cases_need_another_folder(tmp_path: Path) -> None:
+    """An edited prompt is another run; one of before, which did not keep its cases, resumes as it did."""
+    from rrm import BoundedUser, Case, Pool, train
+
+    few = toy.SMALL.model_copy(update={"temperature": 4.0})
+
+    def run(prompt: str) -> None:
+        cases = Pool(tuple(Case(f"{prompt} {i}") for i in range(4)))
+        train(toy.task(cases=cases, settings=few), BoundedUser(), "embedded", tmp_path)
+
+    run("write")
+    run("write")
+    with pytest.raises(RunError, match=r"other settings \(cases: "):
+        run("write well")
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["cases"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    run("write")

@@ -129,17 +129,6 @@ def test_what_is_brought_together_is_kept_together_or_not_at_all(store: Store) -
     assert store.origins("p") == {(0, comparison(0).id): where} and store.origins("q") == {}
 
 
-def test_stale_labels_rest_on_another_version_of_an_assistant(store: Store) -> None:
-    store.add(comparison(0, "v1"), 0)
-    store.add(comparison(1, "v2"), 1)
-    unaided = comparison(2)
-    store.add(replace(unaided, pair=replace(unaided.pair, assistance_a=(), assistance_b=())), 2)
-    assert store.stale({"p/proofs": "v1", "p/data": "v1"}) == [2]
-    assert store.stale({"p/proofs": "v2"}) == [1]
-    assert store.stale({"p/data": "v9"}) == [1, 2]
-    assert store.stale({"someone/else": "v9"}) == []
-
-
 # --- when things go wrong ----------------------------------------------------------------------------
 
 WRITER = """

@@ -21,14 +21,12 @@ def improve(
     progress = Progress()
     with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
         for step in range(settings.steps):
-            batch = collect(agent, judge, cases, settings, key, step, settings.temperature)
+            batch = collect(agent, judge, cases, settings, key, step)
             best = batch.rewards.argmax(1).tolist()
             signal = (batch.rewards.amax(1) - batch.rewards.amin(1) > 1e-6).nonzero()[:, 0].tolist()
             skipped = len(batch.groups) - len(signal)
-            progress.add(batch, skipped)
-            if batch.kl > settings.max_kl:
+            if progress.over(batch, skipped, settings.max_kl):
                 log(step, observe(batch, skipped, 0.0))
-                progress.stopped = True
                 break
             chosen = [Group(batch.groups[i].case, (batch.groups[i].outcomes[best[i]],)) for i in signal]
             parts = (-part.logprobs.sum() / len(signal) for part in agent.microbatches(chosen))

@@ -32,7 +32,7 @@ Progressed = Callable[[int, int], None]
 
 
 class Judged(Protocol):
-    """What is needed of a comparison; `rrm.user` has the full record."""
+    """What is needed of a comparison; `rrm.store.Comparison` is the full record."""
 
     @property
     def id(self) -> str: ...

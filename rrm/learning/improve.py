@@ -27,11 +27,11 @@ class ImproveReport:
     """What one call of an improver did. Rewards and KL are means over a step's outcomes."""
 
     steps: int
-    """Steps in which the weights changed or could have; fewer than asked if `stopped`."""
+    """Steps in which the weights changed or could have; fewer than asked if `stopped`, maybe none."""
     first_reward: float
     last_reward: float
     kl: float
-    """Nats per outcome to the starting policy, at the last step."""
+    """Nats per outcome to the starting policy, at the last step, or where it stopped."""
     skipped: int
     """Groups that gave no signal because their outcomes were rewarded alike."""
     stopped: bool
@@ -61,10 +61,11 @@ class Batch:
         return kl_estimates(self.logprobs, self.reference)[0].mean().item()
 
 
-def collect(
-    agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, step: int, temperature: float
-) -> Batch:
+def collect(agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, step: int) -> Batch:
     """Draw cases, sample their groups, judge them, and find their log-probabilities under the reference.
+
+    Samples at temperature 1 whatever `settings.temperature` says: another distribution than the policy's own
+    would bias the KL, by which `max_kl` stops, and a policy gradient.
 
     Raises `RRMError` if the judge does not give one finite reward per outcome: a judgement that failed must
     never pass for a number.
@@ -72,7 +73,7 @@ def collect(
     drawn = cases.draw(settings.batch, f"{key}/{step}")
     if not drawn:
         raise RRMError(f"no cases to improve on (key {key!r}); the task's `cases` drew none")
-    groups = agent.sample(drawn, settings.group, f"{key}/{step}", temperature)
+    groups = agent.sample(drawn, settings.group, f"{key}/{step}")
     judged = list(judge(groups))
     if [tuple(r.shape) for r in judged] != [(settings.group,)] * len(groups):
         raise RRMError(
@@ -158,12 +159,14 @@ class Progress:
         self.kl = 0.0
         self.stopped = False
 
-    def add(self, batch: Batch, skipped: int) -> None:
-        """Count a step."""
-        self.steps += 1
+    def over(self, batch: Batch, skipped: int, limit: float) -> bool:
+        """Note a step's samples. Whether their KL is over the limit; then the step is not taken, nor counted."""
         self.skipped += skipped
         self.rewards.append(batch.rewards.mean().item())
         self.kl = batch.kl
+        self.stopped = self.kl > limit
+        self.steps += not self.stopped
+        return self.stopped
 
     def report(self) -> ImproveReport:
         """The report so far."""

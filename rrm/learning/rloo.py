@@ -24,8 +24,7 @@ def improve(
 
         reward(outcome) - kl * (log pi(outcome) - log start(outcome))
 
-    Samples at temperature 1 whatever `settings.temperature` says: another distribution than the policy's
-    own would bias the gradient and the KL. Rewards are not divided by the batch's standard deviation: the
+    Rewards are not divided by the batch's standard deviation: the
     reward model's scores have unit variance already, Adam forgets a constant factor, and a changing one
     would turn the last differences of a solved batch into large advantages.
     """
@@ -33,16 +32,14 @@ def improve(
     progress = Progress()
     with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
         for step in range(settings.steps):
-            batch = collect(agent, judge, cases, settings, key, step, temperature=1.0)
+            batch = collect(agent, judge, cases, settings, key, step)
             penalized = batch.rewards - settings.kl * (batch.logprobs - batch.reference)
             advantages = rloo_advantages(penalized)
             # A group whose outcomes are rewarded alike teaches nothing: no forward or backward pass for it.
             signal = (advantages.abs().amax(1) > 1e-6).nonzero()[:, 0].tolist()
             skipped = len(batch.groups) - len(signal)
-            progress.add(batch, skipped)
-            if batch.kl > settings.max_kl:
+            if progress.over(batch, skipped, settings.max_kl):
                 log(step, observe(batch, skipped, 0.0))
-                progress.stopped = True
                 break
             groups, advantage = [batch.groups[i] for i in signal], advantages[signal].flatten()
             norm = updater.step(_losses(agent, groups, advantage, batch.rewards.numel()))

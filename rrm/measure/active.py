@@ -90,7 +90,8 @@ def by_doubt(
 ) -> list[tuple[int, int, int]]:
     """The pairs, those first on whose difference the ensemble's heads disagree most, as in training."""
     heads = [score.heads for score in reward.score(pool)]
-    return sorted(left, key=lambda place: -float((heads[place[0]][place[1]] - heads[place[0]][place[2]]).std()))
+    doubt = {(g, i, j): float((heads[g][i] - heads[g][j]).std(correction=0)) for g, i, j in left}
+    return sorted(left, key=lambda place: -doubt[place])
 
 
 def needed(sizes: Sequence[int], scores: Sequence[float], target: float) -> float:

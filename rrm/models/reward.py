@@ -114,15 +114,19 @@ class TextRewardModel:
         """(outcomes, assistants * FINDINGS), counting through the groups in order; None without assistants."""
         if not self.assistants:
             return None
-        seen = [g.seen(i) for g in groups for i in range(len(g.outcomes))]
-        wrong = {len(one) for one in seen} - {0, self.assistants}  # 0: judged elsewhere, without assistance
+        self._expect_all(groups)
+        values = [found(g.seen(i), self.assistants) for g in groups for i in range(len(g.outcomes))]
+        return torch.stack(values) if values else torch.empty(0, self.assistants * FINDINGS)
+
+    def _expect_all(self, groups: Sequence[Group]) -> None:
+        """Raise `RRMError` if an outcome was examined by other than all the assistants it knows."""
+        counts = {len(g.seen(i)) for g in groups for i in range(len(g.outcomes))}
+        wrong = counts - {0, self.assistants}  # 0: judged elsewhere, without assistance
         if wrong:
             raise RRMError(
                 f"the reward model {self.fork.name!r} knows {self.assistants} assistants, but an outcome comes with "
                 f"the assistance of {wrong.pop()}; let all of the task's assistants examine it, or set findings=false"
             )
-        values = [found(one, self.assistants) for one in seen]
-        return torch.stack(values) if values else torch.empty(0, self.assistants * FINDINGS)
 
     def beside(self, groups: Sequence[Group]) -> Tensor | None:
         """(outcomes, features) that stand beside the hidden state: surprises, then findings; None without any."""
@@ -208,6 +212,8 @@ class TextRewardModel:
     def _frozen_scores(self, groups: Sequence[Group]) -> list[Tensor]:
         """`raw_scores` of a frozen trunk: one pass, which also gives the reference's log-probabilities to whoever
         asks for them next (`Backbone.remember`)."""
+        if self.assistants:
+            self._expect_all(groups)
         memo = {} if self.backbone.reference is None else self.backbone.reference
         out = []
         for g, (scores, logprobs) in zip(groups, self.backbone.world.each(groups, self._read), strict=True):

@@ -132,8 +132,9 @@ class Live:
             row.step += 1  # improvers count from 0
         if event.phase == "done":
             row.phase = "finished" if event.round + 1 >= row.rounds else "waiting"
-        if not self.console.is_terminal and (line := self._line(row, event)):
-            self.console.print(Text(line), soft_wrap=True)
+        nothing = "stopped" in event.metrics and event.step == 0
+        if (nothing or not self.console.is_terminal) and (line := self._line(row, event)):
+            self.console.print(Text(line, style="yellow" if nothing else ""), soft_wrap=True)  # above the table
 
     def _restore(self, node: Node) -> None:
         """Show what nodes had done before this session (a resumed run), when they are first seen."""
@@ -207,6 +208,15 @@ class Live:
                 what = f"reward model fitted{accuracy}"
                 if m.get("n_holdout", 0) >= 12 and m.get("holdout_accuracy", 1.0) <= 0.5:  # fewer say nothing
                     what += ", no better than chance on held-out comparisons"
+            case "improve" if "stopped" in m:
+                limit = f"the KL of {row.kl or 0:.1f} is over max_kl ({row.settings.max_kl:g})"
+                what = f"improvement stopped after {event.step} of {event.of} steps: {limit}"
+                if event.step == 0:
+                    what = (
+                        f"warning: nothing was learned in this round, and hardly will be in later ones: {limit} "
+                        "before the first step, and it is over all rounds. In a new run, raise max_kl, or kl to stay "
+                        "below it"
+                    )
             case "accept":
                 verdict = "kept" if row.kept else "undone"
                 what = f"improvement {verdict}, preferred in {m['preferred']:.0%} of {m['comparisons']:.0f} comparisons"

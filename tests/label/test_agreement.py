@@ -17,7 +17,7 @@ from rrm.measure.oracle import true_score
 from rrm.measure.people import true_uplifts
 from rrm.question import Choice, Question
 from rrm.store import Margin, Store
-from rrm.task import Outcome
+from rrm.task import Case, Outcome
 from rrm.user import Pair
 from rrm.view.reading import Reader
 from rrm.view.uplift import by_reward_model, told
@@ -58,6 +58,20 @@ def test_without_overlap_nothing_is_said_of_agreement(tmp_path: Path) -> None:
     assert "--overlap 2" in "\n".join(found.lines()) and "uplift (" not in "\n".join(found.lines())
 
 
+@pytest.mark.parametrize("cases", [1, 19, 20])
+def test_few_cases_give_no_interval_and_say_why(tmp_path: Path, cases: int) -> None:
+    labels = Labels(tmp_path)
+    asked = [Pair("t", Case(f"w{i}"), Outcome("w1"), Outcome("w2")) for i in range(cases)]
+    asked += [Pair("t", Case(f"w{i}"), Outcome("w3"), Outcome("w4")) for i in range(cases)]
+    for i, id in enumerate(labels.ask("t", 0, "Which?", asked, 2, 0.0)):
+        judge(labels, labels.question(id), "ann", i % 3 > 0)
+        judge(labels, labels.question(id), "ben", i % 3 > 0)
+    found = report(labels, "ann")
+    (said,) = [line for line in found.lines() if "alpha" in line]
+    assert found.alpha.ordinal.value == 1.0 and math.isnan(found.alpha.ordinal.low) == (cases < 20)
+    assert ("1.00 [1.00, 1.00]" if cases == 20 else f"1.00 (no interval: it takes 20 cases, not {cases})") in said
+
+
 def test_everybody_always_alike_has_no_alpha(tmp_path: Path) -> None:
     labels = Labels(tmp_path)
     for id in labels.ask("t", 0, "Which?", [pair(i) for i in range(5)], 2, 0.0):
@@ -70,9 +84,9 @@ def test_a_persons_uplift_is_found_in_agreement_and_in_truth(tmp_path: Path) -> 
     """ann is right with assistance and guesses without; ben is always right."""
     labels, rng, task = Labels(tmp_path), random.Random(2), toy.task()
     pairs = []
-    for i, case in enumerate(toy.CASES.draw(120, "k")):
-        shown = (assistance(f"a{i}"), assistance(f"b{i}"))  # else the pool's few cases make few pairs
-        pairs.append(Pair("toy", case, Outcome("w1 w2" + " x x" * i), Outcome("w1 w1 w1"), *shown))
+    for i in range(120):
+        shown = (assistance(f"a{i}"), assistance(f"b{i}"))
+        pairs.append(Pair("toy", Case(f"w{i}"), Outcome("w1 w2" + " x x" * i), Outcome("w1 w1 w1"), *shown))
     ids = labels.ask("toy", 0, "Which?", pairs, 2, 0.5)
     for id in ids:
         question = labels.question(id)

@@ -57,8 +57,9 @@ def test_every_assistant_is_expected(tiny):
     reward = TextRewardModel(b, trunk(b, "r", "frozen"), SETTINGS, assistants=2)
     one = said("top", {"s0": True})
     group = Group(Case("w3"), (Outcome("w4"), Outcome("w5")), ((one,), (one,)))
-    with pytest.raises(RRMError, match="knows 2 assistants"):
-        reward.features([group])
+    for read in (reward.features, reward.raw_scores):
+        with pytest.raises(RRMError, match="knows 2 assistants"):
+            read([group])
     nobody = replace(group, assistance=())
     assert reward.features([nobody])[0].shape == (2, reward.weight.shape[1])
     blind = SETTINGS.model_copy(update={"reward_sees": "outcome"})

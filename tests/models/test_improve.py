@@ -67,10 +67,22 @@ def test_it_stops_at_the_kl_limit_and_skips_what_teaches_nothing(tiny, name):
         agent, flat, CASES, TOY.model_copy(update={"steps": 2}), "k", lambda s, m: rows.append(m)
     )
     assert agent.version == before and report.skipped == 16 and rows[0]["skipped"] == 8
-    stopped = IMPROVERS[name](
-        agent, count, CASES, TOY.model_copy(update={"max_kl": 0.05}), "k", lambda s, m: None
-    )
-    assert stopped.stopped and stopped.steps < 12
+    limit, rows = TOY.model_copy(update={"max_kl": 0.05}), []
+    stopped = IMPROVERS[name](agent, count, CASES, limit, "k", lambda s, m: rows.append(m))
+    assert stopped.stopped and stopped.steps == len(rows) - 1 < 12  # in the last of these nothing changed
+    before = agent.version
+    again = IMPROVERS[name](agent, count, CASES, limit, "k2", lambda s, m: None)
+    assert again.stopped and again.steps == 0 and agent.version == before
+
+
+@pytest.mark.parametrize("name", IMPROVERS)
+def test_it_samples_from_the_policy_itself_whatever_the_temperature(tiny, name):
+    """Else the KL would be that of another distribution."""
+    rows = []
+    for temperature in (1.0, 0.3):
+        settings = TOY.model_copy(update={"steps": 2, "temperature": temperature})
+        IMPROVERS[name](agent_of(tiny()), count, CASES, settings, "k", lambda s, m: rows.append(m))
+    assert rows[:2] == rows[2:]
 
 
 @pytest.mark.parametrize("name", IMPROVERS)

@@ -166,3 +166,7 @@ def test_a_run_lends_its_memory_to_those_without_one(tmp_path: Path):
     assert run.adopt(own) is own
     above = run.adopt(replace(own, helpers=(forgetful,)))
     assert above.memo is own.memo and above.helpers[0].memo is run.store
+
+
+def test_each_assistant_has_a_memo_of_its_own() -> None:
+    assert tool_assistant(Word()).memo is not tool_assistant(Word()).memo

@@ -265,7 +265,7 @@ def plots(run: Reader, here: Node, curves: Curves) -> list[Plot]:
 
 def more_plots(curves: Curves) -> list[Plot]:
     named = [name for name in LOGGED if name in curves.steps]
-    named += sorted(curves.steps.keys() - {*LOGGED, "reward", "kl"})
+    named += sorted(curves.steps.keys() - {*LOGGED, "reward", "kl", "stopped"})
     return [Plot(NAMES.get(n, n), "step of improvement", {n: curves.steps[n]}, marks=curves.starts) for n in named]
 
 

@@ -143,8 +143,9 @@ class Node:
     def __init__(self, task: Task, run: Run, user: User) -> None:
         self.task, self.run = task, run
         settings, backbone = task.settings, run.backbone
-        self.agent = TextAgent(backbone, backbone.fork(f"{task.path} agent"), settings.max_tokens)
-        fork = trunk(backbone, f"{task.path} reward", settings.reward_trunk)
+        # Adapters and heads begin at random, by the name of their fork: another seed, another beginning.
+        self.agent = TextAgent(backbone, backbone.fork(f"{task.path} agent, seed {run.seed}"), settings.max_tokens)
+        fork = trunk(backbone, f"{task.path} reward, seed {run.seed}", settings.reward_trunk)
         self.reward = TextRewardModel(backbone, fork, settings, len(task.assistants))
         self.round = 0
         self.cases: Cases | None = None

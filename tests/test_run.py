@@ -62,3 +62,11 @@ def test_an_improvement_stands_unless_it_lost_by_more_than_a_standard_error(n: i
     halves = [half / 2 for half in range(2 * n + 1)]
     wins = {half: [1.0] * int(half) + [0.5] * (half % 1 > 0) for half in halves}
     assert [stands(won + [0.0] * (n - len(won))) for won in wins.values()] == [half >= least for half in halves]
+
+
+def test_the_seed_decides_where_heads_begin(backbone: Backbone, tmp_path: Path) -> None:
+    """Where comparisons are silent a head stays near its anchor: two seeds must not share it."""
+    nodes = [Node(plant(toy.task()), Run(tmp_path / str(i), backbone, seed), BoundedUser())
+             for i, seed in enumerate((0, 0, 1))]  # fmt: skip
+    one, same, other = (node.reward.anchor for node in nodes)
+    assert torch.equal(one, same) and not torch.equal(one, other)

@@ -12,7 +12,7 @@ from rrm.measure.experiment import Result, Summary, agreement, bounded, error_ba
 from rrm.measure.judging import judged
 from rrm.measure.sandwich import error_rates
 from rrm.measure.stage import Material, Stage
-from rrm.measure.stats import of_numbers
+from rrm.measure.stats import clipped, of_numbers
 from rrm.measure.training import with_difficulty
 from rrm.models.agent import TextAgent
 from rrm.task import Group, Outcome, Task, digest
@@ -102,10 +102,9 @@ def summarize(results: Sequence[Result]) -> Summary:
         row["lift"] = hidden or lift(assisted, alone)
         row["assisted less flat critic"] = lift(assisted, critic)
         for error in ("false negatives", "false positives"):
-            row[f"claims: {error}"] = of_numbers(
-                [r[name]["claims"][error] for r in results if r[name]["claims"][error] is not None]
-            )
-        row["answers unreadable"] = of_numbers([r[name]["unreadable"] for r in results])
+            rates = [r[name]["claims"][error] for r in results if r[name]["claims"][error] is not None]
+            row[f"claims: {error}"] = clipped(of_numbers(rates))
+        row["answers unreadable"] = clipped(of_numbers([r[name]["unreadable"] for r in results]))
         rows.append(row)
     better = [row["cases"] for row in rows if row["assisted less flat critic"]["low"] > 0]
     worse = [row["cases"] for row in rows if row["assisted less flat critic"]["high"] < 0]

@@ -81,6 +81,7 @@ def measure(
     folder = out / name
     results: list[Result] = []
     seconds: list[float] = []
+    by: list[str] = []
     began = time.monotonic()
     for place, seed in enumerate(seeds):
         path = folder / f"{seed}.json"
@@ -96,18 +97,20 @@ def measure(
             say(f"{name}: seed {seed} ({place + 1} of {len(seeds)})")
             start = time.monotonic()
             result = experiment.run(setting)
-            kept = {"about": about, "seconds": round(time.monotonic() - start, 1), "result": result}
+            took = round(time.monotonic() - start, 1)
+            kept = {"about": about, "seconds": took, "code": code(), "result": result}
             write_atomically(path, json.dumps(without_nan(kept), indent=1).encode() + b"\n")
             kept = json.loads(path.read_text())  # what a resumed run would read
         results.append(kept["result"])
         seconds.append(kept["seconds"])
+        by.append(kept.get("code", "unknown code"))
     summary = experiment.summarize(results)
     threads = "1 thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"
     machine = f"{platform.machine()}, {threads}, torch {torch.__version__}"
     record = without_nan({
         "experiment": name, "question": experiment.QUESTION, "simulated": True, "command": command,
-        "seeds": list(seeds), "seconds": seconds, "machine": machine, "code": code(), "rows": summary.rows,
-        "user": user(stage(seeds[0])),
+        "seeds": list(seeds), "seconds": seconds, "machine": machine, "code": ", ".join(dict.fromkeys(by)),
+        "user": user(stage(seeds[0])), "rows": summary.rows,
         "numbers": summary.numbers, "notes": summary.notes, "limits": summary.limits, "tables": summary.tables,
     })  # fmt: skip
     write_atomically(folder / "summary.json", json.dumps(record, indent=1).encode() + b"\n")

@@ -20,13 +20,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from seeds import cell, over_seeds
 
 from rrm import BoundedUser, train
 from rrm.check import check
 from rrm.configure import configure
 from rrm.learning.fit_reward import fit_reward
 from rrm.measure.arms import quality, reward_quality
+from rrm.measure.experiment import shown
+from rrm.measure.stats import clipped, of_numbers
 from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel, trunk
 from rrm.run import write_atomically
@@ -73,8 +74,8 @@ def show_refits(runs: Path, seeds: list[int], settings: list[str]) -> None:
     table = Table("held-out accuracy of the reward model", *(setting or "unchanged" for setting in settings))
     rows = {setting: [refit(runs / str(seed), setting, backbone) for seed in seeds] for setting in settings}
     for path in rows[settings[0]][0]:
-        shown = [cell(over_seeds([one[path][0] for one in rows[setting] if path in one]), 2) for setting in settings]
-        table.add_row(path, *shown)
+        right = [[one[path][0] for one in rows[setting] if path in one] for setting in settings]
+        table.add_row(path, *(shown(clipped(of_numbers(values)), 2) for values in right))
     Console(width=132).print(table)
 
 
@@ -113,8 +114,9 @@ def show(found: dict[str, dict[str, dict[str, float]]], seeds: list[int]) -> Non
     table = Table("root", "true score", "less than unchanged", "reward model (held out)", "malformed")
     for name in found:
         less: Any = [a - b for a, b in zip(values("unchanged", "score"), values(name, "score"), strict=True)]
-        shown = [cell(over_seeds(values(name, what)), 2) for what in ("score", "reward_model", "malformed")]
-        table.add_row(name, shown[0], cell(over_seeds(less), 2), *shown[1:])
+        shares = (clipped(of_numbers(values(name, what))) for what in ("score", "reward_model", "malformed"))
+        score, *rest = (shown(share, 2) for share in shares)
+        table.add_row(name, score, shown(of_numbers(less), 2), *rest)
     Console(width=132).print(table)
 
 

@@ -45,7 +45,7 @@ CASES: dict[str, Callable[[Options, Tell], Result]] = {
     "memory": memory.run,
 }
 
-LONG = ("policy_step_writing", "tree", "memory")
+LONG = ("policy_step_writing", "sampling", "tree", "memory")
 """Left out of --quick, unless asked for by name."""
 
 

@@ -25,8 +25,8 @@ def run(options: Options, tell: Tell) -> Result:
 
     FLOPs are those of the matrix products of a step: the linear layers as torch counts them, and attention, all cells
     of a row, as is the custom (model FLOPs utilization: Chowdhery et al. 2022, arXiv 2204.02311, appendix B). What
-    packing saves gets no credit. `limit.training_step` is in the precision in which the step is faster,
-    `limit.linear_layers` leaves attention's products out.
+    packing saves gets no credit. `limit.training_step` is in the precision in which the step is faster (with `quick`
+    the one of the engine's own probe alone), `limit.linear_layers` leaves attention's products out.
     """
     shape = options.shape(384, 8, 16)
     groups = 1 if options.quick or options.tiny else 2
@@ -53,7 +53,8 @@ def run(options: Options, tell: Tell) -> Result:
 
         return step
 
-    steps = {which: stepper(which) for which in DTYPES}
+    asked: Sequence[Precision] = [backbone(options).precision.weights] if options.quick else list(DTYPES)
+    steps = {which: stepper(which) for which in asked}
     for step in steps.values():  # the last count is kept: they are the same
         with FlopCounterMode(display=False) as counter:
             step()
@@ -63,10 +64,10 @@ def run(options: Options, tell: Tell) -> Result:
     flops = linear + attention
     raw: dict[str, dict[str, list[float]]] = {"training_step": {}, "matrix_product": {}}
     for _ in range(options.runs):
-        for which, dtype in DTYPES.items():
+        for which, step in steps.items():
             gc.collect()
-            reached = flops / seconds(steps[which]) / 1e9
-            peak = _matrix_product(512 if options.tiny else 2048, dtype)
+            reached = flops / seconds(step) / 1e9
+            peak = _matrix_product(512 if options.tiny else 2048, DTYPES[which])
             raw["training_step"].setdefault(which, []).append(reached)
             raw["matrix_product"].setdefault(which, []).append(peak)
             tell(f"limit: {which} step {reached:.1f} GFLOP/s, matrix product {peak:.1f}")

@@ -24,9 +24,9 @@ def improve(
 
         reward(outcome) - kl * (log pi(outcome) - log start(outcome))
 
-    Rewards are not divided by the batch's standard deviation: the
-    reward model's scores have unit variance already, Adam forgets a constant factor, and a changing one
-    would turn the last differences of a solved batch into large advantages.
+    Rewards are not divided by the batch's standard deviation: the reward model's scores have unit variance already,
+    Adam forgets a constant factor, and a changing one would turn the last differences of a solved batch into large
+    advantages.
     """
     updater = Updater(agent.fork, settings.lr, settings.steps)
     progress = Progress()

@@ -78,15 +78,13 @@ def _measure(options: Options, tell: Tell) -> tuple[dict[str, list[float]], dict
         with torch.inference_mode():
             return total / seconds(work)
 
-    tries = 1 if options.quick else 2
-    reached = {which: peer(which) for which in others for _ in range(tries)}  # the last counts
+    reached = {which: peer(which) for which in others for _ in range(2)}  # the second counts
     fastest = max(reached, key=lambda which: reached[which])
     tell("sampling: generate " + ", ".join(f"{which} {value:.1f} tokens/s" for which, value in reached.items()))
     settings: dict[str, object] = {
         "shape": str(shape), "rrm": {"weights": model.precision.weights}, "generate": {"weights": fastest}
     }  # fmt: skip
-    sides = {"rrm": ours, "generate": lambda: peer(fastest)}
-    return alternate("sampling", sides, options.runs, tell, warm=options.quick), settings
+    return alternate("sampling", {"rrm": ours, "generate": lambda: peer(fastest)}, options.runs, tell), settings
 
 
 def _precisions(options: Options) -> tuple[Precision, ...]:

@@ -118,6 +118,7 @@ def row_of(comparison: Comparison) -> Row:
     preference = judgement.preference if a_chosen or judgement.preference is None else 1 - judgement.preference
     record = {
         "case": dict(pair.case.data),
+        "form": pair.case.form,
         **{
             name: {"tokens": outcome.tokens, "logprobs": outcome.logprobs, "finished": outcome.finished}
             for name, outcome in (("chosen", ordered.a), ("rejected", ordered.b))

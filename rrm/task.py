@@ -44,14 +44,20 @@ def digest(*parts: Any) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """One input of a task: the prompt the agent reads, and the world's data behind it (JSON-able)."""
+    """One input of a task: the prompt the agent reads, the world's data behind it (JSON-able), and the form of its
+    outcomes.
+
+    `form`: a regular expression that language models here are held to while they write (`rrm.models.form`); empty:
+    they write freely. What is held to its form can be read; whether it is true is another matter.
+    """
 
     prompt: str
     data: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    form: str = ""
 
     @cached_property
     def id(self) -> str:
-        return digest(self.prompt, dict(self.data))
+        return digest(self.prompt, dict(self.data), *([self.form] if self.form else []))
 
 
 @dataclass(frozen=True)

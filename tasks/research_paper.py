@@ -55,6 +55,12 @@ Now write the Title, Claim, Computation, Result and Proof for this brief. If the
 proof out.
 
 Brief: {brief}"""
+FORM = (
+    r"Title: [^\n]{3,80}\nClaim: [^\n]{3,160}\n"
+    r"Computation: [0-9(][0-9 ()+*/.-]{2,60}\nResult: -?[0-9]{1,6}(\.[0-9]{1,3})?"
+    r"(\nProof: [^\n]{3,100}(\n[^\n:]{3,100}){0,4})?"
+)
+"""What stands under the headings is the agent's; the computation is one that `rerun` can run."""
 ROOT = Settings(
     rounds=1, cases=8, outcomes=4, comparisons=24, frame_cases=4, max_tokens=160, temperature=0.8,
     improver="best_of_n", steps=4, batch=4, group=4, accept=8,
@@ -70,7 +76,7 @@ def research_paper(
     return Task(
         "research_paper",
         instruction="Which paper is better: well written, novel, experiments correct, proofs correct?",
-        cases=Pool(tuple(Case(PROMPT.format(brief=text), {"brief": text}) for text in texts)),
+        cases=Pool(tuple(Case(PROMPT.format(brief=text), {"brief": text}, FORM) for text in texts)),
         facts=facts,
         locate=locate,
         assistants=(writing(), novelty(Novelty(works)), experiments(), proofs()),

@@ -55,7 +55,7 @@ def critic(
         said = [evidence(tool, case, Outcome(text))] if tool is not None else []
         if tool is not None:
             data |= {"tool": tool.name, "version": tool.version}
-        return [Case(prompt(questions, text, said), data)]
+        return [Case(prompt(questions, text, said), data, form(list(questions)))]
 
     return Task(
         name,
@@ -84,6 +84,14 @@ def _how(names: Sequence[str]) -> str:
         return "Begin your answer with yes, no or N/A. After no, quote the words that are wrong."
     lines = "\n".join(f'{name}: yes, or {name}: no "the words that are wrong", or {name}: N/A' for name in names)
     return f"Answer with {len(names)} lines:\n{lines}"
+
+
+def form(names: Sequence[str]) -> str:
+    """The form of an answer to the questions `names`, as `prompt` asks for it: what it says of whom is free."""
+    verdict = r'(yes|N/A|no,? "[^"\n]{2,80}")'
+    if len(names) == 1:
+        return verdict + r"([.,:;]? [^\n]{0,200})?"
+    return r"\n".join(f"{name}: {verdict}" for name in names)
 
 
 def examined(case: Case, outcome: Outcome) -> tuple[Case, Outcome]:

@@ -60,6 +60,7 @@ class Record(BaseModel):
     """The column `record`."""
 
     case: dict[str, Any] = {}
+    form: str = ""
     chosen: Kept = Kept()
     rejected: Kept = Kept()
     assistance_chosen: tuple[Assistance, ...] = ()
@@ -85,7 +86,7 @@ def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
         where = ".".join(map(str, fault["loc"])) or "record"
         raise ExchangeError(f"{where} {str(fault['input'])[:60]!r}: {fault['msg']}") from error
     pair = Pair(
-        node, Case(prompt, record.case), record.chosen.outcome(chosen), record.rejected.outcome(rejected),
+        node, Case(prompt, record.case, record.form), record.chosen.outcome(chosen), record.rejected.outcome(rejected),
         record.assistance_chosen, record.assistance_rejected,
     )  # fmt: skip
     if pair.a == pair.b:

@@ -4,6 +4,7 @@ task's assistants, with nobody's help."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rrm.task import Case, Malformed, Outcome, Task
@@ -27,7 +28,7 @@ def critic(task: Task) -> Task:
                 asked = sub.frame(case, outcome) if sub.frame else ()
             except Malformed:
                 continue
-            found += [Case(one.prompt, {**one.data, ASKS: name}) for one in asked]
+            found += [replace(one, data={**one.data, ASKS: name}) for one in asked]
         return found
 
     def of(part: str) -> Callable[[Case, Outcome], Any]:

@@ -22,10 +22,17 @@ def tokens_of(backbone: Backbone, outcome: Outcome) -> tuple[int, ...]:
 
 def prefix_groups(backbone: Backbone, groups: Sequence[Group]) -> list[PrefixGroup]:
     """The token ids of groups, ready to pack."""
-    return [
-        PrefixGroup(backbone.render(g.case.prompt), [tokens_of(backbone, o) for o in g.outcomes])
-        for g in groups
-    ]
+    out = []
+    for g in groups:
+        segments = [tokens_of(backbone, o) for o in g.outcomes]
+        out.append(PrefixGroup(backbone.render(g.case.prompt), segments, held(backbone, g)))
+    return out
+
+
+def held(backbone: Backbone, group: Group) -> list[Tensor | None]:
+    """Per outcome, what the case's form allows along its tokens; empty without a form."""
+    form = group.case.form
+    return [backbone.forms.allowed(form, tokens_of(backbone, o)) for o in group.outcomes] if form else []
 
 
 def reference_logprobs(backbone: Backbone, groups: Sequence[Group]) -> list[list[Tensor]]:
@@ -101,7 +108,8 @@ class TextAgent:
 
         def decode(some: Sequence[int]) -> list[list[Sampled]]:
             own, named = [prefixes[i] for i in some], [keys[i] for i in some]
-            return sample(self.fork, own, n, self.max_tokens, temperature, named, self.backbone.eos_id, greedy)
+            forms = [cases[i].form for i in some]
+            return sample(self.fork, own, n, self.max_tokens, temperature, named, self.backbone.eos_id, greedy, forms)
 
         found = self.backbone.world.each(range(len(cases)), decode)
         groups = []

@@ -31,6 +31,7 @@ from rrm.models.chat import end_of_turn, plain, render
 from rrm.models.checks import ModelError as ModelError
 from rrm.models.checks import check_keys, decodes_in_groups, hash_tensors, verify_packing, window
 from rrm.models.fetch import located
+from rrm.models.form import Forms, restrict
 from rrm.models.pack import Packed, PrefixGroup, pack, unpack
 from rrm.models.precision import Precision
 from rrm.parallel import World, place
@@ -126,21 +127,25 @@ class Fork:
         for a small model with a large vocabulary they, not the weights, fill the memory.
         """
         hidden = self.hidden(packed) if hidden is None else hidden
-        return self.logprobs_at(hidden[packed.row, packed.source], packed.targets)
+        return self.logprobs_at(hidden[packed.row, packed.source], packed.targets, packed.allowed)
 
-    def logprobs_at(self, at: Tensor, targets: Tensor) -> Tensor:
-        """(tokens,) log-probability of each target, given the hidden state (tokens, d) that predicts it; on the CPU."""
+    def logprobs_at(self, at: Tensor, targets: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """(tokens,) log-probability of each target, given the hidden state (tokens, d) that predicts it, and what its
+        form allows there (tokens, words); on the CPU."""
         size = max(1, LOGITS // self.backbone.vocabulary)
         targets = targets.to(at.device)
         if len(targets) <= size:
-            return self._logprobs(at, targets).cpu()
-        parts = zip(torch.split(at, size), torch.split(targets, size), strict=True)
+            return self._logprobs(at, targets, allowed).cpu()
+        hidden, wanted = torch.split(at, size), torch.split(targets, size)
+        held = [None] * len(wanted) if allowed is None else [*torch.split(allowed, size)]
+        parts = zip(hidden, wanted, held, strict=True)
         if torch.is_grad_enabled():
-            return torch.cat([checkpoint(self._logprobs, h, t, use_reentrant=False) for h, t in parts]).cpu()
-        return torch.cat([self._logprobs(h, t) for h, t in parts]).cpu()
+            return torch.cat([checkpoint(self._logprobs, *part, use_reentrant=False) for part in parts]).cpu()
+        return torch.cat([self._logprobs(*part) for part in parts]).cpu()
 
-    def _logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return -nn.functional.cross_entropy(self.logits_at(hidden).float(), targets, reduction="none")
+    def _logprobs(self, hidden: Tensor, targets: Tensor, allowed: Tensor | None) -> Tensor:
+        logits = restrict(self.logits_at(hidden).float(), allowed)
+        return -nn.functional.cross_entropy(logits, targets, reduction="none")
 
     def logprobs(self, groups: Sequence[PrefixGroup]) -> list[list[Tensor]]:
         """Per group, per segment: (length,) log-probabilities of the segment's tokens given the prefix."""
@@ -225,6 +230,7 @@ class Backbone:
         self.reference: dict[tuple[str, str], Tensor] | None = None  # see `remember`
         self.start = Fork(self, "start", self.model, {}, None)
         self.eos_id: int = end_of_turn(name, tokenizer)
+        self.forms = Forms(name, tokenizer, self.vocabulary, self.eos_id)
         self.limit = min(self.limit, window(name, config) or self.limit)
         verify_packing(self)
         self.groups_attention: bool = decodes_in_groups(self)

@@ -30,8 +30,8 @@ LOW = -1.2
 FINDINGS = 3
 """Number of features of what an assistant found."""
 
-Key = tuple[str, str, tuple[tuple[str, str], ...]]
-"""The trunk's version, a case's prompt, and the content of its rows: outcome and assistance."""
+Key = tuple[str, str, str, tuple[tuple[str, str], ...]]
+"""The trunk's version, a case's prompt and form, and the content of its rows: outcome and assistance."""
 
 
 def surprise(logprobs: Tensor) -> Tensor:
@@ -80,7 +80,8 @@ def read_packed(trunk: Fork, packed: Packed, own: Sequence[int], surprised: bool
     begin = packed.lengths.cumsum(0) - packed.lengths
     wanted = torch.arange(len(packed.segment)) - begin[packed.segment] < sizes[packed.segment]
     at = hidden[packed.row[wanted], packed.source[wanted]]
-    logprobs = [*torch.split(trunk.logprobs_at(at, packed.targets[wanted]), sizes.tolist())]
+    allowed = None if packed.allowed is None else packed.allowed[wanted]
+    logprobs = [*torch.split(trunk.logprobs_at(at, packed.targets[wanted], allowed), sizes.tolist())]
     return torch.cat([last, torch.stack([surprise(value) for value in logprobs])], 1), logprobs
 
 

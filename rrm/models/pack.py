@@ -24,13 +24,20 @@ Ids = Sequence[int]
 ATTENTION = 2.0
 """Cost of one (query, key) cell, in units of one multiply of the linear layers (A in `choose_width`)."""
 
+FREE = -1
+"""A word of 32 bits, one for a token: all of them may come."""
+
 
 @dataclass(frozen=True)
 class PrefixGroup:
-    """A case's token ids and the token ids of the segments that follow it; all of them non-empty."""
+    """A case's token ids and the token ids of the segments that follow it; all of them non-empty.
+
+    allowed: per segment, what its form lets come at each of its first tokens (`Forms.allowed`); empty: anything.
+    """
 
     prefix: Ids
     segments: Sequence[Ids]
+    allowed: Sequence[Tensor | None] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class Packed:
     source: Tensor  # (tokens,) column of the token that predicts it (the last prefix token for the first)
     segment: Tensor  # (tokens,) index into `group`, `index`, `lengths`
     longest: int  # 1 + the largest position
+    allowed: Tensor | None = None  # (tokens, words) int32, what a form lets come (`rrm.models.form`); None: anything
 
     @property
     def targets(self) -> Tensor:
@@ -146,6 +154,7 @@ def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
     positions: list[int] = []
     owner: list[int] = []  # 0 prefix, 1.. segment, -1 padding
     group, index, lengths, starts, heads, where = [], [], [], [], [], []
+    allowed: list[Tensor | None] = []
     longest = 0
     for r, row in enumerate(rows):
         head = len(row.prefix)
@@ -161,6 +170,7 @@ def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
             group.append(row.group)
             index.append(member)
             lengths.append(len(segment))
+            allowed.append(groups[row.group].allowed[member] if groups[row.group].allowed else None)
             starts.append(col)
             heads.append(head - 1)
             where.append(r)
@@ -192,6 +202,7 @@ def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
         source=torch.where(offset == 0, torch.tensor(heads)[segment_of], col_of - 1),
         segment=segment_of,
         longest=longest,
+        allowed=aligned(allowed, lengths),
     )
 
 
@@ -206,6 +217,21 @@ def _mask(owner: Tensor) -> Tensor:
     allowed = (key == 0) | (key == query)
     allowed &= torch.ones(length, length, dtype=torch.bool).tril_()
     return torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)[:, None]
+
+
+def aligned(parts: Sequence[Tensor | None], lengths: Sequence[int]) -> Tensor | None:
+    """What is allowed along segments, one after the other: (tokens, words). A part that is shorter than its segment,
+    or None, leaves the rest free. None if all are."""
+    known = [part for part in parts if part is not None and len(part)]
+    if not known:
+        return None
+    out = torch.full((sum(lengths), known[0].shape[1]), FREE, dtype=torch.int32)
+    start = 0
+    for part, length in zip(parts, lengths, strict=True):
+        if part is not None:
+            out[start : start + min(len(part), length)] = part[:length]
+        start += length
+    return out
 
 
 def unpack(

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rrm.models.agent import reference_logprobs, tokens_of
+from rrm.models.agent import held, reference_logprobs, tokens_of
 from rrm.models.backbone import Backbone, Fork
 from rrm.models.checks import ModelError, check_keys, hash_tensors
 from rrm.models.features import FINDINGS, SURPRISE, Features, found, read_case, read_packed, surprise
@@ -95,7 +95,7 @@ class TextRewardModel:
             for i, outcome in enumerate(g.outcomes):
                 said = self.backbone.encode(self.said(g, i))
                 segments.append((*tokens_of(self.backbone, outcome), *said, self.backbone.eos_id))
-            out.append(PrefixGroup(self.backbone.render(g.case.prompt), segments))
+            out.append(PrefixGroup(self.backbone.render(g.case.prompt), segments, held(self.backbone, g)))
         return out
 
     def said(self, group: Group, index: int) -> str:
@@ -138,7 +138,7 @@ class TextRewardModel:
         many groups are. Only these groups are kept."""
         version = self.fork.version
         keys = [
-            (version, g.case.prompt, tuple((outcome.id, self.said(g, i)) for i, outcome in enumerate(g.outcomes)))
+            (version, g.case.prompt, g.case.form, tuple((o.id, self.said(g, i)) for i, o in enumerate(g.outcomes)))
             for g in groups
         ]
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from transformers import Cache
 
 from rrm.models.attention import GroupLayer, branch, drop, grouped
+from rrm.models.form import Guide, restrict
+from rrm.models.pack import aligned
 from rrm.seeding import generator
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def sample(
     keys: Sequence[str],
     eos_id: int,
     greedy: bool = False,
+    forms: Sequence[str] = (),
 ) -> list[list[Sampled]]:
     """`n` continuations of each prefix.
 
@@ -50,6 +53,8 @@ def sample(
         temperature 1, because that is the distribution a policy gradient differentiates.
     keys: one per prefix; outcome i of a prefix draws from the stream named (key, i).
     greedy: take the most likely token; `temperature` and `keys` then do not matter.
+    forms: one per prefix, or none: the regular expressions that its outcomes are held to ("": free). The policy's
+        own distribution is then the model's, given the form.
     """
     if len(keys) != len(prefixes):
         raise ValueError(f"{len(prefixes)} prefixes but {len(keys)} keys; give one key per prefix")
@@ -70,7 +75,9 @@ def sample(
                 named = [generator("sample", keys[i], j) for i in part for j in range(n)]
                 streams = torch.stack([torch.rand(max_tokens, generator=g) for g in named])
             some = [prefixes[i] for i in part]
-            found = _decode(fork, some, draws, max_tokens, temperature, streams, eos_id)
+            named_forms = [forms[i] if forms else "" for i in part for _ in range(draws)]
+            guides = [fork.backbone.forms.guide(form) if form else None for form in named_forms]
+            found = _decode(fork, some, draws, max_tokens, temperature, streams, eos_id, guides)
             for place, i in enumerate(part):
                 out[i] = found[place * draws : (place + 1) * draws] * (n // draws)
     return out
@@ -84,6 +91,7 @@ def _decode(
     temperature: float,
     streams: Tensor | None,
     eos_id: int,
+    guides: Sequence[Guide | None],
 ) -> list[Sampled]:
     """`n` continuations of each prefix, flat. `streams`: (rows, max_tokens) uniforms, or None for greedy."""
     backbone = fork.backbone
@@ -101,11 +109,16 @@ def _decode(
     logprobs = torch.zeros(len(logits), max_tokens, device=device)
     live = torch.arange(len(logits), device=device)
     done = torch.zeros(len(logits), dtype=torch.bool, device=device)
+    guided = any(guide is not None for guide in guides)
     for t in range(max_tokens):
-        logp = logits.float().log_softmax(-1)
+        held = [guides[row] for row in live.tolist()] if guided else []
+        logp = restrict(logits.float(), _allowed(held)).log_softmax(-1)
         token = _choose(logp, None if streams is None else streams[:, t], temperature)
         tokens[live, t] = token
         logprobs[live, t] = logp.gather(1, token[:, None])[:, 0]
+        for guide, chosen in zip(held, token.tolist() if held else (), strict=True):
+            if guide is not None:
+                guide.take(chosen)
         done |= token == eos_id
         finished = int(done.sum())
         if finished == len(live) or t + 1 == max_tokens:
@@ -152,6 +165,11 @@ def _choose(logp: Tensor, uniform: Tensor | None, temperature: float) -> Tensor:
     # Just below the total, so that rounding never lands past the last token that has any probability.
     level = uniform[:, None] * (cdf[:, -1:] * (1 - 1e-6))
     return torch.searchsorted(cdf, level, right=True)[:, 0]
+
+
+def _allowed(guides: Sequence[Guide | None]) -> Tensor | None:
+    """(rows, words) what may come next in each row; None if none is held to a form."""
+    return aligned([None if guide is None else guide.allowed()[None] for guide in guides], [1] * len(guides))
 
 
 def _collect(tokens: Tensor, logprobs: Tensor, eos_id: int) -> list[Sampled]:

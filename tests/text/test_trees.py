@@ -26,7 +26,7 @@ for package in ("harper", "bm25s", "sympy", "z3"):
 from assistants.tools.novelty import Novelty  # noqa: E402
 
 SMALL = Settings(
-    rounds=1, cases=4, outcomes=4, comparisons=10, frame_cases=2, max_tokens=8, drafts=1, steps=1, batch=2, group=2,
+    rounds=1, cases=4, outcomes=4, comparisons=10, frame_cases=2, max_tokens=10, drafts=1, steps=1, batch=2, group=2,
     accept=2,
 )  # fmt: skip
 PAPER = """Title: Rest helps

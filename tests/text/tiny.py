@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rrm.model_user import ModelUser
 from rrm.models.backbone import Backbone
 
 LINES = (
-    "yes", "no", 'no "the dog"', "N/A", "The dog run home.\n", "She recieve a map, and sails.\n",
-    "Title: Rest helps.\n", "Claim: Resting longer lets people do more push-ups.\n",
-    "Computation: (14 + 16 + 18) / 3\nResult: 16\n",
-    "Computation: (10 + 11 + 12) / 3\nResult: 12\n",
-    "Proof:\n(n + 1)^2 - n^2 = 2n + 1\n", "Proof:\n2n = n^2\n", "A", "B",
+    "yes", "no", 'no "the dog"', "N/A", "\n", "The dog run home. ", "She recieve a map, and sails. ",
+    "Title: Rest helps.", "Claim: Resting longer lets people do more push-ups.",
+    "Computation: (14 + 16 + 18) / 3\nResult: 16", "Computation: (10 + 11 + 12) / 3\nResult: 12",
+    "Proof: (n + 1)^2 - n^2 = 2n + 1", "Proof: 2n = n^2", "A", "B",
 )  # fmt: skip
 
 
 def backbone(seed: int = 0) -> Backbone:
-    words = {"<unk>": 0, "<s>": 1, "</s>": 2} | {line: i for i, line in enumerate(LINES, 3)}
-    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    """Byte-level, so that it can be held to a form; of a prompt it knows a few letters."""
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2} | {written(line): i for i, line in enumerate(LINES, 3)}
+    inner = Tokenizer(models.BPE(words, [], unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=inner, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
     )
@@ -33,6 +34,12 @@ def backbone(seed: int = 0) -> Backbone:
             tie_word_embeddings=True, attn_implementation="sdpa",
         )  # fmt: skip
         return Backbone("lines", LlamaForCausalLM(config).eval(), tokenizer, "full")
+
+
+def written(text: str) -> str:
+    """A text in the letters that stand for bytes."""
+    ((word, _),) = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
+    return word
 
 
 def user() -> ModelUser:

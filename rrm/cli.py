@@ -164,6 +164,24 @@ def check(
 
 
 @app.command()
+def look(
+    tree: Annotated[str, TREE],
+    model: Annotated[str, MODEL] = "embedded",
+    cases: Annotated[int, typer.Option(help="Cases of each role.", min=1)] = 4,
+    outcomes: Annotated[int, typer.Option(help="Outcomes of each case.", min=1)] = 4,
+    examples: Annotated[int, typer.Option(help="Outcomes of each role to show.", min=0)] = 2,
+    seed: int = 0,
+    assign: Annotated[list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As rrm train's.")] = None,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Look at what an untrained model makes of each role of a tree: some of its outcomes, and how many can be read."""
+    with _clean_errors(debug):
+        from rrm.view.look import begin  # late: it takes seconds
+
+        begin(configure(load_task(tree), split(list(assign or ()))[0]), model, cases, outcomes, examples, seed)
+
+
+@app.command()
 def measure(
     name: Annotated[str | None, typer.Argument(help="An experiment, or all; without it, they are listed.")] = None,
     labels: Annotated[
@@ -174,9 +192,7 @@ def measure(
     quick: Annotated[bool, typer.Option("--quick", help="A smoke test: tiny, of one seed unless --seeds.")] = False,
     out: Annotated[Path | None, typer.Option(show_default="runs/measure, or runs/measure-quick")] = None,
     model: Annotated[str, MODEL] = "embedded",
-    assign: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As in `rrm train`.")
-    ] = None,
+    assign: Annotated[list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As rrm train's.")] = None,
     pairs: Annotated[int, typer.Option(help="Held-out cases to judge pairs of.", min=2)] = 100,
     given: Annotated[
         Literal["alone", "assisted", "oracle"],

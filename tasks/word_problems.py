@@ -13,6 +13,7 @@ fact of it that a simulated user could check.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from rrm import Case, Fact, Malformed, Outcome, Pool, Sealed, Settings, Task
 from tasks.gsm8k import PROBLEMS
 
 SETTINGS = Settings(max_tokens=192, cases=32, comparisons=96, steps=4, batch=4, group=4)
+FORM = r"([^\n]{5,120}\n){1,5}A: -?[0-9]{1,7}(\.[0-9]{1,2})?"
+"""Up to five steps and a number: what is in them is the agent's."""
 HOW = 'Solve it step by step, each step on a line of its own. The last line is "A: " and the number.'
 
 
@@ -45,7 +48,8 @@ class Problems:
 
     def draw(self, n: int, key: str) -> list[Case]:
         if self._pool is None:
-            self._pool = Pool(tuple(case_of(row.question, row.answer) for row in PROBLEMS.read(self._where)))
+            read = (case_of(row.question, row.answer) for row in PROBLEMS.read(self._where))
+            self._pool = Pool(tuple(replace(case, form=FORM) for case in read))
         return self._pool.draw(n, key)
 
 

@@ -43,7 +43,7 @@ class Forms:
         the tokenizer's tokens are not known as bytes."""
         if form not in self._matchers:
             self._matchers[form] = self._compile(form)
-        return Guide(self, self._matchers[form].deep_copy())
+        return Guide(self, form, self._matchers[form].deep_copy())
 
     def allowed(self, form: str, tokens: Sequence[int]) -> Tensor:
         """(tokens, words) int32, bit by bit: what could have come instead of each token of an outcome. From where an
@@ -62,7 +62,7 @@ class Forms:
         if self._trie is None:
             try:
                 self._trie = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=self.end)
-            except Exception as error:  # whatever a foreign tokenizer makes it raise
+            except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:  # a foreign tokenizer's
                 raise ModelError(
                     f"the tokenizer of {self.name!r} cannot be held to a form: {error}; use a byte-level or "
                     "SentencePiece tokenizer, or cases without a form"
@@ -77,7 +77,8 @@ class Forms:
 class Guide:
     """Where one outcome is in its form."""
 
-    def __init__(self, forms: Forms, matcher: Any) -> None:
+    def __init__(self, forms: Forms, form: str, matcher: Any) -> None:
+        self.form = form
         self._forms, self._matcher = forms, matcher
         self._over = False  # ended, or left the form
 
@@ -91,13 +92,13 @@ class Guide:
         return mask[: self._forms.words]
 
     def take(self, token: int) -> bool:
-        """Go on by a token. False once it has left the form: then anything may come."""
+        """Go on by a token. False if it leaves the form, or ends too early; from there on anything may come."""
         if self._over:
-            return False
-        if self._matcher.is_stopped():
-            fits = token == self._forms.end
+            return True
+        if token == self._forms.end:
+            fits: bool = self._matcher.is_accepting()
         else:
-            fits = self._matcher.try_consume_tokens([token]) == 1
+            fits = not self._matcher.is_stopped() and self._matcher.try_consume_tokens([token]) == 1
         self._over = not fits or token == self._forms.end
         return fits
 

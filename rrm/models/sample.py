@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import Cache
 
 from rrm.models.attention import GroupLayer, branch, drop, grouped
+from rrm.models.checks import ModelError
 from rrm.models.form import Guide, restrict
 from rrm.models.pack import aligned
 from rrm.seeding import generator
@@ -117,8 +118,8 @@ def _decode(
         tokens[live, t] = token
         logprobs[live, t] = logp.gather(1, token[:, None])[:, 0]
         for guide, chosen in zip(held, token.tolist() if held else (), strict=True):
-            if guide is not None:
-                guide.take(chosen)
+            if guide is not None and not guide.take(chosen):  # nothing else was allowed
+                raise ModelError(f"the tokens of {backbone.name!r} cannot write the form {guide.form!r}")
         done |= token == eos_id
         finished = int(done.sum())
         if finished == len(live) or t + 1 == max_tokens:

@@ -18,9 +18,9 @@ VERDICT = r"(yes|no|N/A)"
 LINES = r"sum: -?[0-9]{1,3}(\nso: [a-z]{2,8}){1,2}"
 
 
-def letters() -> PreTrainedTokenizerFast:
+def letters(without: str = "") -> PreTrainedTokenizerFast:
     """A byte-level tokenizer without merges, but for two, so that a text can be written in several ways."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    alphabet = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - set(without))
     words = {token: i for i, token in enumerate(["</s>", "<s>", *alphabet, "no", "ye"])}
     inner = Tokenizer(models.BPE(words, [("n", "o"), ("y", "e")]))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -32,8 +32,8 @@ def letters() -> PreTrainedTokenizerFast:
 def backbone():
     """A factory. Five more logits than tokens, as models have that round their vocabulary up."""
 
-    def make(adapters="full"):
-        tokenizer = letters()
+    def make(adapters="full", without=""):
+        tokenizer = letters(without)
         config = LlamaConfig(
             hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
             vocab_size=len(tokenizer) + 5, max_position_embeddings=256, initializer_range=0.3, bos_token_id=1,
@@ -160,6 +160,9 @@ def test_hostile_forms(backbone):
     agent = TextAgent(b, b.start, 8)
     with pytest.raises(ModelError, match=r"no form(.|\n)*regular expression"):
         agent.sample([Case("x", form="(a")], 1, "k")
+    few = backbone(without="0123456789")
+    with pytest.raises(ModelError, match="cannot write the form"):
+        TextAgent(few, few.start, 8).sample([Case("x", form="no: [0-9]+")], 2, "k")
     words = Backbone.load("embedded")  # its tokens are words, with a space between them that is no token's
     with pytest.raises(ModelError, match="cannot be held to a form"):
         TextAgent(words, words.start, 8).sample([Case("x", form="yes|no")], 1, "k")

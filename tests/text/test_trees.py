@@ -38,16 +38,19 @@ Proof:
 2n = n^2"""
 
 
-def small(task: Task) -> Task:
+def small(task: Task, **values: int) -> Task:
     """The tree at the least settings; known works by their words alone, as MiniLM is a large wheel."""
     subs = tuple(small(sub) if isinstance(sub, Task) else sub for sub in task.assistants)
-    return replace(task, settings=SMALL, assistants=subs)
+    return replace(task, settings=SMALL.model_copy(update=values), assistants=subs)
 
 
 def paper() -> Task:
     tree = research_paper.research_paper()
     words_only = novelty(Novelty(research_paper.KNOWN, meaning=None))
-    return small(replace(tree, assistants=tuple(words_only if s.name == "novelty" else s for s in tree.subtasks)))
+    return small(
+        replace(tree, assistants=tuple(words_only if s.name == "novelty" else s for s in tree.subtasks)),
+        max_tokens=100,  # its headings are written letter by letter
+    )  # fmt: skip
 
 
 TREES = {"research_paper": paper, "novel": lambda: small(novel.novel())}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rrm import BoundedUser, Case, Group, Malformed, Outcome, Pair, Task, check, faults, train
+from rrm import BoundedUser, Case, Group, Malformed, Outcome, Pair, Pool, Task, check, faults, train
 from rrm.assistance import Assistant, assist
 from rrm.settings import Settings
 from rrm.task import SealedOracle
@@ -88,7 +88,9 @@ class Shorter:
 
 def test_it_trains_and_keeps_what_the_tools_said(data: Path, tmp_path: Path) -> None:
     """With a model that cannot do it, so form is not asked for; the tools say N/A, and why."""
-    tree = replace(word_problems(data, SMALL), facts=lambda case, outcome: [])
+    problems = word_problems(data, SMALL)
+    free = Pool(tuple(replace(case, form="") for case in problems.cases.draw(2, "all")))  # it cannot be held to a form
+    tree = replace(problems, facts=lambda case, outcome: [], cases=free)
     root = train(tree, Shorter(), "embedded", tmp_path / "run")
     assert [helper.task.name for helper in root.helpers] == ["arithmetic", "follows", "answered"]
     config = json.loads((tmp_path / "run" / "config.json").read_text())

@@ -18,22 +18,29 @@ LINES = (
 
 
 def backbone(seed: int = 0) -> Backbone:
-    """Byte-level, so that it can be held to a form; of a prompt it knows a few letters."""
-    words = {"<unk>": 0, "<s>": 1, "</s>": 2} | {written(line): i for i, line in enumerate(LINES, 3)}
-    inner = Tokenizer(models.BPE(words, [], unk_token="<unk>"))
+    """Byte-level, so that it can be held to a form: it could write anything letter by letter, but hardly ever does."""
+    tokens = ["<s>", "</s>", *map(written, LINES)]
+    letters = [letter for letter in sorted(pre_tokenizers.ByteLevel.alphabet()) if letter not in tokens]
+    words = {token: i for i, token in enumerate([*tokens, *letters])}
+    inner = Tokenizer(models.BPE(words, []))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="</s>"
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = LlamaConfig(
             hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=len(words),
-            max_position_embeddings=2048, initializer_range=0.08, bos_token_id=1, eos_token_id=2, pad_token_id=2,
-            tie_word_embeddings=True, attn_implementation="sdpa",
+            max_position_embeddings=2048, initializer_range=0.08, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+            tie_word_embeddings=False, attn_implementation="sdpa",
         )  # fmt: skip
-        return Backbone("lines", LlamaForCausalLM(config).eval(), tokenizer, "full")
+        model = LlamaForCausalLM(config)
+        model.lm_head = torch.nn.Linear(32, len(words))
+        with torch.no_grad():
+            model.lm_head.weight.normal_(0, 0.08)
+            model.lm_head.bias.zero_()[len(tokens) :] = -8
+        return Backbone("lines", model.eval(), tokenizer, "full")
 
 
 def written(text: str) -> str:

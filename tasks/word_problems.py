@@ -25,22 +25,43 @@ from assistants.solution import answer, lines
 from rrm import Case, Fact, Malformed, Outcome, Pool, Sealed, Settings, Task
 from tasks.gsm8k import PROBLEMS
 
-SETTINGS = Settings(max_tokens=192, cases=32, comparisons=96, steps=4, batch=4, group=4)
-FORM = r"([^\n]{5,120}\n){1,5}A: -?[0-9]{1,7}(\.[0-9]{1,2})?"
-"""Up to five steps and a number: what is in them is the agent's."""
+SETTINGS = Settings(
+    max_tokens=160, cases=24, outcomes=4, comparisons=96, rounds=2, improver="best_of_n", steps=4, batch=6, group=6,
+    accept=12,
+)  # fmt: skip
+_NUMBER = r"[0-9]{1,5}(\.[0-9]{1,2})?"
+FORM = rf"([A-Z][A-Za-z ,.'$%-]{{2,40}}: {_NUMBER}( [+*/-] {_NUMBER}){{1,2}} = {_NUMBER}\n){{1,4}}A: -?{_NUMBER}"
+"""Up to four steps, each with a computation, and a number: what they say is the agent's."""
+PROMPT = """Solve a problem step by step, each step on a line of its own, with its computation, as in this example.
+
+Tom has 3 boxes of 4 pens and gives away 5. How many pens are left?
+Pens in all: 3 * 4 = 12
+Pens left: 12 - 5 = 7
+A: 7
+
+The last line is "A: " and the number. Now solve this:
+{question}"""
+"""What an agent is asked."""
 HOW = 'Solve it step by step, each step on a line of its own. The last line is "A: " and the number.'
 
 
 def case_of(question: str, worked: str) -> Case:
-    """A question as a case. `worked` is its worked answer; only the number at its end is kept."""
+    """A question as a case, for solutions from elsewhere. `worked` is its worked answer: the number at
+    its end is kept."""
     key = answer(worked)
     if key is None:
         raise Malformed(f"the worked answer of {question[:60]!r} ends without a number ('#### 18' or 'A: 18')")
     return Case(f"{question}\n\n{HOW}", {"question": question, "answer": str(key)})
 
 
+def problems(where: Path | None = None) -> tuple[Case, ...]:
+    """The published problems as an agent is asked to solve them; `where` as in `rrm.data.Table.read`."""
+    read = (case_of(row.question, row.answer) for row in PROBLEMS.read(where))
+    return tuple(replace(case, prompt=PROMPT.format(question=case.data["question"]), form=FORM) for case in read)
+
+
 class Problems:
-    """The published problems as cases, read when they are first asked for; `where` as in `rrm.data.Table.read`."""
+    """`problems`, read when they are first asked for."""
 
     def __init__(self, where: Path | None = None) -> None:
         self._where = where
@@ -48,8 +69,7 @@ class Problems:
 
     def draw(self, n: int, key: str) -> list[Case]:
         if self._pool is None:
-            read = (case_of(row.question, row.answer) for row in PROBLEMS.read(self._where))
-            self._pool = Pool(tuple(replace(case, form=FORM) for case in read))
+            self._pool = Pool(problems(self._where))
         return self._pool.draw(n, key)
 
 

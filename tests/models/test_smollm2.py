@@ -6,6 +6,7 @@ Needs the model: in the cache (`rrm model fetch smollm2`), or its wheel and gguf
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -168,3 +169,17 @@ def test_training_moves_an_agents_log_probabilities(adapters: str, precision: st
     with torch.no_grad():
         assert b.start.logprobs([group])[0][0].sum().item() == pytest.approx(values[0], abs=1e-2)  # the start stays
     assert values[-1] > values[0] + 1, values
+
+
+def test_it_is_held_to_a_form() -> None:
+    """It does not do as it is told; held to the form it does, and the log-probabilities are those of what wrote it."""
+    b = Backbone.load("smollm2")
+    agent = TextAgent(b, b.start, 24)
+    form = r'(yes|N/A|no, "[a-z ]{2,20}")'
+    asked = "The dog run home. Is the grammar right? Begin with yes, no or N/A. After no, quote what is wrong."
+    free, held = agent.sample([Case(asked), Case(asked, form=form)], 8, "k")
+    assert all(o.finished and re.fullmatch(form, o.text) for o in held.outcomes)
+    assert sum(re.fullmatch(form, o.text) is not None for o in free.outcomes) < 4
+    (row,) = agent.logprobs([held])
+    for outcome, values in zip(held.outcomes, row, strict=True):
+        torch.testing.assert_close(torch.tensor(outcome.logprobs), values, atol=1e-3, rtol=0)

@@ -44,7 +44,7 @@ app = typer.Typer(
 model_app = typer.Typer(help="Real models: fetch and list.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 TREE = typer.Argument(help="A Python file (tasks/paper.py) or module that defines `task`.")
-MODEL = typer.Option(help="embedded, smollm2 (see `rrm model`), a folder, or a name on the Hub.")
+MODEL = typer.Option(help="embedded, embedded-chip, smollm2 (see `rrm model`), a folder, or a name on the Hub.")
 DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
 
 
@@ -471,7 +471,7 @@ def model_list() -> None:
     """The models that --model knows by a name of ours, and where they are."""
     from rrm.models.fetch import SOURCES, fetched, folder
 
-    typer.echo("embedded  in the package: a tiny model of the papers world")
+    typer.echo("embedded  in the package: a tiny model of the papers world; embedded-chip: one of the chip world")
     for source in SOURCES.values():
         where = folder(source) if fetched(source) else f"not fetched: rrm model fetch {source.name}"
         typer.echo(f"{source.name}   {source.about}\n          {where}")

@@ -1,7 +1,7 @@
 """Pretrain a tiny model on a world's unlabelled, faulty corpus.
 
     python scripts/pretrain.py --out rrm/models/embedded               # the papers world: the embedded model
-    python scripts/pretrain.py --world chip --out runs/chip-model      # the chip world, for tasks/chip.py
+    python scripts/pretrain.py --world chip --out runs/chip-model      # the chip world: the model "embedded-chip"
 
 From tables and short texts to whole papers and critiques, every one with the corpus's errors in it. Skills
 appear suddenly (copying the brief, then arithmetic), so training stops on measured skill, not on steps:

@@ -7,8 +7,7 @@ chip
 ├── lifetime      does it last?
 └── security      does it keep one domain's secrets from another?
 
-The chip is a data cache. No model of this package can design one yet: `scripts/pretrain.py --world chip` makes a tiny
-one, or give an instruction-tuned model.
+The chip is a data cache. A tiny model in the package knows this world: `rrm train tasks/chip.py --model embedded-chip`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 from assistants import writing
 from rrm import BoundedUser, Case, Group, Outcome, Task, train
 from rrm.cli import app
-from rrm.models.backbone import EMBEDDED, ModelError
+from rrm.models.backbone import ModelError
+from rrm.models.fetch import EMBEDDED
 from rrm.reopen import reward_of
 from rrm.run import RunError
 from rrm.store import Store

@@ -30,14 +30,13 @@ from rrm.models.attention import SHORT, materialized
 from rrm.models.chat import end_of_turn, plain, render
 from rrm.models.checks import ModelError as ModelError
 from rrm.models.checks import check_keys, decodes_in_groups, hash_tensors, verify_packing, window
-from rrm.models.fetch import located
+from rrm.models.fetch import PACKAGED, located
 from rrm.models.form import Forms, restrict
 from rrm.models.pack import Packed, PrefixGroup, pack, unpack
 from rrm.models.precision import Precision
 from rrm.parallel import World, place
 from rrm.seeding import generator
 
-EMBEDDED = Path(__file__).parent / "embedded"
 TINY = 20_000_000
 """Below this many parameters `adapters="auto"` copies the whole model for each fork."""
 LOGITS = 1 << 24
@@ -243,8 +242,8 @@ class Backbone:
         compile: bool = False,
         device: str = "auto",
     ) -> Backbone:
-        """Load a transformers causal language model: "embedded", "smollm2" once it was fetched (`rrm.models.fetch`),
-        a folder, or a name on the Hub.
+        """Load a transformers causal language model: "embedded" or "embedded-chip", "smollm2" once it was fetched
+        (`rrm.models.fetch`), a folder, or a name on the Hub.
 
         `compile`: torch.compile the passes over whole sequences; it takes minutes before it saves any time.
         `device`: as torch names it; "auto" is the first CUDA device where there is one and the model is not tiny (it
@@ -254,15 +253,15 @@ class Backbone:
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        known = EMBEDDED if name == "embedded" else located(name)
+        known = located(name)
         where = str(known or name)
         local = known is not None or Path(name).exists()
         mend = "give 'embedded', 'smollm2', a folder written by save_pretrained, or a causal model's name on the Hub"
         if known is not None:
             again = f"make it again: rrm model fetch {name} --force"
-            mend = "the package is incomplete: reinstall it, or run scripts/pretrain.py" if known == EMBEDDED else again
-        if known == EMBEDDED and not EMBEDDED.is_dir():
-            raise ModelError(f"cannot load the model 'embedded': {where} does not exist; {mend}")
+            mend = "the package is incomplete: reinstall it, or run scripts/pretrain.py" if name in PACKAGED else again
+        if name in PACKAGED and not PACKAGED[name].is_dir():
+            raise ModelError(f"cannot load the model {name!r}: {where} does not exist; {mend}")
         try:
             tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
             model = AutoModelForCausalLM.from_pretrained(

@@ -27,6 +27,10 @@ from typing import Any
 
 from rrm.models.checks import ModelError
 
+EMBEDDED = Path(__file__).parent / "embedded"
+PACKAGED = {"embedded": EMBEDDED, "embedded-chip": Path(__file__).parent / "embedded_chip"}
+"""Models in the package: tiny ones, each for one simulated world."""
+
 EXTRA = "pip install 'recursive-reward-modeling[smollm2]'"
 """What brings the reader of GGUF."""
 STAMP = "source.json"
@@ -91,13 +95,15 @@ def fetched(source: Source) -> bool:
 
 
 def located(name: str) -> Path | None:
-    """The folder of a model that `rrm model fetch` knows by this name; None for any other name.
+    """The folder of a model that is in the package or that `rrm model fetch` knows; None for any other name.
 
     Raises `ModelError` if it was not fetched, and for a name that is nearly ours: the Hub would look for it in vain.
     """
+    if name in PACKAGED:
+        return PACKAGED[name]
     source = SOURCES.get(name)
     if source is None:
-        if "/" not in name and name != "embedded" and alike(name, 0.8) and not Path(name).exists():
+        if "/" not in name and alike(name, 0.8) and not Path(name).exists():
             raise ModelError(f"there is no model {name!r}{alike(name)}")
         return None
     if not fetched(source):
@@ -110,7 +116,7 @@ def alike(name: str, cutoff: float = 0.6) -> str:
 
     cutoff: how alike, from 0 to 1; see `difflib.get_close_matches`.
     """
-    near = difflib.get_close_matches(name.lower(), ["embedded", *SOURCES], n=1, cutoff=cutoff)
+    near = difflib.get_close_matches(name.lower(), [*PACKAGED, *SOURCES], n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -22,7 +22,7 @@ from rrm import Case, Outcome, Pair, Task
 from rrm.endpoint import Endpoint, EndpointError
 from rrm.endpoint_agent import EndpointAgent
 from rrm.endpoint_user import EndpointUser
-from rrm.models.backbone import EMBEDDED
+from rrm.models.fetch import EMBEDDED
 
 pytestmark = pytest.mark.slow
 SMOLLM2 = Path(os.environ.get("RRM_CACHE") or Path.home() / ".cache" / "rrm") / "models" / "smollm2"

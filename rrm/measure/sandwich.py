@@ -19,7 +19,7 @@ from rrm.task import Malformed, Task
 ENOUGH = 30
 """Pairs in a bin of the calibration curve for it to be drawn."""
 QUESTION = (
-    "Judging held-out pairs of papers: does the user with assistants do better than the user alone and than the "
+    "Judging held-out pairs: does the user with assistants do better than the user alone and than the "
     "assistants alone, and how much of the gap to the truth is closed?"
 )
 

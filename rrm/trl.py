@@ -52,16 +52,20 @@ def as_reward_func(reward: TextRewardModel, caution: float = 0.0, name: str = "r
     """A loaded reward model as an entry for `reward_funcs`; `name` is what TRL's logs call it.
 
     The function takes prompts and completions as TRL gives them, texts or messages, and returns one reward each. With
-    `completion_ids`, completions whose ids are this model's own keep them: so one that was cut is known as cut.
+    `completion_ids`, completions whose ids are this model's own keep them: so one that was cut is known as cut. Cases
+    with a form (`Case.form`) need it in a column `form` of TRL's dataset, or what the form forces counts as surprising.
     """
 
-    def rewards(prompts: Texts, completions: Texts, completion_ids: Any = None, **kwargs: Any) -> list[float]:
+    def rewards(
+        prompts: Texts, completions: Texts, completion_ids: Any = None, form: Sequence[str | None] | None = None,
+        **kwargs: Any,
+    ) -> list[float]:  # fmt: skip
         ids: Sequence[Any] = [()] * len(completions) if completion_ids is None else completion_ids
-        cases: dict[str, list[int]] = {}
+        cases: dict[Case, list[int]] = {}
         for i, prompt in enumerate(prompts):
-            cases.setdefault(_text(prompt), []).append(i)
+            cases.setdefault(Case(_text(prompt), form=(form[i] or "") if form else ""), []).append(i)
         outcomes = [_outcome(reward.backbone, _text(c), own) for c, own in zip(completions, ids, strict=True)]
-        groups = [Group(Case(prompt), tuple(outcomes[i] for i in at)) for prompt, at in cases.items()]
+        groups = [Group(case, tuple(outcomes[i] for i in at)) for case, at in cases.items()]
         found = [0.0] * len(completions)
         for at, score in zip(cases.values(), reward.score(groups), strict=True):
             for i, value in zip(at, (score.mean - caution * score.std).tolist(), strict=True):

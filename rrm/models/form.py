@@ -46,13 +46,17 @@ class Forms:
         return Guide(self, form, self._matchers[form].deep_copy())
 
     def allowed(self, form: str, tokens: Sequence[int]) -> Tensor:
-        """(tokens, words) int32, bit by bit: what could have come instead of each token of an outcome. From where an
-        outcome (an imported one) leaves the form, everything."""
+        """(tokens, words) int32, bit by bit: what could have come instead of each token of an outcome.
+
+        An outcome from elsewhere may break the form: from there on, everything. It may also write in other tokens what the
+        form forces, which it forces in the tokenizer's own: there, everything, so that no token has probability 0.
+        """
         guide = self.guide(form)
         rows = []
         for token in tokens:
             row = guide.allowed()
-            rows.append(row if guide.take(token) else torch.full_like(row, FREE))
+            known = int(row[token // 32]) >> token % 32 & 1
+            rows.append(row if guide.take(token) and known else torch.full_like(row, FREE))
         return torch.stack(rows)
 
     def _compile(self, form: str) -> Any:

@@ -13,6 +13,7 @@ from rrm.models.agent import TextAgent, prefix_groups, reference_logprobs
 from rrm.models.backbone import Backbone, ModelError
 from rrm.models.reward import TextRewardModel, trunk
 from rrm.models.sample import sample
+from rrm.trl import as_reward_func
 
 VERDICT = r"(yes|no|N/A)"
 LINES = r"sum: -?[0-9]{1,3}(\nso: [a-z]{2,8}){1,2}"
@@ -116,6 +117,14 @@ def test_an_outcome_that_leaves_its_form_is_scored_as_free_from_there(backbone):
     torch.testing.assert_close(held[1][1:], free[1][1:])  # then left it
 
 
+def test_other_tokens_for_what_is_forced_are_possible(backbone):
+    """The form forces "no" in the tokenizer's one token; a text from elsewhere may have come as "n", "o"."""
+    b = backbone()
+    tokens = (*b.tokenizer.convert_tokens_to_ids(["n", "o"]), b.eos_id)
+    (row,) = TextAgent(b, b.start, 8).logprobs([Group(Case("is it?", form="no"), (Outcome("no", tokens),))])
+    assert row[0].isfinite().all() and row[0][0] < 0 and row[0][2].abs() < 1e-6
+
+
 @pytest.mark.parametrize("reward_trunk", ["frozen", "trained"])
 def test_the_reward_model_reads_with_the_form(backbone, reward_trunk):
     """The surprise of a forced token is none; and the reference's log-probabilities, which a frozen trunk gives in
@@ -186,3 +195,18 @@ def test_a_form_is_kept_by_sample(backbone):
     b = backbone()
     (row,) = sample(b.start, [b.render("x")], 3, 8, 1.0, ["k"], b.eos_id, forms=["(yes|no)"])
     assert {b.decode(tokens[:-1]) for tokens, _, ended in row} <= {"yes", "no"} and all(e for _, _, e in row)
+
+
+def test_trl_is_told_the_form(backbone):
+    """As a column of its dataset: then its trainer is given the reward that is given here."""
+    b = backbone()
+    reward = TextRewardModel(b, trunk(b, "r", "frozen"), Settings(heads=2))
+    groups = TextAgent(b, b.start, 24).sample([CASES[0], CASES[3]], 3, "k")
+    reward.normalize(torch.cat(reward.raw_scores(groups)))
+    flat = [(g.case, o) for g in groups for o in g.outcomes]
+    told = as_reward_func(reward)(
+        [case.prompt for case, _ in flat], [o.text for _, o in flat], [o.tokens for _, o in flat],
+        form=[case.form for case, _ in flat],
+    )  # fmt: skip
+    own = [value for score in reward.score(groups) for value in score.mean.tolist()]
+    assert told == pytest.approx(own, abs=1e-4)

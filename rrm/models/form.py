@@ -48,8 +48,8 @@ class Forms:
     def allowed(self, form: str, tokens: Sequence[int]) -> Tensor:
         """(tokens, words) int32, bit by bit: what could have come instead of each token of an outcome.
 
-        An outcome from elsewhere may break the form: from there on, everything. It may also write in other tokens what the
-        form forces, which it forces in the tokenizer's own: there, everything, so that no token has probability 0.
+        An outcome from elsewhere may break the form: from there on, everything. It may also write in other tokens what
+        the form forces, which it forces in the tokenizer's own: there, everything, so that no token has probability 0.
         """
         guide = self.guide(form)
         rows = []

@@ -5,7 +5,7 @@
 The agent is a language model; the questions are GSM8K's; the assistants are tools (is the arithmetic right, does each
 step follow, was the question answered). The user is simulated: it can check a few facts a comparison, the exact ones
 of the task, and fills the rest with a prior. Half of the questions are for training, the other half for measuring.
-Writes OUT/report.json; the same command again goes on where it stopped.
+Writes OUT/report-ARMS.json; the same command again goes on where it stopped.
 """
 
 from __future__ import annotations

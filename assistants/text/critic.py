@@ -8,6 +8,7 @@ Every assistant in this package is such a critic. Its text may come from any tre
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from rrm import Case, Fact, Finding, Outcome, Sealed, Settings, Task
@@ -91,7 +92,7 @@ def form(names: Sequence[str]) -> str:
     verdict = r'(yes|N/A|no,? "[^"\n]{2,80}")'
     if len(names) == 1:
         return verdict + r"([.,:;]? [^\n]{0,200})?"
-    return r"\n".join(f"{name}: {verdict}" for name in names)
+    return r"\n".join(f"{re.escape(name)}: {verdict}" for name in names)
 
 
 def examined(case: Case, outcome: Outcome) -> tuple[Case, Outcome]:

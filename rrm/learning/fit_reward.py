@@ -121,6 +121,8 @@ def fit_reward(
             loss = _train(reward, seen, settings, key, progress)
             raw = reward.raw_scores([j.group for j in seen])
             raw_hidden = reward.raw_scores([j.group for j in hidden]) if hidden else []
+    if not all(bool(values.isfinite().all()) for values in raw):
+        raise RRMError(f"the reward model {reward.fork.name!r} gives scores that are no numbers; nothing was fitted")
     reward.normalize(torch.cat(raw))
     return FitReport(
         n=len(train),

@@ -31,7 +31,7 @@ from rrm.models.chat import end_of_turn, plain, render
 from rrm.models.checks import ModelError as ModelError
 from rrm.models.checks import check_keys, decodes_in_groups, hash_tensors, verify_packing, window
 from rrm.models.fetch import PACKAGED, located
-from rrm.models.form import Forms, restrict
+from rrm.models.form import Forms
 from rrm.models.pack import Packed, PrefixGroup, pack, unpack
 from rrm.models.precision import Precision
 from rrm.parallel import World, place
@@ -130,7 +130,7 @@ class Fork:
 
     def logprobs_at(self, at: Tensor, targets: Tensor, allowed: Tensor | None = None) -> Tensor:
         """(tokens,) log-probability of each target, given the hidden state (tokens, d) that predicts it, and what its
-        form allows there (tokens, words); on the CPU."""
+        form allows there (tokens,); on the CPU."""
         size = max(1, LOGITS // self.backbone.vocabulary)
         targets = targets.to(at.device)
         if len(targets) <= size:
@@ -143,7 +143,7 @@ class Fork:
         return torch.cat([self._logprobs(*part) for part in parts]).cpu()
 
     def _logprobs(self, hidden: Tensor, targets: Tensor, allowed: Tensor | None) -> Tensor:
-        logits = restrict(self.logits_at(hidden).float(), allowed)
+        logits = self.backbone.forms.restrict(self.logits_at(hidden).float(), allowed)
         return -nn.functional.cross_entropy(logits, targets, reduction="none")
 
     def logprobs(self, groups: Sequence[PrefixGroup]) -> list[list[Tensor]]:

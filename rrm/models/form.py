@@ -5,12 +5,15 @@ next, renormalized. So it is sampled from, so its log-probabilities are stored, 
 training and under the reference model. Well-known trainers guide the sampling only, and then differentiate another
 policy than the one that wrote the outcomes; what the form forces gets a gradient, and a price in KL.
 
-Which tokens may come next is llguidance's to say (Rust; derivatives of the expression over the vocabulary's trie).
+Which tokens may come next is llguidance's to say (Rust; derivatives of the expression over the vocabulary's trie). Such
+a set is a mask; there are few different ones, so each is kept once, and a token carries the number of its mask.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,9 +22,12 @@ from torch import Tensor
 from rrm.models.checks import ModelError
 from rrm.models.pack import FREE
 
+_BITS = (torch.arange(256)[:, None] >> torch.arange(8) & 1).bool()
+"""(256, 8): the bits of a byte."""
+
 
 class Forms:
-    """The forms that outcomes are held to, for one tokenizer.
+    """The forms that outcomes are held to, for one tokenizer, and the masks they need.
 
     Parameters
     ----------
@@ -31,12 +37,12 @@ class Forms:
 
     def __init__(self, name: str, tokenizer: Any, vocabulary: int, end: int) -> None:
         self.name, self.end = name, end
-        self.words = -(-vocabulary // 32)
-        self.ending = torch.zeros(self.words, dtype=torch.int32)  # the end and nothing else
-        self.ending.view(torch.uint8)[end // 8] = 1 << end % 8
         self._tokenizer, self._vocabulary = tokenizer, vocabulary
         self._trie: Any = None
         self._matchers: dict[str, Any] = {}
+        self._size = -(-vocabulary // 32) * 4  # bytes of a mask
+        self._numbers: dict[bytes, int] = {b"\xff" * self._size: FREE}
+        self._masks: list[bytes] = list(self._numbers)
 
     def guide(self, form: str) -> Guide:
         """A guide through one outcome, at its beginning. Raises `ModelError` if the form is no regular expression, or
@@ -46,18 +52,38 @@ class Forms:
         return Guide(self, form, self._matchers[form].deep_copy())
 
     def allowed(self, form: str, tokens: Sequence[int]) -> Tensor:
-        """(tokens, words) int32, bit by bit: what could have come instead of each token of an outcome.
-
-        An outcome from elsewhere may break the form: from there on, everything. It may also write in other tokens what
-        the form forces, which it forces in the tokenizer's own: there, everything, so that no token has probability 0.
-        """
+        """(tokens,) numbers of masks: what could have come instead of each token of an outcome. An outcome from
+        elsewhere may break the form: from there on, everything."""
         guide = self.guide(form)
-        rows = []
+        numbers = []
         for token in tokens:
-            row = guide.allowed()
-            known = int(row[token // 32]) >> token % 32 & 1
-            rows.append(row if guide.take(token) and known else torch.full_like(row, FREE))
-        return torch.stack(rows)
+            number = guide.allowed()
+            numbers.append(number if guide.take(token) else FREE)
+        return torch.tensor(numbers)
+
+    def number(self, mask: bytes) -> int:
+        """The number of a mask, a bit for each token; a new one if it was not there yet."""
+        mask = mask[: self._size]
+        if mask not in self._numbers:
+            self._numbers[mask] = len(self._masks)
+            self._masks.append(mask)
+        return self._numbers[mask]
+
+    @cached_property
+    def ending(self) -> int:
+        """The number of the mask that allows the end and nothing else."""
+        mask = bytearray(self._size)
+        mask[self.end // 8] = 1 << self.end % 8
+        return self.number(bytes(mask))
+
+    def restrict(self, logits: Tensor, allowed: Tensor | None) -> Tensor:
+        """(tokens, vocabulary) logits, -inf where a mask does not allow it. allowed: (tokens,) the masks' numbers."""
+        if allowed is None or not bool((allowed != FREE).any()):
+            return logits
+        used, which = torch.unique(allowed, return_inverse=True)
+        packed = torch.frombuffer(bytearray(b"".join(self._masks[i] for i in used.tolist())), dtype=torch.uint8)
+        bits = _BITS[packed.view(len(used), -1).long()].flatten(1)[:, : logits.shape[1]]
+        return logits.masked_fill(~bits[which].to(logits.device), -torch.inf)
 
     def _compile(self, form: str) -> Any:
         from llguidance import LLMatcher
@@ -71,7 +97,10 @@ class Forms:
                     f"the tokenizer of {self.name!r} cannot be held to a form: {error}; use a byte-level or "
                     "SentencePiece tokenizer, or cases without a form"
                 ) from error
-        matcher = LLMatcher(self._trie, LLMatcher.grammar_from_regex(form), log_level=0)
+        grammar = json.loads(LLMatcher.grammar_from_regex(form))
+        for part in grammar["grammars"]:  # a forced text may be written in any tokens, not only the tokenizer's own
+            part["lark_grammar"] = '%llguidance {"no_forcing": true}\n' + part["lark_grammar"]
+        matcher = LLMatcher(self._trie, json.dumps(grammar), log_level=0)
         if matcher.is_error():
             said = matcher.get_error().strip()
             raise ModelError(f"{form!r} is no form: {said}; it is a regular expression in the syntax of Rust's regex")
@@ -86,14 +115,13 @@ class Guide:
         self._forms, self._matcher = forms, matcher
         self._over = False  # ended, or left the form
 
-    def allowed(self) -> Tensor:
-        """(words,) int32: the tokens that may come next, a bit each."""
+    def allowed(self) -> int:
+        """The number of the mask of the tokens that may come next."""
         if self._over:
-            return torch.full((self._forms.words,), FREE, dtype=torch.int32)
+            return FREE
         if self._matcher.is_stopped():  # nothing can follow but the end
             return self._forms.ending
-        mask = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.int32)
-        return mask[: self._forms.words]
+        return self._forms.number(self._matcher.compute_bitmask())
 
     def take(self, token: int) -> bool:
         """Go on by a token. False if it leaves the form, or ends too early; from there on anything may come."""
@@ -105,11 +133,3 @@ class Guide:
             fits = not self._matcher.is_stopped() and self._matcher.try_consume_tokens([token]) == 1
         self._over = not fits or token == self._forms.end
         return fits
-
-
-def restrict(logits: Tensor, allowed: Tensor | None) -> Tensor:
-    """(tokens, vocabulary) logits, -inf where the form does not allow a token. allowed: (tokens, words) int32."""
-    if allowed is None:
-        return logits
-    bits = allowed.to(logits.device)[:, :, None] >> torch.arange(32, dtype=torch.int32, device=logits.device) & 1
-    return logits.masked_fill(bits.flatten(1)[:, : logits.shape[1]] == 0, -torch.inf)

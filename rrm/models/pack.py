@@ -24,8 +24,8 @@ Ids = Sequence[int]
 ATTENTION = 2.0
 """Cost of one (query, key) cell, in units of one multiply of the linear layers (A in `choose_width`)."""
 
-FREE = -1
-"""A word of 32 bits, one for a token: all of them may come."""
+FREE = 0
+"""The number of the mask that allows every token (`rrm.models.form`)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Packed:
     source: Tensor  # (tokens,) column of the token that predicts it (the last prefix token for the first)
     segment: Tensor  # (tokens,) index into `group`, `index`, `lengths`
     longest: int  # 1 + the largest position
-    allowed: Tensor | None = None  # (tokens, words) int32, what a form lets come (`rrm.models.form`); None: anything
+    allowed: Tensor | None = None  # (tokens,) the masks of what a form lets come (`rrm.models.form`); None: anything
 
     @property
     def targets(self) -> Tensor:
@@ -220,12 +220,11 @@ def _mask(owner: Tensor) -> Tensor:
 
 
 def aligned(parts: Sequence[Tensor | None], lengths: Sequence[int]) -> Tensor | None:
-    """What is allowed along segments, one after the other: (tokens, words). A part that is shorter than its segment,
-    or None, leaves the rest free. None if all are."""
-    known = [part for part in parts if part is not None and len(part)]
-    if not known:
+    """The numbers of what is allowed along segments, one after the other: (tokens,). A part that is shorter than its
+    segment, or None, leaves the rest free. None if all are."""
+    if all(part is None for part in parts):
         return None
-    out = torch.full((sum(lengths), known[0].shape[1]), FREE, dtype=torch.int32)
+    out = torch.full((sum(lengths),), FREE)
     start = 0
     for part, length in zip(parts, lengths, strict=True):
         if part is not None:

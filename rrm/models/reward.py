@@ -95,7 +95,8 @@ class TextRewardModel:
             for i, outcome in enumerate(g.outcomes):
                 said = self.backbone.encode(self.said(g, i))
                 segments.append((*tokens_of(self.backbone, outcome), *said, self.backbone.eos_id))
-            out.append(PrefixGroup(self.backbone.render(g.case.prompt), segments, held(self.backbone, g)))
+            allowed = held(self.backbone, g) if self.frozen and self.settings.surprise else []
+            out.append(PrefixGroup(self.backbone.render(g.case.prompt), segments, allowed))
         return out
 
     def said(self, group: Group, index: int) -> str:

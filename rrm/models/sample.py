@@ -16,8 +16,8 @@ from transformers import Cache
 
 from rrm.models.attention import GroupLayer, branch, drop, grouped
 from rrm.models.checks import ModelError
-from rrm.models.form import Guide, restrict
-from rrm.models.pack import aligned
+from rrm.models.form import Guide
+from rrm.models.pack import FREE
 from rrm.seeding import generator
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _decode(
     guided = any(guide is not None for guide in guides)
     for t in range(max_tokens):
         held = [guides[row] for row in live.tolist()] if guided else []
-        logp = restrict(logits.float(), _allowed(held)).log_softmax(-1)
+        logp = backbone.forms.restrict(logits.float(), _allowed(held)).log_softmax(-1)
         token = _choose(logp, None if streams is None else streams[:, t], temperature)
         tokens[live, t] = token
         logprobs[live, t] = logp.gather(1, token[:, None])[:, 0]
@@ -169,8 +169,8 @@ def _choose(logp: Tensor, uniform: Tensor | None, temperature: float) -> Tensor:
 
 
 def _allowed(guides: Sequence[Guide | None]) -> Tensor | None:
-    """(rows, words) what may come next in each row; None if none is held to a form."""
-    return aligned([None if guide is None else guide.allowed()[None] for guide in guides], [1] * len(guides))
+    """(rows,) the mask of what may come next in each row; None if none is held to a form."""
+    return torch.tensor([FREE if guide is None else guide.allowed() for guide in guides]) if guides else None
 
 
 def _collect(tokens: Tensor, logprobs: Tensor, eos_id: int) -> list[Sampled]:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rrm.assistance import Assistant, assist
-from rrm.check import plant
+from rrm.check import check
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.precision import probe
@@ -104,6 +104,8 @@ def _fault(task: Task, group: Group, index: int) -> str:
     """Why an outcome does not parse; empty if it does."""
     try:
         task.facts(group.case, group.outcomes[index])
+        if task.findings is not None:
+            task.findings(group.case, group.outcomes[index])
     except Malformed as error:
         return str(error) or "malformed"
     return ""
@@ -114,7 +116,7 @@ def begin(task: Task, model: str, cases: int, outcomes: int, examples: int, seed
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    task = plant(task)
+    task = check(task)
     backbone = Backbone.load(model)
     backbone.precision, _ = probe(backbone)
     show(task, backbone, Console(soft_wrap=True), cases, outcomes, examples, seed)

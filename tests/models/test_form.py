@@ -11,6 +11,7 @@ from rrm import Case, Group, Outcome, Pool, Settings
 from rrm.learning import IMPROVERS
 from rrm.models.agent import TextAgent, prefix_groups, reference_logprobs
 from rrm.models.backbone import Backbone, ModelError
+from rrm.models.precision import probe
 from rrm.models.reward import TextRewardModel, trunk
 from rrm.models.sample import sample
 from rrm.trl import as_reward_func
@@ -117,12 +118,32 @@ def test_an_outcome_that_leaves_its_form_is_scored_as_free_from_there(backbone):
     torch.testing.assert_close(held[1][1:], free[1][1:])  # then left it
 
 
-def test_other_tokens_for_what_is_forced_are_possible(backbone):
-    """The form forces "no" in the tokenizer's one token; a text from elsewhere may have come as "n", "o"."""
+def test_all_tokens_that_write_the_form_share_its_probability(backbone):
+    """Also of what is forced: a text from elsewhere may have come as "n", "o" where the tokenizer has one token."""
     b = backbone()
-    tokens = (*b.tokenizer.convert_tokens_to_ids(["n", "o"]), b.eos_id)
-    (row,) = TextAgent(b, b.start, 8).logprobs([Group(Case("is it?", form="no"), (Outcome("no", tokens),))])
-    assert row[0].isfinite().all() and row[0][0] < 0 and row[0][2].abs() < 1e-6
+    ways = [tuple(b.tokenizer.convert_tokens_to_ids(list(way))) + (b.eos_id,) for way in (("n", "o"), ("no",))]
+    (row,) = TextAgent(b, b.start, 8).logprobs(
+        [Group(Case("is it?", form="no"), tuple(Outcome("no", way) for way in ways))]
+    )
+    assert all(v.isfinite().all() for v in row)
+    assert sum(v.sum().exp().item() for v in row) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_probe_of_a_model_that_ends_with_a_late_token(backbone):
+    """The probe's stub has fewer logits than the tokenizer has tokens."""
+    b = backbone("lora")
+    b.tokenizer.add_special_tokens({"eos_token": "<end>"})
+    b.model.resize_token_embeddings(len(b.tokenizer) + 5)
+    late = Backbone("late", b.model, b.tokenizer, "lora")
+    assert late.eos_id > 255
+    assert probe(late)[0].weights in ("float32", "bfloat16")
+    assert all(o.text == "no" for o in TextAgent(late, late.start, 8).sample([Case("x", form="no")], 3, "k")[0].outcomes)
+
+
+def test_special_tokens_spelled_out_can_be_written(backbone):
+    b = backbone()
+    (group,) = TextAgent(b, b.start, 8).sample([Case("x", form="a</s>b")], 2, "k")
+    assert [b.decode(o.tokens[:-1]) for o in group.outcomes] == ["a</s>b"] * 2
 
 
 @pytest.mark.parametrize("reward_trunk", ["frozen", "trained"])

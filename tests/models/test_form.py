@@ -121,7 +121,7 @@ def test_an_outcome_that_leaves_its_form_is_scored_as_free_from_there(backbone):
 def test_all_tokens_that_write_the_form_share_its_probability(backbone):
     """Also of what is forced: a text from elsewhere may have come as "n", "o" where the tokenizer has one token."""
     b = backbone()
-    ways = [tuple(b.tokenizer.convert_tokens_to_ids(list(way))) + (b.eos_id,) for way in (("n", "o"), ("no",))]
+    ways = [(*b.tokenizer.convert_tokens_to_ids(way), b.eos_id) for way in (["n", "o"], ["no"])]
     (row,) = TextAgent(b, b.start, 8).logprobs(
         [Group(Case("is it?", form="no"), tuple(Outcome("no", way) for way in ways))]
     )
@@ -137,7 +137,8 @@ def test_a_probe_of_a_model_that_ends_with_a_late_token(backbone):
     late = Backbone("late", b.model, b.tokenizer, "lora")
     assert late.eos_id > 255
     assert probe(late)[0].weights in ("float32", "bfloat16")
-    assert all(o.text == "no" for o in TextAgent(late, late.start, 8).sample([Case("x", form="no")], 3, "k")[0].outcomes)
+    (group,) = TextAgent(late, late.start, 8).sample([Case("x", form="no")], 3, "k")
+    assert all(o.text == "no" for o in group.outcomes)
 
 
 def test_special_tokens_spelled_out_can_be_written(backbone):

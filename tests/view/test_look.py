@@ -83,3 +83,17 @@ def test_the_command():
     assert wrong.exit_code != 0 and "rounds" in wrong.output
     wrong = CliRunner().invoke(app, ["look", "tasks/paper.py", "--model", "nowhere"])
     assert wrong.exit_code != 0 and "Traceback" not in wrong.output
+
+
+def test_answers_that_raise_when_they_are_read_are_unreadable():
+    """What an assistant's parent reads is its findings: where they raise, the look goes on and says so."""
+    odd = replace(answers("odd"), facts=lambda case, outcome: [])
+    one = [*look(tree(odd), tiny.backbone(), cases=4, outcomes=4)][-1]
+    assert one.readable < 0.9 and sum(one.verdicts) == sum(not fault for fault in one.faults)
+
+
+def test_a_faulty_tree_is_an_error_in_words(tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text('from rrm import Task\ntask = Task("t", "Which?", facts=lambda case, outcome: [])\n')
+    done = CliRunner().invoke(app, ["look", str(path)])
+    assert done.exit_code == 2 and isinstance(done.exception, SystemExit) and "no cases" in done.output

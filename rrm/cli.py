@@ -170,6 +170,7 @@ def look(
     cases: Annotated[int, typer.Option(help="Cases of each role.", min=1)] = 4,
     outcomes: Annotated[int, typer.Option(help="Outcomes of each case.", min=1)] = 4,
     examples: Annotated[int, typer.Option(help="Outcomes of each role to show.", min=0)] = 2,
+    free: Annotated[bool, typer.Option("--free", help="Hold nothing to a form.")] = False,
     seed: int = 0,
     assign: Annotated[list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As rrm train's.")] = None,
     debug: Annotated[bool, DEBUG] = False,
@@ -178,7 +179,8 @@ def look(
     with _clean_errors(debug):
         from rrm.view.look import begin  # late: it takes seconds
 
-        begin(configure(load_task(tree), split(list(assign or ()))[0]), model, cases, outcomes, examples, seed)
+        task = configure(load_task(tree), split(list(assign or ()))[0])
+        begin(task, model, cases, outcomes, examples, seed, free)
 
 
 @app.command()

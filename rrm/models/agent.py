@@ -29,7 +29,7 @@ def prefix_groups(backbone: Backbone, groups: Sequence[Group]) -> list[PrefixGro
     return out
 
 
-def held(backbone: Backbone, group: Group) -> list[Tensor | None]:
+def held(backbone: Backbone, group: Group) -> list[Tensor]:
     """Per outcome, what the case's form allows along its tokens; empty without a form."""
     form = group.case.form
     return [backbone.forms.allowed(form, tokens_of(backbone, o)) for o in group.outcomes] if form else []

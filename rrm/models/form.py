@@ -92,7 +92,7 @@ class Forms:
         if self._trie is None:
             try:
                 self._trie = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=self.end)
-            except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:  # a foreign tokenizer's
+            except ValueError as error:
                 raise ModelError(
                     f"the tokenizer of {self.name!r} cannot be held to a form: {error}; use a byte-level or "
                     "SentencePiece tokenizer, or cases without a form"

@@ -37,7 +37,7 @@ class PrefixGroup:
 
     prefix: Ids
     segments: Sequence[Ids]
-    allowed: Sequence[Tensor | None] = ()
+    allowed: Sequence[Tensor] = ()
 
 
 @dataclass(frozen=True)

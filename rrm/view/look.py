@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.padding import Padding
@@ -21,7 +21,7 @@ from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.precision import probe
 from rrm.recursion import frame_all
-from rrm.task import Group, Malformed, Pool, Task
+from rrm.task import Case, Group, Malformed, Pool, Task
 from rrm.view.text import visible
 
 SHOWN = 600
@@ -74,17 +74,20 @@ class Look:
         return said[0], said[1]
 
 
-def look(task: Task, backbone: Backbone, cases: int = 4, outcomes: int = 4, seed: int = 0) -> Iterator[Look]:
+def look(
+    task: Task, backbone: Backbone, cases: int = 4, outcomes: int = 4, seed: int = 0, free: bool = False
+) -> Iterator[Look]:
     """What the untrained model writes at every node that is to be trained, parents before children: a child is asked
-    about what its parent wrote. A node without a case is left out, and all below it."""
+    about what its parent wrote. A node without a case is left out, and all below it. `free`: no case has a form."""
     assert task.cases is not None  # checked when the tree is built
-    yield from _look(task, task.cases.draw(cases, f"look {seed}"), 0.0, backbone, cases, outcomes, seed)
+    yield from _look(task, task.cases.draw(cases, f"look {seed}"), 0.0, backbone, cases, outcomes, seed, free)
 
 
 def _look(
-    task: Task, asked: Sequence, na: float, backbone: Backbone, cases: int, outcomes: int, seed: int  # type: ignore[type-arg]
+    task: Task, asked: Sequence[Case], na: float, backbone: Backbone, cases: int, outcomes: int, seed: int, free: bool
 ) -> Iterator[Look]:
     agent = TextAgent(backbone, backbone.start, task.settings.max_tokens)
+    asked = [replace(case, form="") for case in asked] if free else asked
     began = time.perf_counter()
     groups = agent.sample(asked, outcomes, f"look {task.path} {seed}", task.settings.temperature)
     taken = time.perf_counter() - began
@@ -97,7 +100,7 @@ def _look(
         none = sum(not frame_all(sub, [one]) for one in each) / len(each)
         if framed:
             drawn = Pool(tuple(framed)).draw(min(cases, len(framed)), f"look {sub.path} {seed}")
-            yield from _look(sub, drawn, none, backbone, cases, outcomes, seed)
+            yield from _look(sub, drawn, none, backbone, cases, outcomes, seed, free)
 
 
 def _fault(task: Task, group: Group, index: int) -> str:
@@ -111,7 +114,7 @@ def _fault(task: Task, group: Group, index: int) -> str:
     return ""
 
 
-def begin(task: Task, model: str, cases: int, outcomes: int, examples: int, seed: int) -> None:
+def begin(task: Task, model: str, cases: int, outcomes: int, examples: int, seed: int, free: bool) -> None:
     """`rrm look`. Raises `TaskError` or `ModelError`."""
     from transformers.utils import logging
 
@@ -119,15 +122,16 @@ def begin(task: Task, model: str, cases: int, outcomes: int, examples: int, seed
     task = check(task)
     backbone = Backbone.load(model)
     backbone.precision, _ = probe(backbone)
-    show(task, backbone, Console(soft_wrap=True), cases, outcomes, examples, seed)
+    show(task, backbone, Console(soft_wrap=True), cases, outcomes, examples, seed, free)
 
 
 def show(
-    task: Task, backbone: Backbone, console: Console, cases: int, outcomes: int, examples: int, seed: int = 0
-) -> None:
+    task: Task, backbone: Backbone, console: Console, cases: int, outcomes: int, examples: int, seed: int = 0,
+    free: bool = False,
+) -> None:  # fmt: skip
     """Print some of what each role wrote, then a table of all roles, then what looks wrong."""
     found = []
-    for one in look(task, backbone, cases, outcomes, seed):
+    for one in look(task, backbone, cases, outcomes, seed, free):
         found.append(one)
         console.rule(Text(one.task.path), align="left")
         tools = [helper for helper in one.task.assistants if isinstance(helper, Assistant)]

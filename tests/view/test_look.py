@@ -97,3 +97,10 @@ def test_a_faulty_tree_is_an_error_in_words(tmp_path):
     path.write_text('from rrm import Task\ntask = Task("t", "Which?", facts=lambda case, outcome: [])\n')
     done = CliRunner().invoke(app, ["look", str(path)])
     assert done.exit_code == 2 and isinstance(done.exception, SystemExit) and "no cases" in done.output
+
+
+def test_free_holds_nothing_to_a_form():
+    task, backbone = tree(answers("held", r"yes|no")), tiny.backbone()
+    held = [*look(task, backbone, cases=6, outcomes=8)][-1]
+    free = [*look(task, backbone, cases=6, outcomes=8, free=True)][-1]
+    assert held.readable == 1 and free.readable < 0.5

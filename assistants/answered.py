@@ -12,12 +12,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from assistants.expressions import equations, numbers
-from assistants.follows import written
-from assistants.solution import answer, given, lines, question_of, results
-from rrm.assistance import Assistant
-from rrm.task import Case, Finding, Outcome
-from rrm.tools import Abstain, Report, tool_assistant, version_of
+from rrm_assistants.expressions import equations, numbers
+from rrm_assistants.follows import written
+from rrm_assistants.solution import answer, given, lines, question_of, results
+
+from rrm.core.errors import Abstain
+from rrm.core.records import Case, Finding, Outcome
+from rrm.core.task import Assistant
+from rrm.core.tool_agent import tool_assistant
+from rrm.core.tools import Report, version_of
 
 _MONEY = re.compile(r"how much (?:money|(?:does|did) .* (?:cost|make|earn|spend|pay|owe))|dollars")
 _STOP = re.compile(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assistants.expressions import equations
-from assistants.solution import lines
-from rrm.assistance import Assistant
-from rrm.task import Case, Finding, Malformed, Outcome
-from rrm.tools import Abstain, Report, tool_assistant, version_of
+from rrm_assistants.expressions import equations
+from rrm_assistants.solution import lines
+
+from rrm.core.errors import Abstain, Malformed
+from rrm.core.records import Case, Finding, Outcome
+from rrm.core.task import Assistant
+from rrm.core.tool_agent import tool_assistant
+from rrm.core.tools import Report, version_of
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from assistants.expressions import value
-from rrm.assistance import Assistant
-from rrm.task import Case, Finding, Malformed, Outcome
-from rrm.tools import Abstain, Report, tool_assistant, version_of
+from rrm_assistants.expressions import value
+
+from rrm.core.errors import Abstain, Malformed
+from rrm.core.records import Case, Finding, Outcome
+from rrm.core.task import Assistant
+from rrm.core.tool_agent import tool_assistant
+from rrm.core.tools import Report, version_of
 
 _CHAIN = re.compile(r"(?:[-+*/()\s=]|\d+(?:\.\d+)?|(?<![A-Za-z])[A-Z](?![A-Za-z'’]))+")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rrm import Settings, Task
-from rrm.assistance import Assistant
+from rrm.core.task import Assistant
 from rrm.worlds.papers import critique
-from rrm.worlds.papers.locate import locate_chains
+from rrm.worlds.papers.locating import locate_chains
 
 
 def experiments(assistants: Sequence[Task | Assistant] = (), settings: Settings | None = None) -> Task:

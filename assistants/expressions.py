@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rrm.task import Malformed
+from rrm.core.errors import Malformed
 
 LONGEST = 400
 """Characters of an expression; whatever is longer is no arithmetic that a step should hold."""

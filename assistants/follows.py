@@ -8,11 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from assistants.expressions import equations, numbers
-from assistants.solution import given, implied, lines, question_of, results
-from rrm.assistance import Assistant
-from rrm.task import Case, Finding, Outcome
-from rrm.tools import Abstain, Report, tool_assistant, version_of
+from rrm_assistants.expressions import equations, numbers
+from rrm_assistants.solution import given, implied, lines, question_of, results
+
+from rrm.core.errors import Abstain
+from rrm.core.records import Case, Finding, Outcome
+from rrm.core.task import Assistant
+from rrm.core.tool_agent import tool_assistant
+from rrm.core.tools import Report, version_of
 
 CLOSE = Fraction(1, 1000)
 """Relative difference at which a number still counts as an earlier one, which was rounded."""

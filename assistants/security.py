@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rrm import Settings, Task
-from rrm.assistance import Assistant
+from rrm.core.task import Assistant
 from rrm.worlds.chip import critique
 
 

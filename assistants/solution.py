@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from assistants.expressions import NUMBER, equations, numbers
-from rrm.task import Case
+from rrm_assistants.expressions import NUMBER, equations, numbers
+
+from rrm.core.records import Case
 
 _ANSWER = re.compile(rf"^(?:A:|####|The answer is)[ \t]*[$]?(-?(?:{NUMBER}))", re.MULTILINE)
 

@@ -12,9 +12,10 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rrm.assistance import Assistant
-from rrm.task import Case, Finding, Outcome
-from rrm.tools import Report, tool_assistant, version_of
+from rrm.core.records import Case, Finding, Outcome
+from rrm.core.task import Assistant
+from rrm.core.tool_agent import tool_assistant
+from rrm.core.tools import Report, version_of
 
 ORDINALS = (
     "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",

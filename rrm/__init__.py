@@ -2,30 +2,46 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rrm.settings import Settings
-from rrm.task import Case, Fact, Finding, Group, Malformed, Outcome, Pool, RRMError, Sealed, Task, TaskError
-
-# isort: split
-from rrm.assistance import Assistance, Assistant
-from rrm.check import check, faults
-from rrm.tools import Abstain, Report, Tool, tool_assistant
-from rrm.train import train
-from rrm.user import BoundedUser, Pair, User
+from rrm.core.errors import Abstain, Malformed, RRMError, TaskError, ToolMissing
+from rrm.core.judgements import Comparison, Event, FitReport, ImproveReport, Judgement, Pair
+from rrm.core.parties import Maker, User
+from rrm.core.protocols import Agent, Cases, Learner, Policy, RewardModel, Scores
+from rrm.core.records import Answer, Assistance, Case, Fact, Finding, Group, Outcome, Sealed
+from rrm.core.settings import Settings
+from rrm.core.task import Assistant, Pool, Task
+from rrm.core.tool_agent import tool_assistant
+from rrm.core.tools import Report, Tool
+from rrm.core.validation import check, faults
+from rrm.core.version import VERSION as __version__
+from rrm.loop.training import train
+from rrm.users.bounded import BoundedUser
 
 if TYPE_CHECKING:
-    from rrm.model_user import ModelUser
+    from rrm.models.backbone import Backbone
+    from rrm.users.endpoint import EndpointUser
+    from rrm.users.human import HumanUser
+    from rrm.users.model import ModelUser
 
 __all__ = [
-    "Abstain", "Assistance", "Assistant", "BoundedUser", "Case", "Fact", "Finding", "Group", "Malformed", "ModelUser",
-    "Outcome", "Pair", "Pool", "RRMError", "Report", "Sealed", "Settings", "Task", "TaskError", "Tool", "User", "check",
-    "faults", "tool_assistant", "train",
+    "Abstain", "Agent", "Answer", "Assistance", "Assistant", "Backbone", "BoundedUser", "Case", "Cases", "Comparison",
+    "EndpointUser", "Event", "Fact", "Finding", "FitReport", "Group", "HumanUser", "ImproveReport", "Judgement",
+    "Learner", "Maker", "Malformed", "ModelUser", "Outcome", "Pair", "Policy", "Pool", "RRMError", "Report",
+    "RewardModel", "Scores", "Sealed", "Settings", "Task", "TaskError", "Tool", "ToolMissing", "User", "__version__",
+    "check", "faults", "tool_assistant", "train",
 ]  # fmt: skip
+
+_LATE = {
+    "Backbone": "rrm.models.backbone",
+    "EndpointUser": "rrm.users.endpoint",
+    "HumanUser": "rrm.users.human",
+    "ModelUser": "rrm.users.model",
+}
+"""What needs torch, a client or a database is imported when it is first used: looking at a run does without."""
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch is imported when it is first used: looking at a run does not."""
-    if name == "ModelUser":
-        from rrm.model_user import ModelUser
+    if name in _LATE:
+        from importlib import import_module
 
-        return ModelUser
+        return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module 'rrm' has no attribute {name!r}")

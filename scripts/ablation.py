@@ -20,20 +20,20 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rrm_tasks.paper import paper
 
 from rrm import BoundedUser, train
-from rrm.check import check
-from rrm.configure import configure
-from rrm.learning.fit_reward import fit_reward
+from rrm.command.configuration import configure
+from rrm.core.validation import check
+from rrm.learning.fitting import fit_reward
 from rrm.measure.arms import quality, reward_quality
 from rrm.measure.experiment import shown
 from rrm.measure.stats import clipped, of_numbers
 from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel, trunk
-from rrm.run import write_atomically
-from rrm.store import Store
+from rrm.store.files import write_atomically
+from rrm.store.store import Store
 from rrm.worlds.papers import Briefs
-from tasks.paper import paper
 
 
 def again(folder: Path, seed: int, setting: str, backbone: Backbone, attention: int, cases: int) -> dict[str, float]:

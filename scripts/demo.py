@@ -18,17 +18,17 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rrm_tasks.paper import paper
 
 from rrm import BoundedUser, Task
+from rrm.core.parties import Watch
+from rrm.measure.adversary import Misleading
 from rrm.measure.arms import ARMS, Arm, agreement, compare_arms, held_out, train_arms
 from rrm.measure.experiment import shown
 from rrm.measure.memory import peak
-from rrm.measure.mislead import Misleading
 from rrm.models.backbone import Backbone
-from rrm.run import Watch
 from rrm.view.live import Live
 from rrm.worlds.papers import Briefs
-from tasks.paper import paper
 
 
 def main() -> None:

@@ -16,16 +16,16 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from rrm.learning.fit_heads import fit_heads
-from rrm.learning.fit_reward import bootstrap
+from rrm.core.records import digest
+from rrm.core.seeding import generator
+from rrm.learning.fitting import bootstrap
+from rrm.learning.heads import fit_heads
 from rrm.measure.stats import Interval, interval
 from rrm.models.backbone import Backbone
 from rrm.models.features import read_spans
-from rrm.models.pack import PrefixGroup
+from rrm.models.packing import PrefixGroup
 from rrm.models.precision import Precision
-from rrm.run import write_atomically
-from rrm.seeding import generator
-from rrm.task import digest
+from rrm.store.files import write_atomically
 
 Spans = Sequence[Sequence[tuple[int, int]]]
 CHUNK = 16

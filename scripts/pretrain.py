@@ -24,7 +24,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rrm.measure.skill import CHIP, PAPERS, Skills, corpus_skill, skill
+from rrm.measure.skills import CHIP, PAPERS, Skills, corpus_skill, skill
 from rrm.worlds.chip import corpus as chip
 from rrm.worlds.papers import Difficulty
 from rrm.worlds.papers import corpus as papers

@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 from rrm.view.reading import Reader, find_runs
 from rrm.view.web.app import create_app
 from rrm.view.web.security import Access
-from rrm.view.web.serve import address, listen, serve
+from rrm.view.web.serving import address, listen, serve
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

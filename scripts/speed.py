@@ -14,13 +14,13 @@ from collections.abc import Callable
 import torch
 from transformers.utils import logging
 
+from rrm.core.records import Case, Group, Outcome
+from rrm.core.settings import Settings
 from rrm.measure.memory import peak
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.precision import Precision, limit_threads
 from rrm.models.reward import TextRewardModel
-from rrm.settings import Settings
-from rrm.task import Case, Group, Outcome
 
 CASE = Case("A friend cannot sleep well and asks for advice. Write a short and polite answer in plain words.")
 ANSWER = "I am sorry to hear that. Please go to bed at the same time every day, and leave the telephone outside. "

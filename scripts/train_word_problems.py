@@ -20,16 +20,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rrm_tasks.word_problems import problems, word_problems
 from transformers.utils import logging
 
 from rrm import BoundedUser, Pool
-from rrm.configure import configure, split
+from rrm.command.configuration import configure, split
+from rrm.loop.training import train
 from rrm.measure.arms import Arm, agreement, held_out, quality, reward_quality, start_agent
 from rrm.measure.experiment import shown
 from rrm.models.backbone import Backbone
-from rrm.train import train
 from rrm.view.live import Live
-from tasks.word_problems import problems, word_problems
 
 ARMS = ("unassisted", "assisted")
 

@@ -23,22 +23,22 @@ import torch
 from frozen import Seeds, cell, folds, heads, is_tuning, over, read, trunk
 from rich.console import Console
 from rich.table import Table
+from rrm_assistants.solution import answer
+from rrm_tasks.gsm8k import SOLUTIONS, Solved
+from rrm_tasks.word_problems import case_of, word_problems
 from torch import Tensor
 
-from assistants.solution import answer
 from rrm import Case, Group, Outcome, Settings
-from rrm.assistance import Assistant, assist
-from rrm.check import plant
+from rrm.core.records import digest
+from rrm.core.seeding import generator
+from rrm.core.task import Assistant, assist
+from rrm.core.validation import plant
 from rrm.measure.stats import auc
 from rrm.models.agent import tokens_of
 from rrm.models.backbone import Backbone
 from rrm.models.features import SURPRISE, found
-from rrm.models.pack import PrefixGroup
+from rrm.models.packing import PrefixGroup
 from rrm.models.reward import TextRewardModel
-from rrm.seeding import generator
-from rrm.task import digest
-from tasks.gsm8k import SOLUTIONS, Solved
-from tasks.word_problems import case_of, word_problems
 
 
 @dataclass(frozen=True)

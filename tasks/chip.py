@@ -12,7 +12,8 @@ The chip is a data cache. A tiny model in the package knows this world: `rrm tra
 
 from __future__ import annotations
 
-from assistants import benchmark, heat, lifetime, security, segments
+from rrm_assistants import benchmark, heat, lifetime, security, segments
+
 from rrm import Settings, Task
 from rrm.worlds.chip import Difficulty, Specs, facts, locate, surface
 

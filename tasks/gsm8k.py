@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from rrm.data import Table
+from rrm.worlds.tables import Table
 
 AT = "https://raw.githubusercontent.com/openai/grade-school-math/3ab487330c1f3c28650d4bcd30bb51d33a14d404"
 

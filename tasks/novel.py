@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from assistants.text import characters, flow, plot, writing
+from rrm_assistants.text import characters, flow, plot, writing
+
 from rrm import Case, Fact, Malformed, Outcome, Pool, Sealed, Settings, Task
-from rrm.texts import read_texts
+from rrm.worlds.texts import read_texts
 
 OUTLINES = (
     "A lighthouse keeper's daughter finds a map in a bottle and rows out to the island it shows.",
@@ -40,7 +41,7 @@ ROOT = Settings(
 
 
 def novel(outlines: str | Path | None = None, settings: Settings | None = None) -> Task:
-    """The tree over outlines (see `rrm.texts.read_texts`); over a few made-up ones without."""
+    """The tree over outlines (see `rrm.worlds.texts.read_texts`); over a few made-up ones without."""
     texts = OUTLINES if outlines is None else read_texts(outlines)
     least, most = WORDS
     return Task(

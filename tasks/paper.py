@@ -11,7 +11,8 @@ paper
 
 from __future__ import annotations
 
-from assistants import experiments, novelty, proofs, steps, writing
+from rrm_assistants import experiments, novelty, proofs, steps, writing
+
 from rrm import Settings, Task
 from rrm.worlds.papers import Briefs, Difficulty, facts, locate, surface
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from assistants.text import experiments, novelty, proofs, writing
-from assistants.tools.algebra import proof_lines
-from assistants.tools.novelty import Novelty
+from rrm_assistants.text import experiments, novelty, proofs, writing
+from rrm_assistants.tools.algebra import proof_lines
+from rrm_assistants.tools.novelty import Novelty
+
 from rrm import Case, Fact, Malformed, Outcome, Pool, Sealed, Settings, Task
-from rrm.task import Spans
-from rrm.texts import read_texts
+from rrm.core.records import Spans
+from rrm.worlds.texts import read_texts
 
 BRIEFS = (
     "Does a longer rest help with push-ups? With a rest of 3 minutes: 14, 16, 18. With 1 minute: 10, 11, 12.",
@@ -70,7 +71,7 @@ ROOT = Settings(
 def research_paper(
     briefs: str | Path | None = None, known: str | Path | None = None, settings: Settings | None = None
 ) -> Task:
-    """The tree over briefs and known works (see `rrm.texts.read_texts`); over a few made-up ones without."""
+    """The tree over briefs and known works (see `rrm.worlds.texts.read_texts`); over a few made-up ones without."""
     texts = BRIEFS if briefs is None else read_texts(briefs)
     works = KNOWN if known is None else read_texts(known)
     return Task(

@@ -17,13 +17,14 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from assistants.answered import answered
-from assistants.arithmetic import arithmetic, computed
-from assistants.expressions import numbers
-from assistants.follows import follows
-from assistants.solution import answer, lines
+from rrm_assistants.answered import answered
+from rrm_assistants.arithmetic import arithmetic, computed
+from rrm_assistants.expressions import numbers
+from rrm_assistants.follows import follows
+from rrm_assistants.solution import answer, lines
+from rrm_tasks.gsm8k import PROBLEMS
+
 from rrm import Case, Fact, Malformed, Outcome, Pool, Sealed, Settings, Task
-from tasks.gsm8k import PROBLEMS
 
 SETTINGS = Settings(
     max_tokens=160, cases=24, outcomes=4, comparisons=96, rounds=2, improver="best_of_n", steps=4, batch=6, group=6,
@@ -55,7 +56,7 @@ def case_of(question: str, worked: str) -> Case:
 
 
 def problems(where: Path | None = None) -> tuple[Case, ...]:
-    """The published problems as an agent is asked to solve them; `where` as in `rrm.data.Table.read`."""
+    """The published problems as an agent is asked to solve them; `where` as in `rrm.worlds.tables.Table.read`."""
     read = (case_of(row.question, row.answer) for row in PROBLEMS.read(where))
     return tuple(replace(case, prompt=PROMPT.format(question=case.data["question"]), form=FORM) for case in read)
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from rrm import Case, Pool, Task, TaskError, check, faults
-from rrm.check import plant
+from rrm.core.validation import plant
 from tests import toy
 
 

@@ -8,11 +8,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from rrm import cli
-from rrm.human import HumanUser
-from rrm.settings import Settings
-from rrm.store import Store
-from rrm.user import BoundedUser
+from rrm.command import cli
+from rrm.core.settings import Settings
+from rrm.store.store import Store
+from rrm.users.bounded import BoundedUser
+from rrm.users.human import HumanUser
 from tests.models.conftest import network, tokenizer
 
 GOOD = "from tests import toy\ntask = toy.task(assistants=(toy.sub('sub'),))\n"

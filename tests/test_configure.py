@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rrm import BoundedUser, RRMError, Task, TaskError
-from rrm.configure import Assignment, ConfigError, configure, configure_user, load_task, split
+from rrm.command.configuration import Assignment, configure, configure_user, load_task, split
+from rrm.core.errors import ConfigError
 from tests import toy
 
 

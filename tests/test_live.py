@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from rrm import Task
-from rrm.run import Event
+from rrm.core.judgements import Event
 from rrm.view.live import Live
 from tests import toy
 
@@ -30,15 +30,18 @@ class Play:
         self.clock, self.out = Clock(), io.StringIO()
         console = Console(file=self.out, force_terminal=terminal, width=150, color_system=None)
         self.live = Live(task, console, self.clock)
-        store = SimpleNamespace(metrics=lambda path: [row for row in metrics or [] if row[0] == path])
-        self.run = SimpleNamespace(nodes={}, store=store)
+        self.metrics, self.nodes = metrics or [], {}
 
     def open(self, path: str, round: int = 0, comparisons: int = 0) -> None:
-        self.run.nodes[path] = SimpleNamespace(run=self.run, round=round, comparisons=[None] * comparisons)
+        history = [row[1:] for row in self.metrics if row[0] == path]
+        self.nodes[path] = SimpleNamespace(
+            task=SimpleNamespace(path=path), round=round, comparisons=[None] * comparisons, history=lambda: history
+        )
+        self.live(self.nodes[path], Event(path, round, "open"))
 
     def event(self, path: str, round: int, phase: str, step: int = 0, of: int = 0, **metrics: float) -> None:
         self.clock.now += 1
-        self.live(self.run.nodes[path], Event(path, round, phase, step, of, metrics))
+        self.live(self.nodes[path], Event(path, round, phase, step, of, metrics))
         left = self.live.left
         assert left is None or left >= 0
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rrm.core.errors import Malformed
+from rrm.core.records import Case, Outcome
 from rrm.measure.oracle import aspects, is_true, matter, score
-from rrm.task import Case, Malformed, Outcome
 from rrm.worlds.papers import Brief, Briefs, Difficulty, critique, facts, make_brief, read, surface, write
 from rrm.worlds.papers.brief import OPERATIONS, apply
 from rrm.worlds.papers.corpus import FRAMES, ROLES, Corpus, Errors, vocabulary

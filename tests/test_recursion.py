@@ -11,18 +11,17 @@ import pytest
 import torch
 
 from rrm import Assistant, BoundedUser, Outcome, Pair, RRMError, Task, train
-from rrm.assistance import Forgetful, assist
-from rrm.learning import IMPROVERS
-from rrm.learning.improve import ImproveReport
+from rrm.core.errors import SealedOracle
+from rrm.core.judgements import Event, ImproveReport, Judgement
+from rrm.core.records import Case
+from rrm.core.seeding import generator
+from rrm.core.task import Forgetful, assist
+from rrm.learning.text_maker import IMPROVERS
+from rrm.measure.adversary import Misleading
 from rrm.measure.arms import compare_arms, train_arms
-from rrm.measure.mislead import Misleading
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
-from rrm.run import Event
-from rrm.seeding import generator
-from rrm.store import Store
-from rrm.task import Case, SealedOracle
-from rrm.user import Judgement
+from rrm.store.store import Store
 from rrm.worlds.papers import Briefs
 from tests import mini
 

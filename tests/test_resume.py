@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rrm.run import RunError
+from rrm.core.errors import RunError
 from tests import mini, toy
 
 ROOT = Path(__file__).parent.parent

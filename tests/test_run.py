@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from rrm import BoundedUser, Case, Group, Outcome
-from rrm.check import plant
-from rrm.learning import IMPROVERS
-from rrm.learning.improve import ImproveReport
+from rrm.core.judgements import Event, ImproveReport
+from rrm.core.validation import plant
+from rrm.learning.text_maker import IMPROVERS, TextMaker
+from rrm.loop.judging import stands
+from rrm.loop.run import Run
 from rrm.models.backbone import Backbone
-from rrm.models.reward import Scores
-from rrm.run import Event, Node, Run, stands
+from rrm.models.reward import EnsembleScores
 from tests import toy
 
 
@@ -27,12 +28,12 @@ def backbone() -> Backbone:
 def test_one_head_has_no_disagreement_so_pairs_are_asked_at_random(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def score(groups: Sequence[Group]) -> list[Scores]:
+    def score(groups: Sequence[Group]) -> list[EnsembleScores]:
         values = [torch.arange(float(len(group.outcomes)))[:, None] for group in groups]
-        return [Scores(value[:, 0], torch.zeros(len(value)), value) for value in values]
+        return [EnsembleScores(value[:, 0], torch.zeros(len(value)), value) for value in values]
 
     settings = toy.SMALL.model_copy(update={"heads": 1, "comparisons": 100})
-    node = Node(plant(toy.task(settings=settings)), Run(tmp_path, backbone), BoundedUser())
+    node = Run(tmp_path, TextMaker(backbone)).open(plant(toy.task(settings=settings)), BoundedUser())
     node.round = 1
     monkeypatch.setattr(node.reward, "score", score)
     groups = [Group(Case(f"w{g}"), tuple(Outcome(f"w{g} w{i}") for i in range(6))) for g in range(4)]
@@ -49,10 +50,11 @@ def test_an_improvement_that_the_kl_limit_stopped_is_recorded(
 
     monkeypatch.setitem(IMPROVERS, "rloo", improve)
     events: list[Event] = []
-    run = Run(tmp_path, backbone, watch=[lambda node, event: events.append(event)])
+    run = Run(tmp_path, TextMaker(backbone), watch=[lambda node, event: events.append(event)])
     node = run.open(plant(toy.task()), BoundedUser())
     node.improve((), toy.CASES, BoundedUser())
-    assert [(e.phase, e.step, e.of, dict(e.metrics)) for e in events] == [("improve", 0, 2, {"stopped": 1.0})]
+    said = [(e.phase, e.step, e.of, dict(e.metrics)) for e in events]
+    assert said == [("open", 0, 0, {}), ("improve", 0, 2, {"stopped": 1.0})]
     assert run.store.metrics("toy", "improve") == [("toy", 0, "improve", 0, "stopped", 1.0)]
 
 
@@ -66,7 +68,7 @@ def test_an_improvement_stands_unless_it_lost_by_more_than_a_standard_error(n: i
 
 def test_the_seed_decides_where_heads_begin(backbone: Backbone, tmp_path: Path) -> None:
     """Where comparisons are silent a head stays near its anchor: two seeds must not share it."""
-    nodes = [Node(plant(toy.task()), Run(tmp_path / str(i), backbone, seed), BoundedUser())
+    nodes = [Run(tmp_path / str(i), TextMaker(backbone), seed).open(plant(toy.task()), BoundedUser())
              for i, seed in enumerate((0, 0, 1))]  # fmt: skip
     one, same, other = (node.reward.anchor for node in nodes)
     assert torch.equal(one, same) and not torch.equal(one, other)

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from rrm import Assistance, Case, Finding, Outcome, Pair, RRMError
-from rrm.assistance import Answer
-from rrm.store import TABLES, Comparison, Margin, Origin, Store, StoreError
-from rrm.user import Check, Judgement
+from rrm import Assistance, Case, Finding, Group, Outcome, Pair, RRMError
+from rrm.core.errors import StoreError
+from rrm.core.judgements import Check, Comparison, Judgement, Margin
+from rrm.core.records import Answer
+from rrm.store.store import TABLES, Origin, Store
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,6 +46,7 @@ def fill(store: Store) -> None:
     store.add(comparison(), 0, ({"step1": (0, 3)}, {}))
     store.score("p", 0, [Margin(comparison().id, 0.5, 0.1, held=True)])
     store.put("v1", {"c": comparison().assistance_a[0].answers[0]})
+    store.keep_sampled("p", 0, "sample", [Group(comparison().case, (comparison().a,))])
     store.log("p", 0, "fit", 0, {"accuracy": 0.5})
     store.checkpoint("p", 0, "agent", "nodes/p/0/agent.safetensors", "0" * 64)
     store.bring([(comparison(), 0, [Origin("0" * 64, "labels.jsonl", 1)])])
@@ -134,7 +136,7 @@ def test_what_is_brought_together_is_kept_together_or_not_at_all(store: Store) -
 WRITER = """
     import sys
     from pathlib import Path
-    from rrm.store import Store
+    from rrm.store.store import Store
     from tests.test_store import comparison
     store = Store(Path(sys.argv[1]))
     for i in range(100_000):

@@ -16,19 +16,18 @@ pytest.importorskip("trl", reason="needs TRL: pip install -e '.[bench]'")
 import trl
 from datasets import Dataset, load_dataset
 from peft import LoraConfig, get_peft_model
+from rrm_assistants import writing
+from rrm_tasks.paper import paper
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
-from assistants import writing
 from rrm import BoundedUser, Case, Group, Outcome, Task, train
-from rrm.cli import app
-from rrm.models.backbone import ModelError
-from rrm.models.fetch import EMBEDDED
-from rrm.reopen import reward_of
-from rrm.run import RunError
-from rrm.store import Store
-from rrm.trl import load_reward, reward_func
-from tasks.paper import paper
+from rrm.command.cli import app
+from rrm.core.errors import ModelError, RunError
+from rrm.exchange.trl import load_reward, reward_func
+from rrm.loop.reopen import reward_of
+from rrm.models.fetching import EMBEDDED
+from rrm.store.store import Store
 from tests.mini import SMALL
 
 pytestmark = pytest.mark.slow
@@ -291,7 +290,7 @@ def test_a_head_is_never_made_up(tmp_path: Path, make: list[Callable[[Path], Non
 
 def test_what_we_exported_loads_as_any_other(run: Path, tmp_path: Path) -> None:
     """There and back: through transformers' format to the same scores."""
-    from rrm.export_reward import export_reward
+    from rrm.exchange.reward_export import export_reward
 
     done = export_reward(run, "paper", tmp_path / "rm")
     some, back = groups(run, "paper"), load_reward(tmp_path / "rm", chat=True)

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrm import BoundedUser, Case, Fact, Finding, Outcome, Pair, RRMError, Sealed, Task
-from rrm.assistance import Answer, Assistance
-from rrm.measure.mislead import mislead
+from rrm.core.errors import SealedOracle
+from rrm.core.judgements import Check, Judgement
+from rrm.core.records import Answer, Assistance
+from rrm.measure.adversary import mislead
 from rrm.measure.oracle import OracleUser, is_true, matter, true_score
-from rrm.task import SealedOracle
-from rrm.user import Attention, Check, Judgement
+from rrm.users.bounded import Attention
 from rrm.worlds.papers import Brief, facts, make_brief, surface, write
 from rrm.worlds.papers.corpus import Corpus
 from tests import toy

@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from rrm import Case, Fact, Finding, Outcome, Sealed, Settings, Task
-from rrm.assistance import Assistant
-from rrm.tools import Tool, evidence
-from rrm.verdicts import quotes, read
+from rrm.core.task import Assistant
+from rrm.core.tools import Tool, evidence
+from rrm.core.verdicts import quotes, read
 
 SHOWN = 4000
 """Most characters of a text that a critic is shown."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from assistants.text.critic import critic
-from assistants.tools.grammar import Grammar
+from rrm_assistants.text.critic import critic
+from rrm_assistants.tools.grammar import Grammar
+
 from rrm import Settings, Task
-from rrm.assistance import Assistant
-from rrm.tools import Tool
+from rrm.core.task import Assistant
+from rrm.core.tools import Tool
 
 
 def writing(

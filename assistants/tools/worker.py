@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rrm.tools import Abstain
+from rrm.core.errors import Abstain
 
 
 class Worker:

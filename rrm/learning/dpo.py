@@ -11,11 +11,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from rrm.learning.improve import ImproveReport, Judge, Log, Progress, Updater, collect, observe
-from rrm.learning.losses import dpo
+from rrm.core.judgements import ImproveReport
+from rrm.core.protocols import Cases, Judge, Log
+from rrm.core.records import Group
+from rrm.core.settings import Settings
+from rrm.learning.improving import StepTally, Updater, collect, observe
+from rrm.learning.losses import dpo_loss
 from rrm.models.agent import TextAgent
-from rrm.settings import Settings
-from rrm.task import Cases, Group
 
 
 def improve(
@@ -23,14 +25,14 @@ def improve(
 ) -> ImproveReport:
     """Take `settings.steps` DPO steps, each on a fresh batch with one (best, worst) pair per group."""
     updater = Updater(agent.fork, settings.lr, settings.steps)
-    progress = Progress()
+    tally = StepTally()
     with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
         for step in range(settings.steps):
             batch = collect(agent, judge, cases, settings, key, step)
             best, worst = batch.rewards.argmax(1), batch.rewards.argmin(1)
             signal = (batch.rewards.amax(1) - batch.rewards.amin(1) > 1e-6).nonzero()[:, 0]
             skipped = len(batch.groups) - len(signal)
-            if progress.over(batch, skipped, settings.max_kl):
+            if tally.over(batch, skipped, settings.max_kl):
                 log(step, observe(batch, skipped, 0.0))
                 break
             pairs = []
@@ -40,7 +42,7 @@ def improve(
             reference = batch.reference.gather(1, torch.stack([best, worst], 1))[signal]  # (pairs, 2)
             norm = updater.step(_losses(agent, pairs, reference, settings.beta))
             log(step, observe(batch, skipped, norm))
-    return progress.report()
+    return tally.report()
 
 
 def _losses(agent: TextAgent, pairs: list[Group], reference: Tensor, beta: float) -> Iterator[Tensor]:
@@ -49,4 +51,4 @@ def _losses(agent: TextAgent, pairs: list[Group], reference: Tensor, beta: float
         outcomes, order = part.outcomes.sort()  # outcomes 2i and 2i + 1 are pair i's
         policy = part.sums()[order].view(-1, 2)
         start = reference.view(-1)[outcomes].view(-1, 2)
-        yield dpo(policy[:, 0], policy[:, 1], start[:, 0], start[:, 1], beta).sum() / len(pairs)
+        yield dpo_loss(policy[:, 0], policy[:, 1], start[:, 0], start[:, 1], beta).sum() / len(pairs)

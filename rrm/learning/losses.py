@@ -72,7 +72,7 @@ def policy_gradient(
     return -torch.minimum(advantages * ratio, advantages * clipped).sum() / outcomes
 
 
-def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> Tensor:
+def dpo_loss(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> Tensor:
     """(pairs,) losses; all inputs are (pairs,) log-probabilities per outcome.
 
         -log sigmoid(beta * [(log pi(w) - log ref(w)) - (log pi(l) - log ref(l))])

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from rrm.learning.improve import ImproveReport, Judge, Log, Progress, Updater, collect, observe
+from rrm.core.judgements import ImproveReport
+from rrm.core.protocols import Cases, Judge, Log
+from rrm.core.records import Group
+from rrm.core.settings import Settings
+from rrm.learning.improving import StepTally, Updater, collect, observe
 from rrm.learning.losses import policy_gradient, rloo_advantages
 from rrm.models.agent import TextAgent
-from rrm.settings import Settings
-from rrm.task import Cases, Group
 
 
 def improve(
@@ -29,7 +31,7 @@ def improve(
     advantages.
     """
     updater = Updater(agent.fork, settings.lr, settings.steps)
-    progress = Progress()
+    tally = StepTally()
     with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
         for step in range(settings.steps):
             batch = collect(agent, judge, cases, settings, key, step)
@@ -38,13 +40,13 @@ def improve(
             # A group whose outcomes are rewarded alike teaches nothing: no forward or backward pass for it.
             signal = (advantages.abs().amax(1) > 1e-6).nonzero()[:, 0].tolist()
             skipped = len(batch.groups) - len(signal)
-            if progress.over(batch, skipped, settings.max_kl):
+            if tally.over(batch, skipped, settings.max_kl):
                 log(step, observe(batch, skipped, 0.0))
                 break
             groups, advantage = [batch.groups[i] for i in signal], advantages[signal].flatten()
             norm = updater.step(_losses(agent, groups, advantage, batch.rewards.numel()))
             log(step, observe(batch, skipped, norm))
-    return progress.report()
+    return tally.report()
 
 
 def _losses(agent: TextAgent, groups: list[Group], advantage: Tensor, outcomes: int) -> Iterator[Tensor]:

@@ -14,17 +14,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rrm.assistance import Assistant, assist
+from rrm.core.errors import Malformed
+from rrm.core.judgements import Pair
+from rrm.core.parties import User, Watch
+from rrm.core.protocols import Cases
+from rrm.core.records import Case, Group
+from rrm.core.task import Assistant, Task, assist
+from rrm.loop.recursion import frame_all
+from rrm.loop.training import train
 from rrm.measure.oracle import OracleUser, aspects, score, true_score
 from rrm.measure.stats import interval
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
-from rrm.recursion import frame_all
-from rrm.run import Watch
-from rrm.store import Store
-from rrm.task import Case, Cases, Group, Malformed, Task
-from rrm.train import train
-from rrm.user import Pair, User
+from rrm.store.store import Store
 
 ARMS = ("unassisted", "one-level", "recursive", "oracle")
 
@@ -126,7 +128,7 @@ def agreement(arm: Arm, held: HeldOut) -> dict[str, Any]:
     groups = assist(arm.root.helpers, held.groups)
     by_case: dict[int, list[float]] = {}
     for (g, i, j), truth in zip(held.pairs, held.truth, strict=True):
-        preference = arm.user.judge(task, Pair.of(task, groups[g], i, j)).preference
+        preference = arm.user.judge(task, Pair.of(task.path, groups[g], i, j)).preference
         if preference is not None:
             by_case.setdefault(held.case[g], []).append(1 - abs(truth - preference))
     return dict(interval(list(by_case.values())))

@@ -21,12 +21,12 @@ from typing import Any, Protocol
 
 import torch
 
-from rrm.measure.judging import Verdict
+from rrm.core.errors import RRMError
+from rrm.measure.oversight import Verdict
 from rrm.measure.stage import Stage
 from rrm.measure.stats import Interval, over_seeds, share_over_seeds
-from rrm.run import write_atomically
-from rrm.task import RRMError
-from rrm.user import BoundedUser
+from rrm.store.files import write_atomically
+from rrm.users.bounded import BoundedUser
 
 Result = dict[str, Any]
 """What one seed gave; JSON-able."""

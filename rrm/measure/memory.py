@@ -20,11 +20,12 @@ from typing import Any
 
 import torch
 
+from rrm.core.records import Case, Fact, Finding, Outcome, Sealed
+from rrm.core.settings import Settings
+from rrm.core.task import Pool, Task
+from rrm.loop.training import train
 from rrm.models.backbone import Backbone
-from rrm.settings import Settings
-from rrm.task import Case, Fact, Finding, Outcome, Pool, Sealed, Task
-from rrm.train import train
-from rrm.user import BoundedUser
+from rrm.users.bounded import BoundedUser
 
 SETTINGS = Settings(
     rounds=1, cases=3, outcomes=2, comparisons=3, frame_cases=0, max_tokens=16, drafts=1, steps=1, batch=2, group=4

@@ -1,11 +1,13 @@
-"""The exact truth about outcomes. Only `rrm.measure` may import this, or `rrm.task.unseal`."""
+"""The exact truth about outcomes. Only `rrm.measure` may import this, or `rrm.core.records.unseal`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rrm.task import Case, Fact, Malformed, Outcome, RRMError, Task, unseal
-from rrm.user import Judgement, Pair
+from rrm.core.errors import Malformed, RRMError
+from rrm.core.judgements import Judgement, Pair
+from rrm.core.records import Case, Fact, Outcome, unseal
+from rrm.core.task import Task
 
 
 def matter(fact: Fact) -> bool:

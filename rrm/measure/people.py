@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rrm.agreement import Uplift, side, uplifts
-from rrm.check import plant
-from rrm.labels import Labels
+from rrm.core.task import Task
+from rrm.core.validation import plant
+from rrm.labels.agreement import Uplift, side, uplifts
+from rrm.labels.questions import Label
+from rrm.labels.queue import Labels
 from rrm.measure.oracle import true_score
-from rrm.question import Label
-from rrm.task import Task
 
 
 def true_uplifts(task: Task, labels: Labels) -> list[Uplift]:

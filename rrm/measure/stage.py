@@ -12,16 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from rrm.assistance import Assistant, assist
+from rrm.core.errors import RRMError
+from rrm.core.parties import User, Watch
+from rrm.core.protocols import Cases
+from rrm.core.records import digest
+from rrm.core.settings import Settings
+from rrm.core.task import Assistant, Task, assist
+from rrm.loop.training import describe, train
 from rrm.measure.arms import HeldOut, held_out
-from rrm.measure.critic import critic
+from rrm.measure.flat_critic import critic
 from rrm.models.backbone import Backbone
-from rrm.run import Watch
-from rrm.settings import Settings
-from rrm.store import Store
-from rrm.task import Cases, RRMError, Task, digest
-from rrm.train import describe, train
-from rrm.user import User
+from rrm.store.store import Store
 
 Labels = Literal["alone", "assisted", "oracle"]
 Sees = Literal["assistance", "outcome"]
@@ -59,7 +60,7 @@ class Stage:
     out: trees are kept in OUT/trees/<seed>.
     pairs: held-out cases; up to 4 truly differing pairs of each are judged.
     practice: cases whose pairs a user judges first.
-    labels: who labels the comparisons of a root that an experiment trains; see `rrm.measure.training`.
+    labels: who labels the comparisons of a root that an experiment trains; see `rrm.measure.roots`.
 
     Cases come from `task.cases`, drawn with keys that training does not use: an endless supply gives new ones. A
     finite `Pool` gives cases that training has seen too, and the results then say nothing about new cases.

@@ -7,8 +7,11 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rrm.task import Case, Malformed, Outcome, Task, digest
-from rrm.user import Judgement, Pair, User
+from rrm.core.errors import Malformed
+from rrm.core.judgements import Judgement, Pair
+from rrm.core.parties import User
+from rrm.core.records import Case, Outcome, digest
+from rrm.core.task import Task
 
 
 @dataclass(frozen=True)

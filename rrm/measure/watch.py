@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from rrm.core.errors import Malformed
+from rrm.core.judgements import Event
+from rrm.loop.node import Node
 from rrm.measure.oracle import aspects, score
-from rrm.run import Event, Node
-from rrm.task import Malformed
 
 
 class Truth:

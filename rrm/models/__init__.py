@@ -1,1 +1,1 @@
-"""Language models: the backbone and its forks, packing of groups, sampling, the agent, the reward model."""
+"""Language models: the backbone and its forks, packing, sampling, reward models, endpoints."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rrm.core.records import Case, Group, Outcome
 from rrm.models.backbone import Backbone, Fork
-from rrm.models.pack import PrefixGroup, pack
-from rrm.models.sample import Sampled, sample
-from rrm.task import Case, Group, Outcome
+from rrm.models.packing import PrefixGroup, pack
+from rrm.models.sampling import Sampled, sample
 
 
 def tokens_of(backbone: Backbone, outcome: Outcome) -> tuple[int, ...]:
@@ -91,6 +91,9 @@ class TextAgent:
         self.backbone = backbone
         self.fork = fork
         self.max_tokens = max_tokens
+
+    repeatable = True
+    """Outcomes hang on (weights, case, key) alone."""
 
     def sample(
         self, cases: Sequence[Case], n: int, key: str, temperature: float = 1.0, greedy: bool = False

@@ -26,16 +26,17 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from rrm.core.errors import ModelError
+from rrm.core.parallel import World, place
+from rrm.core.seeding import generator
 from rrm.models.attention import SHORT, materialized
 from rrm.models.chat import end_of_turn, plain, render
-from rrm.models.checks import ModelError as ModelError
-from rrm.models.checks import check_keys, decodes_in_groups, hash_tensors, verify_packing, window
-from rrm.models.fetch import PACKAGED, located
+from rrm.models.fetching import PACKAGED, located
 from rrm.models.form import Forms
-from rrm.models.pack import Packed, PrefixGroup, pack, unpack
+from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.precision import Precision
-from rrm.parallel import World, place
-from rrm.seeding import generator
+from rrm.models.verification import decodes_in_groups, verify_packing
+from rrm.models.weights import check_keys, hash_tensors, window
 
 TINY = 20_000_000
 """Below this many parameters `adapters="auto"` copies the whole model for each fork."""
@@ -243,7 +244,7 @@ class Backbone:
         device: str = "auto",
     ) -> Backbone:
         """Load a transformers causal language model: "embedded" or "embedded-chip", "smollm2" once it was fetched
-        (`rrm.models.fetch`), a folder, or a name on the Hub.
+        (`rrm.models.fetching`), a folder, or a name on the Hub.
 
         `compile`: torch.compile the passes over whole sequences; it takes minutes before it saves any time.
         `device`: as torch names it; "auto" is the first CUDA device where there is one and the model is not tiny (it

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from rrm.models.checks import ModelError
+from rrm.core.errors import ModelError
 
 MARK = "outcome"
 """Stands for an assistant's or a user's text while a template is looked at."""

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from rrm.models.backbone import Fork
-from rrm.models.pack import Packed, PrefixGroup, pack, unpack
+from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 
 if TYPE_CHECKING:
-    from rrm.assistance import Assistance
+    from rrm.core.records import Assistance
 
 SURPRISE = 4
 """Number of surprise features."""

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rrm.models.checks import ModelError
-from rrm.models.pack import FREE
+from rrm.core.errors import ModelError
+from rrm.models.packing import FREE
 
 _BITS = (torch.arange(256)[:, None] >> torch.arange(8) & 1).bool()
 """(256, 8): the bits of a byte."""

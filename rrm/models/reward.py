@@ -24,21 +24,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rrm.core.errors import ModelError, RRMError
+from rrm.core.records import Group
+from rrm.core.seeding import generator
+from rrm.core.settings import Settings
 from rrm.models.agent import held, reference_logprobs, tokens_of
 from rrm.models.backbone import Backbone, Fork
-from rrm.models.checks import ModelError, check_keys, hash_tensors
 from rrm.models.features import FINDINGS, SURPRISE, Features, found, read_case, read_packed, surprise
-from rrm.models.pack import Packed, PrefixGroup, pack, unpack
-from rrm.seeding import generator
-from rrm.settings import Settings
-from rrm.task import Group, RRMError
+from rrm.models.packing import Packed, PrefixGroup, pack, unpack
+from rrm.models.weights import check_keys, hash_tensors
 
 FLAT = 0.05
 """Least scale of scores, in logits: a difference of so much is a preference of 51 to 49."""
 
 
 @dataclass(frozen=True)
-class Scores:
+class EnsembleScores:
     """The ensemble's judgement of a group's outcomes, in standard deviations of the training outcomes."""
 
     mean: Tensor  # (n,)
@@ -176,7 +177,7 @@ class TextRewardModel:
 
     # --- what it says ----------------------------------------------------------------------------
 
-    def score(self, groups: Sequence[Group]) -> list[Scores]:
+    def score(self, groups: Sequence[Group]) -> list[EnsembleScores]:
         """Normalized scores of every outcome of every group. Raises `RRMError` before the first fit."""
         if not self.fitted:
             raise RRMError(
@@ -186,7 +187,7 @@ class TextRewardModel:
         out = []
         for values in self.raw_scores(groups):
             heads = (values - self.shift) / self.scale
-            out.append(Scores(heads.mean(1), heads.std(1, correction=0), heads))
+            out.append(EnsembleScores(heads.mean(1), heads.std(1, correction=0), heads))
         return out
 
     def raw_scores(self, groups: Sequence[Group]) -> list[Tensor]:

@@ -1,1 +1,1 @@
-"""What people see of a run."""
+"""Looking at a run: in the terminal, and as pages."""

@@ -79,7 +79,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Said:
+class ShownAnswer:
     """An answer of an assistant about an outcome, and the way to it: "2.0" is the third assistant's first answer."""
 
     way: str
@@ -91,7 +91,7 @@ class Said:
     findings: Sequence[Mapping[str, Any]]
     confidence: float | None
     unreadable: str
-    below: Sequence[Said] = ()
+    below: Sequence[ShownAnswer] = ()
 
     @property
     def name(self) -> str:
@@ -128,11 +128,11 @@ class Side:
     cut: bool
     blob: str
     finished: bool
-    answers: Sequence[Said]
+    answers: Sequence[ShownAnswer]
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 @dataclass(frozen=True)
-class Comparison:
+class ShownComparison:
     seq: int
     task: str
     round: int
@@ -266,7 +266,7 @@ def whole(run: Reader, blob: str) -> str | None:
     return str(body["text"] if "text" in body else body["prompt"])
 
 
-def comparison(run: Reader, seq: int, limit: int = SHOWN) -> Comparison | None:
+def comparison(run: Reader, seq: int, limit: int = SHOWN) -> ShownComparison | None:
     """One comparison whole, its texts cut at `limit` characters; None if there is none with this number."""
     row = run.row(
         "SELECT c.task, c.round, c.position, c.pair, c.case_id, c.a, c.b, c.assistance_a, c.assistance_b, c.shown,"
@@ -289,7 +289,7 @@ def comparison(run: Reader, seq: int, limit: int = SHOWN) -> Comparison | None:
             )
         ]
     versions = [(p, v) for p, _, v in (one.partition("@") for one in json.loads(shown))]
-    return Comparison(
+    return ShownComparison(
         seq, task, round, position, pair, *start(run, case, limit), case, data or "",
         _side(run, case, a, said_a, limit), _side(run, case, b, said_b, limit), versions, user, preference,
         json.loads(checks), attention, note, seconds, at, supersedes or None, superseded_by,
@@ -312,16 +312,16 @@ def _side(run: Reader, case: str, blob: str, assistance: str, limit: int) -> Sid
     return Side(*start(run, blob, limit), blob, bool(finished), answers, spans)
 
 
-def said(assistance: Sequence[Mapping[str, Any]], limit: int = SHOWN, way: str = "") -> list[Said]:
+def said(assistance: Sequence[Mapping[str, Any]], limit: int = SHOWN, way: str = "") -> list[ShownAnswer]:
     """Assistance as it is stored, as answers; an assistant that had nothing to judge has one without findings."""
-    found: list[Said] = []
+    found: list[ShownAnswer] = []
     for i, one in enumerate(assistance):
         if not one["answers"]:
-            found.append(Said(f"{way}{i}.0", one["assistant"], one["version"], "", "", False, (), None, ""))
+            found.append(ShownAnswer(f"{way}{i}.0", one["assistant"], one["version"], "", "", False, (), None, ""))
         for j, answer in enumerate(one["answers"]):
             here = f"{way}{i}.{j}"
             found.append(
-                Said(
+                ShownAnswer(
                     here, one["assistant"], one["version"], answer["case"]["prompt"][:limit],
                     answer["outcome"]["text"][:limit], len(answer["outcome"]["text"]) > limit, answer["findings"],
                     answer["confidence"], answer["unreadable"], said(answer["below"], limit, f"{here}."),
@@ -330,9 +330,9 @@ def said(assistance: Sequence[Mapping[str, Any]], limit: int = SHOWN, way: str =
     return found
 
 
-def follow(answers: Sequence[Said], way: str) -> list[Said]:
+def follow(answers: Sequence[ShownAnswer], way: str) -> list[ShownAnswer]:
     """The answers on the way down to `way`, outermost first; empty if it leads nowhere."""
-    chain: list[Said] = []
+    chain: list[ShownAnswer] = []
     while not chain or chain[-1].way != way:
         step = next((one for one in answers if way == one.way or way.startswith(f"{one.way}.")), None)
         if step is None:

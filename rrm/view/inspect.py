@@ -13,9 +13,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from rrm.task import RRMError
+from rrm.core.errors import RRMError
 from rrm.view import comparisons as judged
-from rrm.view.reading import Calls, Node, Reader
+from rrm.view.reading import Calls, NodeView, Reader
 from rrm.view.text import line, visible
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -122,7 +122,7 @@ def show_node(
         console.print(Text(f"\nMore: --after {found.after}", style="dim"))
 
 
-def show_comparison(c: judged.Comparison, console: Console) -> None:
+def show_comparison(c: judged.ShownComparison, console: Console) -> None:
     """Both outcomes side by side, under each what the assistants answered."""
     verdict = judged.verdict(c.preference)
     said = Text.assemble("user: ", (verdict, "bold"))
@@ -144,7 +144,7 @@ def show_comparison(c: judged.Comparison, console: Console) -> None:
     console.print(table)
 
 
-def _answers(answers: Sequence[judged.Said], depth: int = 0) -> Text:
+def _answers(answers: Sequence[judged.ShownAnswer], depth: int = 0) -> Text:
     text = Text()
     for one in answers:
         text.append(f"{'  ' * depth}{visible(one.name)} ", style="bold")
@@ -159,7 +159,7 @@ def _answers(answers: Sequence[judged.Said], depth: int = 0) -> Text:
     return text
 
 
-def _show_courses(run: Reader, node: Node, console: Console) -> None:
+def _show_courses(run: Reader, node: NodeView, console: Console) -> None:
     curves = run.curves(node)
     rows = [
         ("reward", curves.steps.get("reward", ())), ("KL", curves.steps.get("kl", ())),
@@ -174,7 +174,7 @@ def _show_courses(run: Reader, node: Node, console: Console) -> None:
     console.print(table)
 
 
-def _named(run: Reader, path: str) -> Node:
+def _named(run: Reader, path: str) -> NodeView:
     """The node of a path, or of a name that only one node has."""
     if path in run.nodes:
         return run.nodes[path]

@@ -13,8 +13,8 @@ from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
 
-from rrm.labels import Labels
-from rrm.question import Choice, Question, Said, Verdict, said, verdict_of
+from rrm.labels.questions import Choice, Question, Said, Verdict, said, verdict_of
+from rrm.labels.queue import Labels
 from rrm.view.reading import Reader
 from rrm.view.text import visible
 from rrm.view.uplift import told

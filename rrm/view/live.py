@@ -13,26 +13,24 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live as Screen
 from rich.table import Table
 from rich.text import Text
 
-from rrm.check import plant
-from rrm.settings import Settings
-from rrm.task import Task
-
-if TYPE_CHECKING:
-    from rrm.run import Event, Node
+from rrm.core.judgements import Event
+from rrm.core.parties import Watched
+from rrm.core.settings import Settings
+from rrm.core.task import Task
+from rrm.core.validation import plant
 
 PHASES = ("sample", "compare", "fit", "improve")
 """The parts of a round that take time, in order. Assistance is part of "compare"."""
 
 
 @dataclass
-class Row:
+class LiveRow:
     """What is shown of one node."""
 
     path: str
@@ -97,7 +95,7 @@ class Live:
     ) -> None:
         self.console = console or Console()
         self.clock = clock
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, LiveRow] = {}
         self._grow(plant(task), 0, "", "")
         self._began = clock()
         self._last: float | None = None  # when the latest event came; loading the model is nobody's work
@@ -108,18 +106,20 @@ class Live:
     def _grow(self, task: Task, extra: int, lead: str, branch: str) -> None:
         s = task.settings
         rounds = s.rounds + extra
-        self.rows[task.path] = Row(task.path, f"{lead}{branch}{task.name}", rounds, s)
+        self.rows[task.path] = LiveRow(task.path, f"{lead}{branch}{task.name}", rounds, s)
         subs = [sub for sub in task.assistants if isinstance(sub, Task)]
         lead += {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
         for i, sub in enumerate(subs):
-            # a parent's later rounds refresh its assistants: see rrm.recursion.solve
+            # a parent's later rounds refresh its assistants: see rrm.loop.recursion.solve
             self._grow(sub, (rounds - 1) * s.refresh, lead, "└─ " if i == len(subs) - 1 else "├─ ")
 
     # --- the watch -----------------------------------------------------------------------------------
 
-    def __call__(self, node: Node, event: Event) -> None:
+    def __call__(self, node: Watched, event: Event) -> None:
         now = self.clock()
         self._restore(node)
+        if event.phase == "open":
+            return
         row = self.rows[event.task]
         phase = "improve" if event.phase == "done" else event.phase
         row.round, row.phase, row.step, row.of = event.round, event.phase, event.step, event.of
@@ -136,27 +136,26 @@ class Live:
         if (nothing or not self.console.is_terminal) and (line := self._line(row, event)):
             self.console.print(Text(line, style="yellow" if nothing else ""), soft_wrap=True)  # above the table
 
-    def _restore(self, node: Node) -> None:
-        """Show what nodes had done before this session (a resumed run), when they are first seen."""
-        for path, other in node.run.nodes.items():
-            row = self.rows[path]
-            if row.seen:
-                continue
-            row.seen = True
-            row.round = other.round
-            for round, phase in ((round, phase) for round in range(other.round) for phase in PHASES):
-                row.work[round, phase] = 1.0
-            if other.round:
-                row.comparisons = len(other.comparisons)
-                row.phase = "finished" if other.round >= row.rounds else "waiting"
-                steps: dict[tuple[int, str, int], dict[str, float]] = {}
-                for _, round, phase, step, name, value in node.run.store.metrics(path):
-                    if round < other.round:
-                        steps.setdefault((round, phase, step), {})[name] = value
-                for (_, phase, step), metrics in sorted(steps.items(), key=lambda item: item[0]):
-                    row.note(phase, step, metrics)
+    def _restore(self, node: Watched) -> None:
+        """Show what a node had done before this session (a resumed run), when it is opened."""
+        row = self.rows[node.task.path]
+        if row.seen:
+            return
+        row.seen = True
+        row.round = node.round
+        for round, phase in ((round, phase) for round in range(node.round) for phase in PHASES):
+            row.work[round, phase] = 1.0
+        if node.round:
+            row.comparisons = len(node.comparisons)
+            row.phase = "finished" if node.round >= row.rounds else "waiting"
+            steps: dict[tuple[int, str, int], dict[str, float]] = {}
+            for round, phase, step, name, value in node.history():
+                if round < node.round:
+                    steps.setdefault((round, phase, step), {})[name] = value
+            for (_, phase, step), metrics in sorted(steps.items(), key=lambda item: item[0]):
+                row.note(phase, step, metrics)
 
-    def _count(self, row: Row, phase: str, event: Event) -> None:
+    def _count(self, row: LiveRow, phase: str, event: Event) -> None:
         """Add the work that the event says is done."""
         if phase not in PHASES:
             return
@@ -195,7 +194,7 @@ class Live:
 
     # --- what is shown -------------------------------------------------------------------------------
 
-    def _line(self, row: Row, event: Event) -> str:
+    def _line(self, row: LiveRow, event: Event) -> str:
         """A phase that ended, in one line; empty for anything else."""
         m = event.metrics
         match event.phase:

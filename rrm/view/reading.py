@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rrm.task import RRMError
+from rrm.core.errors import RRMError
 
 RUNNING = 120.0
 """Seconds after its last record that an unfinished run is still taken to be training."""
@@ -49,7 +49,7 @@ def find_runs(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeView:
     """A task of a run's tree, as config.json has it."""
 
     path: str
@@ -68,7 +68,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Progress:
+class NodeProgress:
     """Where a node is. Numbers are None where nothing was recorded."""
 
     state: str
@@ -157,20 +157,20 @@ class Reader:
         return _json(self.folder / "config.json")
 
     @cached_property
-    def nodes(self) -> dict[str, Node]:
+    def nodes(self) -> dict[str, NodeView]:
         """The tree, parents before children, in the order in which the tasks are trained."""
         tree: Mapping[str, Mapping[str, Any]] = self.config.get("tree", {})
         finished: Mapping[str, str] = self.config.get("finished", {})
         known = tree or {task: {} for (task,) in self.rows("SELECT DISTINCT task FROM comparisons")}
-        nodes: dict[str, Node] = {}
+        nodes: dict[str, NodeView] = {}
 
-        def grow(path: str, parent: Node | None) -> None:
+        def grow(path: str, parent: NodeView | None) -> None:
             entry = known.get(path, {})
             settings = entry.get("settings", {})
             rounds = int(settings.get("rounds", 1))
-            if parent is not None:  # a parent's later rounds refresh its assistants: see rrm.recursion.solve
+            if parent is not None:  # a parent's later rounds refresh its assistants: see rrm.loop.recursion.solve
                 rounds += (parent.rounds - 1) * int(parent.settings.get("refresh", 0))
-            node = Node(
+            node = NodeView(
                 path, parent.depth + 1 if parent else 0, parent.path if parent else None,
                 str(entry.get("instruction", "")), settings, rounds, finished.get(path),
             )  # fmt: skip
@@ -188,7 +188,7 @@ class Reader:
     def root(self) -> str:
         return next(iter(self.nodes), "")
 
-    def children(self, path: str) -> list[Node]:
+    def children(self, path: str) -> list[NodeView]:
         return [node for node in self.nodes.values() if node.parent == path]
 
     # --- what was measured ---------------------------------------------------------------------------
@@ -277,7 +277,7 @@ class Reader:
 
     @cached_property
     def calls(self) -> list[Calls]:
-        """What was asked of models behind endpoints (`rrm.endpoint`), by who asked and at which node."""
+        """What was asked of models behind endpoints (`rrm.models.endpoints`), by who asked and at which node."""
         path = self.folder / "calls.db"
         if not path.exists():
             return []
@@ -292,7 +292,7 @@ class Reader:
             return []
         return [Calls(*row) for row in rows]
 
-    def progress(self, node: Node) -> Progress:
+    def progress(self, node: NodeView) -> NodeProgress:
         saved = {(round, part) for round, part, *_ in self.checkpoints.get(node.path, ())}
         done = 0
         while (done, "agent") in saved:
@@ -309,7 +309,7 @@ class Reader:
         if fits:
             accuracy = fits[-1].get("holdout_accuracy", fits[-1].get("accuracy"))
         agreement = self.report.get("agreement", {}).get("mean") if node.path == self.root else None
-        return Progress(
+        return NodeProgress(
             state=self._state(node, done, saved, metrics),
             round=min(done, node.rounds),
             comparisons=sum(self.counts.get(node.path, {}).values()),
@@ -322,7 +322,7 @@ class Reader:
         )
 
     def _state(
-        self, node: Node, done: int, saved: set[tuple[int, str]], metrics: Mapping[tuple[int, str, int], Any]
+        self, node: NodeView, done: int, saved: set[tuple[int, str]], metrics: Mapping[tuple[int, str, int], Any]
     ) -> str:
         if node.finished is not None:
             return "elsewhere"
@@ -355,7 +355,7 @@ class Reader:
                 found.setdefault((round, phase, step), {})[name] = value
         return found
 
-    def curves(self, node: Node) -> Curves:
+    def curves(self, node: NodeView) -> Curves:
         """Per round: the fit, the truth, ties; per step of improvement: reward, KL, and what the improver logs."""
         rounds: dict[str, Series] = {}
         steps: dict[str, Series] = {}
@@ -381,7 +381,7 @@ class Reader:
                         rounds.setdefault(name, []).append((round + 1, value))
         return Curves(rounds, steps, starts)
 
-    def over(self, node: Node) -> dict[str, Series]:
+    def over(self, node: NodeView) -> dict[str, Series]:
         """Over-optimization: reward, and truth where measured, against the square root of the KL divergence."""
         reward: Series = []
         truth: Series = []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rrm.agreement import Uplift, report, side, uplifts
-from rrm.labels import Labels
-from rrm.question import Label
+from rrm.labels.agreement import Uplift, report, side, uplifts
+from rrm.labels.questions import Label
+from rrm.labels.queue import Labels
 from rrm.view.reading import Reader
 
 

@@ -1,1 +1,1 @@
-"""Worlds with exact truth, for measuring."""
+"""Simulated worlds with exact truth, and what reads texts and tables of your own."""

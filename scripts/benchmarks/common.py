@@ -15,9 +15,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import rrm.models.precision
+from rrm.core.seeding import generator
 from rrm.models.backbone import RANK, Backbone
-from rrm.models.precision import probe
-from rrm.seeding import generator
+from rrm.models.probing import probe
 
 LORA = {"r": RANK, "lora_alpha": 2 * RANK, "target_modules": "all-linear", "lora_dropout": 0.0}
 """The adapters of both sides."""

@@ -11,11 +11,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import Options, Precision, Result, Tell, backbone, seconds, word_ids
+from rrm.core.records import Case, Group, Outcome
 from rrm.learning.losses import policy_gradient
 from rrm.models.agent import TextAgent, prefix_groups
 from rrm.models.backbone import Backbone
-from rrm.models.pack import pack
-from rrm.task import Case, Group, Outcome
+from rrm.models.packing import pack
 
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

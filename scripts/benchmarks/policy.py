@@ -26,10 +26,11 @@ from benchmarks.common import (
     tokenizer,
     word_ids,
 )  # fmt: skip
+from rrm.core.records import Case, Group
+from rrm.core.settings import Settings
+from rrm.core.task import Pool
 from rrm.learning import rloo
 from rrm.models.agent import TextAgent
-from rrm.settings import Settings
-from rrm.task import Case, Group, Pool
 
 SHAPES = {"policy_step_assistance": (384, 8, 16), "policy_step_writing": (64, 8, 128)}
 

@@ -29,12 +29,11 @@ from benchmarks.common import (
     tokenizer,
     word_ids,
 )  # fmt: skip
-from rrm.learning.fit_reward import fit_reward
+from rrm.core.judgements import Comparison, Judgement, Pair
+from rrm.core.records import Case, Outcome
+from rrm.core.settings import Settings
+from rrm.learning.fitting import fit_reward
 from rrm.models.reward import TextRewardModel, trunk
-from rrm.settings import Settings
-from rrm.store import Comparison
-from rrm.task import Case, Outcome
-from rrm.user import Judgement, Pair
 
 EPOCHS = 2
 """Passes over the comparisons in one of our fits (rrm's default): the last scoring pass is shared by them."""

@@ -20,8 +20,8 @@ from benchmarks.common import (
     tokenizer,
     word_ids,
 )  # fmt: skip
+from rrm.core.records import Case
 from rrm.models.agent import TextAgent
-from rrm.task import Case
 
 SHAPE = (384, 8, 16)
 

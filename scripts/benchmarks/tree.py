@@ -25,7 +25,7 @@ from rrm import BoundedUser, Case, Fact, Finding, Outcome, Pool, Sealed, Setting
 from rrm.measure.memory import peak
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone, Fork
-from rrm.models.fetch import EMBEDDED
+from rrm.models.fetching import EMBEDDED
 
 SIZES = Settings(
     rounds=1, cases=6, frame_cases=0, outcomes=4, comparisons=12, max_tokens=16, drafts=2, heads=1, surprise=False,

@@ -16,9 +16,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rrm import Case, Group, Outcome, Settings, Task
-from rrm.models.agent import TextAgent
+from rrm.core.seeding import seed_of
+from rrm.learning.text_maker import TextPolicy
 from rrm.models.backbone import Backbone
-from rrm.seeding import seed_of
 from rrm.worlds.chip.corpus import Corpus, Errors, vocabulary
 
 SMALL = Settings(
@@ -52,7 +52,7 @@ def role(case: Case) -> str:
     return found
 
 
-class StandIn(TextAgent):
+class StandIn(TextPolicy):
     """Samples from the corpus; learns as any other agent, though it is not its weights that speak."""
 
     errors = Errors(critic=0.1)
@@ -79,7 +79,7 @@ class StandIn(TextAgent):
 
 def employ(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on runs and measurements sample from stand-ins."""
-    monkeypatch.setattr("rrm.run.TextAgent", StandIn)
+    monkeypatch.setattr("rrm.learning.text_maker.TextPolicy", StandIn)
     monkeypatch.setattr("rrm.measure.arms.TextAgent", StandIn)
 
 

@@ -3,11 +3,12 @@
 import hashlib
 import json
 
-from rrm.check import plant
+from rrm_tasks.chip import chip
+
+from rrm.core.validation import plant
+from rrm.measure.roles import doubts, look
 from rrm.models.backbone import Backbone
-from rrm.models.fetch import PACKAGED
-from rrm.view.look import doubts, look
-from tasks.chip import chip
+from rrm.models.fetching import PACKAGED
 
 
 def test_it_plays_every_role():

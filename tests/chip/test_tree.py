@@ -9,20 +9,19 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from rrm_tasks.chip import chip
 from typer.testing import CliRunner
 
 from rrm import BoundedUser, Pair, Task, faults, train
-from rrm.assistance import Answer, Assistance
-from rrm.check import plant
-from rrm.cli import app
+from rrm.command.cli import app
+from rrm.core.records import Answer, Assistance, Case, Finding, Group, Outcome
+from rrm.core.validation import plant
 from rrm.measure.arms import HeldOut, differing
-from rrm.measure.command import Size, run, stages
+from rrm.measure.catalog import Size, run, stages
 from rrm.measure.oracle import matter
-from rrm.store import Store
-from rrm.task import Case, Finding, Group, Outcome
+from rrm.store.store import Store
 from rrm.worlds.chip import Specs
 from rrm.worlds.chip.corpus import Corpus
-from tasks.chip import chip
 from tests.chip import standin
 from tests.test_layout import FILES, imports, inside, name
 
@@ -85,7 +84,7 @@ def agreement(user: BoundedUser, honest: bool | None) -> float:
         if honest is not None:
             said = tuple(told(task, group.case, outcome, honest) for outcome in group.outcomes)
             group = replace(group, assistance=said)
-        preference = user.judge(task, Pair.of(task, group, i, j)).preference
+        preference = user.judge(task, Pair.of(task.path, group, i, j)).preference
         assert preference is not None
         right.append(1 - abs(truth - preference))
     assert len(right) > 80
@@ -140,7 +139,7 @@ def test_a_round_of_the_whole_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_sandwich_measures_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     standin.employ(monkeypatch)
-    monkeypatch.setattr("rrm.measure.command.Backbone.load", lambda model: standin.backbone())
+    monkeypatch.setattr("rrm.measure.catalog.Backbone.load", lambda model: standin.backbone())
     stage = stages(chip(), lambda seed: BoundedUser(seed=seed), "stand-in", tmp_path, Size(quick=True))
     run(["sandwich"], stage, [100], tmp_path, "rrm measure sandwich --tree tasks/chip.py --quick")
     page = (tmp_path / "sandwich" / "index.html").read_text()

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rrm.core.errors import Malformed, SealedOracle
+from rrm.core.records import Case, Fact, Outcome
 from rrm.measure.oracle import aspects, is_true, matter, score
-from rrm.measure.skill import CHIP
-from rrm.task import Case, Fact, Malformed, Outcome, SealedOracle
+from rrm.measure.skills import CHIP
 from rrm.worlds.chip import (
     Cache,
     Difficulty,
@@ -30,7 +31,7 @@ from rrm.worlds.chip import (
 )
 from rrm.worlds.chip.corpus import FRAMES, ROLES, Corpus, Errors, to_step, vocabulary
 from rrm.worlds.chip.design import Design, facts_of
-from rrm.worlds.chip.simulate import agree, benchmark, leak
+from rrm.worlds.chip.simulation import agree, benchmark, leak
 from rrm.worlds.chip.supply import make_spec, solved
 
 seeds = st.integers(0, 39)  # few, so that each is simulated once

@@ -59,7 +59,7 @@ def blocks(page: Path) -> list[Block]:
 def missing(need: str) -> str:
     """Why a need is not met here; empty if it is."""
     if need == "smollm2":
-        from rrm.models.fetch import located
+        from rrm.models.fetching import located
 
         return "" if located("smollm2") else "the model smollm2 is not here: rrm model fetch smollm2"
     if need.startswith("module "):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rrm.cli import app
+from rrm.command.cli import app
 from tests.docs.pages import ROOT, Block, blocks, missing, pages
 
 PAGES = [page for page in pages() if blocks(page)]

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 pytest.importorskip("openai", reason="needs the openai client: pip install -e '.[openai]'")
 
-from rrm.endpoint import Ask, Endpoint, EndpointError
+from rrm.models.endpoints import Ask, Endpoint, EndpointError
 from tests.endpoint.serving import Server, completion, error, serving
 
 ASK = Ask("say something", 8)
@@ -265,8 +265,9 @@ def test_a_key_that_is_none_is_refused_without_showing_it(monkeypatch: pytest.Mo
 
 
 def test_a_key_in_the_wrong_place_is_refused_without_showing_it() -> None:
-    from rrm.configure import ConfigError, configure_user
-    from rrm.endpoint_user import EndpointUser
+    from rrm.command.configuration import configure_user
+    from rrm.core.errors import ConfigError
+    from rrm.users.endpoint import EndpointUser
 
     for change in (
         {"key": CANARY}, {"base_url": f"http://me:{CANARY}@host/v1"}, {"base_url": f"http://host/v1?key={CANARY}"},

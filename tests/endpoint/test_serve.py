@@ -19,10 +19,10 @@ pytest.importorskip("openai", reason="needs the openai client: pip install -e '.
 pytest.importorskip("fastapi", reason="needs transformers' server: pip install 'transformers[serving]'")
 
 from rrm import Case, Outcome, Pair, Task
-from rrm.endpoint import Endpoint, EndpointError
-from rrm.endpoint_agent import EndpointAgent
-from rrm.endpoint_user import EndpointUser
-from rrm.models.fetch import EMBEDDED
+from rrm.models.endpoint_agent import EndpointAgent
+from rrm.models.endpoints import Endpoint, EndpointError
+from rrm.models.fetching import EMBEDDED
+from rrm.users.endpoint import EndpointUser
 
 pytestmark = pytest.mark.slow
 SMOLLM2 = Path(os.environ.get("RRM_CACHE") or Path.home() / ".cache" / "rrm") / "models" / "smollm2"

@@ -23,12 +23,12 @@ pytest.importorskip("openai", reason="needs the openai client: pip install -e '.
 from typer.testing import CliRunner
 
 from rrm import Assistance, Assistant, BoundedUser, Case, Group, Outcome, Pair, Task, train
-from rrm.cli import app
-from rrm.endpoint import EndpointError, Ledger, Reply
-from rrm.endpoint_agent import EndpointAgent
-from rrm.endpoint_user import EndpointUser, chance, verdict
+from rrm.command.cli import app
 from rrm.models.backbone import Backbone
-from rrm.store import Store
+from rrm.models.endpoint_agent import EndpointAgent
+from rrm.models.endpoints import EndpointError, Ledger, Reply
+from rrm.store.store import Store
+from rrm.users.endpoint import EndpointUser, chance, verdict
 from rrm.view.reading import Reader
 from tests import toy
 from tests.endpoint.serving import Server, completion, error, longer, serving
@@ -257,7 +257,7 @@ def test_the_command_line_shows_no_key_even_when_debugging(tmp_path: Path, statu
         return f"I prefer {CANARY}" if status == 200 else error(401, f"Incorrect API key provided: {CANARY}")
 
     with serving(leak) as server:
-        command = [sys.executable, "-m", "rrm.cli", "train", str(tree), "--out", str(tmp_path / "r"), "--debug"]
+        command = [sys.executable, "-m", "rrm", "train", str(tree), "--out", str(tmp_path / "r"), "--debug"]
         where = os.environ | {
             "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RRM_API_KEY": CANARY, "OPENAI_LOG": "debug"
         }  # fmt: skip
@@ -321,10 +321,10 @@ class Shortest:
     def score(self, groups: Any) -> Any:
         import torch
 
-        from rrm.models.reward import Scores
+        from rrm.models.reward import EnsembleScores
 
         found = [torch.tensor([-float(len(o.text.split())) for o in g.outcomes]) for g in groups]
-        return [Scores(values, values * 0, values[:, None]) for values in found]
+        return [EnsembleScores(values, values * 0, values[:, None]) for values in found]
 
     def state(self) -> Any: ...
     def load(self, state: Any) -> None: ...

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from rrm import Assistant, train
-from rrm.endpoint_user import EndpointUser
+from rrm.users.endpoint import EndpointUser
 from tests.label.training import tree
 
 

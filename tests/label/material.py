@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rrm import Case, Finding, Outcome
-from rrm.assistance import Answer, Assistance
-from rrm.user import Pair
+from rrm.core.judgements import Pair
+from rrm.core.records import Answer, Assistance
 
 
 def answer(fact: str, holds: bool, below: tuple[Assistance, ...] = ()) -> Answer:

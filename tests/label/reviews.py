@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rrm.store import Comparison, Store
+from rrm.core.judgements import Comparison
+from rrm.store.store import Store
 
 KEYS = ("CLARITY", "ORIGINALITY", "SOUNDNESS_CORRECTNESS", "SUBSTANCE")
 

@@ -51,7 +51,7 @@ class Server:
     """`rrm label RUN` on a fixed port; `restart` after a kill."""
 
     def __init__(self, run: Path, *options: str) -> None:
-        self.command = ("rrm.cli", "label", str(run), "--port", str(free_port()), *options)
+        self.command = ("rrm", "label", str(run), "--port", str(free_port()), *options)
         self.restart()
 
     def restart(self) -> None:

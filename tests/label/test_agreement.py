@@ -11,14 +11,14 @@ import krippendorff
 import numpy as np
 import pytest
 
-from rrm.agreement import alpha, report, side, uplifts, with_others
-from rrm.labels import Labels
+from rrm.core.judgements import Margin, Pair
+from rrm.core.records import Case, Outcome
+from rrm.labels.agreement import alpha, report, side, uplifts, with_others
+from rrm.labels.questions import Choice, Question
+from rrm.labels.queue import Labels
 from rrm.measure.oracle import true_score
 from rrm.measure.people import true_uplifts
-from rrm.question import Choice, Question
-from rrm.store import Margin, Store
-from rrm.task import Case, Outcome
-from rrm.user import Pair
+from rrm.store.store import Store
 from rrm.view.reading import Reader
 from rrm.view.uplift import by_reward_model, told
 from tests import toy

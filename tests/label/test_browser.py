@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rrm.labels import Labels
-from rrm.store import Store
+from rrm.labels.queue import Labels
+from rrm.store.store import Store
 from tests.label.material import pair
 from tests.label.serving import Server, kill, start, until
 from tests.view.browser import barriers, chromium

@@ -10,12 +10,12 @@ import pytest
 from datasets import load_dataset
 
 from rrm import BoundedUser, train
-from rrm.exchange import ExchangeError, Format, export, row_of
-from rrm.imports.load import load
-from rrm.imports.trl import comparison_of
-from rrm.store import Comparison, Store
-from rrm.task import Outcome
-from rrm.user import Check, Judgement
+from rrm.core.judgements import Check, Comparison, Judgement
+from rrm.core.records import Outcome
+from rrm.exchange.exporting import ExchangeError, Format, export, row_of
+from rrm.exchange.imports.loading import load
+from rrm.exchange.imports.preferences import comparison_of
+from rrm.store.store import Store
 from tests import mini, toy
 from tests.label.material import pair
 

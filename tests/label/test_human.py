@@ -14,11 +14,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from rrm import RRMError, train
-from rrm.cli import app
-from rrm.human import HumanUser
-from rrm.labels import Labels
-from rrm.store import Store
-from rrm.train import describe
+from rrm.command.cli import app
+from rrm.labels.queue import Labels
+from rrm.loop.training import describe
+from rrm.store.store import Store
+from rrm.users.human import HumanUser
 from rrm.view.label_tty import Terminal
 from tests import mini, toy
 from tests.label.material import pair

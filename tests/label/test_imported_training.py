@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from rrm import BoundedUser, Settings, train
-from rrm.imports.load import load
-from rrm.imports.peerread import ASPECTS
-from rrm.learning.fit_reward import FitReport, fit_reward
+from rrm.core.judgements import Comparison, FitReport
+from rrm.exchange.imports.loading import load
+from rrm.exchange.imports.peerread import ASPECTS
+from rrm.learning.fitting import fit_reward
 from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel, trunk
-from rrm.store import Comparison, Store
+from rrm.store.store import Store
 from tests import mini, toy
 from tests.label.reviews import lines, papers, stored
 

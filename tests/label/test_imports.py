@@ -14,12 +14,14 @@ import pytest
 from datasets import Dataset
 from typer.testing import CliRunner
 
-from rrm.cli import app
-from rrm.exchange import ExchangeError, export
-from rrm.imports import hh, trl
-from rrm.imports.load import detect, load
-from rrm.imports.sources import LeftOut, source
-from rrm.store import Comparison, Store
+from rrm.command.cli import app
+from rrm.core.judgements import Comparison
+from rrm.exchange.exporting import ExchangeError, export
+from rrm.exchange.imports import hh
+from rrm.exchange.imports import preferences as trl
+from rrm.exchange.imports.loading import detect, load
+from rrm.exchange.imports.sources import LeftOut, source
+from rrm.store.store import Store
 from tests.label.reviews import dialogue, lines, papers, stored
 
 RUN = CliRunner()

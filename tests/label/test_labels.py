@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rrm.labels import LabelError, Labels
-from rrm.question import Choice, Verdict, combine, said
+from rrm.labels.questions import Choice, Verdict, combine, said
+from rrm.labels.queue import LabelError, Labels
 from tests.label.material import pair
 
 

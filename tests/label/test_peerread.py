@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from rrm.exchange import ExchangeError
-from rrm.imports.load import load
-from rrm.imports.peerread import ASPECTS, Dealing
+from rrm.core.judgements import Comparison
+from rrm.exchange.exporting import ExchangeError
+from rrm.exchange.imports.loading import load
+from rrm.exchange.imports.peerread import ASPECTS, Dealing
 from rrm.models.features import FINDINGS, found
-from rrm.store import Comparison
 from tests.label.reviews import lines, paper, papers, review, stored, venue
 
 

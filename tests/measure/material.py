@@ -5,17 +5,18 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from rrm.assistance import Answer, Assistance
-from rrm.check import plant
+from rrm_tasks.paper import paper
+
+from rrm.core.records import Answer, Assistance, Case, Finding, Group, Outcome
+from rrm.core.task import Task
+from rrm.core.validation import plant
 from rrm.measure.arms import differing
 from rrm.measure.oracle import matter
 from rrm.measure.stage import Material
-from rrm.task import Case, Finding, Group, Outcome, Task
 from rrm.worlds.papers import Briefs
 from rrm.worlds.papers.brief import Brief
 from rrm.worlds.papers.corpus import Corpus
 from rrm.worlds.papers.paper import write
-from tasks.paper import paper
 
 TASK: Task = plant(paper())
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from rrm.core.errors import RRMError
+from rrm.core.judgements import Judgement
+from rrm.core.records import Case, Group, Outcome
 from rrm.measure.arms import HeldOut
-from rrm.measure.errors import spoiled
-from rrm.measure.judging import judged, together
+from rrm.measure.experiments.propagation import wrong_share
+from rrm.measure.mistakes import spoiled
 from rrm.measure.oracle import score
-from rrm.measure.propagation import wrong_share
+from rrm.measure.oversight import judged, together
 from rrm.measure.stage import Material
-from rrm.task import Case, Group, Outcome, RRMError
-from rrm.user import BoundedUser, Judgement
+from rrm.users.bounded import BoundedUser
 from tests.measure.material import TASK, alone, assisted
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rrm.cli import app
-from rrm.configure import ConfigError
-from rrm.measure.command import BY_HAND, EXPERIMENTS, chosen, seeds_of
+from rrm.command.cli import app
+from rrm.core.errors import ConfigError
+from rrm.measure.catalog import BY_HAND, EXPERIMENTS, chosen, seeds_of
 
 RUN = CliRunner()
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from rrm.measure.active import needed
-from rrm.measure.budget import attention_for
-from rrm.measure.depth import leveled, tokens
-from rrm.measure.overoptimisation import expected_best, fit, peak, smooth
-from rrm.measure.propagation import first_gains, ratios, slopes, verdict, wrong_claims
+from rrm.core.errors import RRMError
+from rrm.measure.experiments.active import needed
+from rrm.measure.experiments.budget import attention_for
+from rrm.measure.experiments.depth import leveled, tokens
+from rrm.measure.experiments.overoptimization import expected_best, fit, peak, smooth
+from rrm.measure.experiments.propagation import first_gains, ratios, slopes, verdict, wrong_claims
+from rrm.measure.roots import with_difficulty
 from rrm.measure.stage import depth, prune
 from rrm.measure.stats import Interval
-from rrm.measure.training import with_difficulty
-from rrm.task import RRMError
 from tests import toy
 from tests.measure.material import TASK
 

@@ -11,21 +11,20 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from rrm.assistance import Answer, Assistance
-from rrm.cli import app
-from rrm.imports.load import load
-from rrm.measure.human_labels import ENOUGH, Table, over_cases, predict, report, right, table
+from rrm.command.cli import app
+from rrm.core.errors import RRMError
+from rrm.core.judgements import Comparison, Judgement, Pair
+from rrm.core.records import Answer, Assistance, Case, Finding, Outcome
+from rrm.exchange.imports.loading import load
+from rrm.measure.experiments.human_labels import ENOUGH, LabelsTable, over_cases, predict, report, right, table
 from rrm.measure.stats import Interval
-from rrm.store import Comparison
-from rrm.task import Case, Finding, Outcome, RRMError
-from rrm.user import Judgement, Pair
 from tests.label.reviews import lines, papers
 
 RUN = CliRunner()
 GROUP = 4
 
 
-def planted(rng: np.random.Generator, cases: int, weights: tuple[float, ...], long: float = 0.0) -> Table:
+def planted(rng: np.random.Generator, cases: int, weights: tuple[float, ...], long: float = 0.0) -> LabelsTable:
     """Groups of four outcomes with scores from 1 to 5, a tenth of them missing; the parent scores their weighted sum,
     `long` times the length, and noise, rounded. The children's scores go together (a correlation of about a third)."""
     case, parent, signals, length = [], [], [], []
@@ -43,7 +42,7 @@ def planted(rng: np.random.Generator, cases: int, weights: tuple[float, ...], lo
                 length.append(lengths[i] - lengths[j])
     names = tuple("abcdefgh"[: len(weights)])
     made = (np.array(case), np.array(parent), np.array(signals), np.array(length))
-    return Table(names, ("assistance",) * len(names), *made)
+    return LabelsTable(names, ("assistance",) * len(names), *made)
 
 
 def share(found: object) -> Interval:

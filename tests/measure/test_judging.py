@@ -7,11 +7,15 @@ from collections.abc import Callable
 
 import pytest
 
-from rrm.assistance import Assistance
+from rrm.core.judgements import Pair
+from rrm.core.records import Assistance, Finding, Outcome
+from rrm.loop.recursion import frame_all
 from rrm.measure.arms import HeldOut
-from rrm.measure.errors import Unlearning, disputed, optimized, shallow, spoiled, voted
 from rrm.measure.experiment import agreement, lift, packed
-from rrm.measure.judging import (
+from rrm.measure.experiments.misleading import found_out, misled, mixed, trust
+from rrm.measure.mistakes import Unlearning, disputed, optimized, shallow, spoiled, voted
+from rrm.measure.oracle import OracleUser, matter
+from rrm.measure.oversight import (
     Show,
     another,
     assistants_alone,
@@ -24,12 +28,8 @@ from rrm.measure.judging import (
     placebo,
     pruned,
 )
-from rrm.measure.misleading import found_out, misled, mixed, trust
-from rrm.measure.oracle import OracleUser, matter
 from rrm.measure.users import Ally, Noisy, Unaided
-from rrm.recursion import frame_all
-from rrm.task import Finding, Outcome
-from rrm.user import BoundedUser, Pair
+from rrm.users.bounded import BoundedUser
 from tests.measure.material import TASK, alone, assisted
 
 BARE = alone()
@@ -42,7 +42,7 @@ def verdicts(show: Show) -> list[list[float]]:
 
 def pairs() -> list[Pair]:
     held = HELPED.held
-    return [Pair.of(TASK, held.groups[g], i, j) for g, i, j in held.pairs]
+    return [Pair.of(TASK.path, held.groups[g], i, j) for g, i, j in held.pairs]
 
 
 def findings(side: tuple[Assistance, ...]) -> set[tuple[str, bool]]:

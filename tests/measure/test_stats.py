@@ -9,7 +9,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from rrm.measure.experiment import agreement, bounded, by_case, lift, misses
-from rrm.measure.sandwich import mistakes
+from rrm.measure.experiments.sandwich import mistakes
 from rrm.measure.stats import Interval, auc, of_numbers, over_seeds
 
 SIMULATIONS = 400

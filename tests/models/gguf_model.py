@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
-from rrm.models.fetch import Source
+from rrm.models.fetching import ModelSource
 
 D, LAYERS, HEADS, KV, INNER = 32, 2, 4, 2, 64
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -68,7 +68,7 @@ def write_gguf(path: Path) -> None:
     writer.close()
 
 
-def source_of(path: Path) -> Source:
+def source_of(path: Path) -> ModelSource:
     """The source that names this very file."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Source("small", "a tiny model", "no-such-wheel", "1.0", f"inside/{path.name}", digest)
+    return ModelSource("small", "a tiny model", "no-such-wheel", "1.0", f"inside/{path.name}", digest)

@@ -10,12 +10,12 @@ import pytest
 import torch
 import transformers as tf
 
+from rrm.core.errors import ModelError
+from rrm.core.records import Case, Group, Outcome
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
-from rrm.models.checks import ModelError
-from rrm.models.pack import PrefixGroup
-from rrm.models.sample import sample
-from rrm.task import Case, Group, Outcome
+from rrm.models.packing import PrefixGroup
+from rrm.models.sampling import sample
 from tests.models.conftest import VOCABULARY, tokenizer
 
 SHAPE = dict(

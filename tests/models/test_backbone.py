@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from rrm.core.errors import ModelError
+from rrm.core.records import Case, Group, Outcome
 from rrm.models.agent import TextAgent
-from rrm.models.backbone import Backbone, ModelError
-from rrm.models.pack import PrefixGroup
-from rrm.task import Case, Group, Outcome
+from rrm.models.backbone import Backbone
+from rrm.models.packing import PrefixGroup
 from tests.models.conftest import network, tokenizer
 
 GROUP = PrefixGroup([5, 6, 7], [[8, 9, 2], [10]])

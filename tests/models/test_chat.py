@@ -8,8 +8,8 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from rrm.core.errors import ModelError
 from rrm.models.chat import end_of_turn, plain, render
-from rrm.models.checks import ModelError
 
 SPECIAL = ["<bos>", "<eos>", "<turn>", "<end>"]
 BOS, EOS, TURN, END = range(4)

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from rrm.core.errors import ModelError
+from rrm.core.records import Case, Group
+from rrm.core.settings import Settings
+from rrm.core.task import Pool
 from rrm.learning import best_of_n, dpo, rloo
-from rrm.learning.fit_reward import fit_reward
+from rrm.learning.fitting import fit_reward
 from rrm.models.agent import TextAgent
-from rrm.models.backbone import Backbone, ModelError
-from rrm.models.precision import probe
+from rrm.models.backbone import Backbone
+from rrm.models.probing import probe
 from rrm.models.reward import TextRewardModel, trunk
-from rrm.settings import Settings
-from rrm.task import Case, Group, Pool
 from tests.models.conftest import network, tokenizer
 from tests.models.elsewhere import DEVICE, Accelerator, Elsewhere, moved
 from tests.models.test_reward import groups_of, pairs

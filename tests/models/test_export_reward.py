@@ -10,8 +10,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rrm import Case, Group, Outcome, Settings
-from rrm.export_reward import Exported, write_reward
-from rrm.models.backbone import Backbone, ModelError
+from rrm.core.errors import ModelError
+from rrm.exchange.reward_export import Exported, write_reward
+from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel, trunk
 
 GROUPS = [

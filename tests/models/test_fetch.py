@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rrm.models import fetch as module
+from rrm.core.errors import ModelError
+from rrm.models import fetching as module
 from rrm.models.backbone import Backbone
-from rrm.models.checks import ModelError
-from rrm.models.fetch import SMOLLM2, fetch, fetched, folder
-from rrm.models.pack import PrefixGroup
+from rrm.models.fetching import SMOLLM2, fetch, fetched, folder
+from rrm.models.packing import PrefixGroup
 from tests.models.conftest import network, tokenizer
 from tests.models.gguf_model import source_of, write_gguf
 from tests.test_cli import rrm

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rrm.assistance import Answer, Assistance
-from rrm.learning.fit_reward import fit_reward
+from rrm.core.errors import RRMError
+from rrm.core.records import Answer, Assistance, Case, Finding, Group, Outcome
+from rrm.learning.fitting import fit_reward
 from rrm.models.features import FINDINGS, found
 from rrm.models.reward import TextRewardModel, trunk
-from rrm.task import Case, Finding, Group, Outcome, RRMError
 from tests.models.test_reward import SETTINGS, Pair, pairs
 
 

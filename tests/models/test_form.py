@@ -8,13 +8,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rrm import Case, Group, Outcome, Pool, Settings
-from rrm.learning import IMPROVERS
+from rrm.core.errors import ModelError
+from rrm.exchange.trl import as_reward_func
+from rrm.learning.text_maker import IMPROVERS
 from rrm.models.agent import TextAgent, prefix_groups, reference_logprobs
-from rrm.models.backbone import Backbone, ModelError
-from rrm.models.precision import probe
+from rrm.models.backbone import Backbone
+from rrm.models.probing import probe
 from rrm.models.reward import TextRewardModel, trunk
-from rrm.models.sample import sample
-from rrm.trl import as_reward_func
+from rrm.models.sampling import sample
 
 VERDICT = r"(yes|no|N/A)"
 LINES = r"sum: -?[0-9]{1,3}(\nso: [a-z]{2,8}){1,2}"

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rrm.learning.fit_heads import Problem, choose, fit_heads, solve
-from rrm.learning.fit_reward import fit_reward
+from rrm.core.records import Case, Group, Outcome
+from rrm.core.settings import Settings
+from rrm.learning.fitting import fit_reward
+from rrm.learning.heads import Problem, choose, fit_heads, solve
 from rrm.learning.losses import bradley_terry
 from rrm.models.agent import reference_logprobs
 from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel, trunk
-from rrm.settings import Settings
-from rrm.task import Case, Group, Outcome
 from tests.models.conftest import network, tokenizer
 from tests.models.test_reward import SETTINGS, Pair, Said, groups_of, pairs
 

@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 
-from rrm.learning import IMPROVERS
-from rrm.learning.losses import best_of_n_kl, dpo, kl_estimates, policy_gradient, rloo_advantages
+from rrm.core.errors import RRMError
+from rrm.core.records import Case
+from rrm.core.settings import Settings
+from rrm.core.task import Pool
+from rrm.learning.losses import best_of_n_kl, dpo_loss, kl_estimates, policy_gradient, rloo_advantages
+from rrm.learning.text_maker import IMPROVERS
 from rrm.models.agent import TextAgent, reference_logprobs
-from rrm.settings import Settings
-from rrm.task import Case, Pool, RRMError
 
 CASES = Pool(tuple(Case(f"w{5 + i} w{6 + i} w9") for i in range(12)))
 TOY = Settings(steps=12, batch=8, group=8, lr=5e-3, kl=0.0, max_kl=1e9)
@@ -129,9 +131,9 @@ def test_the_formulas():
     policy_gradient(logp, logp.detach(), torch.tensor([1.0, -3.0]), 2).backward()  # the ratio's gradient at 1
     torch.testing.assert_close(logp.grad, torch.tensor([-0.5, 1.5]))
     zero = torch.zeros(1)
-    torch.testing.assert_close(dpo(zero, zero, zero, zero, 0.1), torch.tensor([math.log(2)]))
+    torch.testing.assert_close(dpo_loss(zero, zero, zero, zero, 0.1), torch.tensor([math.log(2)]))
     torch.testing.assert_close(
-        dpo(zero + 2, zero, zero, zero + 1, 0.5), torch.tensor([math.log1p(math.exp(-1.5))])
+        dpo_loss(zero + 2, zero, zero, zero + 1, 0.5), torch.tensor([math.log1p(math.exp(-1.5))])
     )
     k1, k3 = kl_estimates(torch.tensor([0.0, -1.0]), torch.tensor([0.0, -1.5]))
     assert k1.tolist() == [0.0, 0.5] and k3[0] == 0 and k3[1] > 0

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from rrm.assistance import Assistant, Forgetful, assist
-from rrm.check import plant
-from rrm.store import Store
-from rrm.task import Case, Group, Outcome
+from rrm.core.records import Case, Group, Outcome
+from rrm.core.task import Assistant, Forgetful, assist
+from rrm.core.validation import plant
+from rrm.store.store import Store
 from tests import toy
 
 ONE = toy.SMALL.model_copy(update={"drafts": 1})

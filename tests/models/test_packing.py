@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rrm.models.backbone import Backbone, ModelError
-from rrm.models.pack import PrefixGroup, choose_width, pack, unpack
+from rrm.core.errors import ModelError
+from rrm.models.backbone import Backbone
+from rrm.models.packing import PrefixGroup, choose_width, pack, unpack
 from tests.models.conftest import VOCABULARY, network, tokenizer
 
 ids = st.integers(0, VOCABULARY - 1)

@@ -7,13 +7,15 @@ import torch
 from peft import LoraConfig
 from peft.tuners.lora.layer import Linear
 
+from rrm.core.errors import ModelError
+from rrm.learning.text_maker import TextMaker
+from rrm.loop.run import Run
 from rrm.models.adapter import AdaptedLinear
 from rrm.models.backbone import Backbone
-from rrm.models.checks import ModelError
-from rrm.models.pack import PrefixGroup, pack
-from rrm.models.precision import Precision, cores, limit_threads, probe
-from rrm.models.sample import sample
-from rrm.run import Run
+from rrm.models.packing import PrefixGroup, pack
+from rrm.models.precision import Precision, cores, limit_threads
+from rrm.models.probing import probe
+from rrm.models.sampling import sample
 from tests.models.conftest import network, tokenizer
 
 GROUP = PrefixGroup([5, 6, 7], [[8, 9, 2], [10, 11]])
@@ -113,20 +115,20 @@ def test_a_probe_leaves_no_trace(tiny):
 def test_a_resumed_run_computes_as_it_began(tmp_path, monkeypatch):
     """A probe's answer depends on the moment, so it is asked once."""
     answers = iter([(Precision("bfloat16"), {"training float32": 1.0})])
-    monkeypatch.setattr("rrm.run.TINY", 0)
-    monkeypatch.setattr("rrm.run.probe", lambda backbone: next(answers))
+    monkeypatch.setattr("rrm.learning.text_maker.TINY", 0)
+    monkeypatch.setattr("rrm.learning.text_maker.probe", lambda backbone: next(answers))
     first = Backbone("tiny", network(), tokenizer(), "lora")
-    Run(tmp_path, first).configure({"seed": 0})
+    Run(tmp_path, TextMaker(first)).configure({"seed": 0})
     again = Backbone("tiny", network(), tokenizer(), "lora")
-    Run(tmp_path, again).configure({"seed": 0})
+    Run(tmp_path, TextMaker(again)).configure({"seed": 0})
     assert first.precision == again.precision == Precision("bfloat16")
     assert json.loads((tmp_path / "config.json").read_text())["about"]["probe_seconds"] == {"training float32": 1.0}
 
 
 def test_a_tiny_model_is_not_probed(tmp_path, monkeypatch, tiny):
-    monkeypatch.setattr("rrm.run.probe", lambda backbone: pytest.fail("probed"))
+    monkeypatch.setattr("rrm.learning.text_maker.probe", lambda backbone: pytest.fail("probed"))
     b = tiny()
-    Run(tmp_path, b).configure({"seed": 0})
+    Run(tmp_path, TextMaker(b)).configure({"seed": 0})
     assert b.precision == Precision()
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from rrm.learning.fit_reward import bootstrap, fit_reward
+from rrm.core.errors import ModelError, RRMError
+from rrm.core.records import Case, Group, Outcome, digest
+from rrm.core.settings import Settings
+from rrm.learning.fitting import bootstrap, fit_reward
 from rrm.learning.losses import bradley_terry
-from rrm.models.backbone import ModelError
 from rrm.models.reward import TextRewardModel
-from rrm.settings import Settings
-from rrm.task import Case, Group, Outcome, RRMError, digest
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from rrm.models import sample as module
+from rrm.core.errors import ModelError
+from rrm.core.records import Case
+from rrm.models import sampling as module
 from rrm.models.agent import TextAgent
-from rrm.models.backbone import ModelError
-from rrm.models.pack import PrefixGroup
-from rrm.models.sample import sample
-from rrm.task import Case
+from rrm.models.packing import PrefixGroup
+from rrm.models.sampling import sample
 
 PREFIXES = [[5, 6, 7], [9], [3, 4, 5, 6, 7, 8, 9, 10], [12, 2, 12]]
 KEYS = ["a", "b", "c", "d"]
@@ -123,7 +123,7 @@ def test_keys_kept_once_per_case_give_the_same_numbers(tiny, kv, n):
 
 
 def test_a_model_with_attention_of_its_own_is_sampled_all_the_same(tiny):
-    from rrm.models.checks import decodes_in_groups
+    from rrm.models.verification import decodes_in_groups
 
     b = tiny()
     b.model._supports_attention_backend = False

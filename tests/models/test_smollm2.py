@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 
 from rrm import ModelUser, Task
 from rrm import Pair as UserPair
-from rrm.learning.fit_reward import fit_reward
+from rrm.core.records import Case, Outcome
+from rrm.core.settings import Settings
+from rrm.learning.fitting import fit_reward
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
-from rrm.models.fetch import SMOLLM2, fetch, fetched
-from rrm.models.pack import PrefixGroup
+from rrm.models.fetching import SMOLLM2, fetch, fetched
+from rrm.models.packing import PrefixGroup
 from rrm.models.precision import Precision
 from rrm.models.reward import TextRewardModel, trunk
-from rrm.settings import Settings
-from rrm.task import Case, Outcome
 from tests.models.test_reward import Pair
 
 pytestmark = pytest.mark.slow

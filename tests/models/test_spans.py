@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rrm.models.features import SURPRISE, read_case, read_spans
-from rrm.models.pack import PrefixGroup
+from rrm.models.packing import PrefixGroup
 
 CASE = PrefixGroup([5, 6, 7], [[8, 9, 10, 11, 12], [13, 14], [15, 16, 17]])
 SPANS = [[(0, 2), (2, 5)], [(0, 2)], [(1, 3), (0, 3), (2, 3)]]

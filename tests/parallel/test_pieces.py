@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rrm.parallel import World, join, place, started
+from rrm.core.parallel import World, join, place, started
 from tests.parallel import worker
 from tests.parallel.launch import WORKER, run
 

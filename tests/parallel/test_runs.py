@@ -17,7 +17,7 @@ from tests import mini
 from tests.parallel.launch import WORKER, end, finish, run, start
 from tests.test_resume import contents
 
-ENTRY = ["-m", "rrm.cli"]
+ENTRY = ["-m", "rrm"]
 SMALL = "from tests import toy\ntask = toy.task(assistants=(toy.sub(),))\n"
 
 
@@ -191,4 +191,4 @@ def test_ctrl_c_ends_all_and_says_how_to_go_on(files: tuple[Path, Path], tmp_pat
     except subprocess.TimeoutExpired:
         pytest.fail("still running a minute after Ctrl-C")
     assert code != 0
-    assert err.count("Stopped. Nothing judged is lost; to go on: torchrun --nproc_per_node 2 -m rrm.cli train") == 1
+    assert err.count("Stopped. Nothing judged is lost; to go on: torchrun --nproc_per_node 2 -m rrm train") == 1

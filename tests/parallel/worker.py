@@ -17,15 +17,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, distributed
 
-from rrm import BoundedUser, RRMError, parallel, train
+from rrm import BoundedUser, RRMError, train
+from rrm.core import parallel
+from rrm.core.parallel import World, join
+from rrm.core.records import Case, Group
+from rrm.core.settings import Settings
+from rrm.core.task import Pool
 from rrm.learning import best_of_n, dpo, rloo
-from rrm.learning.fit_reward import fit_reward
+from rrm.learning.fitting import fit_reward
 from rrm.models.agent import TextAgent, reference_logprobs
 from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel, trunk
-from rrm.parallel import World, join
-from rrm.settings import Settings
-from rrm.task import Case, Group, Pool
 from tests import mini
 from tests.models.conftest import network, tokenizer
 from tests.models.test_reward import groups_of, pairs

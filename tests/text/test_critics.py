@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from rrm_assistants.text import critic
+from rrm_assistants.text.critic import SHOWN
 
-from assistants.text import critic
-from assistants.text.critic import SHOWN
 from rrm import Abstain, Assistance, Case, Finding, Malformed, Outcome
-from rrm.assistance import Answer
-from rrm.task import unseal
+from rrm.core.records import Answer, unseal
 from tests.tools.fake import Word
 
 QUESTIONS = {"plot": "Does it hang together?", "flow": "Does it flow?"}

@@ -7,23 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rrm_assistants.text import novelty
+from rrm_tasks import novel, research_paper
 
-from assistants.text import novelty
 from rrm import Assistant, Malformed, Outcome, RRMError, Settings, Task, check, train
-from rrm.assistance import assist
-from rrm.check import faults, plant
-from rrm.recursion import frame_all
-from rrm.store import Store
-from rrm.task import Group
-from rrm.texts import read_texts
-from tasks import novel, research_paper
+from rrm.core.records import Group
+from rrm.core.task import assist
+from rrm.core.validation import faults, plant
+from rrm.loop.recursion import frame_all
+from rrm.store.store import Store
+from rrm.worlds.texts import read_texts
 from tests.text import tiny
 
 REASON = "the tools are needed; pip install 'recursive-reward-modeling[tools]'"
 for package in ("harper", "bm25s", "sympy", "z3"):
     pytest.importorskip(package, reason=REASON)
 
-from assistants.tools.novelty import Novelty  # noqa: E402
+from rrm_assistants.tools.novelty import Novelty  # noqa: E402
 
 SMALL = Settings(
     rounds=1, cases=4, outcomes=4, comparisons=10, frame_cases=2, max_tokens=10, drafts=1, steps=1, batch=2, group=2,

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from rrm_tasks.gsm8k import PROBLEMS
+from rrm_tasks.word_problems import case_of, facts, surface, word_problems
 
 from rrm import BoundedUser, Case, Group, Malformed, Outcome, Pair, Pool, Task, check, faults, train
-from rrm.assistance import Assistant, assist
-from rrm.settings import Settings
-from rrm.task import SealedOracle
-from rrm.user import Judgement
-from tasks.gsm8k import PROBLEMS
-from tasks.word_problems import case_of, facts, surface, word_problems
+from rrm.core.errors import SealedOracle
+from rrm.core.judgements import Judgement
+from rrm.core.settings import Settings
+from rrm.core.task import Assistant, assist
 from tests.text.material import QUESTION, RIGHT, WRONG, published, write
 
 SMALL = Settings(
@@ -68,7 +68,7 @@ def test_a_user_who_cannot_check_all_gains_where_a_tool_points() -> None:
     for shown in (True, False):
         (group,) = assist(helpers() if shown else [], [Group(case, (Outcome(good), Outcome(bad)))])
         user = BoundedUser(attention=2, error=0, spot_checks=0, biases={})
-        preferred[shown] = [user.judge(task, Pair.of(task, group, 0, 1)).preference for _ in range(8)]
+        preferred[shown] = [user.judge(task, Pair.of(task.path, group, 0, 1)).preference for _ in range(8)]
     assert preferred[True] == [1.0] * 8 and preferred[False] != [1.0] * 8
 
 

@@ -6,8 +6,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rrm.model_user import ModelUser
 from rrm.models.backbone import Backbone
+from rrm.users.model import ModelUser
 
 LINES = (
     "yes", "no", 'no "the dog"', "N/A", "\n", "The dog run home. ", "She recieve a map, and sails. ",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rrm import Abstain, Case, Finding, Outcome, Report
-from rrm.tools import version_of
+from rrm.core.tools import version_of
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from rrm import Case, Outcome
-from rrm.tools import consult
+from rrm.core.tools import consult
 
 REASON = "sympy and z3-solver are needed; pip install 'recursive-reward-modeling[tools]'"
 pytest.importorskip("sympy", reason=REASON)
 pytest.importorskip("z3", reason=REASON)
 
-from assistants.tools.algebra import Algebra, proof_lines  # noqa: E402
-from assistants.tools.statements import Words, statement  # noqa: E402
+from rrm_assistants.tools.algebra import Algebra, proof_lines  # noqa: E402
+from rrm_assistants.tools.statements import Words, statement  # noqa: E402
 
 TOOL = Algebra()
 

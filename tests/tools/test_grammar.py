@@ -7,12 +7,13 @@ import time
 import pytest
 
 from rrm import Case, Finding, Outcome
-from rrm.tools import consult
+from rrm.core.tools import consult
 
 pytest.importorskip("harper", reason="harper-py is not installed; pip install 'recursive-reward-modeling[tools]'")
 
-from assistants.tools.grammar import LONGEST, Grammar, _worker
-from rrm.tools import Abstain
+from rrm_assistants.tools.grammar import LONGEST, Grammar, _worker
+
+from rrm.core.errors import Abstain
 
 TOOL = Grammar()
 

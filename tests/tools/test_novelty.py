@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from rrm import Case, Outcome, RRMError
-from rrm.tools import consult
+from rrm.core.tools import consult
 
 pytest.importorskip("bm25s", reason="bm25s is not installed; pip install 'recursive-reward-modeling[tools]'")
 
-from assistants.tools import novelty
-from assistants.tools.novelty import Novelty
+from rrm_assistants.tools import novelty
+from rrm_assistants.tools.novelty import Novelty
 
 WORKS = (
     "Learned caches. We train a small neural network to decide which pages a cache should evict.",

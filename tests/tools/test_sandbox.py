@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-
-from assistants.tools.jail import Refused, restrict
-from assistants.tools.sandbox import Limits, guards, run
+from rrm_assistants.tools.jail import Refused, restrict
+from rrm_assistants.tools.sandbox import Limits, guards, run
 
 SHORT = Limits(cpu=1, wall=60.0)  # generous: a busy machine takes long for a CPU second
 walled = pytest.mark.skipif(
@@ -142,7 +141,7 @@ def _parent(cmdline: Path) -> int:
 
 def test_where_the_kernel_gives_no_walls_python_is_refused(monkeypatch: pytest.MonkeyPatch):
     """Asked for another file root than there is, the wall around files fails, and is missed."""
-    import assistants.tools.sandbox as sandbox
+    from rrm_assistants.tools import sandbox
 
     class Gone:
         def __init__(self, **kwargs):

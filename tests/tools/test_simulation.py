@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rrm_assistants.tools.simulation import Simulation, simulated_benchmark
+from rrm_tasks.chip import chip
 
-from assistants.tools.simulation import Simulation, simulated_benchmark
 from rrm import BoundedUser, Outcome, faults, train
-from rrm.check import plant
+from rrm.core.tools import consult
+from rrm.core.validation import plant
 from rrm.measure.oracle import matter
-from rrm.store import Store
-from rrm.tools import consult
+from rrm.store.store import Store
 from rrm.worlds.chip import Spec, Specs, facts, write
 from rrm.worlds.chip.cache import ACCESSES
 from rrm.worlds.chip.corpus import Corpus
-from tasks.chip import chip
 from tests.chip import standin
 
 

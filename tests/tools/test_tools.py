@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from rrm import BoundedUser, Case, Finding, Group, Outcome, Pair, Report, RRMError, tool_assistant, train
-from rrm.assistance import Forgetful, assist
-from rrm.check import faults, plant
+from rrm.core.errors import ToolMissing
+from rrm.core.judgements import Judgement
+from rrm.core.task import Forgetful, assist
+from rrm.core.tools import consult, evidence, installed
+from rrm.core.validation import faults, plant
+from rrm.learning.text_maker import TextMaker
+from rrm.loop.run import Run
 from rrm.models.backbone import Backbone
-from rrm.run import Run
-from rrm.store import Store
-from rrm.tools import ToolMissing, consult, evidence, installed
-from rrm.user import Judgement
+from rrm.store.store import Store
 from tests import toy
 from tests.tools.fake import Word
 
@@ -98,8 +100,8 @@ def test_its_findings_count_for_a_user_as_far_as_they_prove_right():
             texts = ("w5 w6", "w7", "w5 w3", "w8")  # "even" is true of an even number of words
             group = Group(Case(f"w{i}"), tuple(Outcome(text) for text in texts))
             (seen,) = assist(task.assistants, [group])
-            user.judge(task, Pair.of(task, seen, 0, 1))
-            user.judge(task, Pair.of(task, seen, 2, 3))
+            user.judge(task, Pair.of(task.path, seen, 0, 1))
+            user.judge(task, Pair.of(task.path, seen, 2, 3))
         trust[wrong] = user.trust("toy", "word", False)
     assert trust[False] > 0.5 > trust[True]
 
@@ -160,7 +162,7 @@ def test_it_may_examine_something_else_or_nothing():
 
 
 def test_a_run_lends_its_memory_to_those_without_one(tmp_path: Path):
-    run = Run(tmp_path / "run", Backbone.load("embedded"))
+    run = Run(tmp_path / "run", TextMaker(Backbone.load("embedded")))
     forgetful, own = tool_assistant(Word()), replace(tool_assistant(Word()), memo=Store(tmp_path / "other.db"))
     assert run.adopt(forgetful).memo is run.store
     assert run.adopt(own) is own

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrm import Finding, Malformed
-from rrm.verdicts import NOTE, parse, quotes, read, write
+from rrm.core.verdicts import NOTE, parse, quotes, read, write
 
 names = st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True)
 

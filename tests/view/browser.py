@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
-from rrm.view.web.serve import address, listen
+from rrm.view.web.serving import address, listen
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from rrm.assistance import Answer, Assistance
-from rrm.settings import Settings
-from rrm.store import Comparison, Margin, Store
-from rrm.task import Case, Finding, Outcome
-from rrm.user import Check, Judgement, Pair
+from rrm.core.judgements import Check, Comparison, Judgement, Margin, Pair
+from rrm.core.records import Answer, Assistance, Case, Finding, Outcome
+from rrm.core.settings import Settings
+from rrm.store.store import Store
 
 SPANS = ({"step1": (0, 2), "step1.0": (0, 1)}, {"step1": (1, 3)})
 TREE = ("paper/proofs/steps", "paper/proofs", "paper/data", "paper")

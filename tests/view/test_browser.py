@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rrm.store import Store
+from rrm.store.store import Store
 from rrm.view.text import visible
 from rrm.view.web.app import create_app
-from rrm.view.web.export import export
+from rrm.view.web.static_copy import export
 from tests.view import synthetic
 from tests.view.browser import barriers, chromium, complaints, serving
 from tests.view.hostile import LONG_LINE, MARK, TEXTS

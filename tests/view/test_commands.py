@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rrm.cli import app
+from rrm.command.cli import app
 from tests.view import synthetic
 
 

@@ -5,11 +5,11 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rrm.task import Case, Fact, Outcome
+from rrm.core.records import Case, Fact, Outcome
 from rrm.worlds.papers import Brief, Difficulty, facts, locate, make_brief, read, write
 from rrm.worlds.papers.corpus import FRAMES, Corpus, Errors
 from rrm.worlds.papers.critique import findings_chains
-from rrm.worlds.papers.locate import locate_chains
+from rrm.worlds.papers.locating import locate_chains
 
 seeds = st.integers(0, 10**6)
 

@@ -4,15 +4,15 @@ import io
 from dataclasses import replace
 
 from rich.console import Console
+from rrm_tasks.paper import paper
 from typer.testing import CliRunner
 
 from rrm import Case, Malformed, Pool, Settings, Task
-from rrm.check import plant
-from rrm.cli import app
+from rrm.command.cli import app
+from rrm.core.records import Finding
+from rrm.core.validation import plant
+from rrm.measure.roles import doubts, look, show
 from rrm.models.backbone import Backbone
-from rrm.task import Finding
-from rrm.view.look import doubts, look, show
-from tasks.paper import paper
 from tests.text import tiny
 
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rrm.labels import Labels
-from rrm.store import Store
+from rrm.labels.queue import Labels
+from rrm.store.store import Store
 from rrm.view import comparisons as judged
 from rrm.view.reading import Reader, ReadError, find_runs
 from rrm.view.text import HIDDEN, line, visible
-from rrm.view.web.differences import differences, pieces
+from rrm.view.web.diff import differences, pieces
 from tests.view import synthetic
 
 ODD = "nul\x00 esc\x1b[2J “ü” 😀 \\ \" \u202e <b> \ud7ff\n\ttab"
@@ -215,7 +215,7 @@ def test_a_measurement_beside_the_run_is_read(tmp_path: Path) -> None:
 
 
 def test_looking_at_a_run_needs_no_torch() -> None:
-    code = "import sys, rrm.cli, rrm.view.web.app; sys.exit('torch' in sys.modules)"
+    code = "import sys, rrm.command.cli, rrm.view.web.app; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from rrm.view.web.app import create_app
 from rrm.view.web.security import LARGEST_BODY, Access, form
-from rrm.view.web.serve import ServeError, access_for, is_loopback
+from rrm.view.web.serving import ServeError, access_for, is_loopback
 from tests.view import synthetic
 
 ORIGIN = "http://127.0.0.1:8000"

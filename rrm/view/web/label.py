@@ -17,15 +17,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rrm.labels import Labels
-from rrm.question import Choice, LabelError, Question, Said, Verdict, said, verdict_of
-from rrm.task import Spans, digest
+from rrm.core.records import Spans, digest
+from rrm.labels.questions import Choice, LabelError, Question, Said, Verdict, said, verdict_of
+from rrm.labels.queue import Labels
 from rrm.view.comparisons import points
 from rrm.view.reading import Reader
 from rrm.view.text import visible
 from rrm.view.uplift import told
-from rrm.view.web.app import render
-from rrm.view.web.differences import differences, pieces
+from rrm.view.web.diff import differences, pieces
+from rrm.view.web.rendering import render
 
 AHEAD = 3
 """Pairs that a page holds: the one in view and those behind it."""
@@ -43,7 +43,7 @@ class Next(Message):
     pass
 
 
-class Judged(Message):
+class SentLabel(Message):
     key: str
     question: str
     choice: Choice
@@ -84,10 +84,10 @@ async def next_pairs(request: Request) -> Response:
 
 
 async def judged(request: Request) -> Response:
-    def answer(labels: Labels, message: Judged) -> dict[str, Any]:
+    def answer(labels: Labels, message: SentLabel) -> dict[str, Any]:
         return vars(labels.answer(**message.model_dump()))
 
-    return await _reply(request, Judged, answer)
+    return await _reply(request, SentLabel, answer)
 
 
 async def undone(request: Request) -> Response:

@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from rrm.settings import Settings
+from rrm.core.settings import Settings
 from rrm.view import comparisons as judged
-from rrm.view.reading import Curves, Node, Reader, ReadError, Series, open_runs
-from rrm.view.web.app import duration, number, percent, reader, render, url
-from rrm.view.web.differences import differences, pieces
+from rrm.view.reading import Curves, NodeView, Reader, ReadError, Series, open_runs
+from rrm.view.web.diff import differences, pieces
 from rrm.view.web.plots import Plot, sparkline
+from rrm.view.web.rendering import duration, number, percent, reader, render, url
 
 LOGGED = ("entropy", "length", "reward_std", "kl_k3", "grad_norm", "finished", "skipped")
 """What improvers log besides reward and KL, in the order in which it is plotted."""
@@ -131,7 +131,7 @@ def tree(request: Request) -> Response:
         )  # fmt: skip
 
 
-def _latest(run: Reader) -> judged.Comparison | None:
+def _latest(run: Reader) -> judged.ShownComparison | None:
     """The newest comparison of the root: the verdict that the tree shows."""
     row = run.row("SELECT MAX(seq) FROM comparisons WHERE task = ?", (run.root,))
     return judged.comparison(run, row[0], 400) if row and row[0] is not None else None
@@ -164,7 +164,7 @@ def live_values(run: Reader) -> dict[str, str]:
     return values
 
 
-def walk(answers: Any) -> list[judged.Said]:
+def walk(answers: Any) -> list[judged.ShownAnswer]:
     """Answers and all below them, outermost first."""
     return [one for answer in answers for one in (answer, *walk(answer.below))]
 
@@ -238,7 +238,7 @@ def node(request: Request) -> Response:
         )  # fmt: skip
 
 
-def plots(run: Reader, here: Node, curves: Curves) -> list[Plot]:
+def plots(run: Reader, here: NodeView, curves: Curves) -> list[Plot]:
     rounds, steps = curves.rounds, curves.steps
     fit = {"held out": rounds.get("holdout_accuracy", []), "trained on": rounds.get("accuracy", [])}
     aspects = {name.removeprefix("truth "): s for name, s in rounds.items() if name.startswith("truth ")}
@@ -269,7 +269,7 @@ def more_plots(curves: Curves) -> list[Plot]:
     return [Plot(NAMES.get(n, n), "step of improvement", {n: curves.steps[n]}, marks=curves.starts) for n in named]
 
 
-def _node(run: Reader, request: Request) -> Node:
+def _node(run: Reader, request: Request) -> NodeView:
     path = request.path_params["task"]
     if path not in run.nodes:
         raise HTTPException(404, f"{run.title} has no task {path!r}.")
@@ -356,7 +356,7 @@ def _accused(side: judged.Side) -> set[str]:
     return {judged.points(finding, side.spans) for one in walk(side.answers) for finding in one.wrong}
 
 
-def _comparison(run: Reader, request: Request) -> judged.Comparison:
+def _comparison(run: Reader, request: Request) -> judged.ShownComparison:
     seq = request.path_params["seq"]
     found = judged.comparison(run, seq) if seq < 2**63 else None  # SQLite's largest number
     if found is None:

@@ -2,7 +2,7 @@
 
 from rrm.worlds.chip.cache import Cache
 from rrm.worlds.chip.design import Design, facts, locate, read, surface, write
-from rrm.worlds.chip.simulate import Numbers, simulate
+from rrm.worlds.chip.simulation import Numbers, simulate
 from rrm.worlds.chip.spec import Difficulty, Spec
 from rrm.worlds.chip.supply import Specs, make_spec
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from rrm.task import Case, Outcome
+from rrm.core.records import Case, Outcome
 from rrm.worlds.chip import critique
 from rrm.worlds.chip.cache import ISOLATIONS, POLICIES, Cache
 from rrm.worlds.chip.design import CONFIDENT, PADDING, Design, write, write_heat, write_hits
 from rrm.worlds.chip.physics import HOTTEST_CELSIUS, heat
-from rrm.worlds.chip.simulate import Numbers, agree, mean, simulate
+from rrm.worlds.chip.simulation import Numbers, agree, mean, simulate
 from rrm.worlds.chip.spec import PROGRAMS, Difficulty, Spec
 from rrm.worlds.chip.supply import make_cache, make_spec
 

@@ -18,11 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
-from rrm.task import Case, Fact, Finding, Malformed, Outcome, Sealed
+from rrm.core.errors import Malformed
+from rrm.core.records import Case, Fact, Finding, Outcome, Sealed
 from rrm.worlds.chip.design import (
     Design,
+    DesignReader,
     Places,
-    Reader,
     facts_of,
     read,
     read_heat,
@@ -31,7 +32,7 @@ from rrm.worlds.chip.design import (
     write_cache,
     write_hits,
 )
-from rrm.worlds.chip.simulate import agree, mean, simulate
+from rrm.worlds.chip.simulation import agree, mean, simulate
 from rrm.worlds.chip.spec import Spec
 
 # --- framing: one outcome of the parent becomes the subtask's cases ----------------------------------
@@ -105,7 +106,7 @@ def behind(case: Case) -> tuple[Spec, Design]:
 def read_benchmark(case: Case, outcome: Outcome, places: Places | None = None) -> tuple[list[float], float]:
     """(mean percent of hits of each program, mean access time in ns). `places` gets where they are."""
     spec = Spec.from_json(case.data["spec"])
-    reader, means, found = Reader(outcome.text), [], Places() if places is None else places
+    reader, means, found = DesignReader(outcome.text), [], Places() if places is None else places
     for name, _ in spec.named:
         start = reader.at
         reader.expect(f"{name} mean")
@@ -121,7 +122,7 @@ def read_benchmark(case: Case, outcome: Outcome, places: Places | None = None) -
 def read_segments(case: Case, outcome: Outcome, places: Places | None = None) -> tuple[float, ...]:
     """Percent of hits of each phase of the one program."""
     name, program = Spec.from_json(case.data["spec"]).named[case.data["program"]]
-    reader = Reader(outcome.text)
+    reader = DesignReader(outcome.text)
     hits = read_hits(reader, name, len(program), Places() if places is None else places)
     _close(reader)
     return hits
@@ -129,27 +130,27 @@ def read_segments(case: Case, outcome: Outcome, places: Places | None = None) ->
 
 def read_watts(outcome: Outcome, places: Places | None = None) -> tuple[float, float, float]:
     """(switching watts, leakage watts, degrees Celsius)."""
-    reader = Reader(outcome.text)
+    reader = DesignReader(outcome.text)
     found = read_heat(reader, Places() if places is None else places)
     _close(reader)
     return found
 
 
 def read_years(outcome: Outcome, places: Places | None = None) -> float:
-    reader = Reader(outcome.text)
+    reader = DesignReader(outcome.text)
     years = read_one(reader, "", 99, "years", ("years", "lasts"), Places() if places is None else places)
     _close(reader)
     return years
 
 
 def read_bits(outcome: Outcome, places: Places | None = None) -> float:
-    reader = Reader(outcome.text)
+    reader = DesignReader(outcome.text)
     bits = read_one(reader, "leak", 1, "bits", ("bits", "safe"), Places() if places is None else places)
     _close(reader)
     return bits
 
 
-def _close(reader: Reader) -> None:
+def _close(reader: DesignReader) -> None:
     reader.expect(".")
     reader.end()
 

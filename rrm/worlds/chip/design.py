@@ -13,9 +13,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rrm.task import Case, Fact, Malformed, Outcome, Sealed
+from rrm.core.errors import Malformed
+from rrm.core.records import Case, Fact, Outcome, Sealed
 from rrm.worlds.chip.cache import ISOLATIONS, POLICIES, Cache
-from rrm.worlds.chip.simulate import Numbers, agree, simulate
+from rrm.worlds.chip.simulation import Numbers, agree, simulate
 from rrm.worlds.chip.spec import Spec
 
 CONFIDENT = ("surely", "clearly")
@@ -65,7 +66,7 @@ def write(spec: Spec, design: Design) -> str:
 # --- reading -----------------------------------------------------------------------------------------
 
 
-class Reader:
+class DesignReader:
     """Reads words, numbers and signs one by one, blanks between them or not, capitals or not.
 
     `Malformed` says where the text leaves the form. Numbers have at most four digits and at most two decimals.
@@ -121,7 +122,7 @@ class Reader:
             raise self.fail("the end")
 
 
-def read_cache(reader: Reader) -> Cache:
+def read_cache(reader: DesignReader) -> Cache:
     """Up to the first full stop. Raises `Malformed` for a cache that cannot be built."""
     reader.expect("cache")
     kilobytes = reader.power_of_two(1, 64)
@@ -143,7 +144,7 @@ def read_cache(reader: Reader) -> Cache:
     return Cache(kilobytes, line, ways, policy, isolation, volts, ghz)
 
 
-def read_hits(reader: Reader, name: str, phases: int, places: Places) -> tuple[float, ...]:
+def read_hits(reader: DesignReader, name: str, phases: int, places: Places) -> tuple[float, ...]:
     """ "A hits 90 55 70 percent": the hits of each phase; `places` gets the fact's and its parts'."""
     start = reader.at
     reader.expect(f"{name} hits")
@@ -156,7 +157,7 @@ def read_hits(reader: Reader, name: str, phases: int, places: Places) -> tuple[f
     return tuple(hits)
 
 
-def read_heat(reader: Reader, places: Places) -> tuple[float, float, float]:
+def read_heat(reader: DesignReader, places: Places) -> tuple[float, float, float]:
     """ "power 0.6 + 0.2 W , 61 C": switching and leakage in watts, degrees Celsius."""
     start = reader.at
     reader.expect("power")
@@ -173,7 +174,9 @@ def read_heat(reader: Reader, places: Places) -> tuple[float, float, float]:
     return switching, leakage, celsius
 
 
-def read_one(reader: Reader, before: str, most: float, after: str, facts: tuple[str, str], places: Places) -> float:
+def read_one(
+    reader: DesignReader, before: str, most: float, after: str, facts: tuple[str, str], places: Places
+) -> float:
     """A number between words, "time 3.4 ns", and where it is: two facts rest on it, the claim and the goal."""
     start = reader.at
     reader.expect(before)
@@ -186,7 +189,7 @@ def read_one(reader: Reader, before: str, most: float, after: str, facts: tuple[
 def parse(spec: Spec, text: str) -> tuple[Design, Places]:
     """A design made for `spec`, and where its claims are; raises `Malformed` where it leaves the form, for a cache
     that cannot be built, and for one that is larger than was asked for."""
-    reader, places = Reader(text), Places()
+    reader, places = DesignReader(text), Places()
     cache = read_cache(reader)
     if cache.kilobytes > spec.area:
         raise Malformed(f"the specification asks for at most {spec.area} kB, the cache has {cache.kilobytes}")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from rrm.task import Case
+from rrm.core.records import Case
 
 KILOBYTES = (1, 2, 4, 8, 16, 32, 64)
 """Sizes of memory regions and of caches."""

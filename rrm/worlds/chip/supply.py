@@ -6,10 +6,10 @@ import math
 import random
 from dataclasses import dataclass, replace
 
-from rrm.task import Case, digest
+from rrm.core.records import Case, digest
 from rrm.worlds.chip.cache import ISOLATIONS, POLICIES, Cache
 from rrm.worlds.chip.physics import access_ns, heat, lifetime_years
-from rrm.worlds.chip.simulate import Numbers, benchmark, leak, mean, simulate
+from rrm.worlds.chip.simulation import Numbers, benchmark, leak, mean, simulate
 from rrm.worlds.chip.spec import KILOBYTES, NOISE, STRIDES, Difficulty, Goals, Phase, Spec
 
 LINES = (16, 32, 64, 128)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rrm.task import Case, digest
+from rrm.core.records import Case, digest
 
 IDEAS = [
     "owl", "fox", "cat", "elk", "bee", "ant", "bat", "hen", "cow", "pig", "ram", "emu", "yak", "eel",

@@ -10,29 +10,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rrm.task import Case, Outcome
+from rrm.core.records import Case, Outcome
 from rrm.worlds.papers import critique
-from rrm.worlds.papers.brief import (
-    IDEAS,
-    NOUNS,
-    OPERATIONS,
-    VERBS,
-    Brief,
-    Chain,
-    Difficulty,
-    apply,
-    make_brief,
-)
-from rrm.worlds.papers.paper import (
-    CONFIDENT,
-    PADDING,
-    PLURAL,
-    PLURAL_VERB,
-    Paper,
-    Sentence,
-    Values,
-    write,
-)
+from rrm.worlds.papers.brief import IDEAS, NOUNS, OPERATIONS, VERBS, Brief, Chain, Difficulty, apply, make_brief
+from rrm.worlds.papers.paper import CONFIDENT, PADDING, PLURAL, PLURAL_VERB, Paper, Sentence, Values, write
 
 ROLES = ("paper", "writing", "novelty", "experiments", "proofs", "steps", "table", "list")
 

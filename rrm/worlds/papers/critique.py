@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rrm.task import Case, Fact, Finding, Malformed, Outcome, Sealed
+from rrm.core.errors import Malformed
+from rrm.core.records import Case, Fact, Finding, Outcome, Sealed
 from rrm.worlds.papers.brief import VERBS, Brief
 from rrm.worlds.papers.paper import (
     PLURAL,
     PLURAL_VERB,
-    Reader,
+    PaperReader,
     agreement_names,
     chain_fact,
     experiment_parts,
@@ -102,7 +103,7 @@ def _chains_case(role: str, steps: list[dict[str, Any]], restate: bool) -> Case:
 
 def read_writing(case: Case, outcome: Outcome) -> list[str]:
     """The two verbs as the critic would have them."""
-    reader, verbs = Reader(outcome.text), []
+    reader, verbs = PaperReader(outcome.text), []
     for mark in (",", "."):
         reader.expect(case.data["subject"])
         verbs.append(reader.one_of(PLURAL_VERB, "a verb"))
@@ -113,7 +114,7 @@ def read_writing(case: Case, outcome: Outcome) -> list[str]:
 
 def read_novelty(case: Case, outcome: Outcome) -> int | None:
     """Which known idea the critic says the title repeats: its index, or None for a new one."""
-    reader = Reader(outcome.text)
+    reader = PaperReader(outcome.text)
     reader.expect(case.data["title"], "found")
     word = reader.word()
     reader.expect(".")
@@ -127,7 +128,7 @@ def read_novelty(case: Case, outcome: Outcome) -> int | None:
 
 def read_chains(case: Case, outcome: Outcome) -> list[int]:
     """The result the critic gives for every step it was shown ("proofs", "experiments")."""
-    reader, results = Reader(outcome.text), []
+    reader, results = PaperReader(outcome.text), []
     for i, step in enumerate(case.data["steps"]):
         reader.expect(*(["|"] if i else []), str(step["start"]), *step["operations"])
         results.append(reader.digit())
@@ -139,7 +140,7 @@ def read_chains(case: Case, outcome: Outcome) -> list[int]:
 def read_steps(case: Case, outcome: Outcome) -> list[int]:
     """The result the critic gives for every part of the one step it took apart."""
     (step,) = case.data["steps"]
-    reader, results = Reader(outcome.text), []
+    reader, results = PaperReader(outcome.text), []
     for i, (before, operation) in enumerate(zip(_before(step), step["operations"], strict=True)):
         reader.expect(*([","] if i else []), str(before), operation)
         results.append(reader.digit())

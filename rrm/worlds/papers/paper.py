@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rrm.task import Case, Fact, Malformed, Outcome, Sealed
+from rrm.core.errors import Malformed
+from rrm.core.records import Case, Fact, Outcome, Sealed
 from rrm.worlds.papers.brief import NOUNS, VERBS, Brief, Chain, apply
 
 CONFIDENT = ("clearly", "surely")
@@ -75,7 +76,7 @@ def write(brief: Brief, paper: Paper) -> str:
     return " ".join(words)
 
 
-class Reader:
+class PaperReader:
     """Reads words one by one; `Malformed` says where the text leaves the form."""
 
     def __init__(self, text: str) -> None:
@@ -113,7 +114,7 @@ class Reader:
 
 def read(brief: Brief, text: str) -> Paper:
     """Parse a paper written for `brief`; raises `Malformed` where it leaves the form or the brief's plan."""
-    reader = Reader(text)
+    reader = PaperReader(text)
     reader.expect("title")
     title = reader.word()
     if not title.isalpha():
@@ -154,7 +155,7 @@ def read(brief: Brief, text: str) -> Paper:
     return Paper(title, Sentence(subject, other, (first, second), confident), proof, experiment, padded)
 
 
-def _stated(reader: Reader, step: tuple[str, ...]) -> tuple[int, ...]:
+def _stated(reader: PaperReader, step: tuple[str, ...]) -> tuple[int, ...]:
     values = []
     for operation in step:
         reader.expect(operation)

@@ -1,0 +1,188 @@
+"""Comparisons: what a user is asked, what it says, and what training reports of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+
+from rrm.core.records import Assistance, Case, Group, Outcome, digest
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two outcomes of one case, and the assistance to be shown on each."""
+
+    task: str
+    case: Case
+    a: Outcome
+    b: Outcome
+    assistance_a: tuple[Assistance, ...] = ()
+    assistance_b: tuple[Assistance, ...] = ()
+
+    @cached_property
+    def id(self) -> str:
+        """What was asked: the outcomes, and by which versions of which assistants they were examined."""
+        shown = [[(a.assistant, a.version) for a in side] for side in (self.assistance_a, self.assistance_b)]
+        return digest(self.task, self.case.id, self.a.id, self.b.id, shown)
+
+    @cached_property
+    def stream(self) -> str:
+        """A name for what is random about it, whichever assistants examined it: a hash of their weights would change
+        with the last bit of one, and so with the number of processes."""
+        return digest(self.task, self.case.id, self.a.id, self.b.id)
+
+    @classmethod
+    def of(cls, task: str, group: Group, i: int, j: int) -> Pair:
+        """Outcomes `i` and `j` of a group, at the node with the path `task`."""
+        return cls(task, group.case, group.outcomes[i], group.outcomes[j], group.seen(i), group.seen(j))
+
+    def swapped(self) -> Pair:
+        """B in A's place."""
+        return Pair(self.task, self.case, self.b, self.a, self.assistance_b, self.assistance_a)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A claim the user checked: assistant `by` `said` whether a fact's matter holds, and was `right`."""
+
+    by: str
+    said: bool
+    right: bool
+    contested: bool = False
+    """Whether an assistant of `by` said otherwise."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The user's preference: 1.0 A is better, 0.0 B is, 0.5 a tie, None no judgement (abstained)."""
+
+    preference: float | None
+    checks: tuple[Check, ...] = ()
+    attention: int = 0
+    """Attention spent."""
+    note: str = ""
+    assisted: bool = True
+    """Whether the pair's assistance was shown, if there is any."""
+    by: str = ""
+    """Who judged, if that is not simply the user's name."""
+    seconds: float | None = None
+    """How long the judging took; None: as long as `judge` did."""
+    margin: float | None = None
+    """Perceived value of A less that of B, where the user has such a thing: how sure the preference is."""
+
+
+@dataclass(frozen=True)
+class Margin:
+    """A reward model's view of a comparison: by how much A scores above B, over its ensemble."""
+
+    comparison: str
+    mean: float
+    """In nats: its logistic is the predicted chance that the user prefers A."""
+    std: float
+    held: bool
+    """Whether the comparison was held out from the fit."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A pair, the assistance shown, and the user's preference: what reward models are trained on."""
+
+    pair: Pair
+    judgement: Judgement
+    round: int
+    user: str
+    seconds: float = 0.0
+
+    @property
+    def id(self) -> str:
+        return self.pair.id
+
+    @property
+    def stream(self) -> str:
+        """A name for what is random about it; see `Pair.stream`."""
+        return digest(self.pair.stream, self.round)
+
+    @property
+    def case(self) -> Case:
+        return self.pair.case
+
+    @property
+    def a(self) -> Outcome:
+        return self.pair.a
+
+    @property
+    def b(self) -> Outcome:
+        return self.pair.b
+
+    @property
+    def assistance_a(self) -> tuple[Assistance, ...]:
+        return self.pair.assistance_a
+
+    @property
+    def assistance_b(self) -> tuple[Assistance, ...]:
+        return self.pair.assistance_b
+
+    @property
+    def preference(self) -> float | None:
+        return self.judgement.preference
+
+
+# --- what training reports ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened at a node. `phase`: open, sample, compare, fit, improve, accept, done; or a watcher's own.
+
+    `step` of `of`: how far the phase is; `of` is 0 where it is done in one. A phase that ended has metrics.
+    """
+
+    task: str
+    round: int
+    phase: str
+    step: int = 0
+    of: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How a fit went. Accuracies are of the ensemble's mean, on comparisons that are not ties."""
+
+    n: int
+    """Comparisons trained on."""
+    n_holdout: int = 0
+    """Comparisons held out, by case."""
+    ties: int = 0
+    abstentions: int = 0
+    """Comparisons that the user declined to judge: ignored."""
+    train_loss: float | None = None
+    """Per comparison and head (bootstrap-weighted), over the last epoch."""
+    accuracy: float | None = None
+    holdout_accuracy: float | None = None
+    disagreement: float | None = None
+    """Mean standard deviation over heads of the training outcomes' scores, in units of normalized score."""
+    margins: tuple[Margin, ...] = ()
+    """What the fitted model makes of each comparison."""
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers by name, those that are None left out."""
+        named = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "margins"}
+        return {name: float(value) for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class ImproveReport:
+    """What one call of an improver did. Rewards and KL are means over a step's outcomes."""
+
+    steps: int
+    """Steps in which the weights changed or could have; fewer than asked if `stopped`, maybe none."""
+    first_reward: float
+    last_reward: float
+    kl: float | None = None
+    """Nats per outcome to the starting policy, at the last step, or where it stopped; None if nobody counted."""
+    skipped: int = 0
+    """Groups that gave no signal because their outcomes were rewarded alike."""
+    stopped: bool = False
+    """Whether the KL limit ended it."""

@@ -1,0 +1,102 @@
+"""The parties of a run: who judges, who makes what learns, and who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from rrm.core.judgements import Comparison, Event, Judgement, Pair
+from rrm.core.parallel import World
+from rrm.core.protocols import Agent, Cases, Learner, Policy
+from rrm.core.task import Task
+
+
+class User(Protocol):
+    """Judges pairs, one after the other."""
+
+    @property
+    def name(self) -> str:
+        """Kept with each of its judgements."""
+
+    def judge(self, task: Task, pair: Pair) -> Judgement:
+        """Which outcome is better. Abstains (a preference of None) or raises where it cannot judge; it never guesses.
+
+        It must depend on the pair, and on what was judged and recalled before, only.
+        """
+
+    def recall(self, task: Task, judgement: Judgement) -> None:
+        """Hear of a judgement made before an interruption (or in another process): be as if `judge` had made it."""
+
+
+@runtime_checkable
+class Expectant(Protocol):
+    """A user who wants to know a round's pairs before the first is judged, and where the run's folder is."""
+
+    def expect(self, task: Task, round: int, pairs: Sequence[Pair], folder: Path) -> None:
+        """These pairs of this round will be asked about next, several times a round maybe."""
+
+
+@runtime_checkable
+class Recording(Protocol):
+    """A user, a maker, or a finished assistant's agent that keeps records of its own in the run's folder."""
+
+    def record(self, folder: Path) -> None:
+        """Keep them there from now on."""
+
+
+class Maker(Protocol):
+    """Makes, for a task, what learns it: a policy, and a reward model of the user's judgement of its outcomes.
+
+    The two are made anew for each node of the tree. `rrm.learning.text_maker.TextMaker` makes them over a
+    language model.
+    """
+
+    name: str
+    """Kept in the run's config.json; another name is another run."""
+    fingerprint: str
+    """A hash of what everything starts from (a model's weights): a run is not resumed from another beginning."""
+    world: World
+    """The processes that compute together; `rrm.train` sets it. Alone: `World()`."""
+
+    def policy(self, task: Task, seed: int) -> Policy:
+        """The starting policy. What is random in it depends on the task's path and the seed only."""
+
+    def reward(self, task: Task, seed: int) -> Learner:
+        """A reward model that is not fitted. What is random in it depends on the task's path and the seed only."""
+
+
+@runtime_checkable
+class Deciding(Protocol):
+    """A maker that decides something when a run begins, which must be so whenever it is resumed: the bits hang on it.
+    """
+
+    def decide(self, before: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """Adopt what was decided `before` (None: decide now); returns it, JSON-able, to be kept in config.json."""
+
+
+class Watched(Protocol):
+    """A node as a watcher sees it."""
+
+    task: Task
+    round: int
+    cases: Cases | None
+    """None before its first sample."""
+    comparisons: list[Comparison]
+
+    @property
+    def agent(self) -> Agent:
+        """Its policy as it is now."""
+
+    def key(self, *parts: object) -> str:
+        """A name for a random stream at this node and round."""
+
+    def emit(self, phase: str, step: int = 0, of: int = 0, **metrics: float) -> None:
+        """Keep metrics, and tell all watchers."""
+
+    def history(self) -> list[tuple[int, str, int, str, float]]:
+        """(round, phase, step, name, value) of this node's metrics so far."""
+
+
+Watch = Callable[[Watched, Event], None]
+"""Called, in the main process, when something happens at a node."""

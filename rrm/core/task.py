@@ -1,0 +1,229 @@
+"""Tasks and assistants: a node of the tree before it is trained, and after.
+
+A task is an instruction, the assistants that help the user judge its outcomes, and how a user may look at an outcome
+(its facts and its surface; Leike et al. 2018, section 3.2). A finished node, put to work, is its parent's assistant: it
+asks its agent for drafts, lets its own assistants examine them, and gives the draft its reward model likes best (reward
+models chained up the tree). Every case is examined once per version of the assistant, whoever asks: the memo.
+
+Nothing here knows about models: an outcome may be text, or the description of a trajectory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from rrm.core.errors import Malformed, TaskError
+from rrm.core.protocols import Agent, Cases, Memo, RewardModel
+from rrm.core.records import Answer, Assistance, Case, Fact, Finding, Group, Outcome, Spans, digest
+from rrm.core.settings import Settings
+from rrm.core.tools import Tool
+
+Frame = Callable[[Case, Outcome], Sequence[Case]]
+Facts = Callable[[Case, Outcome], Sequence[Fact]]
+Findings = Callable[[Case, Outcome], Sequence[Finding]]
+Surface = Callable[[Case, Outcome], Mapping[str, float]]
+
+
+Locate = Callable[[Case, Outcome], Spans]
+
+
+def no_surface(case: Case, outcome: Outcome) -> Mapping[str, float]:
+    """A surface without features."""
+    return {}
+
+
+def no_spans(case: Case, outcome: Outcome) -> Spans:
+    """Nothing is located."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A node of the tree.
+
+    Parameters
+    ----------
+    name: unique among its siblings; no "/" or ".".
+    instruction: what a person is told to judge, in words.
+    facts: the checkable facts of an outcome, their truth sealed; raises `Malformed` if it does not parse.
+    cases: where cases come from (the root); a subtask has `frame` instead.
+    frame: makes this subtask's cases from one outcome of the parent; no cases means N/A.
+    findings: reads this task's outcome as claims about the parent outcome's facts; raises `Malformed`.
+    surface: named surface features of an outcome that carry no truth (confident words, length).
+    locate: where facts and their parts are in an outcome's text, to show what assistants point at; raises
+        `Malformed`.
+    assistants: subtasks, or finished assistants, that help the user judge this task's outcomes.
+    covers: the aspects of the parent that this task assesses (for the exhaustiveness check).
+    aspects: the aspects of this task's own outcomes.
+    difficulty: a rough size of one evaluation; a subtask must be narrower than its parent (section 3.2).
+    tools: the programs that this task's answers rest on; `check` sees that they are there, and a run keeps their
+        versions.
+    """
+
+    name: str
+    instruction: str
+    facts: Facts
+    cases: Cases | None = None
+    frame: Frame | None = None
+    findings: Findings | None = None
+    surface: Surface = no_surface
+    locate: Locate = no_spans
+    assistants: tuple[Task | Assistant, ...] = ()
+    covers: tuple[str, ...] = ()
+    aspects: tuple[str, ...] = ()
+    difficulty: float | None = None
+    tools: tuple[Tool, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "assistants", tuple(self.assistants))
+        if not self.path:
+            object.__setattr__(self, "path", self.name)
+
+    def fault(self, case: Case, outcome: Outcome) -> str:
+        """Why an outcome does not parse; empty if it does."""
+        try:
+            self.facts(case, outcome)
+        except Malformed as error:
+            return str(error) or "malformed"
+        return ""
+
+    def located(self, case: Case, outcome: Outcome) -> Spans:
+        """Where the facts are in an outcome's text; nowhere if it does not parse."""
+        try:
+            return self.locate(case, outcome)
+        except Malformed:
+            return {}
+
+    @property
+    def subtasks(self) -> tuple[Task, ...]:
+        """The assistants' tasks, finished or not."""
+        return tuple(a if isinstance(a, Task) else a.task for a in self.assistants)
+
+    def walk(self) -> Iterator[Task]:
+        """Every task of the tree, children before parents: the order in which nodes are finished."""
+        for sub in self.subtasks:
+            yield from sub.walk()
+        yield self
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A finite list of cases, drawn in an order that `key` decides: each once before any comes again."""
+
+    cases: tuple[Case, ...]
+
+    def draw(self, n: int, key: str) -> list[Case]:
+        """`n` cases by `key`; none if the pool is empty."""
+        order = sorted(range(len(self.cases)), key=lambda i: digest(key, i))
+        return [self.cases[order[i % len(order)]] for i in range(n)] if order else []
+
+
+# --- assistants at work ------------------------------------------------------------------------------
+
+
+class Forgetful:
+    """A memo in memory only."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Answer] = {}
+
+    def get(self, version: str, cases: Sequence[Case]) -> Mapping[str, Answer]:
+        """See `Memo`."""
+        return {c.id: self._known[version, c.id] for c in cases if (version, c.id) in self._known}
+
+    def put(self, version: str, answers: Mapping[str, Answer]) -> None:
+        """See `Memo`."""
+        self._known.update({(version, case): answer for case, answer in answers.items()})
+
+
+@dataclass(frozen=True)
+class Assistant:
+    """A finished node put to work for its parent."""
+
+    task: Task
+    agent: Agent
+    reward: RewardModel | None
+    """Picks the best of its drafts and says how good it is. Without one (a tool, somebody else's model) the agent's
+    greedy answer is given, without a confidence."""
+    helpers: tuple[Assistant, ...] = ()
+    memo: Memo = field(default_factory=Forgetful)
+
+    @property
+    def version(self) -> str:
+        """Changes when anything that decides its answers changes: agent, reward model, its own assistants."""
+        below = [helper.version for helper in self.helpers]
+        reward = None if self.reward is None else self.reward.version
+        return digest(self.task.path, self.agent.version, reward, below, self.task.settings.drafts)
+
+    def examine(self, groups: Sequence[Group], quick: bool = False) -> list[tuple[Assistance, ...]]:
+        """What this assistant says of every outcome of every group. An outcome without form gets N/A.
+
+        `quick` asks for the greedy answer, unscored: for the many outcomes of policy optimization, which no
+        user looks at.
+        """
+        quick = quick and (self.reward is not None or bool(self.helpers))  # a tool alone has one way to answer
+        version = f"{self.version}q" if quick else self.version
+        framed = [[self._frame(group.case, outcome) for outcome in group.outcomes] for group in groups]
+        answers = self._ask(version, [case for row in framed for cases in row for case in cases], quick)
+        return [
+            tuple(Assistance(self.task.path, version, tuple(answers[c.id] for c in cases)) for cases in row)
+            for row in framed
+        ]
+
+    def _frame(self, case: Case, outcome: Outcome) -> Sequence[Case]:
+        if self.task.frame is None:
+            raise TaskError(f"assistant {self.task.path!r} has no frame: it cannot be asked about an outcome")
+        try:
+            return self.task.frame(case, outcome)
+        except Malformed:
+            return ()
+
+    def _ask(self, version: str, cases: Sequence[Case], quick: bool) -> Mapping[str, Answer]:
+        known = dict(self.memo.get(version, cases))
+        new = list({case.id: case for case in cases if case.id not in known}.values())
+        if not new:
+            return known
+        drafts = 1 if quick or self.reward is None else self.task.settings.drafts
+        groups = self.agent.sample(new, drafts, key=f"{self.task.path} drafts", greedy=drafts == 1)
+        if quick or self.reward is None:
+            groups = assist(self.helpers, groups, quick)
+            fresh = {group.case.id: self._answer(group, None) for group in groups}
+        else:
+            # Drafts are told apart with quick answers about them; only the draft that is given is examined in full.
+            # Examining every draft in full would ask for drafts ** depth answers at the bottom of the tree.
+            if drafts > 1:
+                scores = self.reward.score(assist(self.helpers, groups, quick=True))
+                best = [int(score.mean.argmax()) for score in scores]
+                groups = [Group(group.case, (group.outcomes[i],)) for group, i in zip(groups, best, strict=True)]
+            groups = assist(self.helpers, groups)
+            fresh = {
+                group.case.id: self._answer(group, 1 / (1 + math.exp(-float(score.mean[0]))))
+                for group, score in zip(groups, self.reward.score(groups), strict=True)
+            }
+        self.memo.put(version, fresh)
+        return known | fresh
+
+    def _answer(self, group: Group, confidence: float | None) -> Answer:
+        (outcome,) = group.outcomes
+        assert self.task.findings is not None  # checked when the tree is built
+        findings: tuple[Finding, ...] = ()
+        unreadable = ""
+        try:
+            findings = tuple(self.task.findings(group.case, outcome))
+        except Malformed as error:
+            unreadable = str(error)
+        return Answer(group.case, outcome, findings, confidence, group.seen(0), unreadable)
+
+
+def assist(helpers: Sequence[Assistant], groups: Sequence[Group], quick: bool = False) -> list[Group]:
+    """The groups, with every helper's assistance on every outcome beside what was there already."""
+    if not helpers:
+        return list(groups)
+    said = [helper.examine(groups, quick) for helper in helpers]  # (helpers, groups, outcomes)
+    return [
+        replace(group, assistance=tuple(zip(*(one[g] for one in said), strict=True))) for g, group in enumerate(groups)
+    ]

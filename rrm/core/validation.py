@@ -1,0 +1,127 @@
+"""Everything that is wrong with a task tree, found when it is built: what, where, and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from rrm.core.errors import TaskError, ToolMissing
+from rrm.core.task import Task
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault (`error`) or a doubt (`warning`) about one node."""
+
+    path: str
+    level: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.path}: {self.what}"
+
+
+def plant(task: Task, parent: str = "") -> Task:
+    """The tree with every node's path filled in ("paper/proofs/steps"). Cycles raise `TaskError`."""
+    return _plant(task, parent, ())
+
+
+def _plant(task: Task, parent: str, above: tuple[Task, ...]) -> Task:
+    if any(task is other for other in above) or len(above) > 50:
+        names = " -> ".join(other.name for other in (*above, task))
+        raise TaskError(
+            f"the tree has a cycle: {names}; an assistant's task must be narrower than what it serves"
+        )
+    path = f"{parent}/{task.name}" if parent else task.name
+    subs = tuple(
+        _plant(sub, path, (*above, task)) if isinstance(sub, Task) else sub for sub in task.assistants
+    )
+    return replace(task, path=path, assistants=subs)
+
+
+def faults(task: Task) -> list[Fault]:
+    """Faults of a planted tree, the worst first."""
+    found = [*_root(task), *(fault for node in task.walk() for fault in _node(node))]
+    return sorted(found, key=lambda fault: (fault.level != "error", fault.path))
+
+
+def check(task: Task) -> Task:
+    """The planted tree; raises `TaskError` with every error in it."""
+    task = plant(task)
+    errors = [str(fault) for fault in faults(task) if fault.level == "error"]
+    if errors:
+        raise TaskError("\n".join(errors))
+    return task
+
+
+def _root(task: Task) -> Iterator[Fault]:
+    if task.cases is None:
+        yield Fault(task.path, "error", "no cases; give the root task cases=..., an object with draw(n, key)")
+    elif not (drawn := task.cases.draw(2, "check")):
+        yield Fault(task.path, "error", "its cases are empty: draw(2, ...) gave none")
+    elif drawn != task.cases.draw(2, "check"):
+        yield Fault(
+            task.path,
+            "error",
+            "draw() gave other cases for the same key, so a run could not be resumed; use only the key",
+        )
+
+
+def _node(task: Task) -> Iterator[Fault]:
+    if not task.name or set(task.name) & set("/. \t\n"):
+        yield Fault(
+            task.path, "error", f"name {task.name!r} must not be empty or have '/', '.' or blanks in it"
+        )
+    names = [sub.name for sub in task.subtasks]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield Fault(task.path, "error", f"two assistants are named {name!r}; rename one")
+    for tool in task.tools:
+        try:
+            _ = tool.version
+        except ToolMissing as error:
+            yield Fault(task.path, "error", f"its tool {tool.name!r} cannot run: {error}")
+    for sub in task.subtasks:
+        for what in ("frame", "findings"):
+            if getattr(sub, what) is None:
+                yield Fault(
+                    sub.path,
+                    "error",
+                    f"no {what}; a subtask needs {what}= to {_NEEDS[what]} {task.path!r}'s outcomes",
+                )
+        if sub.difficulty is not None and task.difficulty is not None and sub.difficulty >= task.difficulty:
+            yield Fault(
+                sub.path, "warning",
+                f"its difficulty ({sub.difficulty:g}) is not below {task.path!r}'s ({task.difficulty:g}); an "
+                "assistant's task must be narrower than the task it serves (Leike et al. 2018, section 3.2)",
+            )  # fmt: skip
+    yield from _coverage(task)
+
+
+def _coverage(task: Task) -> Iterator[Fault]:
+    """Is every aspect of the task's outcomes somebody's (Leike et al. 2018, section 3.2)?"""
+    if len(task.subtasks) > 1 and not task.aspects:
+        yield Fault(
+            task.path, "warning",
+            "it has several assistants but says no aspects, so one that none of them covers would not be noticed; "
+            "name all that counts in its outcomes in aspects=(...), what each assistant assesses in its covers=(...)",
+        )  # fmt: skip
+    if not task.assistants or not task.aspects:
+        return
+    covered = {aspect for sub in task.subtasks for aspect in sub.covers}
+    for aspect in task.aspects:
+        if aspect not in covered:
+            yield Fault(
+                task.path, "warning",
+                f"no assistant covers the aspect {aspect!r}; it may be optimized in an arbitrary "
+                "direction (the decomposition must be exhaustive)",
+            )  # fmt: skip
+    for sub in task.subtasks:
+        if not set(sub.covers) & set(task.aspects):
+            said = f"covers {', '.join(map(repr, sub.covers))}, none of them an aspect" if sub.covers else "covers none"
+            yield Fault(
+                sub.path, "warning",
+                f"it {said} of {task.path!r} ({', '.join(task.aspects)}); name those it assesses in covers=(...)",
+            )  # fmt: skip
+
+
+_NEEDS = {"frame": "make its cases from", "findings": "say what its answers mean for"}

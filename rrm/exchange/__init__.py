@@ -1,0 +1,1 @@
+"""Comparisons, reward models and agents to other libraries and back."""

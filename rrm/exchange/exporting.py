@@ -1,0 +1,147 @@
+"""Comparisons out of a run, in the columns `prompt`, `chosen`, `rejected` that other libraries read.
+
+Exported rows have more columns than these three, so that nothing is lost on the way back (`rrm.exchange.imports`):
+`record` holds, as JSON, what the plain columns do not say (the case's data, token ids, the assistance in full).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter
+
+from rrm.core.errors import RRMError
+from rrm.core.judgements import Check, Comparison
+from rrm.core.records import Assistance
+from rrm.store.store import Store
+
+SCHEMA = pa.schema(
+    [
+        ("prompt", pa.string()),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
+        ("preference", pa.float64()),  # for `chosen`: 0.5 a tie, 1 without doubt; null: the user abstained
+        ("assistance_chosen", pa.string()),  # as the reward model reads it
+        ("assistance_rejected", pa.string()),
+        ("assisted", pa.bool_()),  # whether the user saw it
+        ("versions", pa.list_(pa.string())),  # of the assistants: "path@version"
+        ("chosen_is_a", pa.bool_()),
+        ("node", pa.string()),
+        ("round", pa.int64()),
+        ("user", pa.string()),
+        ("seconds", pa.float64()),
+        ("attention", pa.int64()),
+        ("note", pa.string()),
+        ("record", pa.string()),
+    ]
+)
+Format = Literal["jsonl", "parquet"]
+Row = Mapping[str, Any]
+
+_said, _checks = TypeAdapter(tuple[Assistance, ...]), TypeAdapter(tuple[Check, ...])
+
+
+class ExchangeError(RRMError, ValueError):
+    """A file cannot be exported to, or its rows are no comparisons."""
+
+
+# --- out ---------------------------------------------------------------------------------------------
+
+
+def export(folder: Path, file: Path, format: Format, node: str | None = None, ties: bool = False) -> int:
+    """Write a run's comparisons; returns how many. The file appears whole or not at all.
+
+    Ties and abstentions have no chosen outcome, and whoever reads the three columns alone would be misled; so
+    they are left out unless `ties`: then A stands under `chosen`, with a preference of 0.5 or none.
+    """
+    if not (folder / "run.db").exists():
+        raise ExchangeError(f"{folder}: no run there (no run.db); give the folder of a run")
+    store = Store(folder / "run.db")
+    try:
+        known = store.rounds()
+        if node is not None and node not in {task for task, _ in known}:
+            nodes = ", ".join(sorted({task for task, _ in known})) or "none"
+            raise ExchangeError(f"{folder} has no comparisons at {node!r}; nodes with comparisons: {nodes}")
+        comparisons = (
+            comparison
+            for task, round in known
+            if node in (None, task)
+            for comparison in store.comparisons(task, round)
+            if ties or comparison.preference not in (None, 0.5)
+        )
+        return _write(file, format, map(row_of, comparisons))
+    finally:
+        store.close()
+
+
+def format_of(name: str, file: Path) -> Format:
+    """The format by its name, or else by the file's."""
+    known: dict[str, Format] = {"jsonl": "jsonl", "json": "jsonl", "parquet": "parquet"}
+    wanted = (name or file.suffix.lstrip(".")).lower()
+    if wanted not in known:
+        raise ExchangeError(f"{wanted or file.name!r}: which format? Give --format jsonl or --format parquet")
+    return known[wanted]
+
+
+def _write(file: Path, format: Format, rows: Iterator[Row]) -> int:
+    part = file.with_name(f".{file.name}.part")
+    written = 0
+    try:
+        if format == "jsonl":
+            with part.open("w", encoding="utf-8") as lines:
+                for row in rows:
+                    lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    written += 1
+        else:
+            with pq.ParquetWriter(part, SCHEMA) as writer:
+                while some := list(islice(rows, 1000)):
+                    writer.write_table(pa.Table.from_pylist(some, SCHEMA))
+                    written += len(some)
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ExchangeError(f"cannot write {file} ({error}); give another file with -o") from error
+    return written
+
+
+def row_of(comparison: Comparison) -> Row:
+    """A comparison as a row, the preferred outcome under `chosen`."""
+    pair, judgement = comparison.pair, comparison.judgement
+    a_chosen = judgement.preference is None or judgement.preference >= 0.5
+    ordered = pair if a_chosen else pair.swapped()
+    preference = judgement.preference if a_chosen or judgement.preference is None else 1 - judgement.preference
+    record = {
+        "case": dict(pair.case.data),
+        "form": pair.case.form,
+        **{
+            name: {"tokens": outcome.tokens, "logprobs": outcome.logprobs, "finished": outcome.finished}
+            for name, outcome in (("chosen", ordered.a), ("rejected", ordered.b))
+        },
+        "assistance_chosen": _said.dump_python(ordered.assistance_a, mode="json"),
+        "assistance_rejected": _said.dump_python(ordered.assistance_b, mode="json"),
+        "checks": _checks.dump_python(judgement.checks, mode="json"),
+    }
+    return {
+        "prompt": pair.case.prompt,
+        "chosen": ordered.a.text,
+        "rejected": ordered.b.text,
+        "preference": preference,
+        "assistance_chosen": " ".join(one.text for one in ordered.assistance_a),
+        "assistance_rejected": " ".join(one.text for one in ordered.assistance_b),
+        "assisted": judgement.assisted,
+        "versions": sorted({f"{one.assistant}@{one.version}" for one in (*pair.assistance_a, *pair.assistance_b)}),
+        "chosen_is_a": a_chosen,
+        "node": pair.task,
+        "round": comparison.round,
+        "user": comparison.user,
+        "seconds": comparison.seconds,
+        "attention": judgement.attention,
+        "note": judgement.note,
+        "record": json.dumps(record, ensure_ascii=False),
+    }

@@ -1,0 +1,1 @@
+"""Comparisons from elsewhere, into a run."""

@@ -1,0 +1,1 @@
+"""Questions for people, the queue of them, and how far people agree."""

@@ -1,0 +1,160 @@
+"""A question for a person, what they say of it, and how several people's labels make one judgement."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rrm.core.errors import RRMError
+from rrm.core.judgements import Check, Judgement, Pair
+from rrm.core.records import Answer, Assistance, Spans, digest
+
+STRENGTHS: Mapping[str, float] = {"slightly": 0.75, "clearly": 1.0}
+"""How much the better one is preferred. The default, "clearly", is what the simulated users say."""
+
+Choice = Literal["first", "second", "tie", "skip"]
+"""What was chosen, in the order the outcomes were shown."""
+Verdict = Literal["yes", "no", "n/a"]
+
+
+class LabelError(RRMError, ValueError):
+    """A label that cannot be: of an unknown question, or with a value that means nothing."""
+
+
+
+@dataclass(frozen=True)
+class Said:
+    """One assistant's answer about one outcome of a pair, as a labeler may mark it."""
+
+    at: str
+    """Where: "a/0", "a/1", ... down the assistance on A, depth first; "b/0", ... on B."""
+    depth: int
+    by: Assistance
+    answer: Answer | None
+    """None: there was nothing to ask this assistant about."""
+
+
+def said(pair: Pair) -> list[Said]:
+    """Every answer on a pair, down the tree: an assistant's answer, then what was said of that answer."""
+    out: list[Said] = []
+
+    def walk(side: str, assistance: Iterable[Assistance], depth: int) -> None:
+        for one in assistance:
+            for answer in one.answers or (None,):
+                out.append(Said(f"{side}/{sum(s.at.startswith(side) for s in out)}", depth, one, answer))
+                walk(side, answer.below if answer else (), depth + 1)
+
+    walk("a", pair.assistance_a, 0)
+    walk("b", pair.assistance_b, 0)
+    return out
+
+
+def verdict_of(one: Said) -> str:
+    """What an answer comes down to: "right", "wrong: step1", "N/A"."""
+    if one.answer is None:
+        return "N/A"
+    if one.answer.unreadable:
+        return f"N/A (unreadable: {one.answer.unreadable})"
+    if not one.answer.findings:
+        return "N/A"
+    wrong = [
+        f.fact + ("" if f.part is None else f" (part {f.part + 1})") for f in one.answer.findings if not f.holds
+    ]
+    return f"wrong: {', '.join(wrong)}" if wrong else "right"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A pair that a person is asked about."""
+
+    id: str
+    task: str
+    round: int
+    instruction: str
+    pair: Pair
+    spans: tuple[Spans, Spans]
+    """Where the facts are in the text of A and of B."""
+    overlap: int
+    unassisted: float
+
+    def swapped(self, labeler: str) -> bool:
+        """Whether this person sees B first. Random, and the same however often the page is loaded."""
+        return random.Random(digest("order", self.id, labeler)).random() < 0.5
+
+    def assisted(self, labeler: str) -> bool:
+        """Whether this person sees the assistance: not in a random share of pairs, `unassisted`."""
+        if not (self.pair.assistance_a or self.pair.assistance_b):
+            return False
+        return random.Random(digest("assisted", self.id, labeler)).random() >= self.unassisted
+
+
+@dataclass(frozen=True)
+class Label:
+    """What one person said of one question. `preference` is for the pair's own A; None: skipped."""
+
+    seq: int
+    key: str
+    question: str
+    labeler: str
+    preference: float | None
+    strength: str
+    swapped: bool
+    assisted: bool
+    """Whether the assistance was there to be seen."""
+    looked: bool
+    """Whether it was there and not hidden all the time."""
+    seconds: float
+    note: str
+    marks: Mapping[str, Verdict]
+    """Where (`Said.at`) -> whether this person finds the answer right."""
+    at: float
+
+
+def combine(pair: Pair, labels: Sequence[Label]) -> Judgement:
+    """Several people's labels of a pair as one judgement: the mean preference of those who did not skip."""
+    given = [label.preference for label in labels if label.preference is not None]
+    people = list(dict.fromkeys(label.labeler for label in labels))
+    notes = [f"{label.labeler}: {label.note}" if len(people) > 1 else label.note for label in labels if label.note]
+    return Judgement(
+        preference=sum(given) / len(given) if given else None,
+        checks=tuple(check for label in labels for check in checks_of(pair, label.marks)),
+        note="\n".join(notes),
+        assisted=any(label.looked for label in labels),
+        by=f"human({', '.join(people)})",
+        seconds=sum(label.seconds for label in labels),
+    )
+
+
+def checks_of(pair: Pair, marks: Mapping[str, Verdict]) -> list[Check]:
+    """A person's marks as checks: the answer as a whole was right or wrong. N/A checks nothing."""
+    found = []
+    for one in said(pair):
+        verdict = marks.get(one.at, "n/a")
+        if verdict == "n/a" or one.answer is None or not one.answer.findings:
+            continue
+        findings = one.answer.findings
+        below = {f.fact: f.holds for sub in one.answer.below for under in sub.tree() for f in under.findings}
+        contested = any(below.get(f.fact, f.holds) != f.holds for f in findings)
+        found.append(Check(one.by.assistant, all(f.holds for f in findings), verdict == "yes", contested))
+    return found
+
+
+def named(labeler: str) -> str:
+    """A labeler's name as it is kept. Raises `LabelError` if it is none."""
+    name = " ".join(labeler.split())
+    if not name or len(name) > 40 or not name.isprintable() or any(c in name for c in "(),"):
+        raise LabelError(f"name {labeler[:60]!r}: give 1 to 40 letters, without brackets and commas")
+    return name
+
+
+def preference_of(choice: str, strength: str, swapped: bool) -> float | None:
+    """The preference for the pair's own A."""
+    if choice == "skip":
+        return None
+    if choice not in ("first", "second", "tie"):
+        raise LabelError(f"choice {choice!r}: give first, second, tie or skip")
+    if choice == "tie":
+        return 0.5
+    return STRENGTHS[strength] if (choice == "first") != swapped else 1 - STRENGTHS[strength]

@@ -1,0 +1,463 @@
+"""The people's questions and labels: `labels.db` in the run folder.
+
+Training asks a round's questions at once; labelers, in any number of processes, claim them, answer, skip and
+undo; training takes the round's judgements when all of it is answered. Nothing is updated or deleted except
+claims, which are leases and may be lost: an undo is a row that supersedes a label. Every row that a labeler
+sends has a key made by the sender, so that sending it again adds nothing.
+
+Several people's labels of one pair make one judgement: the mean of their preferences. The reward model's loss
+is linear in the preference, so that is the same as training on each label.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from rrm.core.judgements import Judgement, Pair
+from rrm.core.records import Case, Outcome, Spans, digest
+from rrm.core.task import no_spans
+from rrm.labels.questions import (
+    STRENGTHS,
+    Choice,
+    Label,
+    LabelError,
+    Question,
+    Verdict,
+    combine,
+    named,
+    preference_of,
+    said,
+)
+from rrm.store.database import Database
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS questions (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, task TEXT NOT NULL, round INTEGER NOT NULL,
+    pair TEXT NOT NULL, case_id TEXT NOT NULL,
+    assistance INTEGER NOT NULL, overlap INTEGER NOT NULL, unassisted REAL NOT NULL, at REAL NOT NULL,
+    instruction TEXT NOT NULL, spans TEXT NOT NULL, body TEXT NOT NULL -- last, so that counting does not read it
+);
+CREATE TABLE IF NOT EXISTS labels (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, question TEXT NOT NULL,
+    labeler TEXT NOT NULL, preference REAL, strength TEXT NOT NULL, swapped INTEGER NOT NULL,
+    assisted INTEGER NOT NULL, looked INTEGER NOT NULL, seconds REAL NOT NULL, note TEXT NOT NULL,
+    marks TEXT NOT NULL, at REAL NOT NULL, supersedes INTEGER
+);
+CREATE TABLE IF NOT EXISTS closed (
+    question TEXT PRIMARY KEY, reason TEXT NOT NULL, judgement TEXT NOT NULL, labels TEXT NOT NULL, at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS claims (
+    question TEXT NOT NULL, labeler TEXT NOT NULL, until REAL NOT NULL, PRIMARY KEY (question, labeler)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS questions_round ON questions (task, round);
+CREATE INDEX IF NOT EXISTS labels_question ON labels (question, labeler);
+CREATE INDEX IF NOT EXISTS labels_labeler ON labels (labeler, seq);
+CREATE UNIQUE INDEX IF NOT EXISTS labels_supersedes ON labels (supersedes);
+CREATE VIEW IF NOT EXISTS current AS
+    SELECT * FROM labels l WHERE kind != 'undo' AND NOT EXISTS (SELECT 1 FROM labels u WHERE u.supersedes = l.seq);
+CREATE VIEW IF NOT EXISTS open AS
+    SELECT * FROM questions q WHERE NOT EXISTS (SELECT 1 FROM closed WHERE closed.question = q.id);
+"""
+LEASE = 180.0
+"""Seconds for which a claimed question is nobody else's; whoever asks for the next one renews it."""
+_pair, _judgement, _spans = TypeAdapter(Pair), TypeAdapter(Judgement), TypeAdapter(tuple[Spans, Spans])
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of something sent. It is on the disk now, or was before."""
+
+    status: Literal["kept", "repeated", "known", "nothing"]
+    """kept; repeated: the same key again; known: this person has judged this pair already; nothing to undo."""
+    question: str = ""
+    late: bool = False
+    """Training had gone on without it: it is kept, and changes nothing that was trained."""
+
+
+@dataclass(frozen=True)
+class LabelerProgress:
+    """Where one person stands. Counts are of open questions: those that training waits for."""
+
+    task: str = ""
+    round: int = 0
+    asked: int = 0
+    answered: int = 0
+    """Those with all the labels they need."""
+    left: int = 0
+    """Those that this person can still be asked."""
+    mine: int = 0
+    """Labels of this person in this run."""
+    pace: float | None = None
+    """Median seconds of this person's latest labels."""
+
+
+# --- the database ------------------------------------------------------------------------------------
+
+
+class Labels(Database):
+    """The queue and the labels of one run. Safe for several processes and threads at once."""
+
+    def __init__(self, folder: Path | str) -> None:
+        super().__init__(Path(folder) / "labels.db", SCHEMA, ("questions", "labels", "closed"))
+        self._first_open = 0
+
+    # --- training's side -----------------------------------------------------------------------------
+
+    def ask(
+        self, task: str, round: int, instruction: str, pairs: Sequence[Pair], overlap: int, unassisted: float,
+        locate: Callable[[Case, Outcome], Spans] = no_spans,
+    ) -> list[str]:  # fmt: skip
+        """Queue pairs of a round; returns their questions' ids. Asking again adds nothing.
+
+        `locate` says where the facts are in an outcome's text, to show what assistants point at.
+
+        What an earlier attempt at this round asked and this one does not (it sampled other outcomes) is
+        withdrawn: nobody should judge what nobody waits for.
+        """
+        with self._reading():
+            withdrawn = {
+                id for (id,) in self._db.execute("SELECT question FROM closed WHERE reason = 'withdrawn'")
+            }
+        ids, now = [], time.time()
+        for pair in pairs:
+            id = digest(round, pair.id)
+            while id in withdrawn:  # asked, withdrawn, and now asked after all
+                id = digest(id, "again")
+            ids.append(id)
+        rows = [
+            (
+                id, task, round, pair.id, pair.case.id, instruction, _pair.dump_json(pair).decode(),
+                json.dumps([dict(locate(pair.case, outcome)) for outcome in (pair.a, pair.b)]),
+                bool(pair.assistance_a or pair.assistance_b), overlap, unassisted, now,
+            )
+            for id, pair in zip(ids, pairs, strict=True)
+        ]  # fmt: skip
+        asked, nothing = set(ids), _judgement.dump_json(Judgement(None)).decode()
+        with self._writing():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO questions (id, task, round, pair, case_id, instruction, body,"
+                " spans, assistance, overlap, unassisted, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+            others = self._db.execute("SELECT id FROM open WHERE task = ? AND round = ?", (task, round)).fetchall()
+            self._db.executemany(
+                "INSERT INTO closed VALUES (?, 'withdrawn', ?, '[]', ?)",
+                [(id, nothing, now) for (id,) in others if id not in asked],
+            )
+        return ids
+
+    def waiting(self, ids: Sequence[str]) -> int:
+        """How many of these questions still lack a label."""
+        with self._reading():
+            closed = self._closed(ids)
+            return sum(not one.settled for one in self._standing([id for id in ids if id not in closed]))
+
+    def taken(self, ids: Sequence[str]) -> dict[str, Judgement] | None:
+        """The judgements of a round that was taken before, or None."""
+        with self._reading():
+            closed = self._closed(ids)
+        return closed if len(closed) == len(set(ids)) else None
+
+    def take(self, ids: Sequence[str], grace: float = 0.0) -> dict[str, Judgement] | None:
+        """The judgements of a round, once all of it is answered and the last label is `grace` seconds old.
+
+        Taking them closes the questions, for good: the same call again gives the same judgements. A question
+        that everybody skipped is an abstention, but only when nobody is left to be asked: everyone who has
+        worked on this round has skipped it, as many as `overlap` demands, and nobody has it before them.
+        """
+        with self._reading():  # most calls find an unfinished round, and need not hold up the labelers
+            if not self._ready(ids, grace):
+                return None
+        with self._writing():
+            if not self._ready(ids, grace):
+                return None
+            taken = self._closed(ids)
+            standings = {one.question: one for one in self._standing([id for id in ids if id not in taken])}
+            for question in self._questions(list(standings)):
+                standing = standings[question.id]
+                judgement = combine(question.pair, standing.labels)
+                self._db.execute(
+                    "INSERT INTO closed VALUES (?, 'judged', ?, ?, ?)",
+                    (
+                        question.id, _judgement.dump_json(judgement).decode(),
+                        json.dumps([label.seq for label in standing.labels]), time.time(),
+                    ),
+                )  # fmt: skip
+                taken[question.id] = judgement
+        return {id: taken[id] for id in ids}
+
+    def _ready(self, ids: Sequence[str], grace: float) -> bool:
+        taken = self._closed(ids)
+        standings = list(self._standing([id for id in ids if id not in taken]))
+        people = {label.labeler for standing in standings for label in standing.labels}
+        latest = max((label.at for standing in standings for label in standing.labels), default=0.0)
+        if time.time() - latest < grace:
+            return False
+        return all(standing.settled or standing.exhausted(people) for standing in standings)
+
+    def _closed(self, ids: Sequence[str]) -> dict[str, Judgement]:
+        rows = _in(self._db, "SELECT question, judgement FROM closed WHERE question IN", ids)
+        return {id: _judgement.validate_json(body) for id, body in rows}
+
+    def _standing(self, ids: Sequence[str]) -> Iterator[_Standing]:
+        by_question: dict[str, list[Label]] = {}
+        for row in _in(self._db, f"SELECT {LABEL} FROM current WHERE question IN", ids):
+            label = _label(row)
+            by_question.setdefault(label.question, []).append(label)
+        now = time.time()
+        claims = _in(self._db, "SELECT question, until FROM claims WHERE question IN", ids)
+        claimed = {id for id, until in claims if until > now}
+        for id, overlap in _in(self._db, "SELECT id, overlap FROM questions WHERE id IN", ids):
+            labels = sorted(by_question.get(id, ()), key=lambda label: label.seq)
+            yield _Standing(id, overlap, tuple(labels), id in claimed)
+
+    def _questions(self, ids: Sequence[str]) -> list[Question]:
+        return [_question(row) for row in _in(self._db, f"SELECT {QUESTION} FROM questions WHERE id IN", ids)]
+
+    # --- the labelers' side --------------------------------------------------------------------------
+
+    def claim(self, labeler: str, n: int = 1, lease: float = LEASE) -> list[Question]:
+        """The next questions for this person, theirs for `lease` seconds; those they hold already come first.
+
+        Nobody is asked what they have answered or skipped, and no more people at once than `overlap` demands.
+        """
+        labeler = named(labeler)
+        now = time.time()
+        with self._writing():
+            rows = self._db.execute(
+                f"SELECT id FROM ({OFFERED}) ORDER BY held DESC, seq LIMIT :n",
+                {"labeler": labeler, "now": now, "n": n, "since": self._since()},
+            ).fetchall()
+            ids = [id for (id,) in rows]
+            self._db.executemany(
+                "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = excluded.until",
+                [(id, labeler, now + lease) for id in ids],
+            )
+        found = self.questions(ids)
+        return [found[id] for id in ids]
+
+    def release(self, labeler: str) -> None:
+        """Give back what this person holds unanswered."""
+        with self._writing():
+            self._db.execute("DELETE FROM claims WHERE labeler = ?", (named(labeler),))
+
+    def answer(
+        self, key: str, question: str, labeler: str, choice: Choice, strength: str = "clearly",
+        seconds: float = 0.0, note: str = "", marks: Mapping[str, Verdict] | None = None, hidden: bool = False,
+    ) -> Receipt:  # fmt: skip
+        """Keep a person's judgement, for good. `hidden`: they kept the assistance hidden all the time.
+
+        Never refused because it comes late or because a claim has run out. Raises `LabelError` if it means
+        nothing.
+        """
+        labeler, marks = named(labeler), dict(marks or {})
+        if strength not in STRENGTHS:
+            raise LabelError(f"strength {strength!r}: give one of {', '.join(STRENGTHS)}")
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise LabelError(f"seconds {seconds!r}: give the time it took, 0 or more")
+        if not 8 <= len(key) <= 100:
+            raise LabelError("key: give 8 to 100 characters that no other judgement has, such as a UUID")
+        asked = self.question(question)
+        swapped, assisted = asked.swapped(labeler), asked.assisted(labeler)
+        preference = preference_of(choice, strength, swapped)
+        unknown = set(marks) - ({one.at for one in said(asked.pair)} if assisted else set())
+        if unknown or not set(marks.values()) <= {"yes", "no", "n/a"}:
+            raise LabelError(f"marks {marks!r}: give yes, no or n/a for answers that were shown")
+        with self._writing():
+            if (before := self._sent(key)) is not None:
+                if before[:2] != (question, labeler):
+                    raise LabelError(f"key {key!r} was used for another judgement; give each its own")
+                return Receipt("repeated", question, self._is_closed(question, before[2]))
+            if self._db.execute(
+                "SELECT 1 FROM current WHERE question = ? AND labeler = ?", (question, labeler)
+            ).fetchone():
+                return Receipt("known", question)
+            late = self._is_closed(question)
+            self._db.execute(
+                "INSERT INTO labels (key, kind, question, labeler, preference, strength, swapped, assisted, looked,"
+                " seconds, note, marks, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    key, "skip" if choice == "skip" else "label", question, labeler, preference, strength, swapped,
+                    assisted, assisted and not hidden, seconds, note, json.dumps(marks, sort_keys=True), time.time(),
+                ),
+            )  # fmt: skip
+            self._db.execute("DELETE FROM claims WHERE question = ? AND labeler = ?", (question, labeler))
+        return Receipt("kept", question, late)
+
+    def undo(self, key: str, labeler: str, target: str | None = None) -> Receipt:
+        """Take back this person's label with the key `target`, or their latest; the question is theirs again.
+
+        If training has used it already, that is recorded and said (`late`), and the question stays closed.
+        """
+        labeler = named(labeler)
+        with self._writing():
+            if (before := self._sent(key)) is not None:
+                return Receipt("repeated", before[0], self._is_closed(before[0], before[2]))
+            row = self._db.execute(
+                "SELECT seq, question FROM current WHERE labeler = ?1 AND (?2 IS NULL OR key = ?2)"
+                " ORDER BY seq DESC LIMIT 1",
+                (labeler, target),
+            ).fetchone()
+            if row is None:
+                return Receipt("nothing")
+            seq, question = row
+            late, now = self._is_closed(question), time.time()
+            self._db.execute(
+                "INSERT INTO labels (key, kind, question, labeler, preference, strength, swapped, assisted, looked,"
+                " seconds, note, marks, at, supersedes) VALUES (?, 'undo', ?, ?, NULL, '', 0, 0, 0, 0, '', '{}', ?, ?)",
+                (key, question, labeler, now, seq),
+            )
+            if not late:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (question, labeler, now + LEASE)
+                )
+        return Receipt("kept", question, late)
+
+    def _since(self) -> int:
+        """The first open question's place: none before it opens again, so years of closed ones cost nothing."""
+        (self._first_open,) = self._db.execute(
+            "SELECT COALESCE((SELECT MIN(seq) FROM open WHERE seq >= ?),"
+            " (SELECT COALESCE(MAX(seq), 0) + 1 FROM questions))",
+            (self._first_open,),
+        ).fetchone()
+        return self._first_open
+
+    def _sent(self, key: str) -> tuple[str, str, float] | None:
+        row = self._db.execute("SELECT question, labeler, at FROM labels WHERE key = ?", (key,)).fetchone()
+        return None if row is None else (row[0], row[1], row[2])
+
+    def _is_closed(self, question: str, before: float | None = None) -> bool:
+        """Whether training has taken it; with `before`, whether it had at that time."""
+        row = self._db.execute("SELECT at FROM closed WHERE question = ?", (question,)).fetchone()
+        return row is not None and (before is None or row[0] <= before)
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    def question(self, id: str) -> Question:
+        """Raises `LabelError` if there is no such question."""
+        with self._reading():
+            row = self._db.execute(f"SELECT {QUESTION} FROM questions WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise LabelError(f"no question {id!r} in {self.path}; load the page again")
+        return _question(row)
+
+    def questions(self, ids: Sequence[str]) -> dict[str, Question]:
+        with self._reading():
+            return {question.id: question for question in self._questions(ids)}
+
+    def cases(self) -> dict[str, str]:
+        """Question -> the id of its case."""
+        with self._reading():
+            return dict(self._db.execute("SELECT id, case_id FROM questions").fetchall())
+
+    def pairs(self) -> dict[str, tuple[str, str]]:
+        """Question -> (task, the id of its pair)."""
+        with self._reading():
+            rows = self._db.execute("SELECT id, task, pair FROM questions").fetchall()
+        return {id: (task, pair) for id, task, pair in rows}
+
+    def labels(self, drawn: bool = False) -> list[Label]:
+        """Labels and skips that stand, in the order they came.
+
+        `drawn`: only where there was assistance, so that a draw decided whether the person saw it.
+        """
+        where = "WHERE question IN (SELECT id FROM questions WHERE assistance)" if drawn else ""
+        with self._reading():
+            rows = self._db.execute(f"SELECT {LABEL} FROM current {where} ORDER BY seq").fetchall()
+        return [_label(row) for row in rows]
+
+    def progress(self, labeler: str) -> LabelerProgress:
+        labeler = named(labeler)
+        with self._reading():
+            values = {"labeler": labeler, "now": time.time(), "since": self._since()}
+            head = self._db.execute(
+                "SELECT task, round FROM open WHERE seq >= :since ORDER BY seq LIMIT 1", values
+            ).fetchone()
+            asked, answered = self._db.execute(
+                "SELECT COUNT(*), COALESCE(SUM((SELECT COUNT(*) FROM current l WHERE l.question = q.id"
+                " AND l.kind = 'label') >= q.overlap), 0) FROM open q WHERE q.seq >= :since",
+                values,
+            ).fetchone()
+            (left,) = self._db.execute(f"SELECT COUNT(*) FROM ({OFFERED})", values).fetchone()
+            times = self._db.execute(
+                "SELECT seconds FROM current WHERE labeler = ? AND kind = 'label' ORDER BY seq DESC LIMIT 20",
+                (labeler,),
+            ).fetchall()
+            (mine,) = self._db.execute("SELECT COUNT(*) FROM current WHERE labeler = ?", (labeler,)).fetchone()
+        pace = sorted(seconds for (seconds,) in times)[len(times) // 2] if times else None
+        task, round = head or ("", 0)
+        return LabelerProgress(task, round, asked, answered, left, mine, pace)
+
+    def withdrawn_late(self) -> int:
+        """Labels taken back after training had used them."""
+        with self._reading():
+            row = self._db.execute(
+                "SELECT COUNT(*) FROM labels u JOIN closed c ON c.question = u.question"
+                " WHERE u.kind = 'undo' AND c.reason = 'judged' AND u.at >= c.at"
+            ).fetchone()
+        return int(row[0])
+
+
+QUESTION = "id, task, round, instruction, body, spans, overlap, unassisted"
+LABEL = (
+    "seq, key, question, labeler, preference, strength, swapped, assisted, looked, seconds, note, marks, at"
+)
+OFFERED = """
+    SELECT q.id, q.seq,
+      EXISTS (SELECT 1 FROM claims c WHERE c.question = q.id AND c.labeler = :labeler AND c.until > :now) held
+    FROM open q WHERE q.seq >= :since
+    AND NOT EXISTS (SELECT 1 FROM current l WHERE l.question = q.id AND l.labeler = :labeler)
+    AND (SELECT COUNT(*) FROM current l WHERE l.question = q.id AND l.kind = 'label')
+      + (SELECT COUNT(*) FROM claims c WHERE c.question = q.id AND c.labeler != :labeler AND c.until > :now) < q.overlap
+"""
+"""What may be asked of a person, those that they hold marked."""
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """A question and what was said of it so far."""
+
+    question: str
+    overlap: int
+    labels: tuple[Label, ...]
+    claimed: bool
+
+    @property
+    def settled(self) -> bool:
+        return sum(label.preference is not None for label in self.labels) >= self.overlap
+
+    def exhausted(self, people: set[str]) -> bool:
+        """Nobody is left to ask: everyone at work on the round has answered, and somebody skipped."""
+        answered = {label.labeler for label in self.labels}
+        skipped = any(label.preference is None for label in self.labels)
+        return skipped and not self.claimed and answered >= people and len(answered) >= self.overlap
+
+
+def _in(db: Any, query: str, ids: Sequence[str]) -> Iterator[Any]:
+    """Rows of a query that ends in "IN", however many ids there are."""
+    for start in range(0, len(ids), 500):
+        some = ids[start : start + 500]
+        yield from db.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
+
+
+def _question(row: Sequence[Any]) -> Question:
+    id, task, round, instruction, body, spans, overlap, unassisted = row
+    return Question(
+        id, task, round, instruction, _pair.validate_json(body), _spans.validate_json(spans), overlap, unassisted
+    )
+
+
+def _label(row: Sequence[Any]) -> Label:
+    seq, key, question, labeler, preference, strength, swapped, assisted, looked, seconds, note, marks, at = row
+    return Label(
+        seq, key, question, labeler, preference, strength, bool(swapped), bool(assisted), bool(looked), seconds,
+        note, json.loads(marks), at,
+    )  # fmt: skip

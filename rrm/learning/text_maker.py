@@ -1,0 +1,82 @@
+"""Language models as agents and reward models of a tree: the maker over one backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rrm.core.judgements import Comparison, FitReport, ImproveReport
+from rrm.core.parallel import World
+from rrm.core.protocols import Cases, Judge, Log, Progressed
+from rrm.core.settings import Settings
+from rrm.core.task import Task
+from rrm.learning import best_of_n, dpo, rloo
+from rrm.learning.fitting import fit_reward
+from rrm.learning.improving import Improve
+from rrm.models.agent import TextAgent
+from rrm.models.backbone import TINY, Backbone
+from rrm.models.precision import Precision
+from rrm.models.probing import probe
+from rrm.models.reward import TextRewardModel, trunk
+
+IMPROVERS: dict[str, Improve] = {"rloo": rloo.improve, "dpo": dpo.improve, "best_of_n": best_of_n.improve}
+"""`settings.improver` -> the function; all have the same signature."""
+
+
+class TextPolicy(TextAgent):
+    """A language model that can be optimized."""
+
+    def improve(self, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log) -> ImproveReport:
+        """See `Policy`; by `settings.improver`."""
+        return IMPROVERS[settings.improver](self, judge, cases, settings, key, log)
+
+
+class TextLearner(TextRewardModel):
+    """A reward model that reads, and can be fitted."""
+
+    def fit(
+        self, comparisons: Sequence[Comparison], settings: Settings, key: str, progress: Progressed | None = None
+    ) -> FitReport:
+        """See `Learner` and `fit_reward`."""
+        return fit_reward(self, comparisons, settings, key, progress)
+
+
+class TextMaker:
+    """Makes forks of one backbone: a node's agent and its reward model (Leike et al. 2018, section 3.2).
+
+    Adapters and heads begin at random, by the name of their fork: another seed, another beginning.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.name, self.fingerprint = backbone.name, backbone.fingerprint
+
+    @property
+    def world(self) -> World:
+        """The backbone's: its passes are what several processes share."""
+        return self.backbone.world
+
+    @world.setter
+    def world(self, world: World) -> None:
+        self.backbone.world = world
+
+    def policy(self, task: Task, seed: int) -> TextPolicy:
+        """See `Maker`."""
+        fork = self.backbone.fork(f"{task.path} agent, seed {seed}")
+        return TextPolicy(self.backbone, fork, task.settings.max_tokens)
+
+    def reward(self, task: Task, seed: int) -> TextLearner:
+        """See `Maker`. Its trunk is trained or frozen as `settings.reward_trunk` says."""
+        fork = trunk(self.backbone, f"{task.path} reward, seed {seed}", task.settings.reward_trunk)
+        return TextLearner(self.backbone, fork, task.settings, len(task.assistants))
+
+    def decide(self, before: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Adopt the precision that was decided before, or decide it by a probe, and say how. A tiny model is not worth
+        asking: float32."""
+        if before is not None:
+            self.backbone.precision = Precision(**before.get("precision", {}))
+            return dict(before)
+        tiny = self.backbone.size < TINY
+        self.backbone.precision, seconds = (Precision(), None) if tiny else probe(self.backbone)
+        return {"precision": asdict(self.backbone.precision), "probe_seconds": seconds}

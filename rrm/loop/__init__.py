@@ -1,0 +1,1 @@
+"""The recursion, and everything that one turn of it needs."""

@@ -1,0 +1,135 @@
+"""A node's comparisons: which pairs the user is asked about, what it says, and whether it prefers an improvement."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Sequence
+
+from rrm.core.errors import RRMError
+from rrm.core.judgements import Comparison, Judgement, Pair
+from rrm.core.parties import Expectant, User
+from rrm.core.records import Group, digest
+from rrm.core.seeding import seed_of
+from rrm.core.task import Assistant, assist
+from rrm.loop.state import NodeState
+
+ENOUGH = 8
+"""Stop if this many comparisons are all ties or abstentions."""
+
+
+def choose(node: NodeState, groups: Sequence[Group]) -> list[Pair]:
+    """The pairs the user is asked about: by the ensemble's disagreement, or at random (`choose`)."""
+    s = node.task.settings
+    candidates: list[tuple[float, str, Pair]] = []
+    active = s.choose == "disagreement" and node.round > 0
+    scores = node.reward.score(groups) if active else None
+    for g, group in enumerate(groups):
+        for i, j in itertools.combinations(range(len(group.outcomes)), 2):
+            if group.outcomes[i].content == group.outcomes[j].content:
+                continue
+            pair = Pair.of(node.task.path, group, i, j)
+            heads = scores[g].heads if scores is not None else None
+            doubt = float((heads[i] - heads[j]).std(correction=0)) if heads is not None else 0.0
+            candidates.append((-doubt, digest(node.key("choose"), pair.stream), pair))
+    candidates.sort(key=lambda row: row[:2])
+    if not candidates:
+        raise RRMError(
+            f"{node.task.path}: all outcomes sampled in round {node.round} are alike, so there is "
+            "nothing to compare; raise temperature, or train for fewer steps"
+        )
+    unique = {pair.id: pair for _, _, pair in candidates}
+    return list(unique.values())[: s.comparisons]
+
+
+def compare(node: NodeState, user: User, pairs: Sequence[Pair]) -> None:
+    """The user's judgements of a round's pairs. Raises `RRMError` if it prefers nothing."""
+    fresh = ask(node, user, pairs)
+    preferences = [c.preference for c in fresh]
+    if len(fresh) >= ENOUGH and not set(preferences) - {0.5, None}:
+        raise RRMError(
+            f"{node.task.path}: in none of {len(fresh)} comparisons of round {node.round} did {user.name} prefer "
+            "one outcome, so there is nothing to learn from. Either the agent's outcomes do not differ in what the "
+            "user can see (use a model that can do this role at times, raise temperature or outcomes), or the "
+            "user sees too little (more attention, an assistant for this task)."
+        )
+    node.emit(
+        "compare",
+        step=len(pairs),
+        of=len(pairs),
+        comparisons=len(node.comparisons),
+        ties=preferences.count(0.5),
+        abstentions=preferences.count(None),
+        attention=sum(c.judgement.attention for c in fresh),
+    )
+
+
+def ask(node: NodeState, user: User, pairs: Sequence[Pair]) -> list[Comparison]:
+    """Judgements of pairs, whoever of several processes asked for them."""
+    fresh = node.world.once(lambda: _judge(node, user, pairs))
+    if not node.world.main:
+        for comparison in fresh:
+            user.recall(node.task, comparison.judgement)
+    node.comparisons += fresh
+    return fresh
+
+
+def _judge(node: NodeState, user: User, pairs: Sequence[Pair]) -> list[Comparison]:
+    """Judgements, each kept as it is given; what was judged before is not asked again."""
+    task = node.task
+    known = {c.pair.id: c for c in node.journal.comparisons(task.path, node.round)}
+    fresh: list[Comparison] = []
+    if isinstance(user, Expectant):
+        node.emit("compare", of=len(pairs))  # it may be a while until the first is judged
+        user.expect(task, node.round, [pair for pair in pairs if pair.id not in known], node.journal.folder)
+    for position, pair in enumerate(pairs):
+        if (comparison := known.get(pair.id)) is not None:
+            user.recall(task, comparison.judgement)
+        else:
+            began = time.monotonic()
+            judgement: Judgement = user.judge(task, pair)
+            seconds = time.monotonic() - began if judgement.seconds is None else judgement.seconds
+            comparison = Comparison(pair, judgement, node.round, judgement.by or user.name, seconds)
+            spans = (task.located(pair.case, pair.a), task.located(pair.case, pair.b))
+            node.journal.add(comparison, position, spans)
+        fresh.append(comparison)
+        if position % 16 == 0 or position + 1 == len(pairs):
+            node.emit("compare", step=position + 1, of=len(pairs))
+    return fresh
+
+
+def accepted(
+    node: NodeState, user: User, helpers: Sequence[Assistant], old: Sequence[Group], new: Sequence[Group]
+) -> bool:
+    """Whether the user, on fresh outcomes, prefers the improved agent, or does not clearly prefer the old.
+
+    An agent optimized against a reward model that is wrong earns reward and gets worse (over-optimization:
+    Gao et al. 2022, arXiv 2210.10760). The user's own judgement of fresh outcomes is no target of the
+    optimization, so it can tell. "Clearly": see `stands`. These comparisons are the next round's
+    training data too, where they show the reward model what it was wrong about.
+    """
+    both = [Group(o.case, (*o.outcomes, *n.outcomes)) for o, n in zip(old, new, strict=True)]
+    both = assist(helpers, [group for group in both if group.outcomes[0].content != group.outcomes[1].content])
+    improved_first: dict[str, bool] = {}
+    pairs: dict[str, Pair] = {}
+    for group in both:
+        first = seed_of("accept", node.key(), group.case.id) % 2
+        pair = Pair.of(node.task.path, group, first, 1 - first)
+        pairs[pair.id], improved_first[pair.id] = pair, first == 1
+    wins = [
+        c.preference if improved_first[c.pair.id] else 1 - c.preference
+        for c in ask(node, user, list(pairs.values()))
+        if c.preference is not None
+    ]
+    if not wins:
+        return True
+    kept = stands(wins)
+    node.emit("accept", preferred=sum(wins) / len(wins), comparisons=len(wins), kept=float(kept))
+    return kept
+
+
+def stands(wins: Sequence[float]) -> bool:
+    """Whether an improvement with these wins (1; 0 lost, 0.5 a tie) is not clearly worse: by more than a standard error
+    of as many coin tosses. The observed spread would not do: of one comparison, or of all lost, it is 0."""
+    return sum(wins) / len(wins) + 0.5 / math.sqrt(len(wins)) >= 0.5

@@ -1,0 +1,141 @@
+"""A node in training: the steps of the loop, in the words of `rrm.loop.recursion`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from rrm.core.judgements import Comparison, Pair
+from rrm.core.parties import User, Watch
+from rrm.core.protocols import Agent, Cases, Judge, Learner, Policy, RewardModel
+from rrm.core.records import Group
+from rrm.core.task import Assistant, Task, assist
+from rrm.loop import judging, outcomes
+from rrm.loop.state import NodeState
+from rrm.store.journal import Journal
+
+
+class Node(NodeState):
+    """One task in training, as far as it had come: judgements of finished rounds are recalled, weights loaded."""
+
+    def __init__(
+        self, task: Task, agent: Policy, reward: Learner, journal: Journal, user: User, seed: int,
+        watch: Sequence[Watch] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(task, agent, reward, journal, journal.world, seed, watch)
+        self.seconds = 0.0
+        self._framing: tuple[int, list[Group]] | None = None
+        saved = journal.checkpoints(task.path)
+        while (self.round, "agent") in saved:
+            self.round += 1
+        if self.round:
+            self._load(self.round - 1, "reward", self.reward)
+            self._load(self.round - 1, "agent", self.agent)
+        for comparison in journal.comparisons(task.path):
+            if comparison.round < self.round:
+                self.comparisons.append(comparison)
+                user.recall(task, comparison.judgement)
+        self.emit("open")
+
+    def rounds(self, extra: int = 0) -> Iterator[int]:
+        """The rounds still to do. Each ends when the agent's weights are saved."""
+        while self.round < self.task.settings.rounds + extra:
+            began = time.monotonic()
+            yield self.round
+            self.seconds = time.monotonic() - began
+            self.emit("done", seconds=self.seconds)
+            self.round += 1
+
+    def sample(self, cases: Cases) -> list[Group]:
+        """Outcomes of the agent as it is now, to be judged."""
+        self.cases = cases
+        return outcomes.to_judge(self, cases)
+
+    def sample_to_frame(self, cases: Cases) -> list[Group]:
+        """Further outcomes, from which all subtasks' cases are made: once a round, whoever asks."""
+        if self._framing is None or self._framing[0] != self.round:
+            self._framing = self.round, outcomes.to_frame(self, cases)
+        return self._framing[1]
+
+    def choose(self, groups: Sequence[Group]) -> list[Pair]:
+        """The pairs the user is asked about."""
+        return judging.choose(self, groups)
+
+    def compare(self, user: User, pairs: Sequence[Pair]) -> list[Comparison]:
+        """The user's judgements of a round's pairs; returns all so far."""
+        judging.compare(self, user, pairs)
+        return self.comparisons
+
+    def fit(self, comparisons: Sequence[Comparison]) -> None:
+        """Train the reward model on all comparisons so far."""
+        if self._load(self.round, "reward", self.reward):
+            return
+        report = self.reward.fit(
+            comparisons, self.task.settings, self.key("fit"), lambda step, of: self.emit("fit", step=step, of=of)
+        )
+        self.emit("fit", 0, 0, **report.metrics())
+        self.journal.score(self.task.path, self.round, report.margins)
+        self._save("reward", self.reward)
+
+    def improve(self, helpers: Sequence[Assistant], cases: Cases, user: User) -> None:
+        """Optimize the agent against the reward model, and keep what became of it unless the user, shown both, prefers
+        the agent as it was."""
+        if self._load(self.round, "agent", self.agent):
+            return
+        s = self.task.settings
+
+        def log(step: int, metrics: Mapping[str, float]) -> None:
+            self.emit("improve", step=step, of=s.steps, **metrics)
+
+        before, old = self.agent.state(), outcomes.to_accept(self, cases, "before")
+        if not self._load(self.round, "candidate", self.agent):
+            report = self.agent.improve(self._judge(helpers), cases, s, self.key("improve"), log)
+            if report.stopped:
+                self.emit("improve", step=report.steps, of=s.steps, stopped=1.0)
+            if not self.agent.repeatable:  # the outcomes that will be kept and judged are of these weights
+                self._save("candidate", self.agent)
+        if not judging.accepted(self, user, helpers, old, outcomes.to_accept(self, cases, "after")):
+            self.agent.load(before)
+        self._save("agent", self.agent)
+
+    def _judge(self, helpers: Sequence[Assistant]) -> Judge:
+        """The reward model, cautiously: mean - caution * standard deviation.
+
+        It has seen few outcomes without form, and an optimizer finds those it overrates; so form, which anyone sees at
+        a glance and no truth is needed for, is a constraint (Settings.malformed).
+        """
+        s = self.task.settings
+
+        def judge(groups: Sequence[Group]) -> list[torch.Tensor]:
+            if s.reward_sees == "assistance":
+                groups = assist(helpers, groups, quick=True)
+            rewards = [score.mean - s.caution * score.std for score in self.reward.score(groups)]
+            return [
+                torch.where(self._without_form(group), reward.clamp(max=s.malformed), reward)
+                for group, reward in zip(groups, rewards, strict=True)
+            ]
+
+        return judge
+
+    def _without_form(self, group: Group) -> torch.Tensor:
+        """(n,) bool: which outcomes do not parse."""
+        return torch.tensor([bool(self.task.fault(group.case, outcome)) for outcome in group.outcomes])
+
+    def finish(self, helpers: Sequence[Assistant]) -> Assistant:
+        """The node at work, as its parent's assistant."""
+        task = replace(self.task, assistants=tuple(helpers))
+        return Assistant(task, self.agent, self.reward, tuple(helpers), self.journal)
+
+    def _save(self, part: str, holder: Agent | RewardModel) -> None:
+        kept = self.journal.save_weights(self.task.path, self.round, part, holder.state())
+        if kept is not None:
+            holder.load(kept)
+
+    def _load(self, round: int, part: str, holder: Agent | RewardModel) -> bool:
+        state = self.journal.weights(self.task.path, round, part)
+        if state is not None:
+            holder.load(state)
+        return state is not None

@@ -1,0 +1,64 @@
+"""A node's outcomes: drawn, sampled, kept where they could not be sampled again, and looked at for their form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rrm.core.errors import RRMError
+from rrm.core.protocols import Cases
+from rrm.core.records import Case, Group
+from rrm.loop.state import NodeState
+
+
+def to_judge(node: NodeState, cases: Cases) -> list[Group]:
+    """Outcomes of the agent as it is now. Raises `RRMError` if hardly any has the form that the task asks for."""
+    s = node.task.settings
+    drawn = cases.draw(s.cases, node.key("cases"))  # by all processes: whoever watches may draw, too, and alone
+    node.emit("sample", of=s.cases)
+    groups = _sample(node, drawn, s.outcomes, "sample")
+    _check_form(node, groups)
+    return groups
+
+
+def to_frame(node: NodeState, cases: Cases) -> list[Group]:
+    """Further outcomes, from which the subtasks' cases are made."""
+    s = node.task.settings
+    return _sample(node, cases.draw(s.cases + s.frame_cases, node.key("frame cases")), s.outcomes, "frame")
+
+
+def to_accept(node: NodeState, cases: Cases, when: str) -> list[Group]:
+    """One outcome each of `accept` cases. The same random numbers before and after (`when`) an improvement: what it
+    left as it was comes out as it was, and need not be judged."""
+    s = node.task.settings
+    drawn = cases.draw(s.accept, node.key("accept cases")) if s.accept else []
+    return _sample(node, drawn, 1, "accept", when)
+
+
+def _sample(node: NodeState, drawn: Sequence[Case], n: int, stream: str, when: str = "") -> list[Group]:
+    """Groups of the agent; of one that cannot repeat itself, those that were kept, if an attempt at this round did."""
+
+    def sample() -> list[Group]:
+        return node.agent.sample(drawn, n, key=node.key(stream), temperature=node.task.settings.temperature)
+
+    if node.agent.repeatable or not drawn:
+        return sample()
+    purpose = f"{stream} {when}".strip()
+    kept = node.journal.sampled(node.task.path, node.round, purpose)
+    if kept is None:
+        kept = node.world.once(sample)  # else every process would have others
+        node.journal.keep_sampled(node.task.path, node.round, purpose, kept)
+    return kept
+
+
+def _check_form(node: NodeState, groups: Sequence[Group]) -> None:
+    """Is there anything to build on? An agent whose outcomes have no form cannot be judged or improved."""
+    faults = [(o, why) for group in groups for o in group.outcomes if (why := node.task.fault(group.case, o))]
+    total = sum(len(group.outcomes) for group in groups)
+    node.emit("sample", malformed=len(faults) / total)
+    if len(faults) > 0.95 * total:
+        outcome, why = faults[0]
+        raise RRMError(
+            f"{node.task.path}: {len(faults)} of {total} outcomes of round {node.round} do not parse, so there is "
+            f"nothing to build on. The first: {outcome.shown[:200]!r}: {why}. Use a model that can do this role at all "
+            "(pretrain it on such texts), or mend the prompt."
+        )

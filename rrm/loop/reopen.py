@@ -1,0 +1,59 @@
+"""A trained node's reward model out of its run's folder, on a model loaded afresh."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rrm.core.errors import RunError
+from rrm.core.settings import Settings
+from rrm.models.backbone import Backbone
+from rrm.models.features import FINDINGS, SURPRISE
+from rrm.models.precision import Precision
+from rrm.models.reward import TextRewardModel, trunk
+from rrm.store.journal import Journal
+
+
+def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewardModel:
+    """The reward model of a node, as of a round (the last by default), computing as it did in the run.
+
+    It comes with a backbone of its own (`reward.backbone`). Raises `RunError` if there is no such node or round, and
+    `ModelError` if the run's starting model cannot be loaded.
+    """
+    folder = Path(run)
+    config = _config(folder)
+    tree: dict[str, Any] = config["tree"]
+    if node not in tree:
+        raise RunError(f"{folder} has no node {node!r}; its nodes: {', '.join(tree)}")
+    store = Journal(folder)
+    try:
+        rounds = sorted(number for number, part in store.checkpoints(node) if part == "reward")
+        if not rounds or round not in (None, *rounds):
+            have = f"rounds {', '.join(map(str, rounds))}" if rounds else "no round so far"
+            wanted = "" if round is None else f" of round {round}"
+            raise RunError(f"{folder}: no reward model{wanted} at {node!r}; {have}. Train it further: rrm train")
+        state = store.weights(node, rounds[-1] if round is None else round, "reward")
+    finally:
+        store.close()
+    assert state is not None  # it is among the checkpoints
+    name, fingerprint = config["model"]["name"], config["model"]["fingerprint"]
+    backbone = Backbone.load(name)
+    if backbone.fingerprint != fingerprint:
+        raise RunError(f"{folder} was trained from {name!r} with other weights than it has now; put those back")
+    backbone.precision = Precision(**config.get("about", {}).get("precision", {}))
+    settings = Settings(**tree[node]["settings"])
+    fork = trunk(backbone, f"{node} reward", "trained" if any(k.startswith("trunk.") for k in state) else "frozen")
+    beside = state["heads.weight"].shape[1] - backbone.d - (SURPRISE if settings.surprise else 0)
+    reward = TextRewardModel(backbone, fork, settings, beside // FINDINGS)
+    reward.load(state)
+    return reward
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); give the folder of a run") from error
+    return found

@@ -1,0 +1,136 @@
+"""A run and its folder: what was set, what was judged, what was learned; interrupted and resumed at will.
+
+    runs/<name>/config.json             settings, model, seed, versions
+    runs/<name>/run.db                  every answer, comparison, metric and checkpoint (rrm/store/store.py)
+    runs/<name>/nodes/<path>/<round>/   reward.safetensors, agent.safetensors
+
+A node's training is a function of (settings, its cases, its assistants, its judgements so far) to (weights, records),
+so resuming is doing again what has no checkpoint yet: sampling repeats itself bit for bit (or its outcomes were kept),
+questions already asked are answered from the journal, and weights already learned are loaded. `rrm.loop.job` is that
+function.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rrm.core.contracts import expect
+from rrm.core.errors import RunError
+from rrm.core.parties import Deciding, Maker, User, Watch
+from rrm.core.protocols import Learner, Policy
+from rrm.core.task import Assistant, Forgetful, Task
+from rrm.core.version import VERSION
+from rrm.loop.node import Node
+from rrm.store.files import write_atomically
+from rrm.store.journal import Journal
+
+LATER = {"cases"}
+"""Keys that older runs' config.json may lack; they still resume."""
+BITS = 1
+"""Raised where a change on purpose makes the same settings give other bits: an older run can be opened, inspected and
+exported, and is not resumed. Runs that do not say are of 1."""
+
+
+class Run:
+    """What nodes share: who makes what learns, the journal, the seed, the watchers."""
+
+    def __init__(
+        self, out: Path | str, maker: Maker, seed: int = 0, watch: Sequence[Watch] = (), journal: Journal | None = None
+    ) -> None:
+        self.maker, self.seed = maker, seed
+        self.world = maker.world
+        self.watch = tuple(watch) if self.world.main else ()
+        self.out = Path(out)
+        if journal is None:
+            self.world.once(self._make)
+            journal = Journal(self.out, self.world)
+        self.store = journal
+        self._nodes: dict[str, Node] = {}
+
+    def _make(self) -> None:
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the run folder {self.out} ({error}); use another --out folder") from error
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Write config.json, or, when resuming, refuse one that differs: it would be another run."""
+        config: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
+        there, decided = self.world.once(lambda: (config, self._configured(config)))
+        if config != there:
+            raise RunError(
+                f"process {self.world.rank} was started with other settings, another model or another user than the "
+                "main process; give all the same"
+            )
+        if isinstance(self.maker, Deciding):
+            self.maker.decide(decided)
+
+    def _configured(self, config: dict[str, Any]) -> Mapping[str, Any]:
+        """What the maker decided when the run began, not what it would now: the bits depend on it."""
+        path = self.out / "config.json"
+        if not path.exists():
+            if any(round >= 0 for _, round in self.store.rounds()):  # others were imported, for this run to learn from
+                raise RunError(f"{self.out} holds judgements but no config.json; use another folder")
+            decided = self.maker.decide(None) if isinstance(self.maker, Deciding) else {}
+            notes = about() | dict(decided) | {"processes": self.world.size}
+            write_atomically(path, json.dumps(config | {"about": notes}, indent=2).encode() + b"\n")
+            return decided
+        try:
+            before = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read ({error}); restore it, or use another --out folder") from error
+        before = {key: config[key] for key in LATER & config.keys()} | before
+        differing = [key for key in config if config[key] != before.get(key)]
+        if differing:
+            details = "; ".join(f"{k}: {_short(before.get(k))} there, {_short(config[k])} now" for k in differing)
+            raise RunError(
+                f"{self.out} is a run with other settings ({details}). To resume it, give the same settings; "
+                "for a new run, another --out folder."
+            )
+        notes = before.get("about", {})
+        if notes.get("bits", 1) != BITS:
+            raise RunError(
+                f"{self.out} was begun by rrm {notes.get('rrm', '0.1.0')}, whose training gives other bits (version "
+                f"{notes.get('bits', 1)}) than that of this rrm, {VERSION} (version {BITS}): resumed, it would be "
+                "neither run. It can be inspected and exported as it is. Resume it with the rrm it was begun by, or "
+                "start anew in another folder."
+            )
+        return dict(notes)
+
+    def open(self, task: Task, user: User) -> Node:
+        """The node of a task: new, or as far as it had come. Judgements of finished rounds are recalled."""
+        if task.path not in self._nodes:
+            agent, reward = self.maker.policy(task, self.seed), self.maker.reward(task, self.seed)
+            expect(agent, Policy, f"the policy that the maker {self.maker.name!r} made for {task.path!r}")
+            expect(reward, Learner, f"the reward model that the maker {self.maker.name!r} made for {task.path!r}")
+            self._nodes[task.path] = Node(task, agent, reward, self.store, user, self.seed, self.watch)
+        return self._nodes[task.path]
+
+    def adopt(self, assistant: Assistant) -> Assistant:
+        """A finished assistant at work in this run. One that would forget its answers when the run is interrupted
+        keeps them in the run's store: asked again, a tool might answer otherwise (a time limit)."""
+        helpers = tuple(map(self.adopt, assistant.helpers))
+        if isinstance(assistant.memo, Forgetful):
+            return replace(assistant, memo=self.store, helpers=helpers)
+        same = all(new is old for new, old in zip(helpers, assistant.helpers, strict=True))
+        return assistant if same else replace(assistant, helpers=helpers)
+
+
+def about() -> dict[str, Any]:
+    """What a run is made with: versions, threads, and when it began."""
+    packages = {name: version(name) for name in ("torch", "transformers", "peft", "numpy")}
+    own = {"rrm": VERSION, "bits": BITS}
+    return own | {"packages": packages, "threads": torch.get_num_threads(), "started": time.time()}
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) < 120 else text[:117] + "..."

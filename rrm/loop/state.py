@@ -1,0 +1,56 @@
+"""What a node is between two steps of the loop: its agent, its reward model, its judgements, and the round it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rrm.core.judgements import Comparison, Event
+from rrm.core.parallel import World
+from rrm.core.parties import Watch
+from rrm.core.protocols import Cases, Learner, Policy
+from rrm.core.records import digest
+from rrm.core.task import Task
+from rrm.store.journal import Journal
+
+
+class NodeState:
+    """One task in training.
+
+    Attributes
+    ----------
+    agent, reward: what learns here. The reward model is not fitted before the first round's fit.
+    journal: where everything that happens is kept, and what happened before an interruption is found.
+    world: the processes that train together.
+    seed: the run's.
+    round: the round it is in, from 0; the number of rounds behind it.
+    cases: where its cases come from; None before its first sample.
+    comparisons: all of the node's, judged or recalled.
+    """
+
+    def __init__(
+        self, task: Task, agent: Policy, reward: Learner, journal: Journal, world: World, seed: int,
+        watch: Sequence[Watch] = (),
+    ) -> None:  # fmt: skip
+        self.task, self.agent, self.reward = task, agent, reward
+        self.journal, self.world, self.seed = journal, world, seed
+        self.round = 0
+        self.cases: Cases | None = None
+        self.comparisons: list[Comparison] = []
+        self._watch = tuple(watch)
+
+    def key(self, *parts: object) -> str:
+        """A name for a random stream: (seed, node, round, component)."""
+        return digest(self.seed, self.task.path, self.round, *map(str, parts))
+
+    def emit(self, phase: str, step: int = 0, of: int = 0, **metrics: float) -> None:
+        """Keep metrics, and tell whoever watches."""
+        if metrics:
+            self.journal.log(self.task.path, self.round, phase, step, metrics)
+        event = Event(self.task.path, self.round, phase, step, of, metrics)
+        with self.world.apart():  # only the main process has watchers
+            for watch in self._watch:
+                watch(self, event)
+
+    def history(self) -> list[tuple[int, str, int, str, float]]:
+        """(round, phase, step, name, value) of this node's metrics so far."""
+        return [row[1:] for row in self.journal.metrics(self.task.path)]

@@ -1,0 +1,98 @@
+"""`rrm.train`: a tree, a user and a model in; the finished root assistant and its run folder out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rrm.core.contracts import expect
+from rrm.core.parties import Maker, Recording, User, Watch
+from rrm.core.task import Assistant, Task
+from rrm.core.validation import check
+
+if TYPE_CHECKING:
+    from rrm.models.backbone import Backbone
+
+
+def train(
+    task: Task,
+    user: User,
+    model: str | Path | Backbone | Maker = "embedded",
+    out: str | Path = "runs/run",
+    seed: int = 0,
+    watch: Sequence[Watch] = (),
+) -> Assistant:
+    """Train a task tree from the leaves up. The same call again resumes an interrupted run.
+
+    Where torchrun started several processes, all of them make this call, share its work, and return the same.
+
+    Parameters
+    ----------
+    task: the root; its tree is checked first (`TaskError` names everything wrong).
+    user: who judges, at every node.
+    model: "embedded", a folder, a hub name, or a loaded backbone: language models; or any other maker of agents and
+        reward models (`Maker`).
+    out: the run folder. A folder of a run with other settings is refused (`RunError`).
+    seed: decides everything random.
+    watch: called with (node, event) as things happen, in the main process; see `rrm.core.judgements.Event`.
+    """
+    from rrm.core.parallel import join  # late, all: torch takes seconds, and looking at a run does without it
+    from rrm.loop.recursion import solve
+    from rrm.loop.run import Run
+
+    expect(user, User, "user")
+    task = check(task)
+    assert task.cases is not None  # checked
+    maker = maker_of(model)
+    maker.world = join()
+    run = Run(out, maker, seed, watch)
+    cases = {"cases": [case.id for case in task.cases.draw(4, "about")]}  # others, if a prompt or a difficulty changed
+    run.configure(describe(task, user, maker, seed) | cases)
+    for part in (user, maker, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
+        if isinstance(part, Recording):
+            part.record(run.out)
+    return solve(task, task.cases, user, run)
+
+
+def maker_of(model: str | Path | Backbone | Maker) -> Maker:
+    """Who makes agents and reward models: over a language model, or one of another kind as it is.
+
+    Raises `ModelError` if a model cannot be loaded, `ContractError` for what is no maker.
+    """
+    from rrm.learning.text_maker import TextMaker
+    from rrm.models.backbone import Backbone
+    from rrm.models.precision import limit_threads
+
+    limit_threads()
+    if isinstance(model, str | Path):
+        return TextMaker(Backbone.load(str(model)))
+    if isinstance(model, Backbone):
+        return TextMaker(model)
+    expect(model, Maker, "model")
+    return model
+
+
+def _finished(assistants: Iterable[Task | Assistant]) -> Iterator[Assistant]:
+    """Those that were finished elsewhere, and their own assistants."""
+    for one in assistants:
+        if isinstance(one, Assistant):
+            yield one
+            yield from _finished(one.helpers)
+
+
+def describe(task: Task, user: User, model: Backbone | Maker, seed: int) -> dict[str, Any]:
+    """What decides a run's result, as config.json keeps it."""
+    return {
+        "tree": {
+            node.path: {"settings": node.settings.model_dump(), "instruction": node.instruction}
+            | ({"tools": {tool.name: tool.version for tool in node.tools}} if node.tools else {})
+            for node in task.walk()
+        },
+        "finished": {
+            a.task.path: a.version for n in task.walk() for a in n.assistants if isinstance(a, Assistant)
+        },
+        "user": {"name": user.name, **(user.model_dump() if hasattr(user, "model_dump") else {})},
+        "model": {"name": model.name, "fingerprint": model.fingerprint},
+        "seed": seed,
+    }

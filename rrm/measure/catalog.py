@@ -1,0 +1,154 @@
+"""`rrm measure`: the experiments by name, their stages, and where results go."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from rrm.core.errors import ConfigError, RRMError
+from rrm.core.parties import User, Watch
+from rrm.core.task import Task
+from rrm.core.validation import check
+from rrm.measure.experiment import Experiment, document, measure
+from rrm.measure.experiments import (
+    budget,
+    depth,
+    doors,
+    exhaustiveness,
+    generator_discriminator,
+    human_labels,
+    misleading,
+    propagation,
+    sandwich,
+    transfer,
+)
+from rrm.measure.experiments import (
+    overoptimization as overoptimisation,
+)
+from rrm.measure.stage import Labels, Stage
+from rrm.models.backbone import Backbone
+from rrm.models.precision import limit_threads
+from rrm.store.files import write_atomically
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "sandwich": sandwich,
+    "propagation": propagation,
+    "misleading": misleading,
+    "budget": budget,
+    "generator-discriminator": generator_discriminator,
+    "transfer": transfer,
+    "exhaustiveness": exhaustiveness,
+    "doors": doors,
+    "overoptimisation": overoptimisation,
+    "depth": depth,
+}
+ONE_DOOR = ("exhaustiveness", "depth")
+"""Those that train roots by labels of one kind, which --labels chooses; `doors` and `overoptimisation` compare them."""
+LABELS, LABELS_QUESTION = human_labels.NAME, human_labels.QUESTION
+BY_HAND = "<!-- below: written by hand, kept when the page is renewed -->"
+REPORTED = 100
+"""The first seed that results are reported on; settings are chosen on seeds 0 to 4."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: see `Stage`."""
+
+    pairs: int = 100
+    practice: int = 40
+    quick: bool = False
+    labels: Labels = "assisted"
+
+
+def chosen(name: str) -> list[str]:
+    """The experiments meant by a name: one, or "all". Raises `ConfigError` for another."""
+    if name == "all":
+        return list(EXPERIMENTS)
+    if name not in EXPERIMENTS:
+        near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
+        hint = f"did you mean {near[0]!r}? There" if near else "there"
+        raise ConfigError(f"no experiment {name!r}; {hint} are: {', '.join(EXPERIMENTS)}, all")
+    return [name]
+
+
+def of_labels(name: str, labels: str | None, node: str | None, out: Path, command: str) -> str:
+    """`rrm measure human-labels RUN|FILE`: of people's labels, not of seeds. Returns the page, and where it is."""
+    if name != LABELS:
+        raise ConfigError(f"{name} takes no {labels!r}: only {LABELS} is measured of a run or a file")
+    if labels is None:
+        raise ConfigError(f"{name}: of which labels? Give the folder of a run, or a file that `rrm import` takes")
+    page = human_labels.measure(labels, node, out, command)
+    return f"{page.read_text()}\n{page}"
+
+
+def seeds_of(text: str) -> list[int]:
+    """ "5": the first five reported seeds, 100 to 104; "0-4" or "100,103": these."""
+    if not re.fullmatch(r"\d+|\d+-\d+|\d+(,\d+)*,?", text.replace(" ", "")):
+        raise ConfigError(f"--seeds {text}: give how many (5), a range (0-4), or a list (100,103 or, of one, 100,)")
+    text = text.replace(" ", "")
+    if "," in text:
+        return list(dict.fromkeys(int(one) for one in text.split(",") if one))
+    if "-" in text:
+        first, last = map(int, text.split("-"))
+        if last < first:
+            raise ConfigError(f"--seeds {text}: the range ends before it begins")
+        return list(range(first, last + 1))
+    if not 1 <= int(text) <= 99:
+        raise ConfigError(f"--seeds {text}: give how many, 1 to 99; for the one seed {text}, write {text},")
+    return list(range(REPORTED, REPORTED + int(text)))
+
+
+def stages(
+    task: Task, user: Callable[[int], User], model: str, out: Path, size: Size, watch: Sequence[Watch] = ()
+) -> Callable[[int], Stage]:
+    """Makes the stage of a seed, once; the model is loaded once for all."""
+    limit_threads()
+    task, backbone = check(task), Backbone.load(model)
+
+    @cache
+    def of(seed: int) -> Stage:
+        def judge() -> User:
+            return user(seed)
+
+        return Stage(task, backbone, judge, seed, out, size.pairs, size.practice, size.quick, size.labels, tuple(watch))
+
+    return of
+
+
+def run(
+    names: Sequence[str], stage: Callable[[int], Stage], seeds: Sequence[int], out: Path, command: str,
+    say: Callable[[str], None] = print,
+) -> None:  # fmt: skip
+    """Run experiments one after the other; what was finished before is not run again. Raises `ConfigError` if a stage
+    says who labels and an experiment does not ask."""
+    ignoring = [name for name in names if name not in ONE_DOOR]
+    if stage(seeds[0]).labels != "assisted" and ignoring:
+        raise ConfigError(
+            f"--labels is of {' and '.join(ONE_DOOR)}, not of {', '.join(ignoring)}; `rrm measure doors` and "
+            "`overoptimisation` go through all labels by themselves"
+        )
+    for name in names:
+        measure(name, EXPERIMENTS[name], stage, seeds, out, command, say)
+
+
+def publish(names: Sequence[str], out: Path, folder: Path) -> list[Path]:
+    """Write FOLDER/NAME.md and NAME.svg from each experiment's summary in OUT. What stands below the line BY_HAND on a
+    page that is there already is kept. Raises `RRMError` if there is no summary."""
+    pages = []
+    for name in names:
+        path = out / name / "summary.json"
+        if not path.exists():
+            raise RRMError(f"{path} does not exist; run `rrm measure {name}` first")
+        page = folder / f"{name}.md"
+        _, mark, own = page.read_text().partition(BY_HAND) if page.exists() else ("", "", "")
+        written = document(json.loads(path.read_text())) + (f"\n{mark}{own}" if mark else "")
+        write_atomically(page, written.encode())
+        shutil.copyfile(out / name / "figure.svg", folder / f"{name}.svg")
+        pages.append(page)
+    return pages

@@ -1,0 +1,407 @@
+"""Somebody else's language model, behind any OpenAI-compatible endpoint: asked concurrently, every reply kept.
+
+Requests go through the `openai` client, whose timeouts, retries (429, 408, 409, 5xx and lost connections), backoff and
+respect for Retry-After are used as they are. A reply that is no chat completion (cut JSON, no choices) is asked for
+again, as often as `retries` says. What is still wrong then raises `EndpointError`; nothing is made up in its place.
+
+The key comes from an environment variable and goes into the client, nowhere else: not into settings, records, logs,
+messages or reprs. A server that repeats it in an error or a reply is silenced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+
+from rrm.core.errors import RRMError
+from rrm.core.records import digest
+from rrm.store.database import Database
+
+if TYPE_CHECKING:
+    import openai
+
+TOP = 5
+"""Alternatives of the first token that are asked for: what every server that gives any allows."""
+SECRET = 8
+"""A shorter key ("none", "EMPTY") is a placeholder: it is not looked for in texts."""
+
+
+class EndpointError(RRMError):
+    """An endpoint cannot be used, or did not answer. What it had answered before is kept."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question: a user's turn, and how the answer is to be sampled."""
+
+    prompt: str
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+    """For servers that know seeds."""
+    alternatives: bool = False
+    """Ask for the likeliest first tokens with their log-probabilities, where the server gives them."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back."""
+
+    text: str
+    finished: bool
+    """Ended by itself; not cut at `max_tokens`."""
+    first: Mapping[str, float] = field(default_factory=dict)
+    """Likely first tokens -> log-probability in nats; empty if the server does not give them."""
+    served: str = ""
+    """The model that answered, as the server calls it."""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    retries: int = 0
+    seconds: float = 0.0
+
+
+# --- what was asked ----------------------------------------------------------------------------------
+
+CALLS = """
+CREATE TABLE IF NOT EXISTS calls (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE, endpoint TEXT NOT NULL, who TEXT NOT NULL, task TEXT NOT NULL, served TEXT NOT NULL,
+    reply TEXT NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER, cost REAL, retries INTEGER NOT NULL,
+    seconds REAL NOT NULL, at REAL NOT NULL
+);
+"""
+_reply = TypeAdapter(Reply)
+
+
+class Ledger(Database):
+    """Every reply, as it came: so that nothing is paid for twice, and what was paid is known.
+
+    `calls.db` in the run's folder, beside run.db; in memory for an endpoint that is used without a run.
+    """
+
+    def __init__(self, path: Path | str = ":memory:") -> None:
+        super().__init__(Path(path), CALLS, ("calls",))
+
+    def get(self, key: str) -> Reply | None:
+        with self._reading():
+            row = self._db.execute("SELECT reply FROM calls WHERE key = ?", (key,)).fetchone()
+        return None if row is None else _reply.validate_json(row[0])
+
+    def put(self, key: str, reply: Reply, endpoint: str, who: str, task: str, cost: float | None) -> None:
+        with self._writing():
+            self._db.execute(
+                "INSERT OR IGNORE INTO calls (key, endpoint, who, task, served, reply, prompt_tokens,"
+                " completion_tokens, cost, retries, seconds, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    key, endpoint, who, task, reply.served, _reply.dump_json(reply).decode(), reply.prompt_tokens,
+                    reply.completion_tokens, cost, reply.retries, reply.seconds, time.time(),
+                ),
+            )  # fmt: skip
+
+
+# --- the endpoint ------------------------------------------------------------------------------------
+
+
+class Endpoint(BaseModel):
+    """A model at an OpenAI-compatible server, such as `transformers serve`, llama.cpp's, vLLM's, or a provider's."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    base_url: str
+    """Where the server is, up to and with /v1: http://127.0.0.1:8000/v1."""
+    model: str = Field(min_length=1)
+    """The model's name there."""
+    key: str = Field("RRM_API_KEY", pattern="^[A-Z][A-Z0-9_]*$", exclude=True, repr=False)
+    """NAME of the environment variable that holds the key (never the key); a server without keys needs none."""
+    timeout: float = Field(60.0, gt=0, exclude=True)
+    """Seconds without a sign of life after which a try is given up."""
+    retries: int = Field(5, ge=0, exclude=True)
+    """Further tries of a question, with growing pauses."""
+    concurrency: int = Field(8, ge=1, exclude=True)
+    """Questions under way at once."""
+    price_in: float | None = Field(None, ge=0, exclude=True)
+    """Price of a million tokens read, in whatever currency: for the records."""
+    price_out: float | None = Field(None, ge=0, exclude=True)
+    """Price of a million tokens written."""
+    extra: Mapping[str, Any] = Field(default_factory=dict)
+    """Further fields of each request, as the server defines them, e.g. {"top_p": 0.9}."""
+
+    _ledger: Ledger | None = None
+    _unwanted: set[str] = set()
+    """Fields that this server turned out to refuse."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("not an address; give one such as http://127.0.0.1:8000/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("an address may not carry a name, password or query: it is recorded; use `key`")
+        return url.rstrip("/")
+
+    def model_post_init(self, context: object) -> None:
+        self._unwanted = set()
+
+    @classmethod
+    def at(cls, text: str) -> Self:
+        """Of "MODEL@URL", split at the last @: a model's name may have one, the address may not. Raises
+        `EndpointError`."""
+        model, at, url = text.rpartition("@")
+        try:
+            if at:
+                return cls(model=model, base_url=url)
+            problem = "no @ in it"
+        except ValidationError as error:
+            problem = "; ".join(fault["msg"] for fault in error.errors(include_input=False))
+        raise EndpointError(
+            f"an endpoint is MODEL@URL, such as my-model@http://127.0.0.1:8000/v1; this is not one: {problem}"
+        )
+
+    @property
+    def where(self) -> str:
+        return f"openai:{self.model}@{self.base_url}"
+
+    def record(self, folder: Path) -> None:
+        """Keep replies in a run's folder from now on, and use those that are there."""
+        self._ledger = Ledger(folder / "calls.db")
+
+    @property
+    def ledger(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = Ledger()
+        return self._ledger
+
+    def key_of(self, ask: Ask) -> str:
+        """The identity of a question at this endpoint; not of how it is sent."""
+        return digest(self.base_url, self.model, dict(self.extra), asdict(ask))
+
+    def answered(self, ask: Ask) -> Reply | None:
+        """The reply, if there was one before."""
+        return self.ledger.get(self.key_of(ask))
+
+    def ask(self, asks: Sequence[Ask], who: str, task: str) -> list[Reply]:
+        """The replies, in order; what was answered before is not asked again.
+
+        Each reply is kept as it comes, whatever becomes of the others: after a failure or Ctrl-C the same call goes
+        on from there. Raises `EndpointError`.
+
+        who, task: for the records: "user" or "agent", and the node it works for.
+        """
+        keys = [self.key_of(ask) for ask in asks]
+        new = {key: ask for key, ask in zip(keys, asks, strict=True) if self.ledger.get(key) is None}
+        if new:
+            # A thread of its own runs the event loop: a notebook's is running already. Ctrl-C ends it at once.
+            from anyio.from_thread import start_blocking_portal
+
+            client = self._client_class()
+            with start_blocking_portal() as portal:
+                failed = portal.call(self._ask_all, client, new, who, task)
+            if failed is not None:
+                raise EndpointError(failed)
+        replies = [self.ledger.get(key) for key in keys]
+        assert all(reply is not None for reply in replies)
+        return [reply for reply in replies if reply is not None]
+
+    async def _ask_all(
+        self, client_class: type[openai.AsyncOpenAI], asks: Mapping[str, Ask], who: str, task: str
+    ) -> str | None:
+        """Ask, at most `concurrency` at once, and keep the replies. Returns why it gave up, if it did: after a failure
+        nothing new is asked, and what is under way may finish."""
+        slots, failures = asyncio.Semaphore(self.concurrency), list[str]()
+        key = self._key()
+
+        async def one(client: openai.AsyncOpenAI, id: str, ask: Ask) -> None:
+            async with slots:
+                if not failures:
+                    try:
+                        reply = await self._one(client, ask, key)
+                        self.ledger.put(id, reply, self.where, who, task, self._cost(reply))
+                    except RRMError as error:
+                        failures.append(str(error))
+
+        async with (
+            client_class(
+                api_key=key or "none", base_url=self.base_url, timeout=self.timeout, max_retries=self.retries
+            ) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for id, ask in asks.items():
+                group.create_task(one(client, id, ask))
+        return failures[0] if failures else None
+
+    async def _one(self, client: openai.AsyncOpenAI, ask: Ask, key: str) -> Reply:
+        """One question until it is answered. Raises `EndpointError`, without a trail to what holds the key."""
+        import openai
+
+        began, retries, odd, problem = time.monotonic(), 0, 0, ""
+        while not problem:
+            try:
+                raw = await client.chat.completions.with_raw_response.create(**self._body(ask))
+                retries += raw.retries_taken
+                return _read(raw.text, key, retries + odd, time.monotonic() - began)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                if not self._give_in(_complaint(error, key), ask):
+                    problem = self._explain(error, key)
+            except openai.OpenAIError as error:
+                problem = self._explain(error, key)
+            except ValidationError:
+                odd += 1
+                if odd > self.retries:
+                    shown = _silenced(raw.text, key)[:200]
+                    problem = (
+                        f"{self.where}: in {odd} tries, what came back was no chat completion, last {shown!r}; is this "
+                        "an OpenAI-compatible server, and the address right up to /v1?"
+                    )
+                else:
+                    await asyncio.sleep(min(0.1 * 2**odd, 8.0))
+        raise EndpointError(problem)
+
+    def _body(self, ask: Ask) -> dict[str, Any]:
+        longest = "max_completion_tokens" if "max_tokens" in self._unwanted else "max_tokens"
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": ask.prompt}],
+            "temperature": ask.temperature,
+            longest: ask.max_tokens,
+        }
+        if "seed" not in self._unwanted:
+            body["seed"] = ask.seed
+        if ask.alternatives and "logprobs" not in self._unwanted:
+            body |= {"logprobs": True, "top_logprobs": TOP}
+        return body | ({"extra_body": dict(self.extra)} if self.extra else {})
+
+    def _give_in(self, complaint: str, ask: Ask) -> bool:
+        """Whether a field that a server refuses can be left out, or go by its other name, without changing the answer.
+        Never the temperature: that would."""
+        for name, sign in (
+            ("logprobs", r"logprobs"), ("seed", r"\bseed\b"), ("max_tokens", r"max_completion_tokens"),
+        ):  # fmt: skip
+            if name not in self._unwanted and re.search(sign, complaint) and (name != "logprobs" or ask.alternatives):
+                self._unwanted.add(name)
+                return True
+        return False
+
+    def _explain(self, error: Exception, key: str) -> str:
+        """What went wrong and how to mend it, without the key."""
+        import openai
+
+        said = _complaint(error, key)
+        tries = f"{self.retries + 1} tries"
+        if isinstance(error, openai.APITimeoutError):
+            what = f"no answer within {self.timeout:g} s, in {tries}; raise timeout, or lower concurrency"
+        elif isinstance(error, openai.APIConnectionError):
+            cause = _silenced(str(error.__cause__ or error), key)[:200]
+            what = f"cannot be reached in {tries} ({cause}); is the server running, and the address right?"
+        elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            held = f"the key in ${self.key}" if key else f"a question without a key (${self.key} is not set)"
+            what = f"refuses {held}: {said}; set that environment variable, or name another with key=NAME"
+        elif isinstance(error, openai.NotFoundError):
+            what = f"has no such model, or nothing at that address: {said}"
+        elif isinstance(error, openai.RateLimitError):
+            what = f"too many questions for it, in {tries}: {said}; lower concurrency, or give the command again later"
+        elif isinstance(error, openai.InternalServerError):
+            what = f"the server failed in {tries}: {said}; see its log, and give the command again"
+        else:
+            what = f"refuses the question: {said}"
+        return f"{self.where}: {what}. What it had answered is kept."
+
+    def _key(self) -> str:
+        """The key itself; empty if there is none. Raises `EndpointError` for what could not be a key."""
+        key = os.environ.get(self.key, "").strip()
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise EndpointError(f"{self.where}: what ${self.key} holds is no key: it has blanks or odd characters")
+        return key
+
+    def _cost(self, reply: Reply) -> float | None:
+        """In the prices' currency; None where it is not known."""
+        counts = (reply.prompt_tokens, reply.completion_tokens)
+        if self.price_in is None or self.price_out is None or counts[0] is None or counts[1] is None:
+            return None
+        return (counts[0] * self.price_in + counts[1] * self.price_out) / 1e6
+
+    def _client_class(self) -> type[openai.AsyncOpenAI]:
+        self._key()
+        try:
+            from openai import AsyncOpenAI
+        except ImportError as error:
+            raise EndpointError(
+                f"{self.where}: needs the openai client: pip install 'recursive-reward-modeling[openai]'"
+            ) from error
+        return AsyncOpenAI
+
+
+# --- reading replies ---------------------------------------------------------------------------------
+
+
+class _Token(BaseModel):
+    token: str
+    logprob: float
+
+
+class _Position(_Token):
+    top_logprobs: list[_Token] = []
+
+
+class _Logprobs(BaseModel):
+    content: list[_Position] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Completion(BaseModel):
+    """What is needed of a chat completion; servers say more, and differ in it."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    model: str = ""
+    usage: _Usage | None = None
+
+
+def _read(body: str, key: str, retries: int, seconds: float) -> Reply:
+    """Raises `ValidationError` for what is no chat completion."""
+    completion = _Completion.model_validate_json(body)
+    choice, usage = completion.choices[0], completion.usage or _Usage()
+    positions = choice.logprobs.content if choice.logprobs is not None else None
+    first = {t.token: t.logprob for t in (positions[0], *positions[0].top_logprobs)} if positions else {}
+    text = choice.message.content or choice.message.refusal or ""
+    return Reply(
+        _silenced(text, key), choice.finish_reason != "length", first, _silenced(completion.model, key),
+        usage.prompt_tokens, usage.completion_tokens, retries, seconds,
+    )  # fmt: skip
+
+
+def _complaint(error: Exception, key: str) -> str:
+    """What the server said is wrong; some say it elsewhere than where the client looks."""
+    body = getattr(error, "body", None)
+    more = "" if body is None or " - " in str(error) else f" - {body}"
+    return _silenced(f"{error}{more}", key)[:300]
+
+
+def _silenced(text: str, key: str) -> str:
+    """A text that went through a server which knows the key, without it."""
+    return text.replace(key, "[the key]") if len(key) >= SECRET else text

@@ -1,0 +1,58 @@
+"""What sampling and the checks of a model need of it: a backbone and its forks are such (`rrm.models.backbone`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rrm.models.form import Forms
+from rrm.models.packing import Packed, PrefixGroup
+
+
+class SharedModel(Protocol):
+    """What all policies over one network share."""
+
+    name: str
+    model: Any
+    d: int
+    layers: int
+    kv_width: int
+    vocabulary: int
+    forms: Forms
+    groups_attention: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+
+    @property
+    def start(self) -> PolicyModel:
+        """The starting model."""
+
+    def check_length(self, tokens: int) -> None:
+        """Raises `ModelError` if a sequence of so many tokens is too long for the model."""
+
+
+class PolicyModel(Protocol):
+    """A policy's passes; `rrm.models.backbone.Fork` documents them."""
+
+    network: nn.Module
+
+    @property
+    def backbone(self) -> SharedModel:
+        """What it shares with others."""
+
+    def run(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
+        """Final hidden states (rows, length, d)."""
+
+    def logits_at(self, hidden: Tensor) -> Tensor:
+        """(tokens, d) -> (tokens, vocabulary)."""
+
+    def token_logprobs(self, packed: Packed, hidden: Tensor | None = None) -> Tensor:
+        """(tokens,) log-probabilities, in nats."""
+
+    def logprobs(self, groups: Sequence[PrefixGroup]) -> list[list[Tensor]]:
+        """Per group, per segment: (length,) log-probabilities, in nats."""

@@ -1,0 +1,180 @@
+"""Sampling outcomes: each case is computed once, its cache shared, and finished rows are dropped.
+
+Randomness belongs to the outcome, not to the batch: outcome i of a case reads its own stream of uniform
+numbers, named by the case's key and i, and turns the t-th of them into its t-th token by inverting the
+distribution function. What else is in the batch, or in which order, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from rrm.core.errors import ModelError
+from rrm.core.seeding import generator
+from rrm.models.attention import GroupLayer, branch, drop, grouped
+from rrm.models.form import Guide
+from rrm.models.interface import PolicyModel
+from rrm.models.packing import FREE
+
+Sampled = tuple[tuple[int, ...], tuple[float, ...], bool]
+"""Token ids including end-of-text if reached, their log-probabilities in nats, and whether it was reached."""
+
+CACHE = 1 << 30
+"""Most bytes of keys and values held at once."""
+ROWS = 512
+"""Most sequences decoded at once."""
+COMPACT = 0.25
+"""Drop the finished rows when they are at least this share of the batch: dropping copies the cache."""
+
+
+def sample(
+    fork: PolicyModel,
+    prefixes: Sequence[Sequence[int]],
+    n: int,
+    max_tokens: int,
+    temperature: float,
+    keys: Sequence[str],
+    eos_id: int,
+    greedy: bool = False,
+    forms: Sequence[str] = (),
+) -> list[list[Sampled]]:
+    """`n` continuations of each prefix.
+
+    Parameters
+    ----------
+    prefixes: token ids, each non-empty.
+    temperature: divides the logits before sampling. The log-probabilities kept are the policy's own, at
+        temperature 1, because that is the distribution a policy gradient differentiates.
+    keys: one per prefix; outcome i of a prefix draws from the stream named (key, i).
+    greedy: take the most likely token; `temperature` and `keys` then do not matter.
+    forms: one per prefix, or none: the regular expressions that its outcomes are held to ("": free). The policy's
+        own distribution is then the model's, given the form.
+    """
+    if len(keys) != len(prefixes):
+        raise ValueError(f"{len(prefixes)} prefixes but {len(keys)} keys; give one key per prefix")
+    if not prefixes:
+        return []
+    longest = max(map(len, prefixes))
+    fork.backbone.check_length(longest + max_tokens)
+    order = sorted(range(len(prefixes)), key=lambda i: len(prefixes[i]))
+    per_token = 2 * 4 * fork.backbone.layers * fork.backbone.kv_width
+    cases = max(1, min(ROWS // n, CACHE // (per_token * (longest + n * max_tokens))))
+    draws = 1 if greedy else n  # greedy outcomes of one case are all the same
+    out: list[list[Sampled]] = [[] for _ in prefixes]
+    with torch.inference_mode():
+        for start in range(0, len(order), cases):
+            part = order[start : start + cases]
+            streams = None
+            if not greedy:
+                named = [generator("sample", keys[i], j) for i in part for j in range(n)]
+                streams = torch.stack([torch.rand(max_tokens, generator=g) for g in named])
+            some = [prefixes[i] for i in part]
+            named_forms = [forms[i] if forms else "" for i in part for _ in range(draws)]
+            guides = [fork.backbone.forms.guide(form) if form else None for form in named_forms]
+            found = _decode(fork, some, draws, max_tokens, temperature, streams, eos_id, guides)
+            for place, i in enumerate(part):
+                out[i] = found[place * draws : (place + 1) * draws] * (n // draws)
+    return out
+
+
+def _decode(
+    fork: PolicyModel,
+    prefixes: Sequence[Sequence[int]],
+    n: int,
+    max_tokens: int,
+    temperature: float,
+    streams: Tensor | None,
+    eos_id: int,
+    guides: Sequence[Guide | None],
+) -> list[Sampled]:
+    """`n` continuations of each prefix, flat. `streams`: (rows, max_tokens) uniforms, or None for greedy."""
+    backbone = fork.backbone
+    layers = [GroupLayer() for _ in range(backbone.layers)]  # type: ignore[no-untyped-call]
+    cache = Cache(layers=[*layers])
+    config = fork.network.config.get_text_config()  # type: ignore[union-attr, operator]
+    hidden, pad = _prefill(fork, prefixes, cache)
+    device = hidden.device
+    pad, streams = pad.to(device), None if streams is None else streams.to(device)
+    layout = branch(layers, n, pad, max_tokens, joined=not backbone.groups_attention)
+    logits = fork.logits_at(hidden).repeat_interleave(n, 0)  # (rows, vocabulary)
+    position = (~pad).sum(1, keepdim=True).repeat_interleave(n, 0)  # (rows, 1)
+
+    tokens = torch.full((len(logits), max_tokens), eos_id, device=device)
+    logprobs = torch.zeros(len(logits), max_tokens, device=device)
+    live = torch.arange(len(logits), device=device)
+    done = torch.zeros(len(logits), dtype=torch.bool, device=device)
+    guided = any(guide is not None for guide in guides)
+    for t in range(max_tokens):
+        held = [guides[row] for row in live.tolist()] if guided else []
+        logp = backbone.forms.restrict(logits.float(), _allowed(held)).log_softmax(-1)
+        token = _choose(logp, None if streams is None else streams[:, t], temperature)
+        tokens[live, t] = token
+        logprobs[live, t] = logp.gather(1, token[:, None])[:, 0]
+        for guide, chosen in zip(held, token.tolist() if held else (), strict=True):
+            if guide is not None and not guide.take(chosen):  # nothing else was allowed
+                raise ModelError(f"the tokens of {backbone.name!r} cannot write the form {guide.form!r}")
+        done |= token == eos_id
+        finished = int(done.sum())
+        if finished == len(live) or t + 1 == max_tokens:
+            break
+        if finished >= COMPACT * len(live):
+            keep = (~done).nonzero()[:, 0]
+            live, token, done, position = live[keep], token[keep], done[keep], position[keep]
+            streams = None if streams is None else streams[keep]
+            layout = drop(layers, layout, keep)
+        mask = None  # the grouped attention masks padding itself
+        if not backbone.groups_attention and layout.pad is not None:
+            mask = torch.nn.functional.pad(layout.pad[layout.case], (0, t + 1))
+        with grouped(config, backbone.groups_attention):
+            logits = fork.logits_at(fork.run(token[:, None], position, mask, cache)[:, -1])
+        position = position + 1
+    return _collect(tokens.cpu(), logprobs.cpu(), eos_id)
+
+
+def _prefill(fork: PolicyModel, prefixes: Sequence[Sequence[int]], cache: Cache) -> tuple[Tensor, Tensor]:
+    """Run the prefixes, padded on the left so that all end together.
+
+    Returns the last hidden states (cases, d) and where the padding is (cases, width) bool.
+    """
+    width = max(map(len, prefixes))
+    gaps = torch.tensor([width - len(p) for p in prefixes])
+    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prefixes])
+    column = torch.arange(width)
+    pad = column < gaps[:, None]
+    positions = (column - gaps[:, None]).clamp_(min=0)
+    mask = None
+    if pad.any():
+        allowed = (column[:, None] >= column) & ~pad[:, None, :]
+        allowed |= torch.eye(width, dtype=torch.bool)  # padding sees itself, or its softmax would be 0/0
+        mask = torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)[:, None]
+    return fork.run(ids, positions, mask, cache)[:, -1], pad
+
+
+def _choose(logp: Tensor, uniform: Tensor | None, temperature: float) -> Tensor:
+    """(rows,) tokens from (rows, vocabulary) log-probabilities: the likeliest, or by inverting the cdf."""
+    if uniform is None:
+        return logp.argmax(-1)
+    probs = logp.exp() if temperature == 1.0 else (logp / temperature).softmax(-1)
+    cdf = probs.cumsum(-1)
+    # Just below the total, so that rounding never lands past the last token that has any probability.
+    level = uniform[:, None] * (cdf[:, -1:] * (1 - 1e-6))
+    return torch.searchsorted(cdf, level, right=True)[:, 0]
+
+
+def _allowed(guides: Sequence[Guide | None]) -> Tensor | None:
+    """(rows,) the mask of what may come next in each row; None if none is held to a form."""
+    return torch.tensor([FREE if guide is None else guide.allowed() for guide in guides]) if guides else None
+
+
+def _collect(tokens: Tensor, logprobs: Tensor, eos_id: int) -> list[Sampled]:
+    """Cut each row after its first end-of-text."""
+    ended = tokens == eos_id
+    stop = torch.where(ended.any(1), ended.int().argmax(1) + 1, tokens.shape[1]).tolist()
+    out: list[Sampled] = []
+    for row, values, end in zip(tokens.tolist(), logprobs.tolist(), stop, strict=True):
+        out.append((tuple(row[:end]), tuple(values[:end]), row[end - 1] == eos_id))
+    return out

@@ -1,0 +1,1 @@
+"""A run's memory: SQLite, shared by processes, and the weights on disk."""

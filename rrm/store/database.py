@@ -1,0 +1,106 @@
+"""An append-only SQLite file that several processes and threads may share, and that a kill does not harm."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rrm.core.errors import StoreError
+
+
+class Database:
+    """A connection, its lock, and the errors in words. What is committed is on the disk (synchronous=FULL).
+
+    The file says which version of the schema it has (`PRAGMA user_version`; files from before versions say 0). An older
+    one is brought up to date when it is opened, a step of `upgrades` at a time, all in one transaction; a newer one is
+    refused.
+
+    Parameters
+    ----------
+    path: the file; made if it is not there. ":memory:" is kept nowhere.
+    schema: its tables, indices and views as they are now, CREATE ... IF NOT EXISTS.
+    append_only: tables whose rows are never updated or deleted; triggers see to it.
+    upgrades: SQL scripts; the n-th (from 0) takes a file of version n to version n + 1. Their number is the schema's
+        version. What `schema` makes anew anyway (a table, an index) needs no statement here; an added column does.
+    """
+
+    def __init__(
+        self, path: Path, schema: str, append_only: Sequence[str] = (), upgrades: Sequence[str] = ("",)
+    ) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        with self._explained():
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA recursive_triggers=ON")  # else INSERT OR REPLACE slips past the triggers below
+            if check_version(self._db, path, len(upgrades)) != len(upgrades):
+                self._set_up(schema, append_only, upgrades)
+
+    def _set_up(self, schema: str, append_only: Sequence[str], upgrades: Sequence[str]) -> None:
+        """Make the tables, or bring those that are there up to date."""
+        with self._writing():
+            before = check_version(self._db, self.path, len(upgrades))  # another process may have been first
+            if self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+                for script in upgrades[before:]:
+                    self._run(script)
+            self._run(schema)
+            for table in append_only:
+                for verb in ("UPDATE", "DELETE"):
+                    self._db.execute(
+                        f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+                        f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+                    )
+            self._db.execute(f"PRAGMA user_version={len(upgrades)}")
+
+    def _run(self, script: str) -> None:
+        """A script's statements, one by one: `executescript` would commit before it."""
+        statement = ""
+        for line in script.splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
+                self._db.execute(statement)
+                statement = ""
+
+    def close(self) -> None:
+        """Close the connection; nothing is lost without it."""
+        self._db.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"{self.path}: {error}. Nothing judged so far is lost. If the disk is full or read-only, "
+                "make room and give the same command again; if another process holds the run, stop it first."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"{self.path} is not a run's database ({error}); use another folder") from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock, self._explained():
+            yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction: all of it is kept, or none. Other processes' writes wait."""
+        with self._lock, self._explained(), self._db:  # the connection commits, or rolls back whatever was raised
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+
+
+def check_version(db: sqlite3.Connection, path: Path, known: int) -> int:
+    """The version of the schema of an open file; 0 where it does not say. Raises `StoreError` if it is newer than
+    `known`: what a newer rrm wrote, this one would misread."""
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > known:
+        raise StoreError(
+            f"{path} was written by a newer rrm: its schema has version {version}, and this rrm knows versions up to "
+            f"{known}. Use that rrm, or a later one, to open it (`about` in config.json names it); nothing was changed."
+        )
+    return version

@@ -1,0 +1,58 @@
+"""Records as JSON for the store, which keeps all of a record or refuses it: it never strips."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from rrm.core.errors import StoreError
+
+T = TypeVar("T")
+
+
+def written(adapter: TypeAdapter[T], record: T) -> str:
+    """The record as JSON that reads back as the same record.
+
+    Raises `StoreError` if it would not: a subclass with fields of its own, a value that JSON has no name for.
+    """
+    body = adapter.dump_json(record).decode()
+    try:
+        lost = _lost(record, adapter.validate_json(body), type(record).__name__)
+    except ValidationError as error:
+        lost = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    if lost:
+        raise StoreError(f"cannot keep this record as it is: {lost}. Nothing of it was kept.")
+    return body
+
+
+def _lost(before: Any, after: Any, at: str) -> str:
+    """What of a record did not come back; empty if all did. A record and its subclass's never are equal."""
+    if before == after:
+        return ""
+    if is_dataclass(before):
+        if type(before) is not type(after):
+            return (
+                f"{at} is a {type(before).__name__}, of which only what {type(after).__name__} has would be kept; put "
+                "what is more into `data` (Outcome, Case), which is kept"
+            )
+        parts = ((f.name, getattr(before, f.name), getattr(after, f.name)) for f in fields(before))
+        return next((lost for name, old, new in parts if (lost := _lost(old, new, f"{at}.{name}"))), "")
+    if isinstance(before, Mapping):
+        try:
+            same = json.dumps(before, sort_keys=True, allow_nan=False) == json.dumps(after, sort_keys=True)
+        except (TypeError, ValueError) as error:
+            return f"{at} is not JSON ({error}); give numbers, texts, lists and mappings with texts as keys"
+        return "" if same else f"{at} would come back as {_short(after)}, not {_short(before)}"
+    if isinstance(before, Sequence) and not isinstance(before, str) and len(before) == len(after):
+        pairs = enumerate(zip(before, after, strict=True))
+        return next((lost for i, (old, new) in pairs if (lost := _lost(old, new, f"{at}[{i}]"))), "")
+    return f"{at} would come back as {_short(after)}, not {_short(before)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < 100 else f"{text[:97]}..."

@@ -1,0 +1,40 @@
+"""Files that are whole or not there, and are what they were when they were written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from rrm.core.errors import RunError
+
+
+def read_checked(path: Path, sha256: str) -> bytes:
+    """A file's content. Raises `RunError` if it is not what was saved."""
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} is recorded in run.db but cannot be read ({error}); restore it from a copy") from error
+    if hashlib.sha256(body).hexdigest() != sha256:
+        raise RunError(f"{path} is not the file that was saved (its hash differs); restore it from a copy")
+    return body
+
+
+def write_atomically(path: Path, body: bytes) -> None:
+    """Either the whole file is there, on disk, or none of it."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        if os.name == "posix":  # the new name, too, must be on disk before run.db speaks of it
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        raise RunError(f"cannot write {path} ({error}); nothing judged is lost: make room and run again") from error

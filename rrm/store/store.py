@@ -1,0 +1,289 @@
+"""The run's memory: SQLite, append-only, content-addressed.
+
+Every outcome, answer, comparison and metric is written as it happens, and a committed row survives a kill.
+A retry inserts the same keys again and adds nothing. Nothing is updated or deleted, and only the driver process
+writes. What people take back they take back before it comes here (rrm/labels/queue.py). Nothing here writes
+`comparisons.supersedes`: a row with one, from elsewhere, stands for the row it names.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from rrm.core.judgements import Check, Comparison, Judgement, Margin, Pair
+from rrm.core.records import Answer, Assistance, Case, Group, Outcome, Spans, digest
+from rrm.store.database import Database
+from rrm.store.encoding import written
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS blobs (id TEXT PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers (
+    version TEXT NOT NULL, case_id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (version, case_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS comparisons (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    task TEXT NOT NULL, round INTEGER NOT NULL, position INTEGER NOT NULL, pair TEXT NOT NULL,
+    case_id TEXT NOT NULL, a TEXT NOT NULL, b TEXT NOT NULL,
+    assistance_a TEXT NOT NULL, assistance_b TEXT NOT NULL, shown TEXT NOT NULL,
+    user TEXT NOT NULL, preference REAL, checks TEXT NOT NULL, attention INTEGER NOT NULL,
+    note TEXT NOT NULL, seconds REAL NOT NULL, at REAL NOT NULL, supersedes INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (task, round, pair, supersedes)
+);
+CREATE TABLE IF NOT EXISTS metrics (
+    task TEXT NOT NULL, round INTEGER NOT NULL, phase TEXT NOT NULL, step INTEGER NOT NULL,
+    name TEXT NOT NULL, value REAL, at REAL NOT NULL, PRIMARY KEY (task, round, phase, step, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checkpoints (
+    task TEXT NOT NULL, round INTEGER NOT NULL, part TEXT NOT NULL, path TEXT NOT NULL, sha256 TEXT NOT NULL,
+    at REAL NOT NULL, PRIMARY KEY (task, round, part)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS scores (
+    task TEXT NOT NULL, round INTEGER NOT NULL, pair TEXT NOT NULL, margin REAL NOT NULL, std REAL NOT NULL,
+    held INTEGER NOT NULL, PRIMARY KEY (task, round, pair)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spans (
+    case_id TEXT NOT NULL, outcome TEXT NOT NULL, fact TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
+    PRIMARY KEY (case_id, outcome, fact)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS origins (
+    task TEXT NOT NULL, round INTEGER NOT NULL, pair TEXT NOT NULL, sha256 TEXT NOT NULL, file TEXT NOT NULL,
+    row INTEGER NOT NULL, PRIMARY KEY (task, round, pair, sha256, file, row)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS samples (
+    task TEXT NOT NULL, round INTEGER NOT NULL, purpose TEXT NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (task, round, purpose)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS comparisons_task ON comparisons (task);
+"""
+TABLES = ("blobs", "answers", "comparisons", "metrics", "checkpoints", "scores", "spans", "origins", "samples")
+UPGRADES = ("",)
+"""From files without a version to version 1: the table `samples` is new."""
+
+_case, _outcome, _answer = TypeAdapter(Case), TypeAdapter(Outcome), TypeAdapter(Answer)
+_groups = TypeAdapter(tuple[Group, ...])
+_assistance, _checks = TypeAdapter(tuple[Assistance, ...]), TypeAdapter(tuple[Check, ...])
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an imported comparison came from."""
+
+    sha256: str
+    """Of the bytes of the source: a file, or all files of a folder, or all rows of a data set."""
+    file: str
+    row: int
+    """Counted from 1; a line of a JSONL file."""
+
+
+class Store(Database):
+    """One run's database. Raises `StoreError` saying what could not be written and how to mend it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, SCHEMA, TABLES, UPGRADES)
+
+    # --- the memo ------------------------------------------------------------------------------------
+
+    def get(self, version: str, cases: Sequence[Case]) -> Mapping[str, Answer]:
+        """See `Memo`."""
+        ids = list({case.id for case in cases})
+        found: dict[str, Answer] = {}
+        with self._explained():
+            for start in range(0, len(ids), 500):
+                some = ids[start : start + 500]
+                marks = ",".join("?" * len(some))
+                rows = self._db.execute(
+                    f"SELECT case_id, body FROM answers WHERE version = ? AND case_id IN ({marks})",
+                    (version, *some),
+                )
+                found |= {case: _answer.validate_json(body) for case, body in rows}
+        return found
+
+    def put(self, version: str, answers: Mapping[str, Answer]) -> None:
+        """See `Memo`."""
+        rows = [(version, case, written(_answer, answer)) for case, answer in answers.items()]
+        with self._writing():
+            self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", rows)
+
+    # --- outcomes that cannot be sampled again --------------------------------------------------------
+
+    def sampled(self, task: str, round: int, purpose: str) -> list[Group] | None:
+        """Groups that were kept for this purpose; None if none were."""
+        with self._explained():
+            row = self._db.execute(
+                "SELECT body FROM samples WHERE task = ? AND round = ? AND purpose = ?", (task, round, purpose)
+            ).fetchone()
+        return None if row is None else list(_groups.validate_json(row[0]))
+
+    def keep_sampled(self, task: str, round: int, purpose: str, groups: Sequence[Group]) -> None:
+        """Keep groups of an agent that would give others if it were asked again."""
+        body = written(_groups, tuple(groups))
+        with self._writing():
+            self._db.execute("INSERT OR IGNORE INTO samples VALUES (?, ?, ?, ?)", (task, round, purpose, body))
+
+    # --- comparisons ---------------------------------------------------------------------------------
+
+    def add(self, comparison: Comparison, position: int, spans: tuple[Spans, Spans] = ({}, {})) -> None:
+        """Keep a judgement. The same pair in the same round a second time adds nothing.
+
+        `spans`: where the facts are in the text of A and of B, for showing what assistants point at.
+        """
+        with self._writing():
+            self._insert(comparison, position, spans)
+
+    def bring(self, imported: Sequence[tuple[Comparison, int, Sequence[Origin]]]) -> None:
+        """Keep comparisons from elsewhere, each with its position and where it came from: all of these, or none."""
+        with self._writing():
+            for comparison, position, origins in imported:
+                self._insert(comparison, position, ({}, {}))
+                name = (comparison.pair.task, comparison.round, comparison.pair.id)
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO origins VALUES (?, ?, ?, ?, ?, ?)",
+                    [(*name, one.sha256, one.file, one.row) for one in origins],
+                )
+
+    def origins(self, task: str) -> dict[tuple[int, str], list[Origin]]:
+        """(round, pair) of a task's imported comparisons -> where each came from."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT round, pair, sha256, file, row FROM origins WHERE task = ? ORDER BY sha256, file, row", (task,)
+            ).fetchall()
+        found: dict[tuple[int, str], list[Origin]] = {}
+        for round, pair, *where in rows:
+            found.setdefault((round, pair), []).append(Origin(*where))
+        return found
+
+    def _insert(self, comparison: Comparison, position: int, spans: tuple[Spans, Spans]) -> None:
+        pair, judgement = comparison.pair, comparison.judgement
+        bodies = {
+            "case": written(_case, pair.case),
+            "a": written(_outcome, pair.a),
+            "b": written(_outcome, pair.b),
+            "assistance_a": written(_assistance, pair.assistance_a),
+            "assistance_b": written(_assistance, pair.assistance_b),
+        }
+        ids = {name: digest(body) for name, body in bodies.items()}
+        there = (*pair.assistance_a, *pair.assistance_b) if judgement.assisted else ()
+        shown = sorted({f"{a.assistant}@{a.version}" for a in there})
+        self._db.executemany(
+            "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)",
+            [(ids[name], name.split("_")[0], body) for name, body in bodies.items()],
+        )
+        self._db.execute(
+            "INSERT OR IGNORE INTO comparisons (task, round, position, pair, case_id, a, b, assistance_a,"
+            " assistance_b, shown, user, preference, checks, attention, note, seconds, at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                pair.task, comparison.round, position, pair.id, ids["case"], ids["a"], ids["b"],
+                ids["assistance_a"], ids["assistance_b"], json.dumps(shown), comparison.user,
+                judgement.preference, _checks.dump_json(judgement.checks).decode(), judgement.attention,
+                judgement.note, comparison.seconds, time.time(),
+            ),
+        )  # fmt: skip
+        self._db.executemany(
+            "INSERT OR IGNORE INTO spans VALUES (?, ?, ?, ?, ?)",
+            [
+                (ids["case"], ids[side], fact, start, stop)
+                for side, places in zip(("a", "b"), spans, strict=True)
+                for fact, (start, stop) in places.items()
+            ],
+        )
+
+    def comparisons(self, task: str | None = None, round: int | None = None) -> list[Comparison]:
+        """Comparisons in the order they were judged, superseded ones left out."""
+        wanted = {"c.task": task, "c.round": round}
+        where = "".join(f" AND {column} = :{column[2:]}" for column, value in wanted.items() if value is not None)
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT c.task, c.round, bc.body, ba.body, bb.body, sa.body, sb.body, c.user, c.preference,"
+                " c.checks, c.attention, c.note, c.seconds, c.shown FROM comparisons c"
+                " JOIN blobs bc ON bc.id = c.case_id"
+                " JOIN blobs ba ON ba.id = c.a JOIN blobs bb ON bb.id = c.b"
+                " JOIN blobs sa ON sa.id = c.assistance_a JOIN blobs sb ON sb.id = c.assistance_b"
+                " WHERE NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
+                f"{where} ORDER BY c.seq",
+                {"task": task, "round": round},
+            ).fetchall()
+        return [_comparison(row) for row in rows]
+
+    def rounds(self) -> list[tuple[str, int]]:
+        """(task, round) of all comparisons, in order. Rounds below 0 were imported."""
+        with self._explained():
+            return self._db.execute("SELECT DISTINCT task, round FROM comparisons ORDER BY task, round").fetchall()
+
+    # --- metrics and checkpoints ---------------------------------------------------------------------
+
+    def log(self, task: str, round: int, phase: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep a step's metrics."""
+        now = time.time()
+        rows = [(task, round, phase, step, name, value, now) for name, value in metrics.items()]
+        with self._writing():
+            self._db.executemany("INSERT OR IGNORE INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def metrics(self, task: str | None = None, phase: str | None = None) -> list[tuple[str, int, str, int, str, float]]:
+        """(task, round, phase, step, name, value), in order."""
+        wanted = {"task": task, "phase": phase}
+        where = "".join(f" AND {column} = :{column}" for column, value in wanted.items() if value is not None)
+        with self._explained():
+            return self._db.execute(
+                "SELECT task, round, phase, step, name, value FROM metrics"
+                f" WHERE 1{where} ORDER BY task, round, at, step",
+                wanted,
+            ).fetchall()
+
+    def score(self, task: str, round: int, margins: Sequence[Margin]) -> None:
+        """Keep what a round's reward model makes of the comparisons so far."""
+        rows = [(task, round, m.comparison, m.mean, m.std, int(m.held)) for m in margins]
+        with self._writing():
+            self._db.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def checkpoint(self, task: str, round: int, part: str, path: str, sha256: str) -> None:
+        """Keep where a round's weights are (`part`: reward, agent or candidate), and what they are."""
+        with self._writing():
+            self._db.execute(
+                "INSERT OR IGNORE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
+                (task, round, part, path, sha256, time.time()),
+            )
+
+    def checkpoints(self, task: str) -> dict[tuple[int, str], tuple[str, str]]:
+        """(round, part) -> (path, sha256)."""
+        with self._explained():
+            rows = self._db.execute("SELECT round, part, path, sha256 FROM checkpoints WHERE task = ?", (task,))
+            return {(round, part): (path, sha256) for round, part, path, sha256 in rows}
+
+    def counts(self) -> dict[str, int]:
+        """Rows per table."""
+        with self._explained():
+            return {t: self._db.execute(f"SELECT COUNT(*) FROM {t}").fetchone()[0] for t in TABLES}
+
+
+def _comparison(row: Sequence[Any]) -> Comparison:
+    (
+        task,
+        round,
+        case,
+        a,
+        b,
+        assistance_a,
+        assistance_b,
+        user,
+        preference,
+        checks,
+        attention,
+        note,
+        seconds,
+        shown,
+    ) = row
+    pair = Pair(
+        task, _case.validate_json(case), _outcome.validate_json(a), _outcome.validate_json(b),
+        _assistance.validate_json(assistance_a), _assistance.validate_json(assistance_b),
+    )  # fmt: skip
+    assisted = shown != "[]" or not (pair.assistance_a or pair.assistance_b)
+    judgement = Judgement(preference, _checks.validate_json(checks), attention, note, assisted)
+    return Comparison(pair, judgement, round, user, seconds)

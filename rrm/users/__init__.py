@@ -1,0 +1,1 @@
+"""Who judges: a bounded simulation, a language model, one behind an endpoint, people."""

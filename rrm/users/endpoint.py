@@ -1,0 +1,122 @@
+"""A model behind an endpoint in the user's place: each pair is asked in both orders, a round's pairs concurrently."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ConfigDict, Field
+
+from rrm.core.judgements import Judgement, Pair
+from rrm.core.task import Task
+from rrm.models.endpoints import Ask, Endpoint, EndpointError, Reply
+from rrm.users.pairwise import question, weigh
+
+TEMPLATE = """{instruction}
+
+Case: {case}
+
+{first}: {one}{said_one}
+
+{second}: {two}{said_two}
+
+Which is better, {first} or {second}? Answer with that one letter only."""
+SURE = 0.5
+"""First tokens that are an answer must have this much probability together, or the answer is looked for in the text."""
+AHEAD = 4
+"""Pairs asked about together, for each question that may be under way at once."""
+
+
+class EndpointUser(Endpoint):
+    """Judges as `rrm.ModelUser` does, and abstains where an answer cannot be read; never guesses.
+
+    Where the server gives the first token's alternatives, the preference is their probability; otherwise the letter in
+    the text counts as certain. Either way the two orders are averaged: who says A both times has said nothing, a tie.
+    """
+
+    model_config = ConfigDict(title="openai:MODEL@URL")
+
+    margin: float = Field(0.02, ge=0, le=0.5)
+    """Chances of A nearer to one half than this are a tie."""
+    max_tokens: int = Field(16, ge=1)
+    """Longest answer, in tokens; give models that think aloud more."""
+    template: str = TEMPLATE
+    """The question; its fields: instruction, case, first, one, said_one, second, two, said_two."""
+
+    _coming: tuple[Pair, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"openai({self.model})"
+
+    def expect(self, task: Task, round: int, pairs: Sequence[Pair], folder: Path) -> None:
+        """What will be judged, in this order: it is asked ahead."""
+        self._coming = tuple(pairs)
+
+    def recall(self, task: Task, judgement: Judgement) -> None:
+        """A model judges every pair afresh."""
+
+    def judge(self, task: Task, pair: Pair) -> Judgement:
+        """Raises `EndpointError` if the endpoint does not answer; what it answered before is kept."""
+        replies = self._replies(task, pair)
+        chances = [chance(reply) for reply in replies]
+        seconds = sum(reply.seconds for reply in replies)
+        if chances[0] is None or chances[1] is None:
+            shown = next(reply.text for reply, c in zip(replies, chances, strict=True) if c is None)
+            return Judgement(None, note=f"abstained: neither A nor B, or both, in {shown[:200]!r}", seconds=seconds)
+        judged = weigh(chances[0], chances[1], self.margin)
+        return Judgement(judged.preference, note=judged.note, seconds=seconds)
+
+    def _asks(self, task: Task, pair: Pair) -> list[Ask]:
+        return [
+            Ask(question(self.template, task, one), self.max_tokens, alternatives=True)
+            for one in (pair, pair.swapped())
+        ]
+
+    def _replies(self, task: Task, pair: Pair) -> list[Reply]:
+        """To both orders of a pair; those of the pairs after it are fetched with them."""
+        asks = self._asks(task, pair)
+        if any(self.answered(ask) is None for ask in asks):
+            ids = [one.id for one in self._coming]
+            at = ids.index(pair.id) if pair.id in ids else len(ids)
+            later = self._coming[at : at + AHEAD * self.concurrency]
+            try:
+                self.ask([*asks, *(ask for one in later for ask in self._asks(task, one))], "user", task.path)
+            except EndpointError:
+                if any(self.answered(ask) is None for ask in asks):  # otherwise it is the later ones' failure
+                    raise
+        return self.ask(asks, "user", task.path)
+
+
+def chance(reply: Reply) -> float | None:
+    """The chance that the judge prefers A; None if it does not say."""
+    mass = {"A": 0.0, "B": 0.0}
+    for token, logprob in reply.first.items():
+        letter = token.strip(" \n*\"'([").upper()
+        if letter in mass:
+            mass[letter] += math.exp(min(0.0, logprob))
+    if (total := sum(mass.values())) >= SURE:
+        return mass["A"] / total
+    said = verdict(reply.text)
+    return None if said is None else float(said == "A")
+
+
+_ALONE = re.compile(r"\W*([AB])\W*")
+_FIRST = re.compile(r"^\W*([AB])\s*[.:,;)\]*\n–—-]", re.MULTILINE)
+_SAID = re.compile(
+    r"\b(?i:answer|better(?:\s+one)?|best|choice|choose|verdict|prefer|outcome|option)\b\W*(?:(?:is|would\s+be)\b)?"
+    r"\W*(?:(?:outcome|option|answer)\b\W*)?\b([AB])\b(?!\s+(?:or|and)\b)"
+)
+
+
+def verdict(text: str) -> str | None:
+    """The letter that a text answers with; None if it does not say, or says both.
+
+    A letter alone ("**B**."), in front of a line ("B: because ..."), or after such words as "the better one is".
+    """
+    if (alone := _ALONE.fullmatch(text)) is not None:
+        return alone[1]
+    found = {*_SAID.findall(text), *_FIRST.findall(text)}
+    return found.pop() if len(found) == 1 else None

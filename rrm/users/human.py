@@ -1,0 +1,85 @@
+"""People in the user's place: a round's pairs are queued, and training waits until they are judged."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rrm.core.errors import RRMError
+from rrm.core.judgements import Judgement, Pair
+from rrm.core.task import Task
+from rrm.labels.queue import Labels
+
+
+def announce(message: str) -> None:
+    """A line on the terminal."""
+    print(message, file=sys.stderr, flush=True)
+
+
+class HumanUser(BaseModel):
+    """A person, or several: `rrm label RUN` asks them. See rrm/labels/queue.py for what becomes of their labels.
+
+    Pauses a node until the round's pairs are judged; it may be killed while it waits, and started again.
+    """
+
+    model_config = ConfigDict(title="human", extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    overlap: int = Field(1, ge=1)
+    """How many people judge each pair; their mean preference counts."""
+    unassisted: float = Field(0.1, ge=0, le=1)
+    """Share of pairs, at random, that a person judges without assistance, to measure what it does for them."""
+    grace: float = Field(3.0, ge=0, exclude=True)
+    """Seconds after the last judgement of a round in which it can still be undone, before training goes on."""
+    poll: float = Field(0.3, gt=0, exclude=True)
+    """Seconds between looks at the queue."""
+    tell: Callable[[str], None] = Field(announce, exclude=True)
+    """Shows a line to whoever runs the training."""
+
+    _labels: Labels | None = None
+    _asked: dict[str, str] = {}
+    """Pair -> question."""
+    _judged: dict[str, Judgement] = {}
+    """Question -> judgement."""
+
+    @property
+    def name(self) -> str:
+        return "human"
+
+    def expect(self, task: Task, round: int, pairs: Sequence[Pair], folder: Path) -> None:
+        """Queue pairs, several times a round maybe. What was asked before an interruption is not asked again."""
+        if not pairs:  # all judged before an interruption, and what came after them may be open still
+            return
+        if self._labels is None or self._labels.path.parent != folder:
+            self._labels = Labels(folder)
+        ids = self._labels.ask(
+            task.path, round, task.instruction, pairs, self.overlap, self.unassisted, task.located
+        )
+        self._asked = {pair.id: id for pair, id in zip(pairs, ids, strict=True)}
+        self._judged = {}
+
+    def judge(self, task: Task, pair: Pair) -> Judgement:
+        """The people's judgement of a pair that was announced; waits until all of the round is judged."""
+        if self._labels is None or pair.id not in self._asked:
+            raise RRMError(f"{task.path}: a person can only judge pairs announced with expect(), a round at a time")
+        if not self._judged:
+            self._judged = self._wait(task, self._labels, list(self._asked.values()))
+        return self._judged[self._asked[pair.id]]
+
+    def recall(self, task: Task, judgement: Judgement) -> None:
+        """People remember for themselves."""
+
+    def _wait(self, task: Task, labels: Labels, ids: Sequence[str]) -> dict[str, Judgement]:
+        if (judged := labels.taken(ids)) is not None:  # before an interruption
+            return judged
+        left, run = labels.waiting(ids), labels.path.parent
+        self.tell(f"waiting for {left} judgements at {task.path}: run `rrm label {run}`")
+        while (judged := labels.take(ids, self.grace)) is None:
+            time.sleep(self.poll)
+        self.tell(f"{len(judged)} judgements at {task.path} are there; training goes on")
+        return judged
+
+

@@ -1,0 +1,34 @@
+"""How a language model is asked about a pair, and what its answers to both orders amount to."""
+
+from __future__ import annotations
+
+from rrm.core.judgements import Judgement, Pair
+from rrm.core.records import Assistance, Outcome
+from rrm.core.task import Task
+
+
+def question(template: str, task: Task, pair: Pair) -> str:
+    """A pair as a model reads it, outcome A first."""
+    return template.format(
+        instruction=task.instruction, case=pair.case.prompt, first="A", second="B",
+        one=_shown(pair.a), two=_shown(pair.b),
+        said_one=_said(pair.assistance_a), said_two=_said(pair.assistance_b),
+    )  # fmt: skip
+
+
+def weigh(first: float, second: float, margin: float) -> Judgement:
+    """The judgement by the chances, in both orders, of preferring what was shown as A (in the second order, B was).
+
+    Their mean is free of a preference for a position; nearer than `margin` to one half, it is a tie.
+    """
+    a_better = (first + 1 - second) / 2
+    preference = 0.5 if abs(a_better - 0.5) < margin else float(a_better > 0.5)
+    return Judgement(preference, note=f"p(A) {a_better:.3f}, orders {first:.3f} and {1 - second:.3f}")
+
+
+def _shown(outcome: Outcome) -> str:
+    return outcome.text or "(empty)"
+
+
+def _said(assistance: tuple[Assistance, ...]) -> str:
+    return "".join(f"\n  {one.text}" + (f" ({one.why})" if one.why else "") for one in assistance)

@@ -1,0 +1,105 @@
+"""What all pages share: templates and their filters, addresses, and the run that an address names."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from rrm.view.comparisons import nth, points
+from rrm.view.reading import Reader
+from rrm.view.text import line, visible
+from rrm.view.web.security import Access
+
+
+def reader(request: Request) -> Reader:
+    """The run that the address names (`{run}`); 404 if there is none. Close it after use: `with reader(r) as run`."""
+    runs: Mapping[str, Path] = request.app.state.runs
+    name = request.path_params["run"]
+    if name not in runs:
+        raise HTTPException(404, f"No run named {name!r} is open here.")
+    return Reader(runs[name], name)
+
+
+def render(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
+    """A page. Everything in `context` is escaped; use the filter `visible` on whatever a model or a person wrote."""
+    access: Access = request.app.state.access
+    body = TEMPLATES.get_template(template).render(
+        csrf="" if request.app.state.static else access.csrf,
+        path=request.url.path,
+        exported=request.app.state.static,
+        **context,
+    )
+    return HTMLResponse(body, status)
+
+
+def url(*parts: object, **query: object) -> str:
+    """An address on this server: `url("r", run, "node", "paper/proofs", after=7)`. Empty values are left out."""
+    path = "/" + "/".join(quote(str(part), safe="/@") for part in parts)
+    given = {name: value for name, value in query.items() if value not in (None, "")}
+    return path + (f"?{urlencode(given)}" if given else "")
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A measurement for a table: "0.95", "–" for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = f"{value:.{digits}f}"
+    return text[1:] if text.startswith("-") and not float(text) else text.replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s" if seconds >= 0.1 else f"{seconds * 1000:.1f} ms"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole // 60 % 60} min"
+
+
+def moment(at: float | None) -> str:
+    """Seconds since 1970, as local time."""
+    return "–" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _visible(value: object) -> str:
+    return visible(str(value))
+
+
+def _line(value: object, limit: int = 200) -> str:
+    return line(str(value), limit)
+
+
+def _environment() -> Environment:
+    env = Environment(
+        loader=PackageLoader("rrm.view.web", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters |= {
+        "visible": _visible, "line": _line, "number": number, "percent": percent,
+        "duration": duration, "moment": moment, "nth": nth,
+    }  # fmt: skip
+    env.globals |= {"url": url, "points": points}
+    env.tests["markup"] = lambda value: isinstance(value, Markup)
+    return env
+
+
+TEMPLATES = _environment()

@@ -21,11 +21,13 @@ from rich.table import Table
 from rrm_tasks.paper import paper
 
 from rrm import BoundedUser, Task
-from rrm.core.parties import Watch
+from rrm.core.judgements import Event
+from rrm.core.parties import Watch, Watched
 from rrm.measure.adversary import Misleading
 from rrm.measure.arms import ARMS, Arm, agreement, compare_arms, held_out, train_arms
 from rrm.measure.experiment import shown
 from rrm.measure.memory import peak
+from rrm.measure.watch import Truth
 from rrm.models.backbone import Backbone
 from rrm.view.live import Live
 from rrm.worlds.papers import Briefs
@@ -53,8 +55,8 @@ def main() -> None:
     def user() -> BoundedUser:
         return BoundedUser(attention=args.attention, seed=args.seed)
 
-    with Progress(began) as progress:
-        arms = train_arms(task, user, backbone, args.out, args.seed, progress.watch)
+    with Display(began) as display:
+        arms = train_arms(task, user, backbone, args.out, args.seed, display.watch)
     cases = Briefs(args.seed, "held-out")
     report = compare_arms(arms, backbone, cases, args.held_out, args.seed)
     if args.mislead:
@@ -76,13 +78,14 @@ def misled(
     return agreement(Arm("misled", replace(arm.root, helpers=helpers), user), held)
 
 
-class Progress:
-    """What is going on: the arm, and the live tree of its nodes on a terminal, lines elsewhere."""
+class Display:
+    """What is going on: the arm, and the live tree of its nodes on a terminal, lines elsewhere; truth beside reward, for
+    the curves of `rrm view`."""
 
     def __init__(self, began: float) -> None:
         self.began, self.stack = began, ExitStack()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Display:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -91,7 +94,13 @@ class Progress:
     def watch(self, arm: str, task: Task) -> Watch:
         self.stack.close()
         print(f"{time.monotonic() - self.began:.0f} s: {arm}", flush=True)
-        return self.stack.enter_context(Live(task))
+        live, truth = self.stack.enter_context(Live(task)), Truth()
+
+        def both(node: Watched, event: Event) -> None:
+            live(node, event)
+            truth(node, event)
+
+        return both
 
 
 def show_report(report: dict[str, Any]) -> None:

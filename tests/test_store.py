@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> Store:
 def fill(store: Store) -> None:
     """A row in every table."""
     store.add(comparison(), 0, ({"step1": (0, 3)}, {}))
-    store.score("p", 0, [Margin(comparison().id, 0.5, 0.1, held=True)])
+    store.score("p", 0, [Margin(comparison().id, 0.5, 0.1, heldout=True)])
     store.put("v1", {"c": comparison().assistance_a[0].answers[0]})
     store.keep_sampled("p", 0, "sample", [Group(comparison().case, (comparison().a,))])
     store.log("p", 0, "fit", 0, {"accuracy": 0.5})

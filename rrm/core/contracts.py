@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 from rrm.core.errors import RRMError
 
 
@@ -18,9 +20,16 @@ def members(protocol: type) -> list[str]:
     return [name for name in found if not name.startswith("_")]
 
 
+_NOTHING = object()
+
+
 def expect(thing: object, protocol: type, what: str) -> None:
     """Raise `ContractError` naming what `thing` lacks of the protocol; `what` says what it is."""
-    lacking = [name for name in members(protocol) if not hasattr(thing, name)]
+    dynamic = hasattr(type(thing), "__getattr__")  # a proxy: what it has shows only when it is asked
+    lacking = [
+        name for name in members(protocol)
+        if inspect.getattr_static(thing, name, _NOTHING) is _NOTHING and not (dynamic and hasattr(thing, name))
+    ]  # fmt: skip
     if lacking:
         raise ContractError(
             f"{what} is a {type(thing).__name__}, which has no {', '.join(lacking)}; it must be a {protocol.__name__} "

@@ -80,7 +80,7 @@ class Margin:
     mean: float
     """In nats: its logistic is the predicted chance that the user prefers A."""
     std: float
-    held: bool
+    heldout: bool
     """Whether the comparison was held out from the fit."""
 
 

@@ -15,34 +15,26 @@ from rrm.core.judgements import ImproveReport
 from rrm.core.protocols import Cases, Judge, Log
 from rrm.core.records import Group
 from rrm.core.settings import Settings
-from rrm.learning.improving import StepTally, Updater, collect, observe
+from rrm.learning.improving import Batch, distinguished, optimize
 from rrm.learning.losses import dpo_loss
 from rrm.models.agent import TextAgent
 
 
-def improve(
-    agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log
-) -> ImproveReport:
+def improve(agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log) -> ImproveReport:
     """Take `settings.steps` DPO steps, each on a fresh batch with one (best, worst) pair per group."""
-    updater = Updater(agent.fork, settings.lr, settings.steps)
-    tally = StepTally()
-    with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
-        for step in range(settings.steps):
-            batch = collect(agent, judge, cases, settings, key, step)
-            best, worst = batch.rewards.argmax(1), batch.rewards.argmin(1)
-            signal = (batch.rewards.amax(1) - batch.rewards.amin(1) > 1e-6).nonzero()[:, 0]
-            skipped = len(batch.groups) - len(signal)
-            if tally.over(batch, skipped, settings.max_kl):
-                log(step, observe(batch, skipped, 0.0))
-                break
-            pairs = []
-            for i in signal.tolist():
-                outcomes = batch.groups[i].outcomes
-                pairs.append(Group(batch.groups[i].case, (outcomes[best[i]], outcomes[worst[i]])))
-            reference = batch.reference.gather(1, torch.stack([best, worst], 1))[signal]  # (pairs, 2)
-            norm = updater.step(_losses(agent, pairs, reference, settings.beta))
-            log(step, observe(batch, skipped, norm))
-    return tally.report()
+    return optimize(agent, judge, cases, settings, key, log, _objective)
+
+
+def _objective(agent: TextAgent, batch: Batch, settings: Settings) -> tuple[int, Iterator[Tensor]]:
+    """A group whose outcomes are rewarded alike has neither a best nor a worst."""
+    best, worst = batch.rewards.argmax(1), batch.rewards.argmin(1)
+    signal = distinguished(batch)
+    pairs = []
+    for i in signal.tolist():
+        outcomes = batch.groups[i].outcomes
+        pairs.append(Group(batch.groups[i].case, (outcomes[best[i]], outcomes[worst[i]])))
+    reference = batch.reference.gather(1, torch.stack([best, worst], 1))[signal]  # (pairs, 2)
+    return len(signal), _losses(agent, pairs, reference, settings.beta)
 
 
 def _losses(agent: TextAgent, pairs: list[Group], reference: Tensor, beta: float) -> Iterator[Tensor]:

@@ -79,35 +79,35 @@ def fit_reward(
     usable = [c for c in comparisons if c.preference is not None]
     if not usable:
         raise RRMError(f"no comparison to fit: the user abstained from all {len(comparisons)}; ask about other pairs")
-    held = [c for c in usable if seed_of("holdout", c.case.id) / 2**63 < settings.holdout]
+    heldout = [c for c in usable if seed_of("holdout", c.case.id) / 2**63 < settings.holdout]
     train = [c for c in usable if seed_of("holdout", c.case.id) / 2**63 >= settings.holdout]
     if not train:  # too few cases to hold any out
-        train, held = held, []
-    seen, hidden = _by_case(train, reward), _by_case(held, reward)
+        train, heldout = heldout, []
+    seen, out = _by_case(train, reward), _by_case(heldout, reward)
 
     if reward.frozen:
-        features = reward.features([j.group for j in (*seen, *hidden)], progress)
+        features = reward.features([j.group for j in (*seen, *out)], progress)
         loss = _fit_heads(reward, seen, features[: len(seen)])
         scores = [rows @ reward.weight.detach().T for rows in features]
-        raw, raw_hidden = scores[: len(seen)], scores[len(seen) :]
+        raw, raw_out = scores[: len(seen)], scores[len(seen) :]
     else:
         with reward.backbone.remember():
             loss = _train(reward, seen, settings, key, progress)
             raw = reward.raw_scores([j.group for j in seen])
-            raw_hidden = reward.raw_scores([j.group for j in hidden]) if hidden else []
+            raw_out = reward.raw_scores([j.group for j in out]) if out else []
     if not all(bool(values.isfinite().all()) for values in raw):
         raise RRMError(f"the reward model {reward.fork.name!r} gives scores that are no numbers; nothing was fitted")
     reward.normalize(torch.cat(raw))
     return FitReport(
         n=len(train),
-        n_holdout=len(held),
+        n_holdout=len(heldout),
         ties=sum(c.preference == 0.5 for c in usable),
         abstentions=len(comparisons) - len(usable),
         train_loss=loss,
         accuracy=_accuracy(seen, raw),
-        holdout_accuracy=_accuracy(hidden, raw_hidden),
+        holdout_accuracy=_accuracy(out, raw_out),
         disagreement=(torch.cat(raw) - reward.shift).std(1, correction=0).mean().item() / reward.scale.item(),
-        margins=(*_margins(seen, raw, held=False), *_margins(hidden, raw_hidden, held=True)),
+        margins=(*_margins(seen, raw, heldout=False), *_margins(out, raw_out, heldout=True)),
     )
 
 
@@ -234,11 +234,11 @@ def _parts(reward: TextRewardModel, cases: Sequence[_Judgements]) -> Iterator[Te
         yield bradley_terry(scores[a], scores[b], preference, weight) * (len(a) / pairs)
 
 
-def _margins(cases: Sequence[_Judgements], raw: Sequence[Tensor], held: bool) -> Iterator[Margin]:
+def _margins(cases: Sequence[_Judgements], raw: Sequence[Tensor], heldout: bool) -> Iterator[Margin]:
     for case, scores in zip(cases, raw, strict=True):
         margin = scores[case.a] - scores[case.b]  # (pairs, heads)
         mean, std = margin.mean(1).tolist(), margin.std(1, correction=0).tolist()
-        yield from (Margin(*row, held) for row in zip(case.ids, mean, std, strict=True))
+        yield from (Margin(*row, heldout) for row in zip(case.ids, mean, std, strict=True))
 
 
 def _accuracy(cases: Sequence[_Judgements], raw: Sequence[Tensor]) -> float | None:

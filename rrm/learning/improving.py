@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,6 +73,11 @@ def collect(agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, ke
     return Batch(groups, rewards, logprobs, reference)
 
 
+def distinguished(batch: Batch) -> Tensor:
+    """(groups,) the indices of those whose outcomes are not all rewarded alike."""
+    return (batch.rewards.amax(1) - batch.rewards.amin(1) > 1e-6).nonzero()[:, 0]
+
+
 def observe(batch: Batch, skipped: int, grad_norm: float) -> dict[str, float]:
     """A step's metrics.
 
@@ -130,6 +135,33 @@ class Updater:
         increment_version(self.parameters)  # the fused step does not, and `Fork.version` would miss the change
         self.optimizer.zero_grad()
         return norm.item()
+
+
+Objective = Callable[[TextAgent, Batch, Settings], tuple[int, Iterable[Tensor]]]
+"""What makes one algorithm another: how many of a batch's groups give a signal, and the batch's loss, in parts that are
+computed one by one as they are asked for."""
+
+
+def optimize(
+    agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log, objective: Objective
+) -> ImproveReport:
+    """The loop that all improvers share: `settings.steps` steps on fresh batches, each on the objective's loss.
+
+    A batch over the KL limit ends it. Groups without signal cost no forward or backward pass.
+    """
+    updater = Updater(agent.fork, settings.lr, settings.steps)
+    tally = StepTally()
+    with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
+        for step in range(settings.steps):
+            batch = collect(agent, judge, cases, settings, key, step)
+            signal, losses = objective(agent, batch, settings)
+            skipped = len(batch.groups) - signal
+            if tally.over(batch, skipped, settings.max_kl):
+                log(step, observe(batch, skipped, 0.0))
+                break
+            norm = updater.step(losses)
+            log(step, observe(batch, skipped, norm))
+    return tally.report()
 
 
 class StepTally:

@@ -14,14 +14,12 @@ from rrm.core.judgements import ImproveReport
 from rrm.core.protocols import Cases, Judge, Log
 from rrm.core.records import Group
 from rrm.core.settings import Settings
-from rrm.learning.improving import StepTally, Updater, collect, observe
+from rrm.learning.improving import Batch, optimize
 from rrm.learning.losses import policy_gradient, rloo_advantages
 from rrm.models.agent import TextAgent
 
 
-def improve(
-    agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log
-) -> ImproveReport:
+def improve(agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log) -> ImproveReport:
     """Take `settings.steps` policy-gradient steps on
 
         reward(outcome) - kl * (log pi(outcome) - log start(outcome))
@@ -30,23 +28,16 @@ def improve(
     Adam forgets a constant factor, and a changing one would turn the last differences of a solved batch into large
     advantages.
     """
-    updater = Updater(agent.fork, settings.lr, settings.steps)
-    tally = StepTally()
-    with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
-        for step in range(settings.steps):
-            batch = collect(agent, judge, cases, settings, key, step)
-            penalized = batch.rewards - settings.kl * (batch.logprobs - batch.reference)
-            advantages = rloo_advantages(penalized)
-            # A group whose outcomes are rewarded alike teaches nothing: no forward or backward pass for it.
-            signal = (advantages.abs().amax(1) > 1e-6).nonzero()[:, 0].tolist()
-            skipped = len(batch.groups) - len(signal)
-            if tally.over(batch, skipped, settings.max_kl):
-                log(step, observe(batch, skipped, 0.0))
-                break
-            groups, advantage = [batch.groups[i] for i in signal], advantages[signal].flatten()
-            norm = updater.step(_losses(agent, groups, advantage, batch.rewards.numel()))
-            log(step, observe(batch, skipped, norm))
-    return tally.report()
+    return optimize(agent, judge, cases, settings, key, log, _objective)
+
+
+def _objective(agent: TextAgent, batch: Batch, settings: Settings) -> tuple[int, Iterator[Tensor]]:
+    """A group whose outcomes are rewarded alike has no advantages, and teaches nothing."""
+    penalized = batch.rewards - settings.kl * (batch.logprobs - batch.reference)
+    advantages = rloo_advantages(penalized)
+    signal = (advantages.abs().amax(1) > 1e-6).nonzero()[:, 0].tolist()
+    groups, advantage = [batch.groups[i] for i in signal], advantages[signal].flatten()
+    return len(signal), _losses(agent, groups, advantage, batch.rewards.numel())
 
 
 def _losses(agent: TextAgent, groups: list[Group], advantage: Tensor, outcomes: int) -> Iterator[Tensor]:

@@ -66,26 +66,39 @@ def compare(node: NodeState, user: User, pairs: Sequence[Pair]) -> None:
 
 
 def ask(node: NodeState, user: User, pairs: Sequence[Pair]) -> list[Comparison]:
-    """Judgements of pairs, whoever of several processes asked for them."""
-    fresh = node.world.once(lambda: _judge(node, user, pairs))
+    """Judgements of pairs, whoever of several processes asked for them.
+
+    A pair that was judged before in this round (fresh outcomes may be those of before) is not asked again, and counts
+    once, in the reward model's data and in what the user recalls: as it would in a run that resumes after this round.
+    """
+    judged = node.world.once(lambda: _judge(node, user, pairs))
+    counted = _counted(node)
+    fresh = [comparison for comparison in judged if comparison.pair.id not in counted]
     if not node.world.main:
         for comparison in fresh:
             user.recall(node.task, comparison.judgement)
     node.comparisons += fresh
-    return fresh
+    return judged
+
+
+def _counted(node: NodeState) -> set[str]:
+    """The pairs of this round that are among the node's comparisons."""
+    return {comparison.pair.id for comparison in node.comparisons if comparison.round == node.round}
 
 
 def _judge(node: NodeState, user: User, pairs: Sequence[Pair]) -> list[Comparison]:
     """Judgements, each kept as it is given; what was judged before is not asked again."""
     task = node.task
     known = {c.pair.id: c for c in node.journal.comparisons(task.path, node.round)}
-    fresh: list[Comparison] = []
+    counted = _counted(node)
+    judged: list[Comparison] = []
     if isinstance(user, Expectant):
         node.emit("compare", of=len(pairs))  # it may be a while until the first is judged
         user.expect(task, node.round, [pair for pair in pairs if pair.id not in known], node.journal.folder)
     for position, pair in enumerate(pairs):
         if (comparison := known.get(pair.id)) is not None:
-            user.recall(task, comparison.judgement)
+            if pair.id not in counted:
+                user.recall(task, comparison.judgement)
         else:
             began = time.monotonic()
             judgement: Judgement = user.judge(task, pair)
@@ -93,10 +106,10 @@ def _judge(node: NodeState, user: User, pairs: Sequence[Pair]) -> list[Compariso
             comparison = Comparison(pair, judgement, node.round, judgement.by or user.name, seconds)
             spans = (task.located(pair.case, pair.a), task.located(pair.case, pair.b))
             node.journal.add(comparison, position, spans)
-        fresh.append(comparison)
+        judged.append(comparison)
         if position % 16 == 0 or position + 1 == len(pairs):
             node.emit("compare", step=position + 1, of=len(pairs))
-    return fresh
+    return judged
 
 
 def accepted(

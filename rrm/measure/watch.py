@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rrm.core.errors import Malformed
 from rrm.core.judgements import Event
-from rrm.loop.node import Node
+from rrm.core.parties import Watched
 from rrm.measure.oracle import aspects, score
 
 
@@ -19,11 +19,12 @@ class Truth:
         self.n = n
         self.last: dict[str, list[float]] = {}
 
-    def __call__(self, node: Node, event: Event) -> None:
+    def __call__(self, node: Watched, event: Event) -> None:
         if event.phase == "done" or (event.phase == "sample" and event.round == 0 and event.of):
-            self.measure(node)
+            self.measure(node, int(event.phase == "done"))
 
-    def measure(self, node: Node) -> None:
+    def measure(self, node: Watched, step: int) -> None:
+        """Log the means over fresh outcomes of the agent as it is now, as step 0 (the start) or 1 (after a round)."""
         if node.cases is None:
             return
         key = node.key("truth")
@@ -44,4 +45,4 @@ class Truth:
                 surface.setdefault(name, []).append(amount)
         named = {"truth": scores, **shares, **surface}
         self.last.setdefault(node.task.path, []).append(sum(scores) / len(scores))
-        node.emit("truth", 0, 0, **{name: sum(values) / len(values) for name, values in named.items()})
+        node.emit("truth", step, 0, **{name: sum(values) / len(values) for name, values in named.items()})

@@ -25,11 +25,11 @@ def prefix_groups(backbone: Backbone, groups: Sequence[Group]) -> list[PrefixGro
     out = []
     for g in groups:
         segments = [tokens_of(backbone, o) for o in g.outcomes]
-        out.append(PrefixGroup(backbone.render(g.case.prompt), segments, held(backbone, g)))
+        out.append(PrefixGroup(backbone.render(g.case.prompt), segments, allowed_tokens(backbone, g)))
     return out
 
 
-def held(backbone: Backbone, group: Group) -> list[Tensor]:
+def allowed_tokens(backbone: Backbone, group: Group) -> list[Tensor]:
     """Per outcome, what the case's form allows along its tokens; empty without a form."""
     form = group.case.form
     return [backbone.forms.allowed(form, tokens_of(backbone, o)) for o in group.outcomes] if form else []

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -80,10 +81,10 @@ class Fork:
         mask: (rows, 1, length, keys) additive float, or None for plain causal attention.
         cache: a transformers `Cache` to read and extend, or None.
         """
-        self.backbone.switch(self)
         trunk, device = self._trunk(cache is None), self.backbone.device
         mask = None if mask is None else mask.to(device, self.backbone.precision.dtype)
-        with materialized(self.network.config.get_text_config(), self._materializes(mask, cache)):  # type: ignore[union-attr, operator]
+        config = self.network.config.get_text_config()  # type: ignore[union-attr, operator]
+        with self.exclusive(), materialized(config, self._materializes(mask, cache)):
             out = trunk(
                 input_ids=ids.to(device),
                 attention_mask=mask,
@@ -116,9 +117,27 @@ class Fork:
 
     def logits_at(self, hidden: Tensor) -> Tensor:
         """lm_head on chosen hidden states: (tokens, d) -> (tokens, vocabulary)."""
-        self.backbone.switch(self)
-        logits: Tensor = self.network.get_output_embeddings()(hidden)  # type: ignore[operator]
+        with self.exclusive():
+            logits: Tensor = self.network.get_output_embeddings()(hidden)  # type: ignore[operator]
         return logits
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Within it the network computes as this fork. Raises `ModelError` if another thread is in a pass through the
+        same network: it would compute as this fork, too, without anybody noticing."""
+        if self.network is not self.backbone.model:  # a copy of its own
+            yield
+            return
+        if not self.backbone.passing.acquire(blocking=False):
+            raise ModelError(
+                f"two threads use {self.backbone.name!r} at once (fork {self.name!r} is the second), and its forks "
+                "share one network; let them take turns, or load a backbone for each"
+            )
+        try:
+            self.backbone.switch(self)
+            yield
+        finally:
+            self.backbone.passing.release()
 
     def token_logprobs(self, packed: Packed, hidden: Tensor | None = None) -> Tensor:
         """(tokens,) log-probability, in nats, of each segment token of the packed rows.
@@ -137,8 +156,8 @@ class Fork:
         if len(targets) <= size:
             return self._logprobs(at, targets, allowed).cpu()
         hidden, wanted = torch.split(at, size), torch.split(targets, size)
-        held = [None] * len(wanted) if allowed is None else [*torch.split(allowed, size)]
-        parts = zip(hidden, wanted, held, strict=True)
+        limits = [None] * len(wanted) if allowed is None else [*torch.split(allowed, size)]
+        parts = zip(hidden, wanted, limits, strict=True)
         if torch.is_grad_enabled():
             return torch.cat([checkpoint(self._logprobs, *part, use_reentrant=False) for part in parts]).cpu()
         return torch.cat([self._logprobs(*part) for part in parts]).cpu()
@@ -224,6 +243,7 @@ class Backbone:
         self.adapters = ("full" if self.size < TINY else "lora") if adapters == "auto" else adapters
         self._peft: Any = None
         self._on: str | None = None  # the adapter that is switched on
+        self.passing = threading.RLock()  # held during a pass through the shared network
         self._count = 0
         self.world = World()  # whom the computing is shared with; `rrm.train` asks who there is
         self._rendered: dict[str, tuple[int, ...]] = {}

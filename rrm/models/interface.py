@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -44,6 +45,9 @@ class PolicyModel(Protocol):
     @property
     def backbone(self) -> SharedModel:
         """What it shares with others."""
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Within it the network computes as this policy, and for nobody else."""
 
     def run(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
         """Final hidden states (rows, length, d)."""

@@ -5,7 +5,7 @@
     attends      causal   prefix and own segment, causally
 
 One forward pass over the row gives the same numbers as one pass per `prefix + segment`, and computes the
-prefix once. What is real is carried by `valid` and by index tensors; it is never read off the ids, because
+prefix once. What is real is carried by index tensors; it is never read off the ids, because
 the padding id may be the end-of-text id.
 """
 
@@ -47,7 +47,6 @@ class Packed:
     ids: Tensor  # (rows, length) int64
     positions: Tensor  # (rows, length) int64
     mask: Tensor | None  # (rows, 1, length, length) float32, 0 or -inf; None: plain causal is right
-    valid: Tensor  # (rows, length) bool
     group: Tensor  # (segments,) index into the groups that were given to `pack`
     index: Tensor  # (segments,) index of the segment within its group
     lengths: Tensor  # (segments,)
@@ -193,7 +192,6 @@ def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
         # into the padding, for transformers reads a restart as the beginning of another document.
         positions=torch.arange(length).repeat(len(rows), 1) if plain else torch.tensor(positions).view(shape),
         mask=None if plain else _mask(who),
-        valid=who >= 0,
         group=torch.tensor(group),
         index=torch.tensor(index),
         lengths=sizes,

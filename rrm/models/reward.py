@@ -28,7 +28,7 @@ from rrm.core.errors import ModelError, RRMError
 from rrm.core.records import Group
 from rrm.core.seeding import generator
 from rrm.core.settings import Settings
-from rrm.models.agent import held, reference_logprobs, tokens_of
+from rrm.models.agent import allowed_tokens, reference_logprobs, tokens_of
 from rrm.models.backbone import Backbone, Fork
 from rrm.models.features import FINDINGS, SURPRISE, Features, found, read_case, read_packed, surprise
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
@@ -96,7 +96,7 @@ class TextRewardModel:
             for i, outcome in enumerate(g.outcomes):
                 said = self.backbone.encode(self.said(g, i))
                 segments.append((*tokens_of(self.backbone, outcome), *said, self.backbone.eos_id))
-            allowed = held(self.backbone, g) if self.frozen and self.settings.surprise else []
+            allowed = allowed_tokens(self.backbone, g) if self.frozen and self.settings.surprise else []
             out.append(PrefixGroup(self.backbone.render(g.case.prompt), segments, allowed))
         return out
 

@@ -109,12 +109,12 @@ def _decode(
     done = torch.zeros(len(logits), dtype=torch.bool, device=device)
     guided = any(guide is not None for guide in guides)
     for t in range(max_tokens):
-        held = [guides[row] for row in live.tolist()] if guided else []
-        logp = backbone.forms.restrict(logits.float(), _allowed(held)).log_softmax(-1)
+        guiding = [guides[row] for row in live.tolist()] if guided else []
+        logp = backbone.forms.restrict(logits.float(), _allowed(guiding)).log_softmax(-1)
         token = _choose(logp, None if streams is None else streams[:, t], temperature)
         tokens[live, t] = token
         logprobs[live, t] = logp.gather(1, token[:, None])[:, 0]
-        for guide, chosen in zip(held, token.tolist() if held else (), strict=True):
+        for guide, chosen in zip(guiding, token.tolist() if guiding else (), strict=True):
             if guide is not None and not guide.take(chosen):  # nothing else was allowed
                 raise ModelError(f"the tokens of {backbone.name!r} cannot write the form {guide.form!r}")
         done |= token == eos_id
@@ -129,7 +129,7 @@ def _decode(
         mask = None  # the grouped attention masks padding itself
         if not backbone.groups_attention and layout.pad is not None:
             mask = torch.nn.functional.pad(layout.pad[layout.case], (0, t + 1))
-        with grouped(config, backbone.groups_attention):
+        with fork.exclusive(), grouped(config, backbone.groups_attention):
             logits = fork.logits_at(fork.run(token[:, None], position, mask, cache)[:, -1])
         position = position + 1
     return _collect(tokens.cpu(), logprobs.cpu(), eos_id)

@@ -239,7 +239,7 @@ class Store(Database):
 
     def score(self, task: str, round: int, margins: Sequence[Margin]) -> None:
         """Keep what a round's reward model makes of the comparisons so far."""
-        rows = [(task, round, m.comparison, m.mean, m.std, int(m.held)) for m in margins]
+        rows = [(task, round, m.comparison, m.mean, m.std, int(m.heldout)) for m in margins]
         with self._writing():
             self._db.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows)
 

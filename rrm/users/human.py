@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +19,16 @@ from rrm.labels.queue import Labels
 def announce(message: str) -> None:
     """A line on the terminal."""
     print(message, file=sys.stderr, flush=True)
+
+
+@dataclass
+class _Batch:
+    """Pairs that were announced together."""
+
+    questions: Mapping[str, str]
+    """Pair -> question."""
+    judged: Mapping[str, Judgement] | None = None
+    """Question -> judgement, once all are judged."""
 
 
 class HumanUser(BaseModel):
@@ -40,13 +51,12 @@ class HumanUser(BaseModel):
     """Shows a line to whoever runs the training."""
 
     _labels: Labels | None = None
-    _asked: dict[str, str] = {}
-    """Pair -> question."""
-    _judged: dict[str, Judgement] = {}
-    """Question -> judgement."""
+    _asked: dict[tuple[str, str], _Batch] = {}
+    """(task, pair) -> the batch it was last announced with."""
 
     @property
     def name(self) -> str:
+        """Kept where the person's own name is not known."""
         return "human"
 
     def expect(self, task: Task, round: int, pairs: Sequence[Pair], folder: Path) -> None:
@@ -58,16 +68,20 @@ class HumanUser(BaseModel):
         ids = self._labels.ask(
             task.path, round, task.instruction, pairs, self.overlap, self.unassisted, task.located
         )
-        self._asked = {pair.id: id for pair, id in zip(pairs, ids, strict=True)}
-        self._judged = {}
+        batch = _Batch({pair.id: id for pair, id in zip(pairs, ids, strict=True)})
+        self._asked.update(((task.path, pair.id), batch) for pair in pairs)
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
-        """The people's judgement of a pair that was announced; waits until all of the round is judged."""
-        if self._labels is None or pair.id not in self._asked:
-            raise RRMError(f"{task.path}: a person can only judge pairs announced with expect(), a round at a time")
-        if not self._judged:
-            self._judged = self._wait(task, self._labels, list(self._asked.values()))
-        return self._judged[self._asked[pair.id]]
+        """The people's judgement of a pair that was announced; waits until all that was announced with it is judged.
+
+        Several tasks and rounds may be announced before the first is judged. Raises `RRMError` for another pair.
+        """
+        batch = self._asked.get((task.path, pair.id))
+        if self._labels is None or batch is None:
+            raise RRMError(f"{task.path}: a person can only judge pairs announced with expect()")
+        if batch.judged is None:
+            batch.judged = self._wait(task, self._labels, list(batch.questions.values()))
+        return batch.judged[batch.questions[pair.id]]
 
     def recall(self, task: Task, judgement: Judgement) -> None:
         """People remember for themselves."""
@@ -81,5 +95,3 @@ class HumanUser(BaseModel):
             time.sleep(self.poll)
         self.tell(f"{len(judged)} judgements at {task.path} are there; training goes on")
         return judged
-
-

@@ -27,6 +27,8 @@ from rrm.core.validation import plant
 
 PHASES = ("sample", "compare", "fit", "improve")
 """The parts of a round that take time, in order. Assistance is part of "compare"."""
+SHOWN = (*PHASES, "accept", "done")
+"""The phases that change what is shown."""
 
 
 @dataclass
@@ -118,7 +120,7 @@ class Live:
     def __call__(self, node: Watched, event: Event) -> None:
         now = self.clock()
         self._restore(node)
-        if event.phase == "open":
+        if event.phase not in SHOWN:  # opened; or a watcher's own, such as its measurements
             return
         row = self.rows[event.task]
         phase = "improve" if event.phase == "done" else event.phase

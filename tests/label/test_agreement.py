@@ -119,7 +119,7 @@ def test_with_one_person_the_reward_model_is_what_can_be_agreed_with(tmp_path: P
         judge(labels, question, "ann", True)
         held, right = i % 3 > 0, question.assisted("ann")
         margins.append(Margin(question.pair.id, 1.0 if right else -1.0, 0.1, held))
-    store.score("t", 0, [Margin(m.comparison, -m.mean, m.std, m.held) for m in margins])
+    store.score("t", 0, [Margin(m.comparison, -m.mean, m.std, m.heldout) for m in margins])
     store.score("t", 1, margins)
     store.close()
     with Reader(tmp_path) as run:

@@ -30,7 +30,7 @@ def test_a_reward_model_learns_from_reviews_and_is_tested_on_other_papers(tmp_pa
     settings = Settings(heads=2, holdout=0.25)
     found = fitted(comparisons, settings)
     assert found.n + found.n_holdout == len(comparisons) == 120 and found.n_holdout >= 12
-    held = {margin.comparison: margin.held for margin in found.margins}
+    held = {margin.comparison: margin.heldout for margin in found.margins}
     texts = {True: set[str](), False: set[str]()}
     for c in comparisons:
         texts[held[c.id]] |= {c.a.text, c.b.text}

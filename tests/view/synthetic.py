@@ -54,7 +54,7 @@ def make(folder: Path, comparisons: Sequence[Comparison], margins: Sequence[floa
         store.add(one, i, SPANS)
     by_task: dict[str, list[Margin]] = {}
     for one, margin in zip(comparisons, margins, strict=False):
-        by_task.setdefault(one.pair.task, []).append(Margin(one.id, margin, 0.5, held=False))
+        by_task.setdefault(one.pair.task, []).append(Margin(one.id, margin, 0.5, heldout=False))
     for task, rows in by_task.items():
         store.score(task, 0, rows)
     for task in TREE:

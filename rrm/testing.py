@@ -238,7 +238,7 @@ def _check_state(thing: Agent | RewardModel, what: str, look: Callable[[], objec
     wrong = [name for name in before if name not in good]
     _demand(not wrong, f"{what}'s state has {', '.join(wrong)}, which is no tensor on the CPU")
     for value in thing.state().values():
-        value.zero_()
+        value.fill_(7)
     _demand(thing.version == version, f"{what}'s state() is no copy: changing it changed {what}")
     thing.load(before)
     _demand(thing.version == version and look() == seen, f"{what} is another after load(state())")

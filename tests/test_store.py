@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -232,3 +232,69 @@ def test_a_second_writer_waits_its_turn(store: Store) -> None:
     for i in range(10):
         (store if i % 2 else other).add(comparison(i), i)
     assert store.comparisons() == other.comparisons() == [comparison(i) for i in range(10)]
+
+
+# --- all of a record, or none of it -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trajectory(Outcome):
+    """An outcome with a field that the store has no place for."""
+
+    steps: tuple[int, ...] = ()
+
+
+def pair_of(a: Outcome, b: Outcome = Outcome("b")) -> Comparison:
+    return Comparison(Pair("p", Case("c"), a, b), Judgement(1.0), 0, "u")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        (Trajectory("a", steps=(1, 2)), "Outcome is a Trajectory, of which only what Outcome has would be kept"),
+        (Outcome("a", data={"x": float("nan")}), r"Outcome\.data is not JSON"),
+        (Outcome("a", data={"x": {1, 2}}), r"Outcome\.data"),
+        (Outcome("a", logprobs=(float("-inf"),)), "logprobs"),
+    ],
+)
+def test_what_cannot_be_kept_as_it_is_is_refused(store: Store, outcome: Outcome, why: str) -> None:
+    with pytest.raises(StoreError, match=why):
+        store.add(pair_of(outcome), 0)
+    with pytest.raises(StoreError, match=why.removeprefix("Outcome")):
+        store.keep_sampled("p", 0, "sample", [Group(Case("c"), (outcome,))])
+    with pytest.raises(StoreError, match=why.removeprefix("Outcome")):
+        store.put("v", {"c": Answer(Case("c"), outcome, (), None)})
+    assert set(store.counts().values()) == {0}, "part of it was kept"
+
+
+@pytest.mark.parametrize("data", [{}, {"arm": 2}, {"path": [[0, 1], [1, 1]], "done": None, "é": {"deep": [True, 0.1]}}])
+def test_data_comes_back_and_is_part_of_the_identity(store: Store, data: dict[str, object]) -> None:
+    plain, rich = Outcome("a"), Outcome("a", data=data)
+    assert plain.id != rich.id and plain.content != rich.content
+    store.add(pair_of(rich, plain), 0)
+    store.keep_sampled("p", 0, "sample", [Group(Case("c"), (rich, plain))])
+    (back,) = store.comparisons()
+    assert back.a == rich and back.b == plain and (back.a.id, back.b.id) == (rich.id, plain.id)
+    assert back.pair.id == pair_of(rich, plain).pair.id
+    assert store.sampled("p", 0, "sample") == [Group(Case("c"), (rich, plain))]
+    assert store.sampled("p", 1, "sample") is None
+
+
+def test_a_tuple_in_data_is_the_list_that_json_makes_of_it(store: Store) -> None:
+    store.add(pair_of(Outcome("a", data={"path": ((0, 1), (1, 1))})), 0)
+    (back,) = store.comparisons()
+    assert back.a.id == Outcome("a", data={"path": ((0, 1), (1, 1))}).id
+
+
+def test_outcomes_without_data_are_written_as_they_always_were(store: Store) -> None:
+    """Content addresses of runs of before stay what they are."""
+    store.add(pair_of(Outcome("a", (1,), (-0.5,))), 0)
+    bodies = [row[0] for row in store._db.execute("SELECT body FROM blobs WHERE kind = 'a'")]
+    assert bodies == ['{"text":"a","tokens":[1],"logprobs":[-0.5],"finished":true}']
+
+
+def test_sameness_to_a_judge_is_of_content_not_of_tokens() -> None:
+    one, other = Outcome("ab", (1, 2)), Outcome("ab", (3,))
+    assert one.id != other.id and one.content == other.content
+    assert Outcome("", data={"arm": 1}).content != Outcome("", data={"arm": 2}).content
+    assert Outcome("", data={"arm": 1}).shown and Outcome("words", data={"arm": 1}).shown == "words"

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from rrm.core.errors import StoreError
 
@@ -19,11 +20,14 @@ def written(adapter: TypeAdapter[T], record: T) -> str:
 
     Raises `StoreError` if it would not: a subclass with fields of its own, a value that JSON has no name for.
     """
-    body = adapter.dump_json(record).decode()
     try:
-        lost = _lost(record, adapter.validate_json(body), type(record).__name__)
+        body = adapter.dump_json(record).decode()
+        back = adapter.validate_json(body)
+        lost = _lost(record, back, type(back).__name__)
     except ValidationError as error:
         lost = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    except PydanticSerializationError as error:
+        lost = f"it is not JSON ({error})"
     if lost:
         raise StoreError(f"cannot keep this record as it is: {lost}. Nothing of it was kept.")
     return body

@@ -18,7 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rrm.core.errors import RRMError
+from rrm.core.errors import RRMError, StoreError
+from rrm.store.database import check_version
+from rrm.store.store import UPGRADES
 
 RUNNING = 120.0
 """Seconds after its last record that an unfinished run is still taken to be training."""
@@ -415,6 +417,7 @@ def _open(path: Path) -> sqlite3.Connection:
         db.text_factory = _decoded
         try:
             db.execute("PRAGMA cache_size = -16000")
+            _check_version(db, path)
             if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'comparisons'").fetchone() is None:
                 db.close()
                 raise ReadError(f"{path} is not a run's database, or not one yet: it has no comparisons table")
@@ -424,6 +427,15 @@ def _open(path: Path) -> sqlite3.Connection:
             continue
         return db
     raise ReadError(f"{path} cannot be read ({last}); is it a run's database, and readable by you?") from last
+
+
+def _check_version(db: sqlite3.Connection, path: Path) -> None:
+    """Older ones are read as they are: what was added since is not there. Raises `ReadError` for a newer one."""
+    try:
+        check_version(db, path, len(UPGRADES))
+    except StoreError as error:
+        db.close()
+        raise ReadError(str(error)) from error
 
 
 def _decoded(body: bytes) -> str:

@@ -16,8 +16,6 @@ from rrm_assistants.expressions import value
 
 from rrm.core.errors import Abstain, Malformed
 from rrm.core.records import Case, Finding, Outcome
-from rrm.core.task import Assistant
-from rrm.core.tool_agent import tool_assistant
 from rrm.core.tools import Report, version_of
 
 _CHAIN = re.compile(r"(?:[-+*/()\s=]|\d+(?:\.\d+)?|(?<![A-Za-z])[A-Z](?![A-Za-z'’]))+")
@@ -84,8 +82,3 @@ def _value(text: str, worth: Mapping[str, Fraction]) -> Fraction | None:
         except Malformed:
             continue
     return None
-
-
-def equalities() -> Assistant:
-    """The tool as a finished assistant."""
-    return tool_assistant(Equalities(), covers=("steps",), difficulty=3)

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rrm.core.records import Case, Finding, Outcome
-from rrm.core.task import Assistant
-from rrm.core.tool_agent import tool_assistant
 from rrm.core.tools import Report, version_of
 
 ORDINALS = (
@@ -142,8 +140,3 @@ def _lost(said: list[str], expected: list[str]) -> str:
 
 def _first_swap(said: list[str]) -> str:
     return next(f'"{a}" before "{b}"' for a, b in pairwise(said) if a > b)
-
-
-def sorting() -> Assistant:
-    """The tool as a finished assistant."""
-    return tool_assistant(Sorting(), covers=("steps",), difficulty=3)

@@ -53,5 +53,5 @@ class Simulation:
 
 
 def simulated_benchmark(accesses: int = 256) -> Assistant:
-    """The tool as an assistant, in the place of `assistants.benchmark`."""
+    """The tool as an assistant, in the place of `rrm_assistants.benchmark`."""
     return tool_assistant(Simulation(accesses), covers=("benchmark",), difficulty=10, name="benchmark")

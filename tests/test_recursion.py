@@ -13,7 +13,7 @@ import torch
 from rrm import Assistant, BoundedUser, Outcome, Pair, RRMError, Task, train
 from rrm.core.errors import SealedOracle
 from rrm.core.judgements import Event, ImproveReport, Judgement
-from rrm.core.records import Case
+from rrm.core.records import Case, digest
 from rrm.core.seeding import generator
 from rrm.core.task import Forgetful, assist
 from rrm.learning.text_maker import IMPROVERS
@@ -193,3 +193,27 @@ def test_misleading_assistants_reach_the_user(trained: tuple[Assistant, Path, li
             for a, b in zip(said, turned, strict=True):
                 assert [f.holds for f in a.findings] == [not f.holds for f in b.findings]
 
+
+
+def test_outcomes_for_all_subtasks_are_sampled_once_a_round(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two children that are refreshed in the second round: two samples to frame, not four."""
+    calls: Counter[str] = Counter()
+    sample = TextAgent.sample
+
+    def counted(self: TextAgent, cases: Sequence[Case], n: int, key: str, **given: float) -> object:
+        calls[key] += 1
+        return sample(self, cases, n, key, **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TextAgent, "sample", counted)
+    whole = mini.tree()
+    small = {"rounds": 1, "steps": 1, "accept": 0, "cases": 3, "comparisons": 4, "frame_cases": 1}
+    subs = tuple(
+        replace(sub, assistants=(), settings=sub.settings.model_copy(update=small))
+        for sub in whole.assistants if isinstance(sub, Task)
+    )  # fmt: skip
+    settings = whole.settings.model_copy(update=small | {"rounds": 2, "refresh": 1})
+    train(replace(whole, assistants=subs, settings=settings), BoundedUser(), backbone, tmp_path)
+    keys = [digest(0, "paper", round, "frame") for round in (0, 1)]
+    assert [calls[key] for key in keys] == [1, 1]

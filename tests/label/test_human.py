@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,21 @@ def test_export_and_import_from_the_shell(tmp_path: Path) -> None:
     store = Store(two / "run.db")
     found = [(c.pair.task, c.case.prompt, c.user) for c in store.comparisons()]
     assert found == [("toy/sub", "p", "imported(out.jsonl)")]
+
+
+def test_pairs_of_several_nodes_and_rounds_may_be_asked_at_once(tmp_path: Path) -> None:
+    """A, then B, then a further batch of A; then what people said of each, in any order."""
+    Store(tmp_path / "run.db").close()
+    user, one, two = human(unassisted=0.0), toy.task("one"), toy.task("two")
+    pairs = {name: [replace(pair(i), task=name) for i in range(3)] for name in ("one", "two")}
+    user.expect(one, 0, pairs["one"][:2], tmp_path)
+    user.expect(two, 0, pairs["two"], tmp_path)
+    user.expect(one, 1, pairs["one"][2:], tmp_path)
+    labels = Labels(tmp_path)
+    for n, question in enumerate(labels.claim("ann", 10)):
+        choice = "first" if (question.pair.task == "one") != question.swapped("ann") else "second"
+        labels.answer(f"key-of-label-{n}", question.id, "ann", choice)
+    for name, task in (("two", two), ("one", one)):
+        assert [user.judge(task, p).preference for p in pairs[name]] == [float(name == "one")] * 3
+    with pytest.raises(RRMError, match="only judge pairs announced"):
+        user.judge(two, pairs["one"][0])

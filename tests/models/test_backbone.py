@@ -1,5 +1,7 @@
 """Backbones and forks: rendering, state, adapters, errors that say what is wrong."""
 
+import threading
+
 import pytest
 import torch
 
@@ -97,3 +99,51 @@ def test_imported_text_is_encoded_and_ended(tiny):
     text, ids = Outcome("w5 w6"), Outcome("w5 w6", (5, 6, 2))
     a, c = agent.logprobs([Group(Case("w9"), (text, ids))])[0]
     torch.testing.assert_close(a, c)
+
+
+def test_two_threads_in_one_network_are_refused(tiny):
+    """Each would compute as the other's fork: 58 of 60 log-probabilities were wrong, without an error."""
+    b = tiny("lora")
+    one, two = b.fork("one"), b.fork("two")
+    for fork, shift in ((one, 0.1), (two, -0.1)):
+        fork.load({name: value + shift for name, value in fork.state().items()})
+    groups = [PrefixGroup((3, 4, 5, 6), [(7, 8, 9), (9, 8, 7)])]
+
+    def values(fork):
+        with torch.no_grad():
+            return torch.cat([torch.cat(row) for row in fork.logprobs(groups)])
+
+    expected = {fork: values(fork) for fork in (one, two)}
+    assert not torch.allclose(expected[one], expected[two])
+    wrong, refused, right = [], [], []
+    barrier = threading.Barrier(2)
+
+    def work(fork):
+        barrier.wait()
+        for _ in range(100):
+            try:
+                found = values(fork)
+            except ModelError as error:
+                refused.append(str(error))
+                continue
+            (right if torch.equal(found, expected[fork]) else wrong).append(fork.name)
+
+    threads = [threading.Thread(target=work, args=(fork,)) for fork in (one, two)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert not wrong and right
+    assert all("two threads use 'tiny' at once" in said for said in refused)
+    with one.exclusive():
+        stranger = threading.Thread(target=lambda: refused.extend(raised(lambda: values(two))))
+        stranger.start()
+        stranger.join()
+        assert torch.equal(values(one), expected[one]), "its own thread may go on"
+    assert "let them take turns, or load a backbone for each" in refused[-1]
+
+
+def raised(call):
+    try:
+        call()
+    except ModelError as error:
+        return [str(error)]
+    return []

@@ -96,6 +96,7 @@ class Comparison:
 
     @property
     def id(self) -> str:
+        """Of its pair."""
         return self.pair.id
 
     @property
@@ -105,26 +106,32 @@ class Comparison:
 
     @property
     def case(self) -> Case:
+        """Of its pair; so are the next four."""
         return self.pair.case
 
     @property
     def a(self) -> Outcome:
+        """What was shown as A."""
         return self.pair.a
 
     @property
     def b(self) -> Outcome:
+        """What was shown as B."""
         return self.pair.b
 
     @property
     def assistance_a(self) -> tuple[Assistance, ...]:
+        """What assistants said of A, shown or not."""
         return self.pair.assistance_a
 
     @property
     def assistance_b(self) -> tuple[Assistance, ...]:
+        """What assistants said of B, shown or not."""
         return self.pair.assistance_b
 
     @property
     def preference(self) -> float | None:
+        """The user's: 1.0 A, 0.0 B, 0.5 a tie, None no judgement."""
         return self.judgement.preference
 
 

@@ -193,14 +193,17 @@ class Assistance:
 
     @property
     def name(self) -> str:
+        """The last part of the assistant's path."""
         return self.assistant.rsplit("/", 1)[-1]
 
     @property
     def findings(self) -> tuple[Finding, ...]:
+        """Those of all its answers."""
         return tuple(finding for answer in self.answers for finding in answer.findings)
 
     @property
     def below(self) -> tuple[Assistance, ...]:
+        """What was said of all its answers."""
         return tuple(sub for answer in self.answers for sub in answer.below)
 
     @property

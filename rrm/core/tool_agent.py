@@ -34,6 +34,7 @@ class ToolAgent:
     def sample(
         self, cases: Sequence[Case], n: int, key: str, temperature: float = 1.0, greedy: bool = False
     ) -> list[Group]:
+        """The tool's report on each case, `n` times; nothing in it is random."""
         groups = []
         for case in cases:
             examined = _examined(case)
@@ -41,9 +42,11 @@ class ToolAgent:
         return groups
 
     def state(self) -> dict[str, torch.Tensor]:
+        """Empty: a tool has no weights."""
         return {}
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Raises `RRMError` unless the state is empty."""
         if state:
             raise RRMError(f"tool {self.tool.name!r} has no weights, but was given {sorted(state)}")
 
@@ -59,6 +62,7 @@ Examined = Callable[[Case, Outcome], tuple[Case, Outcome] | None]
 
 
 def itself(case: Case, outcome: Outcome) -> tuple[Case, Outcome]:
+    """The outcome that the assistant is asked about."""
     return case, outcome
 
 

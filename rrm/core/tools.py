@@ -54,11 +54,14 @@ class Tool(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """One word."""
     @property
-    def instruction(self) -> str: ...
+    def instruction(self) -> str:
+        """What it looks for, for people."""
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """Of everything that decides its reports."""
     def __call__(self, case: Case, outcome: Outcome) -> Report: ...
 
 

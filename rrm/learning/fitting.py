@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from rrm.core.errors import RRMError
-from rrm.core.judgements import FitReport, Margin
+from rrm.core.judgements import Comparison, FitReport, Margin
 from rrm.core.protocols import Progressed
-from rrm.core.records import Case, Group, Outcome
+from rrm.core.records import Group, Outcome
 from rrm.core.seeding import generator, seed_of
 from rrm.core.settings import Settings
 from rrm.learning.heads import fit_heads
@@ -29,27 +29,6 @@ if TYPE_CHECKING:
 
 HEAD_LR = 10.0
 """The heads' learning rate over the trunk's: they start from nothing, the trunk from a language model."""
-
-
-class Judged(Protocol):
-    """What is needed of a comparison; `rrm.store.Comparison` is the full record."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def stream(self) -> str: ...
-    @property
-    def case(self) -> Case: ...
-    @property
-    def a(self) -> Outcome: ...
-    @property
-    def b(self) -> Outcome: ...
-    @property
-    def assistance_a(self) -> tuple[Assistance, ...]: ...
-    @property
-    def assistance_b(self) -> tuple[Assistance, ...]: ...
-    @property
-    def preference(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +45,7 @@ class _Judgements:
 
 def fit_reward(
     reward: TextRewardModel,
-    comparisons: Sequence[Judged],
+    comparisons: Sequence[Comparison],
     settings: Settings,
     key: str,
     progress: Progressed | None = None,
@@ -111,10 +90,10 @@ def fit_reward(
     )
 
 
-def _by_case(comparisons: Sequence[Judged], reward: TextRewardModel) -> list[_Judgements]:
+def _by_case(comparisons: Sequence[Comparison], reward: TextRewardModel) -> list[_Judgements]:
     """Gather comparisons by case; an outcome judged several times with the same assistance appears once."""
     heads, sees = reward.settings.heads, reward.settings.reward_sees == "assistance"
-    cases: dict[str, list[Judged]] = {}
+    cases: dict[str, list[Comparison]] = {}
     for c in comparisons:
         cases.setdefault(c.case.id, []).append(c)
     out = []

@@ -63,6 +63,7 @@ class Problem:
 
     @staticmethod
     def of(difference: Tensor, preference: Tensor) -> Problem:
+        """From (pairs, features) differences and (pairs,) preferences."""
         second = (difference.T @ difference / len(difference)).double()
         variance, axes = torch.linalg.eigh(second)
         return Problem(difference @ axes.float(), preference, axes.float(), variance.clamp(min=0).float())

@@ -51,6 +51,7 @@ class Framed:
         self._pool: Pool | None = None
 
     def draw(self, n: int, key: str) -> list[Case]:
+        """Raises `RRMError` if the parent's outcomes make no case."""
         if self._pool is None:
             framed = frame_all(self._sub, self._parent.sample_to_frame(self._cases))
             if not framed:

@@ -16,8 +16,9 @@ from rrm.models.sampling import Sampled, sample
 
 
 def tokens_of(backbone: Backbone, outcome: Outcome) -> tuple[int, ...]:
-    """An outcome's token ids: those that were sampled; for imported text, its encoding and end-of-text."""
-    return outcome.tokens or (*backbone.encode(outcome.text), backbone.eos_id)
+    """An outcome's token ids: those that were sampled; for another, the encoding of what is shown of it, and
+    end-of-text."""
+    return outcome.tokens or (*backbone.encode(outcome.shown), backbone.eos_id)
 
 
 def prefix_groups(backbone: Backbone, groups: Sequence[Group]) -> list[PrefixGroup]:

@@ -94,6 +94,7 @@ class GroupLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.layout = layout
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Take in new keys and values; returns those that attention sees, as a transformers cache layer does."""
         if self.layout is None:  # the prefill, in one piece
             self.keys, self.values, self.is_initialized = key_states, value_states, True
             return key_states, value_states
@@ -109,6 +110,7 @@ class GroupLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return keys, values
 
     def get_seq_length(self) -> int:
+        """Tokens so far, the prefix included."""
         return super().get_seq_length() if self.layout is None else self.width + self.used
 
 

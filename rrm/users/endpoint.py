@@ -49,6 +49,7 @@ class EndpointUser(Endpoint):
 
     @property
     def name(self) -> str:
+        """Its kind, and the model behind it."""
         return f"openai({self.model})"
 
     def expect(self, task: Task, round: int, pairs: Sequence[Pair], folder: Path) -> None:

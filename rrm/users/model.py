@@ -53,9 +53,11 @@ class ModelUser:
 
     @property
     def name(self) -> str:
+        """Its kind, and the model behind it."""
         return f"model({self.backbone.name})"
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
+        """Ask in both orders; abstain where the model says neither A nor B."""
         prompts = [self.prompt(task, pair), self.prompt(task, pair.swapped())]
         answers = [self.backbone.encode(answer) for answer in self.answers]
         with torch.inference_mode():

@@ -27,7 +27,7 @@ def weigh(first: float, second: float, margin: float) -> Judgement:
 
 
 def _shown(outcome: Outcome) -> str:
-    return outcome.text or "(empty)"
+    return outcome.shown or "(empty)"
 
 
 def _said(assistance: tuple[Assistance, ...]) -> str:

@@ -24,7 +24,7 @@ class Settings(BaseModel):
     choose: Literal["disagreement", "random"] = "disagreement"
     """Which pairs the user is asked about: where the ensemble disagrees most, or any."""
     refresh: int = Field(0, ge=0)
-    """Extra rounds of training for each assistant in every later round of its parent, on the parent's new outcomes."""
+    """Extra rounds of training for each assistant in each later round of its parent, on the parent's new outcomes."""
     frame_cases: int = Field(16, ge=0)
     """Extra cases sampled, beyond `cases`, to build subtasks' cases."""
 
@@ -32,8 +32,8 @@ class Settings(BaseModel):
     max_tokens: int = Field(96, ge=1)
     """Longest outcome, in tokens."""
     temperature: float = Field(1.0, gt=0)
-    """Sampling temperature of outcomes that are judged, and of those that subtasks' cases are built from. Improvers always
-    sample at 1: the KL is estimated of the policy's own distribution."""
+    """Sampling temperature of outcomes that are judged, and of those that subtasks' cases are built from. Improvers
+    always sample at 1: the KL is estimated of the policy's own distribution."""
     drafts: int = Field(2, ge=1)
     """Drafts of each answer a user will see; the reward model picks the best. 1: the greedy answer."""
 
@@ -73,14 +73,14 @@ class Settings(BaseModel):
     kl: float = Field(0.05, ge=0)
     """Price of a nat of KL to the starting policy, per outcome, in units of reward (its variance is 1)."""
     max_kl: float = Field(8.0, gt=0)
-    """Stop a round's optimization when the mean KL per outcome to the starting policy exceeds this many nats. The KL adds
-    up over rounds: a round that begins above the limit takes no step."""
+    """Stop a round's optimization when the mean KL per outcome to the starting policy exceeds this many nats. The KL
+    adds up over rounds: a round that begins above the limit takes no step."""
     caution: float = Field(0.5, ge=0)
     """The agent optimizes mean - caution * standard deviation of the ensemble."""
     malformed: float = -3.0
     """At most this reward for an outcome that does not parse: a side-constraint (Leike et al. 2018, 5.7)."""
     accept: int = Field(24, ge=0)
-    """Comparisons of the improved agent with the one before. The improvement is kept unless the user clearly prefers the
-    old agent."""
+    """Comparisons of the improved agent with the one before. The improvement is kept unless the user clearly prefers
+    the old agent."""
     beta: float = Field(0.1, gt=0)
     """DPO's inverse temperature."""

@@ -1,7 +1,8 @@
 """Comparisons out of a run, in the columns `prompt`, `chosen`, `rejected` that other libraries read.
 
 Exported rows have more columns than these three, so that nothing is lost on the way back (`rrm.exchange.imports`):
-`record` holds, as JSON, what the plain columns do not say (the case's data, token ids, the assistance in full).
+`record` holds, as JSON, what the plain columns do not say (the case's data, token ids, the assistance in full). An
+outcome that is data without a text stands in its column as people see it, the data as JSON; `record` has it as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter
 
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Check, Comparison
-from rrm.core.records import Assistance
+from rrm.core.records import Assistance, Outcome
 from rrm.store.store import Store
 
 SCHEMA = pa.schema(
@@ -119,18 +120,16 @@ def row_of(comparison: Comparison) -> Row:
     record = {
         "case": dict(pair.case.data),
         "form": pair.case.form,
-        **{
-            name: {"tokens": outcome.tokens, "logprobs": outcome.logprobs, "finished": outcome.finished}
-            for name, outcome in (("chosen", ordered.a), ("rejected", ordered.b))
-        },
+        "chosen": _sampled(ordered.a),
+        "rejected": _sampled(ordered.b),
         "assistance_chosen": _said.dump_python(ordered.assistance_a, mode="json"),
         "assistance_rejected": _said.dump_python(ordered.assistance_b, mode="json"),
         "checks": _checks.dump_python(judgement.checks, mode="json"),
     }
     return {
         "prompt": pair.case.prompt,
-        "chosen": ordered.a.text,
-        "rejected": ordered.b.text,
+        "chosen": ordered.a.shown,
+        "rejected": ordered.b.shown,
         "preference": preference,
         "assistance_chosen": " ".join(one.text for one in ordered.assistance_a),
         "assistance_rejected": " ".join(one.text for one in ordered.assistance_b),
@@ -145,3 +144,11 @@ def row_of(comparison: Comparison) -> Row:
         "note": judgement.note,
         "record": json.dumps(record, ensure_ascii=False),
     }
+
+
+def _sampled(outcome: Outcome) -> dict[str, Any]:
+    """What the column of an outcome does not say of it: its ids, and its data, with its own text if another is shown."""
+    kept: dict[str, Any] = {"tokens": outcome.tokens, "logprobs": outcome.logprobs, "finished": outcome.finished}
+    if outcome.data is not None:
+        kept["data"] = dict(outcome.data)
+    return kept if outcome.text == outcome.shown else {**kept, "text": outcome.text}

@@ -155,7 +155,7 @@ def _template(
         template = _chat(original, eos) if original else _plain(backbone, separator, eos)
         tokenizer.chat_template = template
         same = sum(
-            tuple(row.prefix) + tuple(segment) == _ids(tokenizer, group.case.prompt, outcome.text)
+            tuple(row.prefix) + tuple(segment) == _ids(tokenizer, group.case.prompt, outcome.shown)
             for group, row in zip(groups, rows, strict=True)
             for outcome, segment in zip(group.outcomes, row.segments, strict=True)
         )

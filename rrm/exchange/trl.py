@@ -151,11 +151,11 @@ class FromTRL(TextRewardModel):
         end-of-text token, that is the one before it."""
         tokenizer = self.backbone.tokenizer
         if self.chat:
-            turns = [{"role": "user", "content": case.prompt}, {"role": "assistant", "content": outcome.text}]
+            turns = [{"role": "user", "content": case.prompt}, {"role": "assistant", "content": outcome.shown}]
             text = tokenizer.apply_chat_template(turns, tokenize=False)
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
-            text = outcome.text.removesuffix(tokenizer.eos_token) + tokenizer.eos_token
+            text = outcome.shown.removesuffix(tokenizer.eos_token) + tokenizer.eos_token
             ids = tokenizer(case.prompt + text)["input_ids"]
         last = max((i for i, token in enumerate(ids) if token != self.pad), default=0)
         return tuple(ids[: last + 1])

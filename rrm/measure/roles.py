@@ -60,8 +60,8 @@ class Look:
 
     @property
     def different(self) -> float:
-        """Share of different texts among the outcomes of one case, over cases: 1 if none is written twice."""
-        shares = [len({o.text for o in group.outcomes}) / len(group.outcomes) for group in self.groups]
+        """Mean over cases of the share of their outcomes that are different, 0 to 1: 1 if none comes twice."""
+        shares = [len({o.content for o in group.outcomes}) / len(group.outcomes) for group in self.groups]
         return sum(shares) / max(1, len(shares))
 
     @property
@@ -139,7 +139,7 @@ def show(
         for group in one.groups[:examples]:
             outcome = group.outcomes[0]
             console.print(Padding(Text(_cut(group.case.prompt), style="dim"), (0, 0, 0, 2)))
-            console.print(Text(f"> {_cut(outcome.text) or '(nothing)'}"))
+            console.print(Text(f"> {_cut(outcome.shown) or '(nothing)'}"))
             for said in assist(tools, [Group(group.case, (outcome,))])[0].seen(0):
                 console.print(Padding(Text(_cut(said.text), style="cyan"), (0, 0, 0, 4)))
             console.print()

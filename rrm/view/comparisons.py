@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rrm.core.records import rendering
 from rrm.view.reading import Reader
 
 PAGE = 50
@@ -22,7 +23,7 @@ SECONDS = 0.35
 SHOWN = 20_000
 """Characters of a text shown on a page; the whole is a link away."""
 BEGINNING = re.compile(r'\{"(?:text|prompt)":"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)("?)')
-"""Of a record in JSON: its text, as far as it is there, and the quote that closes it."""
+"""The text at the beginning of a record's JSON, as far as it was read, and the quote that closes it if it was too."""
 NA = (
     "EXISTS (SELECT 1 FROM blobs x, json_each(x.body) o WHERE x.id IN (c.assistance_a, c.assistance_b) AND NOT EXISTS"
     " (SELECT 1 FROM json_each(o.value, '$.answers') n WHERE json_array_length(n.value, '$.findings') > 0))"
@@ -122,7 +123,7 @@ class ShownAnswer:
 
 @dataclass(frozen=True)
 class Side:
-    """One outcome of a comparison, and what was said of it. `cut`: its text goes on."""
+    """One outcome of a comparison, and what was said of it. `text`: as it is shown; `cut`: it goes on."""
 
     text: str
     cut: bool
@@ -182,9 +183,11 @@ def find(
     back = before is not None
     wanted, text = FILTERS.get(show, FILTERS["all"])[1], text.strip()
     if text:
+        run.db.create_function("rendered", 1, _rendered, deterministic=True)  # asked only where there is no text
         wanted = (
             f"({wanted}) AND EXISTS (SELECT 1 FROM blobs t WHERE t.id IN (c.case_id, c.a, c.b) AND instr(lower("
-            "coalesce(json_extract(t.body, '$.text'), json_extract(t.body, '$.prompt'))), lower(:text)) > 0)"
+            "coalesce(nullif(json_extract(t.body, '$.text'), ''), json_extract(t.body, '$.prompt'),"
+            " rendered(json_extract(t.body, '$.data')))), lower(:text)) > 0)"
         )
     rows = run.db.execute(
         f"SELECT c.seq, ({wanted}) AS hit, c.round, c.preference, s.margin, s.std, c.attention, c.seconds, c.user,"
@@ -242,10 +245,10 @@ def retrained(run: Reader, task: str) -> float:
 
 
 def start(run: Reader, blob: str, limit: int) -> tuple[str, bool]:
-    """The first `limit` characters of a case's prompt or an outcome's text, and whether it goes on.
+    """The first `limit` characters of a case's prompt or of an outcome as it is shown, and whether it goes on.
 
-    Only the beginning of the record is parsed: it may be long, and in SQLite's own functions on JSON a text
-    would end at the first NUL.
+    Only the beginning of the record is parsed, unless that shows no text: it may be long, and in SQLite's own
+    functions on JSON a text would end at the first NUL.
     """
     row = run.row("SELECT substr(body, 1, ?) FROM blobs WHERE id = ?", (6 * limit + 32, blob))
     if row is None:
@@ -254,16 +257,23 @@ def start(run: Reader, blob: str, limit: int) -> tuple[str, bool]:
     if match is None:
         return "", False
     text = json.loads(f'"{match[1]}"', strict=False)
+    if not text and match[2]:  # an outcome may be data that nobody described
+        text = whole(run, blob) or ""
     return text[:limit], len(text) > limit or not match[2]
 
 
 def whole(run: Reader, blob: str) -> str | None:
-    """A case's prompt or an outcome's text, all of it; None if there is no such blob."""
+    """A case's prompt or an outcome as it is shown, all of it; None if there is no such blob."""
     row = run.row("SELECT body FROM blobs WHERE id = ? AND substr(body, 1, 1) = '{'", (blob,))
     if row is None:
         return None
     body = json.loads(row[0])
-    return str(body["text"] if "text" in body else body["prompt"])
+    return rendering(body["text"], body.get("data")) if "text" in body else str(body["prompt"])
+
+
+def _rendered(data: str | None) -> str:
+    """The data of an outcome without text, as it is shown."""
+    return rendering("", None if data is None else json.loads(data))
 
 
 def comparison(run: Reader, seq: int, limit: int = SHOWN) -> ShownComparison | None:
@@ -320,11 +330,12 @@ def said(assistance: Sequence[Mapping[str, Any]], limit: int = SHOWN, way: str =
             found.append(ShownAnswer(f"{way}{i}.0", one["assistant"], one["version"], "", "", False, (), None, ""))
         for j, answer in enumerate(one["answers"]):
             here = f"{way}{i}.{j}"
+            text = rendering(answer["outcome"]["text"], answer["outcome"].get("data"))
             found.append(
                 ShownAnswer(
-                    here, one["assistant"], one["version"], answer["case"]["prompt"][:limit],
-                    answer["outcome"]["text"][:limit], len(answer["outcome"]["text"]) > limit, answer["findings"],
-                    answer["confidence"], answer["unreadable"], said(answer["below"], limit, f"{here}."),
+                    here, one["assistant"], one["version"], answer["case"]["prompt"][:limit], text[:limit],
+                    len(text) > limit, answer["findings"], answer["confidence"], answer["unreadable"],
+                    said(answer["below"], limit, f"{here}."),
                 )
             )  # fmt: skip
     return found

@@ -125,7 +125,7 @@ class Terminal:
         first, second = (pair.b, pair.a) if swapped else (pair.a, pair.b)
         width = max(20, out.width // 2 - 1)
         panels = [
-            Panel(Text(visible(outcome.text) or "(empty)"), title=title, title_align="left", width=width)
+            Panel(Text(visible(outcome.shown) or "(empty)"), title=title, title_align="left", width=width)
             for title, outcome in (("A", first), ("B", second))
         ]
         out.print(Columns(panels, padding=(0, 1)))

@@ -44,14 +44,19 @@ class Columns(BaseModel):
 
 
 class Kept(BaseModel):
-    """An outcome's ids, as they were sampled."""
+    """What `record` says of an outcome: its ids, as they were sampled, and its data."""
 
     tokens: tuple[int, ...] = ()
     logprobs: tuple[Finite, ...] = ()
     finished: bool = True
+    data: dict[str, Any] | None = None
+    text: str | None = None
+    """The outcome's own text, where its column shows the data instead."""
 
     def outcome(self, text: str) -> Outcome:
-        return Outcome(text, self.tokens, self.logprobs, self.finished)
+        """The outcome whose column holds `text`."""
+        own = text if self.text is None else self.text
+        return Outcome(own, self.tokens, self.logprobs, self.finished, self.data)
 
 
 class Record(BaseModel):
@@ -89,7 +94,7 @@ def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
     )  # fmt: skip
     if pair.a == pair.b:
         raise LeftOut("both outcomes are the same")
-    if any(not (outcome.text.strip() or outcome.tokens) for outcome in (pair.a, pair.b)):
+    if any(not (outcome.shown.strip() or outcome.tokens) for outcome in (pair.a, pair.b)):
         raise LeftOut("an outcome is empty")
     first = said.preference if said.chosen_is_a or said.preference is None else 1 - said.preference
     note = text_of(said.note, "note") or remark

@@ -79,7 +79,7 @@ def ordered(stage: Stage, pool: Sequence[Group]) -> list[tuple[int, int, int]]:
     """All pairs of different outcomes of the pool, in an order that the seed decides."""
     pairs = [
         (g, i, j) for g, group in enumerate(pool) for i, j in itertools.combinations(range(len(group.outcomes)), 2)
-        if group.outcomes[i].text != group.outcomes[j].text
+        if group.outcomes[i].content != group.outcomes[j].content
     ]  # fmt: skip
     return sorted(pairs, key=lambda place: digest(stage.seed, "active", *place))
 

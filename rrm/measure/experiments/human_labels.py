@@ -54,7 +54,7 @@ class LabelsTable:
     case: (pairs,) which case a pair is of, from 0.
     parent: (pairs,) 1 A is better, -1 B, 0 a tie.
     signals: (pairs, children) how far the child prefers A, -1 to 1; 0 a tie; NaN: it did not judge.
-    length: (pairs,) logarithm of A's length over B's, in characters.
+    length: (pairs,) logarithm of A's length over B's, in characters as they are shown.
     """
 
     children: tuple[str, ...]
@@ -114,7 +114,7 @@ def table(comparisons: Sequence[Comparison], node: str) -> LabelsTable:
         np.array([cases[c.case.id] for c in own]),
         np.sign([2 * c.preference - 1 for c in own if c.preference is not None]),
         signals[:, kept],
-        np.array([math.log((1 + len(c.a.text)) / (1 + len(c.b.text))) for c in own]),
+        np.array([math.log((1 + len(c.a.shown)) / (1 + len(c.b.shown))) for c in own]),
     )
 
 

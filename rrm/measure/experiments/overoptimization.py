@@ -108,7 +108,7 @@ def fitted(stage: Stage, labels: Labels, sees: Sees, noise: float) -> tuple[Text
     comparisons = [
         Comparison(pair, user.judge(task, pair), 0, user.name)
         for group in groups for i, j in itertools.combinations(range(4), 2)
-        if group.outcomes[i].text != group.outcomes[j].text
+        if group.outcomes[i].content != group.outcomes[j].content
         for pair in [Pair.of(task.path, group, i, j)]
     ]  # fmt: skip
     fork = trunk(stage.backbone, f"{task.path} reward", settings.reward_trunk)

@@ -139,7 +139,7 @@ def as_shown(question: Question, labeler: str) -> dict[str, Any]:
     pair, assisted = question.pair, question.assisted(labeler)
     order = ("b", "a") if question.swapped(labeler) else ("a", "b")
     answers = said(pair) if assisted else []
-    texts, spans = {"a": pair.a.text, "b": pair.b.text}, dict(zip("ab", question.spans, strict=True))
+    texts, spans = {"a": pair.a.shown, "b": pair.b.shown}, dict(zip("ab", question.spans, strict=True))
     differing = dict(zip(order, differences(*(texts[side] for side in order)) or ([], []), strict=True))
     return {
         "id": question.id,
@@ -175,7 +175,7 @@ def _answer(one: Said, side: int, spans: Spans) -> dict[str, Any]:
         "name": visible(one.by.name),
         "verdict": visible(verdict_of(one)),
         "points": [f"{side}:{points(vars(finding), spans)}" for finding in pointed],
-        "text": visible(answer.outcome.text) if answer else "",
+        "text": visible(answer.outcome.shown) if answer else "",
         "confidence": answer.confidence if answer else None,
     }
 

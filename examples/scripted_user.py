@@ -15,7 +15,7 @@ from rrm.testing import check_user
 
 
 class Believer:
-    """Counts what the assistants call wrong. A tie where they find as much wrong with both; abstains if nobody spoke."""
+    """Counts what the assistants call wrong. A tie where that is as much of both; abstains if nobody spoke."""
 
     name = "believer"
 

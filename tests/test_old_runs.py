@@ -21,7 +21,8 @@ from rrm.core.errors import RunError, StoreError
 from rrm.labels.queue import Labels
 from rrm.loop import run as run_module
 from rrm.models.backbone import Backbone
-from rrm.store.store import UPGRADES, Store
+from rrm.store.store import Store
+from rrm.store.upgrades import RUN
 from rrm.users.human import HumanUser
 from rrm.view.inspect import show_node, show_tree
 from rrm.view.reading import Reader, ReadError
@@ -73,7 +74,7 @@ def test_it_resumes_and_asks_nothing_again(old: Path) -> None:
     assert asked(old / "run.db", "toy")[:14] == before and len(asked(old / "run.db", "toy")) > 14
     assert all(path.read_bytes() == body for path, body in weights.items())
     assert (old / "nodes/toy/1/agent.safetensors").exists() and root.task.path == "toy"
-    assert version(old / "run.db") == len(UPGRADES)
+    assert version(old / "run.db") == len(RUN)
 
 
 def test_it_can_be_inspected_as_it_is(old: Path) -> None:
@@ -109,9 +110,13 @@ def test_what_a_newer_rrm_wrote_is_refused_and_left_alone(tmp_path: Path, name: 
     before = path.read_bytes()
     with pytest.raises(StoreError, match=rf"{name} was written by a newer rrm: .* version 99, and .* up to 1"):
         Store(path) if name == "run.db" else Labels(tmp_path)
-    if name == "run.db":
-        with pytest.raises(ReadError, match="newer rrm"):
+    with pytest.raises(ReadError, match="newer rrm"):
+        if name == "run.db":
             Reader(tmp_path)
+        else:
+            Store(tmp_path / "run.db").close()
+            with Reader(tmp_path) as reader:
+                _ = reader.asked
     assert path.read_bytes() == before
 
 
@@ -120,7 +125,7 @@ def test_an_added_column_comes_by_the_upgrade_all_or_nothing(
 ) -> None:
     path = tmp_path / "run.db"
     Store(path).close()
-    store = "rrm.store.store.UPGRADES"
+    store = "rrm.store.store.RUN"
     monkeypatch.setattr(store, ("", "ALTER TABLE scores ADD COLUMN x REAL;", "ALTER TABLE nowhere ADD COLUMN y REAL;"))
     with pytest.raises(StoreError, match="no such table: nowhere"):
         Store(path)

@@ -37,6 +37,7 @@ from rrm.labels.questions import (
     said,
 )
 from rrm.store.database import Database
+from rrm.store.upgrades import LABELS
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS questions (
@@ -106,7 +107,7 @@ class Labels(Database):
     """The queue and the labels of one run. Safe for several processes and threads at once."""
 
     def __init__(self, folder: Path | str) -> None:
-        super().__init__(Path(folder) / "labels.db", SCHEMA, ("questions", "labels", "closed"))
+        super().__init__(Path(folder) / "labels.db", SCHEMA, ("questions", "labels", "closed"), LABELS)
         self._first_open = 0
 
     # --- training's side -----------------------------------------------------------------------------
@@ -149,7 +150,7 @@ class Labels(Database):
             )
             others = self._db.execute("SELECT id FROM open WHERE task = ? AND round = ?", (task, round)).fetchall()
             self._db.executemany(
-                "INSERT INTO closed VALUES (?, 'withdrawn', ?, '[]', ?)",
+                "INSERT INTO closed (question, reason, judgement, labels, at) VALUES (?, 'withdrawn', ?, '[]', ?)",
                 [(id, nothing, now) for (id,) in others if id not in asked],
             )
         return ids
@@ -185,7 +186,7 @@ class Labels(Database):
                 standing = standings[question.id]
                 judgement = combine(question.pair, standing.labels)
                 self._db.execute(
-                    "INSERT INTO closed VALUES (?, 'judged', ?, ?, ?)",
+                    "INSERT INTO closed (question, reason, judgement, labels, at) VALUES (?, 'judged', ?, ?, ?)",
                     (
                         question.id, _judgement.dump_json(judgement).decode(),
                         json.dumps([label.seq for label in standing.labels]), time.time(),
@@ -238,7 +239,8 @@ class Labels(Database):
             ).fetchall()
             ids = [id for (id,) in rows]
             self._db.executemany(
-                "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = excluded.until",
+                "INSERT INTO claims (question, labeler, until) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET until = excluded.until",
                 [(id, labeler, now + lease) for id in ids],
             )
         found = self.questions(ids)
@@ -317,7 +319,8 @@ class Labels(Database):
             )
             if not late:
                 self._db.execute(
-                    "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (question, labeler, now + LEASE)
+                    "INSERT OR REPLACE INTO claims (question, labeler, until) VALUES (?, ?, ?)",
+                    (question, labeler, now + LEASE),
                 )
         return Receipt("kept", question, late)
 
@@ -350,6 +353,7 @@ class Labels(Database):
         return _question(row)
 
     def questions(self, ids: Sequence[str]) -> dict[str, Question]:
+        """Id -> question; ids that are not known are left out."""
         with self._reading():
             return {question.id: question for question in self._questions(ids)}
 
@@ -375,6 +379,7 @@ class Labels(Database):
         return [_label(row) for row in rows]
 
     def progress(self, labeler: str) -> LabelerProgress:
+        """Where this person stands. `task` and `round` are those of the oldest open question."""
         labeler = named(labeler)
         with self._reading():
             values = {"labeler": labeler, "now": time.time(), "since": self._since()}

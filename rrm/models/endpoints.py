@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from rrm.core.errors import RRMError
 from rrm.core.records import digest
 from rrm.store.database import Database
+from rrm.store.upgrades import CALLS
 
 if TYPE_CHECKING:
     import openai
@@ -71,7 +72,7 @@ class Reply:
 
 # --- what was asked ----------------------------------------------------------------------------------
 
-CALLS = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     key TEXT NOT NULL UNIQUE, endpoint TEXT NOT NULL, who TEXT NOT NULL, task TEXT NOT NULL, served TEXT NOT NULL,
@@ -89,7 +90,7 @@ class Ledger(Database):
     """
 
     def __init__(self, path: Path | str = ":memory:") -> None:
-        super().__init__(Path(path), CALLS, ("calls",))
+        super().__init__(Path(path), SCHEMA, ("calls",), CALLS)
 
     def get(self, key: str) -> Reply | None:
         """The reply to a question, by its key; None if it was not asked."""

@@ -23,8 +23,9 @@ class Database:
     path: the file; made if it is not there. ":memory:" is kept nowhere.
     schema: its tables, indices and views as they are now, CREATE ... IF NOT EXISTS.
     append_only: tables whose rows are never updated or deleted; triggers see to it.
-    upgrades: SQL scripts; the n-th (from 0) takes a file of version n to version n + 1. Their number is the schema's
-        version. What `schema` makes anew anyway (a table, an index) needs no statement here; an added column does.
+    upgrades: SQL scripts (`rrm.store.upgrades`); the n-th (from 0) takes a file of version n to version n + 1. Their
+        number is the schema's version. What `schema` makes anew anyway (a table, an index) needs no statement here; an
+        added column does.
     """
 
     def __init__(

@@ -21,6 +21,7 @@ from rrm.core.judgements import Check, Comparison, Judgement, Margin, Pair
 from rrm.core.records import Answer, Assistance, Case, Group, Outcome, Spans, digest
 from rrm.store.database import Database
 from rrm.store.encoding import written
+from rrm.store.upgrades import RUN
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS blobs (id TEXT PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
@@ -63,8 +64,6 @@ CREATE TABLE IF NOT EXISTS samples (
 CREATE INDEX IF NOT EXISTS comparisons_task ON comparisons (task);
 """
 TABLES = ("blobs", "answers", "comparisons", "metrics", "checkpoints", "scores", "spans", "origins", "samples")
-UPGRADES = ("",)
-"""From files without a version to version 1: the table `samples` is new."""
 
 _case, _outcome, _answer = TypeAdapter(Case), TypeAdapter(Outcome), TypeAdapter(Answer)
 _groups = TypeAdapter(tuple[Group, ...])
@@ -86,7 +85,7 @@ class Store(Database):
     """One run's database. Raises `StoreError` saying what could not be written and how to mend it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, SCHEMA, TABLES, UPGRADES)
+        super().__init__(path, SCHEMA, TABLES, RUN)
 
     # --- the memo ------------------------------------------------------------------------------------
 
@@ -109,7 +108,7 @@ class Store(Database):
         """See `Memo`."""
         rows = [(version, case, written(_answer, answer)) for case, answer in answers.items()]
         with self._writing():
-            self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", rows)
+            self._db.executemany("INSERT OR IGNORE INTO answers (version, case_id, body) VALUES (?, ?, ?)", rows)
 
     # --- outcomes that cannot be sampled again --------------------------------------------------------
 
@@ -125,7 +124,10 @@ class Store(Database):
         """Keep groups of an agent that would give others if it were asked again."""
         body = written(_groups, tuple(groups))
         with self._writing():
-            self._db.execute("INSERT OR IGNORE INTO samples VALUES (?, ?, ?, ?)", (task, round, purpose, body))
+            self._db.execute(
+                "INSERT OR IGNORE INTO samples (task, round, purpose, body) VALUES (?, ?, ?, ?)",
+                (task, round, purpose, body),
+            )
 
     # --- comparisons ---------------------------------------------------------------------------------
 
@@ -144,7 +146,7 @@ class Store(Database):
                 self._insert(comparison, position, ({}, {}))
                 name = (comparison.pair.task, comparison.round, comparison.pair.id)
                 self._db.executemany(
-                    "INSERT OR IGNORE INTO origins VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT OR IGNORE INTO origins (task, round, pair, sha256, file, row) VALUES (?, ?, ?, ?, ?, ?)",
                     [(*name, one.sha256, one.file, one.row) for one in origins],
                 )
 
@@ -172,7 +174,7 @@ class Store(Database):
         there = (*pair.assistance_a, *pair.assistance_b) if judgement.assisted else ()
         shown = sorted({f"{a.assistant}@{a.version}" for a in there})
         self._db.executemany(
-            "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)",
+            "INSERT OR IGNORE INTO blobs (id, kind, body) VALUES (?, ?, ?)",
             [(ids[name], name.split("_")[0], body) for name, body in bodies.items()],
         )
         self._db.execute(
@@ -187,7 +189,7 @@ class Store(Database):
             ),
         )  # fmt: skip
         self._db.executemany(
-            "INSERT OR IGNORE INTO spans VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO spans (case_id, outcome, fact, start, stop) VALUES (?, ?, ?, ?, ?)",
             [
                 (ids["case"], ids[side], fact, start, stop)
                 for side, places in zip(("a", "b"), spans, strict=True)
@@ -224,7 +226,11 @@ class Store(Database):
         now = time.time()
         rows = [(task, round, phase, step, name, value, now) for name, value in metrics.items()]
         with self._writing():
-            self._db.executemany("INSERT OR IGNORE INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany(
+                "INSERT OR IGNORE INTO metrics (task, round, phase, step, name, value, at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
 
     def metrics(self, task: str | None = None, phase: str | None = None) -> list[tuple[str, int, str, int, str, float]]:
         """(task, round, phase, step, name, value), in order."""
@@ -241,13 +247,15 @@ class Store(Database):
         """Keep what a round's reward model makes of the comparisons so far."""
         rows = [(task, round, m.comparison, m.mean, m.std, int(m.heldout)) for m in margins]
         with self._writing():
-            self._db.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany(
+                "INSERT OR IGNORE INTO scores (task, round, pair, margin, std, held) VALUES (?, ?, ?, ?, ?, ?)", rows
+            )
 
     def checkpoint(self, task: str, round: int, part: str, path: str, sha256: str) -> None:
         """Keep where a round's weights are (`part`: reward, agent or candidate), and what they are."""
         with self._writing():
             self._db.execute(
-                "INSERT OR IGNORE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO checkpoints (task, round, part, path, sha256, at) VALUES (?, ?, ?, ?, ?, ?)",
                 (task, round, part, path, sha256, time.time()),
             )
 

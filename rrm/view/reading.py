@@ -20,7 +20,7 @@ from typing import Any
 
 from rrm.core.errors import RRMError, StoreError
 from rrm.store.database import check_version
-from rrm.store.store import UPGRADES
+from rrm.store.upgrades import CALLS, LABELS, RUN
 
 RUNNING = 120.0
 """Seconds after its last record that an unfinished run is still taken to be training."""
@@ -66,6 +66,7 @@ class NodeView:
 
     @property
     def name(self) -> str:
+        """The last part of the path."""
         return self.path.rsplit("/", 1)[-1]
 
 
@@ -138,12 +139,15 @@ class Reader:
 
     @property
     def title(self) -> str:
+        """The name with the folders of its path, "demo/recursive", where `name` has "demo~recursive"."""
         return self.name.replace("~", "/")
 
     def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        """All rows of a query."""
         return self.db.execute(query, values).fetchall()
 
     def row(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
+        """The first row of a query, or None."""
         return self.db.execute(query, values).fetchone()
 
     @cached_property
@@ -188,9 +192,11 @@ class Reader:
 
     @property
     def root(self) -> str:
+        """The root's path; "" while the run is being set up."""
         return next(iter(self.nodes), "")
 
     def children(self, path: str) -> list[NodeView]:
+        """The nodes right below, in the order in which they are trained."""
         return [node for node in self.nodes.values() if node.parent == path]
 
     # --- what was measured ---------------------------------------------------------------------------
@@ -248,11 +254,13 @@ class Reader:
 
     @property
     def started(self) -> float | None:
+        """When the run was first started (seconds since 1970); None if config.json does not say."""
         began = self.config.get("about", {}).get("started")
         return float(began) if began is not None else None
 
     @property
     def done(self) -> bool:
+        """Whether the root is finished."""
         node = self.nodes.get(self.root)
         return node is not None and self.progress(node).state in ("finished", "elsewhere")
 
@@ -273,6 +281,7 @@ class Reader:
             return set()
         try:
             with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+                _check_version(db, path, len(LABELS))
                 return {task for (task,) in db.execute("SELECT DISTINCT task FROM open")}
         except sqlite3.OperationalError:  # not made yet, or unreadable: then nobody can judge either
             return set()
@@ -285,6 +294,7 @@ class Reader:
             return []
         try:
             with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+                _check_version(db, path, len(CALLS))
                 rows = db.execute(
                     "SELECT endpoint, who, task, COUNT(*), SUM(retries), SUM(prompt_tokens), SUM(completion_tokens),"
                     " SUM(cost), SUM(cost IS NULL), GROUP_CONCAT(DISTINCT served) FROM calls"
@@ -295,6 +305,7 @@ class Reader:
         return [Calls(*row) for row in rows]
 
     def progress(self, node: NodeView) -> NodeProgress:
+        """Where a node is, by its checkpoints, metrics and judgements, and by a measurement beside the run."""
         saved = {(round, part) for round, part, *_ in self.checkpoints.get(node.path, ())}
         done = 0
         while (done, "agent") in saved:
@@ -417,7 +428,7 @@ def _open(path: Path) -> sqlite3.Connection:
         db.text_factory = _decoded
         try:
             db.execute("PRAGMA cache_size = -16000")
-            _check_version(db, path)
+            _check_version(db, path, len(RUN))
             if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'comparisons'").fetchone() is None:
                 db.close()
                 raise ReadError(f"{path} is not a run's database, or not one yet: it has no comparisons table")
@@ -429,10 +440,10 @@ def _open(path: Path) -> sqlite3.Connection:
     raise ReadError(f"{path} cannot be read ({last}); is it a run's database, and readable by you?") from last
 
 
-def _check_version(db: sqlite3.Connection, path: Path) -> None:
+def _check_version(db: sqlite3.Connection, path: Path, known: int) -> None:
     """Older ones are read as they are: what was added since is not there. Raises `ReadError` for a newer one."""
     try:
-        check_version(db, path, len(UPGRADES))
+        check_version(db, path, known)
     except StoreError as error:
         db.close()
         raise ReadError(str(error)) from error

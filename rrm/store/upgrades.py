@@ -1,0 +1,11 @@
+"""What takes a database of an older version to the present one, a script a step; see `Database`.
+
+The number of scripts is the present version. A later change appends one, and nothing that stands here changes again.
+"""
+
+RUN: tuple[str, ...] = ("",)
+"""run.db. To 1, from files without a version: the table `samples` is new."""
+LABELS: tuple[str, ...] = ("",)
+"""labels.db. To 1: versions are new."""
+CALLS: tuple[str, ...] = ("",)
+"""calls.db. To 1: versions are new."""

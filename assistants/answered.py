@@ -1,4 +1,4 @@
-"""Was the question asked answered? A tool with four questions, each a heuristic that can be wrong.
+"""Is the answer an answer to the question? A tool with four questions, each a heuristic that can be wrong.
 
 stated  the answer is what the last computation gave
 givens  every number that the question gives was used
@@ -37,6 +37,7 @@ class Answered:
 
     @property
     def version(self) -> str:
+        """A hash of the class and its settings; new code alone does not change it."""
         return version_of(self)
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:

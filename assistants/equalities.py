@@ -30,6 +30,7 @@ class Equalities:
 
     @property
     def version(self) -> str:
+        """A hash of the class and its settings; new code alone does not change it."""
         return version_of(self)
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:

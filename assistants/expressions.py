@@ -104,10 +104,10 @@ class Equation:
 
 
 def equations(text: str) -> Iterator[Equation]:
-    """The equations of a line: those marked `<<expression=value>>`, and those written out, units left out of neither.
+    """The equations of a line: those marked `<<expression=value>>`, and those written out.
 
     A marked one counts twice: as it is marked, and with the number that follows the mark, which is what the text goes
-    on with. What is written out is taken only where it is arithmetic on its own: "3 books x 2 = 6" is passed over.
+    on with. One that is written out counts only if it has no words in it: "3 books x 2 = 6" is passed over.
     """
     for found in _MARKED.finditer(text):
         yield Equation(found[1].strip(), found[2].strip(), found.span())

@@ -80,6 +80,7 @@ def show_refits(runs: Path, seeds: list[int], settings: list[str]) -> None:
 
 
 def main() -> None:
+    """Run what RUNS/ablation.json lacks, keep each result as it comes, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/seeds"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])

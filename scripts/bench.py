@@ -50,6 +50,7 @@ LONG = ("policy_step_writing", "sampling", "tree", "memory")
 
 
 def main() -> None:
+    """Run the cases, write and print the report; exit code 1 if a case failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", choices=list(CASES), help="only this one; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer cases, shapes and trees")
@@ -123,6 +124,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
+    """Package -> version, or "not installed"."""
     found = {"python": platform.python_version()}
     for name in ("torch", "transformers", "peft", "trl", "accelerate", "recursive-reward-modeling"):
         try:

@@ -34,6 +34,7 @@ from rrm.worlds.papers import Briefs
 
 
 def main() -> None:
+    """Train the arms that are not trained yet, measure all of them, and write and print the report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -79,7 +80,7 @@ def misled(
 
 
 class Display:
-    """What is going on: the arm, and the live tree of its nodes on a terminal, lines elsewhere; truth beside reward, for
+    """Shows the arm in training, as a live tree on a terminal and as lines elsewhere; and logs truth beside reward, for
     the curves of `rrm view`."""
 
     def __init__(self, began: float) -> None:
@@ -92,6 +93,7 @@ class Display:
         self.stack.close()
 
     def watch(self, arm: str, task: Task) -> Watch:
+        """A watcher for the arm that begins now; what showed the one before is closed."""
         self.stack.close()
         print(f"{time.monotonic() - self.began:.0f} s: {arm}", flush=True)
         live, truth = self.stack.enter_context(Live(task)), Truth()

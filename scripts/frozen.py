@@ -79,6 +79,7 @@ def over(seeds: Seeds) -> Interval:
 
 
 def cell(found: Interval) -> str:
+    """ "0.930 [0.912, 0.951]"."""
     return f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
 
 

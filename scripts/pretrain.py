@@ -1,4 +1,4 @@
-"""Pretrain a tiny model on a world's unlabelled, faulty corpus.
+"""Pretrain a tiny model on a world's unlabeled, faulty corpus.
 
     python scripts/pretrain.py --out rrm/models/embedded               # the papers world: the embedded model
     python scripts/pretrain.py --world chip --out runs/chip-model      # the chip world: the model "embedded-chip"
@@ -64,6 +64,7 @@ BUCKETS = 4
 
 
 def make_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
+    """One token per word, in the vocabulary's order; words stand between blanks."""
     words = {word: i for i, word in enumerate(vocabulary)}
     raw = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -73,6 +74,7 @@ def make_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, width: int, layers: int) -> LlamaForCausalLM:
+    """A small Llama of random weights, with tied embeddings and room for 512 tokens."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
@@ -105,6 +107,8 @@ def batch(
 
 
 def main() -> None:
+    """Train until every skill is there or the steps run out, and write the model with a record of how; exits with an
+    error if a skill is missing."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

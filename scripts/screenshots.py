@@ -40,6 +40,7 @@ def addresses(runs: dict[str, Path], name: str | None) -> dict[str, str]:
 
 
 def main() -> None:
+    """Serve the runs, take the pictures, and write them to --out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--run", help="the run's name, as the page of all runs has it")

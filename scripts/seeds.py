@@ -57,6 +57,7 @@ def summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run the seeds that have no report yet, and write and print what all of them give."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
@@ -118,6 +119,7 @@ def markdown(result: dict[str, Any], reports: dict[int, dict[str, Any]]) -> str:
 
 
 def show(result: dict[str, Any]) -> None:
+    """Print the arms, each over seeds, and their differences."""
     table = Table("arm", "agreement", "true score", *result["recursive"]["aspects"])
     table.add_row("start", "", shown(result["start"]["score"]))
     for arm in ARMS:

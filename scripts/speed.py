@@ -87,6 +87,7 @@ def features(backbone: Backbone) -> float:
 
 
 def main() -> None:
+    """Time the model in each precision, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="as for rrm train --model")
     parser.add_argument("--full", action="store_true", help="time full fine-tuning, too: it needs 4 times the memory")

@@ -54,6 +54,7 @@ class Steps:
 
     @property
     def first_called_wrong(self) -> int | None:
+        """The first step that the tool calls wrong, None if it calls none so."""
         wrong = self.said[:, 0].nonzero()[:, 0].tolist()
         return wrong[0] if wrong else None
 
@@ -206,6 +207,7 @@ def measure(task: str, steps: Sequence[Steps], seeds: int, number: int, console:
 
 
 def main() -> None:
+    """Read features, fit the arms and print a table per task; if --minutes run out first, say how far it came."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a causal language model: folder or name; without it, the arms that need none")
     parser.add_argument("--data", type=Path, help="the folder of the data; default $RRM_DATA, or the published files")

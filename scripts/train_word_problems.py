@@ -35,6 +35,7 @@ ARMS = ("unassisted", "assisted")
 
 
 def main() -> None:
+    """Train the arms, measure them on the other half of the questions, and write and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the folder that has gsm8k/, or $RRM_DATA")
     parser.add_argument("--model", default="smollm2", help="as for rrm train")
@@ -76,6 +77,7 @@ def main() -> None:
 
 
 def show(report: dict[str, Any], arms: Sequence[str]) -> None:
+    """Print the start and the arms, a row each."""
     table = Table("arm", "agreement", "true score", "arithmetic", "answer", "malformed", "reward model, held out")
     for arm in ("start", *arms):
         row = report[arm]

@@ -95,6 +95,7 @@ class Pairs:
 
     @staticmethod
     def of(asked: Sequence[Question]) -> Pairs:
+        """All pairs of these questions; each must have as many solutions as the others."""
         rows = [
             (n * len(q.right) + i, n * len(q.right) + j, n, q.models[i], q.models[j])
             for n, q in enumerate(asked)
@@ -115,8 +116,8 @@ class Pairs:
 
 
 def balance(writers: Sequence[tuple[str, str]]) -> Tensor:
-    """Weights with which it says nothing of a pair who wrote its two solutions: between any two models, the pairs where
-    the one is right weigh as much together as those where the other is. Whoever only recognizes the writer gets 0.5."""
+    """Weights under which it tells nothing of a pair who wrote its two solutions: between any two models, the pairs in
+    which one is right weigh as much as those in which the other is. Recognizing the writer alone then gets 0.5."""
     directed, between = Counter(writers), Counter(frozenset(pair) for pair in writers)
     return torch.tensor([between[frozenset(pair)] / (2 * directed[pair]) for pair in writers])
 
@@ -269,6 +270,7 @@ def ask(backbone: Backbone, asked: Sequence[Question], number: int) -> Tensor:
 
 
 def main() -> None:
+    """Read features, fit the arms and print the tables; if --minutes run out first, say how far it came."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a causal language model: folder or name; without it, the arms that need none")
     parser.add_argument("--data", type=Path, help="the file or its folder; default $RRM_DATA, or the published file")

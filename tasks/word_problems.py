@@ -69,6 +69,7 @@ class Problems:
         self._pool: Pool | None = None
 
     def draw(self, n: int, key: str) -> list[Case]:
+        """As `Pool.draw`. Raises `DataError` if the problems cannot be read."""
         if self._pool is None:
             self._pool = Pool(problems(self._where))
         return self._pool.draw(n, key)

@@ -27,10 +27,12 @@ def plot(assistants: Sequence[Task | Assistant] = (), settings: Settings | None 
 
 
 def characters(assistants: Sequence[Task | Assistant] = (), settings: Settings | None = None) -> Task:
+    """Do the characters develop? Asked about the whole text, without a tool."""
     question = {"characters": "Do the characters develop: do they want something, and does it change them?"}
     return critic("characters", question, ["characters"], assistants=assistants, difficulty=5, settings=settings)
 
 
 def flow(assistants: Sequence[Task | Assistant] = (), settings: Settings | None = None) -> Task:
+    """Does each sentence lead on to the next? Asked about the whole text, without a tool."""
     question = {"flow": "Does each sentence lead on to the next?"}
     return critic("flow", question, ["flow"], assistants=assistants, difficulty=3, settings=settings)

@@ -34,6 +34,7 @@ class Algebra:
 
     @property
     def version(self) -> str:
+        """With those of sympy and z3. Raises `ToolMissing` if either is not installed."""
         return version_of(self, ["sympy", "z3-solver"])
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:

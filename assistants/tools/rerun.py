@@ -45,6 +45,7 @@ class Rerun:
 
     @property
     def version(self) -> str:
+        """With a hash of jail.py, which decides what can run."""
         return f"{version_of(self)}, {digest(JAIL.read_text(encoding='utf-8'))[:8]}"
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:

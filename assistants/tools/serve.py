@@ -12,7 +12,8 @@ except ImportError:  # not a Unix
 
 
 def serve(answer) -> None:
-    """Answer every line with what `answer` makes of it; a ValueError of its own is an error in words."""
+    """Answer every line with what `answer` makes of it, until there are no more; what it raises for a bad line is
+    answered as {"error": ...}."""
     if resource is not None:
         memory = int(sys.argv[1])
         with contextlib.suppress(OSError, ValueError):

@@ -12,6 +12,7 @@ linters = {}
 
 
 def lint(asked: dict) -> dict:
+    """{"text", "dialect"} -> {"lints": a [kind, first character, the one after the last, words, message] each}."""
     dialect = asked["dialect"]
     if dialect not in linters:
         linters[dialect] = harper.Linter(harper.Dialect[dialect])

@@ -72,6 +72,7 @@ def value(node, at):
 
 
 def true_at(relation, at):
+    """Whether a relation is true where its variables have these values; raises `Beyond`."""
     terms = [value(term, at) for term in (relation.left, *relation.comparators)]
     return all(_compare(op, a, b) for op, a, b in zip(relation.ops, terms, terms[1:], strict=False))
 
@@ -114,6 +115,7 @@ def identity(relation):
 
 
 def to_sympy(node):
+    """A term of sympy's; raises `Beyond` for a number that sympy would be long in computing."""
     if isinstance(node, ast.Constant):
         return sympy.Rational(str(node.value))
     if isinstance(node, ast.Name):

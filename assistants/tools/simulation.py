@@ -32,6 +32,7 @@ class Simulation:
 
     @property
     def version(self) -> str:
+        """With a hash of the simulator's source."""
         return f"{version_of(self)}, {digest(inspect.getsource(cache), inspect.getsource(physics))[:8]}"
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:

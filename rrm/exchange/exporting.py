@@ -49,7 +49,7 @@ _said, _checks = TypeAdapter(tuple[Assistance, ...]), TypeAdapter(tuple[Check, .
 
 
 class ExchangeError(RRMError, ValueError):
-    """A file cannot be exported to, or its rows are no comparisons."""
+    """A file cannot be written, or its rows are no comparisons."""
 
 
 # --- out ---------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def row_of(comparison: Comparison) -> Row:
 
 
 def _sampled(outcome: Outcome) -> dict[str, Any]:
-    """What the column of an outcome does not say of it: its ids, and its data, with its own text if another is shown."""
+    """What an outcome's column does not say: its ids and its data, and its own text if the column shows another."""
     kept: dict[str, Any] = {"tokens": outcome.tokens, "logprobs": outcome.logprobs, "finished": outcome.finished}
     if outcome.data is not None:
         kept["data"] = dict(outcome.data)

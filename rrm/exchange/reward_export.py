@@ -52,7 +52,7 @@ class Exported:
     """Of the refit, if there was one."""
 
     def summary(self, folder: Path) -> str:
-        """For whoever exported it."""
+        """What became of it, in words for the terminal."""
         lines = [
             f"{folder}: a sequence classifier; our score is its logit + {self.offset:.4g}",
             f"checked on {self.tried} outcomes of the run: scores differ by {self.error:.1g} at most; "
@@ -69,7 +69,7 @@ def export_reward(run: Path | str, node: str, folder: Path, refit: bool = False,
     """Write a node's reward model for transformers and TRL: weights, tokenizer, README.md on how to build its text.
 
     refit: fit it anew on the run's comparisons of the node, without surprise and findings and without reading the
-    assistance: what remains can be exported. (`rounds` do not matter then: all comparisons count.)
+    assistance: what remains can be exported. (`round` does not matter then: all comparisons count.)
 
     Raises `ModelError` if it cannot be exported exactly, and says how it could.
     """
@@ -84,7 +84,7 @@ def export_reward(run: Path | str, node: str, folder: Path, refit: bool = False,
 def write_reward(
     reward: TextRewardModel, node: str, groups: Sequence[Group], folder: Path, fit: FitReport | None = None
 ) -> Exported:
-    """As `export_reward`, of a loaded reward model, whose backbone cannot be used afterwards; tried on `groups`."""
+    """As `export_reward`, for a loaded reward model, checked on `groups`. Its backbone cannot be used afterwards."""
     if reward.settings.surprise or reward.assistants:
         beside = ["surprise"] * reward.settings.surprise + ["findings"] * bool(reward.assistants)
         raise ModelError(

@@ -22,22 +22,23 @@ from rrm.labels.queue import Labels
 
 RESAMPLES = 1000
 ENOUGH = 20
-"""Cases for an interval: of fewer, a percentile bootstrap is much too narrow; of one, it has no width at all."""
+"""Fewest cases for an interval: with fewer, a percentile bootstrap is much too narrow; with one, it has no width."""
 SIDES = (0.0, 0.5, 1.0)
 """B is better, a tie, A is better: strength is left out of agreement."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % bootstrap interval over cases; NaN where it cannot be had, as of fewer than `ENOUGH`."""
+    """A value with its 95 % bootstrap interval over cases. NaN: no value without labels, no interval with fewer than
+    `ENOUGH` cases."""
 
     value: float
     low: float
     high: float
     n: int = 0
-    """Labels that it is of."""
+    """How many labels it rests on."""
     cases: int = 0
-    """Cases that it is of."""
+    """How many cases it rests on."""
 
     def __str__(self) -> str:
         if math.isnan(self.value):
@@ -47,6 +48,7 @@ class Estimate:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     def of(self, n: float) -> Estimate:
+        """The same estimate, of `n` labels."""
         return replace(self, n=int(n))
 
 
@@ -198,7 +200,7 @@ def with_others(labels: Sequence[Label]) -> Worth:
 
 @dataclass(frozen=True)
 class AgreementReport:
-    """What can be said at the end."""
+    """How far people agree, and what the assistance did for each of them."""
 
     judged: Mapping[str, int]
     """Labeler -> pairs judged, skips left out."""

@@ -20,8 +20,7 @@ Verdict = Literal["yes", "no", "n/a"]
 
 
 class LabelError(RRMError, ValueError):
-    """A label that cannot be: of an unknown question, or with a value that means nothing."""
-
+    """A label that cannot be kept: of an unknown question, or with a value that means nothing."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ class Question:
         return random.Random(digest("order", self.id, labeler)).random() < 0.5
 
     def assisted(self, labeler: str) -> bool:
-        """Whether this person sees the assistance: not in a random share of pairs, `unassisted`."""
+        """Whether this person sees the assistance: a random share of pairs, `unassisted`, is shown without. Always the
+        same for the same person."""
         if not (self.pair.assistance_a or self.pair.assistance_b):
             return False
         return random.Random(digest("assisted", self.id, labeler)).random() >= self.unassisted

@@ -23,10 +23,12 @@ class Misleading(Assistant):
 
     @classmethod
     def of(cls, assistant: Assistant, share: float = 1.0, seed: int = 0) -> Misleading:
+        """A finished assistant, misleading with a `share` of its findings, 0 to 1."""
         a = assistant
         return cls(a.task, a.agent, a.reward, a.helpers, a.memo, share, seed)
 
     def examine(self, groups: Sequence[Group], quick: bool = False) -> list[tuple[Assistance, ...]]:
+        """What it found, `share` of it turned around; see `mislead`."""
         return [tuple(mislead(one, self.share, self.seed) for one in row) for row in super().examine(groups, quick)]
 
 

@@ -49,7 +49,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "depth": depth,
 }
 ONE_DOOR = ("exhaustiveness", "depth")
-"""Those that train roots by labels of one kind, which --labels chooses; `doors` and `overoptimisation` compare them."""
+"""Experiments that train roots on one kind of labels, chosen by --labels; `doors` and `overoptimisation` try all."""
 LABELS, LABELS_QUESTION = human_labels.NAME, human_labels.QUESTION
 BY_HAND = "<!-- below: written by hand, kept when the page is renewed -->"
 REPORTED = 100
@@ -78,9 +78,9 @@ def chosen(name: str) -> list[str]:
 
 
 def of_labels(name: str, labels: str | None, node: str | None, out: Path, command: str) -> str:
-    """`rrm measure human-labels RUN|FILE`: of people's labels, not of seeds. Returns the page, and where it is."""
+    """`rrm measure human-labels RUN|FILE`: of people's labels, without seeds. Returns the page, then its path."""
     if name != LABELS:
-        raise ConfigError(f"{name} takes no {labels!r}: only {LABELS} is measured of a run or a file")
+        raise ConfigError(f"{name} takes no run or file ({labels!r}); only {LABELS} does")
     if labels is None:
         raise ConfigError(f"{name}: of which labels? Give the folder of a run, or a file that `rrm import` takes")
     page = human_labels.measure(labels, node, out, command)
@@ -130,8 +130,8 @@ def run(
     ignoring = [name for name in names if name not in ONE_DOOR]
     if stage(seeds[0]).labels != "assisted" and ignoring:
         raise ConfigError(
-            f"--labels is of {' and '.join(ONE_DOOR)}, not of {', '.join(ignoring)}; `rrm measure doors` and "
-            "`overoptimisation` go through all labels by themselves"
+            f"--labels applies to {' and '.join(ONE_DOOR)} only, not to {', '.join(ignoring)}; `rrm measure doors` and "
+            "`overoptimisation` try all kinds of labels by themselves"
         )
     for name in names:
         measure(name, EXPERIMENTS[name], stage, seeds, out, command, say)

@@ -1,7 +1,8 @@
 """Run an experiment over seeds: one JSON file per seed as it ends (so that it resumes), then a summary, a figure
 and a page.
 
-An experiment is a module of `rrm.measure` with a QUESTION, `run(stage)` for one seed, and `summarize(results)`.
+An experiment is a module of `rrm.measure.experiments` with a QUESTION, `run(stage)` for one seed, and
+`summarize(results)`.
 """
 
 from __future__ import annotations
@@ -57,12 +58,14 @@ class Summary:
 
 
 class Experiment(Protocol):
-    """What a module in `rrm.measure` offers to be an experiment."""
+    """What a module of `rrm.measure.experiments` must offer."""
 
     QUESTION: str
 
-    def run(self, stage: Stage) -> Result: ...
-    def summarize(self, results: Sequence[Result]) -> Summary: ...
+    def run(self, stage: Stage) -> Result:
+        """What one seed gives. It is kept as JSON, and run once."""
+    def summarize(self, results: Sequence[Result]) -> Summary:
+        """What all seeds give together; `results` are read back from JSON, in the order of the seeds."""
 
 
 def measure(
@@ -130,6 +133,7 @@ def code() -> str:
 
 
 def rrm_version() -> str:
+    """Of the installed package; "unknown" where none is installed."""
     try:
         return version("recursive-reward-modeling")
     except PackageNotFoundError:
@@ -137,13 +141,13 @@ def rrm_version() -> str:
 
 
 def user(stage: Stage) -> str:
-    """Who judges."""
+    """Who judges, in words: for the page."""
     judge = stage.user()
     return f"user with attention {judge.attention} for a pair" if isinstance(judge, BoundedUser) else judge.name
 
 
 def without_nan(value: Any) -> Any:
-    """The same, with None for what is not a number: JSON has no NaN."""
+    """The same, with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
         return {key: without_nan(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

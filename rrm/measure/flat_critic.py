@@ -12,7 +12,7 @@ from rrm.core.records import Case, Outcome
 from rrm.core.task import Task
 
 ASKS = "critic asks"
-"""The key, in a case's data, of which assistant's question it is."""
+"""A key in a case's data: the name of the assistant whose question it is."""
 
 
 def critic(task: Task) -> Task:

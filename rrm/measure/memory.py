@@ -104,6 +104,7 @@ def peak() -> float:
 
 
 def main() -> None:
+    """The command of the module's text."""
     parser = argparse.ArgumentParser(description="Peak memory of training a tree, as JSON.")
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--layers", type=int, default=30)

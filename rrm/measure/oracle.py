@@ -19,6 +19,7 @@ def matter(fact: Fact) -> bool:
 
 
 def is_true(fact: Fact) -> bool:
+    """Whether what a fact claims of its matter is so."""
     return matter(fact) == fact.claims
 
 
@@ -50,6 +51,7 @@ class OracleUser:
     name = "oracle"
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
+        """Prefers the higher true score, without doubt; equal ones are a tie. What does not parse is worst."""
         a, b = (true_score(task, pair.case, outcome) for outcome in (pair.a, pair.b))
         return Judgement(0.5 if abs(a - b) < 1e-9 else float(a > b), note=f"{a:.3f} against {b:.3f}")
 

@@ -46,10 +46,12 @@ class Look:
 
     @property
     def outcomes(self) -> list[tuple[Group, int]]:
+        """Every outcome as its group and its index there, in the order of `faults`."""
         return [(group, i) for group in self.groups for i in range(len(group.outcomes))]
 
     @property
     def readable(self) -> float:
+        """Share of the outcomes that parse, 0 to 1."""
         return 1 - sum(map(bool, self.faults)) / max(1, len(self.faults))
 
     @property

@@ -34,7 +34,8 @@ def root(
     stage: Stage, name: str, labels: Labels | None = None, sees: Sees | None = None,
     helpers: Sequence[Assistant] | None = None,
 ) -> Assistant:  # fmt: skip
-    """Train the root on finished assistants (all of the stage's by default), through one of each door (the stage's)."""
+    """Train the root on finished assistants (all of the stage's by default); whose labels, and what the reward model
+    sees, are the stage's unless given."""
     settings = stage.task.settings if sees is None else stage.task.settings.model_copy(update={"reward_sees": sees})
     task = replace(stage.task, assistants=tuple(stage.helpers if helpers is None else helpers), settings=settings)
     if labels is None and stage.labels != "assisted":

@@ -58,6 +58,7 @@ def paper_cases(role: str, n: int, seed: int) -> list[Case]:
 
 
 def paper_texts(role: str, cases: Sequence[Case], rng: random.Random) -> list[str]:
+    """The corpus's answers, a text per case; `rng` decides all of them."""
     corpus = Corpus(rng)
     if role == "paper":
         return [paper.write(Brief.of(case), corpus.paper(Brief.of(case))) for case in cases]
@@ -79,11 +80,13 @@ PAPERS = Skills(
 
 
 def chip_cases(role: str, n: int, seed: int) -> list[Case]:
+    """At the default difficulty; a critic's are framed from the corpus's designs."""
     corpus = chip_corpus.Corpus(random.Random(f"skill {role} {seed}"))
     return [corpus.case(role) for _ in range(n)]
 
 
 def chip_texts(role: str, cases: Sequence[Case], rng: random.Random) -> list[str]:
+    """The corpus's answers, a text per case; `rng` decides all of them."""
     corpus = chip_corpus.Corpus(rng)
     return [corpus.write(role, case) for case in cases]
 
@@ -103,6 +106,7 @@ CHIP = Skills(
 
 
 def rate(facts: Facts, cases: Sequence[Case], texts: Sequence[str]) -> float:
+    """Mean share of true facts over the cases, 0 to 1, to three decimals; 0 for a text that does not parse."""
     total = 0.0
     for case, text in zip(cases, texts, strict=True):
         try:

@@ -42,6 +42,7 @@ class Material:
     practice: HeldOut
 
     def each(self, change: Callable[[HeldOut], HeldOut]) -> Material:
+        """Both sets of pairs, changed."""
         return Material(change(self.held), change(self.practice))
 
     def assisted(self, helpers: Sequence[Assistant]) -> Material:
@@ -79,6 +80,7 @@ class Stage:
 
     @property
     def cases(self) -> Cases:
+        """Where the root's cases come from."""
         assert self.task.cases is not None  # a root's are checked
         return self.task.cases
 
@@ -155,7 +157,7 @@ class Stage:
 
     @cached_property
     def alone(self) -> Material:
-        """Outcomes of the untrained root agent, nobody examined them; the pairs of them that truly differ."""
+        """Outcomes of the untrained root agent that nobody examined, and the pairs of them that truly differ."""
 
         def drawn(what: str, n: int) -> HeldOut:
             key = f"{what} {self.seed}"
@@ -188,6 +190,7 @@ def prune(task: Task, levels: int) -> Task:
 
 
 def name_of(sub: Task | Assistant) -> str:
+    """The task's name, whether it is finished or not."""
     return sub.name if isinstance(sub, Task) else sub.task.name
 
 

@@ -23,25 +23,29 @@ class Unaided:
 
     @property
     def name(self) -> str:
+        """ "unaided(INNER)": kept with every judgement."""
         return f"unaided({self.inner.name})"
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
+        """As the inner user, who sees no assistance at these tasks."""
         if task.path not in self.tasks:
             return self.inner.judge(task, pair)
         judgement = self.inner.judge(task, replace(pair, assistance_a=(), assistance_b=()))
         return replace(judgement, assisted=False)
 
     def recall(self, task: Task, judgement: Judgement) -> None:
+        """The inner user recalls it."""
         self.inner.recall(task, judgement)
 
     def model_dump(self) -> dict[str, Any]:
+        """Its settings and the inner user's, for config.json."""
         return {"unaided": list(self.tasks), "inner": dump(self.inner)}
 
 
 @dataclass(frozen=True)
 class Noisy:
     """A user whose preference is turned around with chance `share`, at some tasks (by path); with share 1, always.
-    Which ones hangs on the pair only, not on its order."""
+    Which ones depends on the pair only, not on its order."""
 
     inner: User
     share: float
@@ -50,9 +54,11 @@ class Noisy:
 
     @property
     def name(self) -> str:
+        """ "noisy(INNER, SHARE)": kept with every judgement."""
         return f"noisy({self.inner.name}, {self.share:g})"
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
+        """As the inner user; a preference p is turned into 1 - p, an abstention or a tie stays."""
         judgement = self.inner.judge(task, pair)
         if task.path not in self.tasks or judgement.preference is None:
             return judgement
@@ -61,9 +67,11 @@ class Noisy:
         return replace(judgement, preference=1 - judgement.preference) if turned else judgement
 
     def recall(self, task: Task, judgement: Judgement) -> None:
+        """The inner user recalls it, turned around or not."""
         self.inner.recall(task, judgement)
 
     def model_dump(self) -> dict[str, Any]:
+        """Its settings and the inner user's, for config.json."""
         return {"share": self.share, "seed": self.seed, "tasks": list(self.tasks), "inner": dump(self.inner)}
 
 
@@ -78,19 +86,23 @@ class Ally:
 
     @property
     def name(self) -> str:
+        """ "ally(INNER)": kept with every judgement."""
         return f"ally({self.inner.name})"
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
+        """Prefers the answer that calls less wrong; an unreadable one is worst. At other tasks as the inner user."""
         if task.path not in self.tasks or task.findings is None:
             return self.inner.judge(task, pair)
         a, b = (_accusations(task, pair.case, outcome) for outcome in (pair.a, pair.b))
         return Judgement(0.5 if a == b else float(a < b), note=f"{a:g} against {b:g} called wrong")
 
     def recall(self, task: Task, judgement: Judgement) -> None:
+        """The inner user recalls what was judged at the other tasks."""
         if task.path not in self.tasks:
             self.inner.recall(task, judgement)
 
     def model_dump(self) -> dict[str, Any]:
+        """Its settings and the inner user's, for config.json."""
         return {"ally": list(self.tasks), "inner": dump(self.inner)}
 
 

@@ -96,6 +96,7 @@ class ShownAnswer:
 
     @property
     def name(self) -> str:
+        """The last part of the assistant's path."""
         return self.assistant.rsplit("/", 1)[-1]
 
     @property
@@ -107,6 +108,7 @@ class ShownAnswer:
 
     @property
     def wrong(self) -> list[Mapping[str, Any]]:
+        """The findings that something does not hold."""
         return [finding for finding in self.findings if not finding["holds"]]
 
     @property
@@ -118,6 +120,7 @@ class ShownAnswer:
 
     @property
     def depth(self) -> int:
+        """0 for the judged task's own assistants, 1 for theirs, and so on."""
         return self.way.count(".") // 2
 
 
@@ -132,8 +135,13 @@ class Side:
     answers: Sequence[ShownAnswer]
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
+
 @dataclass(frozen=True)
 class ShownComparison:
+    """One comparison whole. Texts are cut (`case_cut`); the whole of each is under its `blob`. `shown`: (path, version)
+    of each assistant whose assistance the user saw. `at`: seconds since 1970. `stale`: an assistant was trained again
+    since."""
+
     seq: int
     task: str
     round: int

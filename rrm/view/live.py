@@ -70,6 +70,8 @@ class LiveRow:
 
     @property
     def gain(self) -> str:
+        """ "+0.10 → +0.55", the first and last reward of the latest improvement, and whether the user undid it; empty
+        before any."""
         if self.reward is None:
             return ""
         start = self.reward if self.first_reward is None else self.first_reward
@@ -77,6 +79,7 @@ class LiveRow:
 
     @property
     def status(self) -> str:
+        """The phase, with its step where it has several: "improve 3/12"."""
         if self.phase in ("waiting", "finished"):
             return self.phase
         return f"{self.phase} {self.step}/{self.of}" if self.of and self.step else self.phase
@@ -176,6 +179,7 @@ class Live:
 
     @property
     def elapsed(self) -> float:
+        """Seconds, by `clock`, since this session began."""
         return self.clock() - self._began
 
     @property

@@ -25,7 +25,7 @@ R = TypeVar("R", bound=BaseModel)
 
 
 class DataError(RRMError, ValueError):
-    """A table cannot be found, or its rows are not what it says."""
+    """A table cannot be found, or a row is not what the table declares."""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class Options:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def shape(self, case: int, outcomes: int, outcome: int) -> Shape:
+        """This shape; if `tiny`, with a sixteenth of the case, half of the outcomes, an eighth of their length."""
         return Shape(case // 16, outcomes // 2, outcome // 8) if self.tiny else Shape(case, outcomes, outcome)
 
 
@@ -133,7 +134,7 @@ def backbone(options: Options) -> Backbone:
 
 
 def chosen(model: Backbone) -> Precision:
-    """The probe's answer, asked once per process: it hangs on the machine."""
+    """The probe's answer, asked once per process: it depends on the machine."""
     if "rrm" not in _CHOSEN:
         _CHOSEN["rrm"] = probe(model)[0].weights
     return _CHOSEN["rrm"]
@@ -149,6 +150,7 @@ def word_ids(n: int, tiny: bool, *name: object) -> tuple[int, ...]:
 
 
 def text_of(ids: Sequence[int]) -> str:
+    """The words of these ids: the inverse of `tokenizer`."""
     return " ".join(f"w{i}" for i in ids)
 
 
@@ -161,6 +163,7 @@ def hash_reward(text: str) -> float:
 
 
 def seconds(work: Callable[[], object]) -> float:
+    """How long one call takes, by the clock."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began

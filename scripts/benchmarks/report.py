@@ -19,6 +19,7 @@ largest beside them. TRL and `generate` get the settings that are fastest for th
 
 
 def medians(sides: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Side -> median; sides that never ran are left out."""
     return {side: statistics.median(values) for side, values in sides.items() if values}
 
 

@@ -56,6 +56,7 @@ class Fit:
 
     @property
     def frozen(self) -> bool:
+        """Whether it is fitted as by default, which freezes the trunk of such a model on a CPU."""
         return self.settings is DEFAULT
 
 

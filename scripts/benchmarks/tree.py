@@ -35,7 +35,7 @@ SIZES = Settings(
 CASES = Pool(tuple(Case(f"case {i} of a trivial world", {"n": i}) for i in range(8)))
 
 
-# --- a trivial world: what is true of an outcome hangs on its hash ---------------------------------------
+# --- a trivial world: what is true of an outcome depends on its hash ---------------------------------------
 
 
 def facts(case: Case, outcome: Outcome) -> Sequence[Fact]:
@@ -45,10 +45,12 @@ def facts(case: Case, outcome: Outcome) -> Sequence[Fact]:
 
 
 def frame(case: Case, outcome: Outcome) -> Sequence[Case]:
+    """One question about every outcome, whatever it says."""
     return [Case(f"about {outcome.text[:120]}", {"of": outcome.id})]
 
 
 def findings(case: Case, outcome: Outcome) -> Sequence[Finding]:
+    """A verdict on bit0 that the answer's own hash decides: no better than chance."""
     return [Finding("bit0", hash_reward(outcome.text) < 0.5)]
 
 
@@ -66,6 +68,7 @@ def tree_of(depth: int, breadth: int) -> Task:
 
 
 def nodes_of(depth: int, breadth: int) -> int:
+    """How many nodes `tree_of` has."""
     return sum(breadth**level for level in range(depth))
 
 

@@ -68,9 +68,11 @@ class Clock(TrainerCallback):
         self.steps: list[float] = []
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Called by transformers' `Trainer`, as `on_step_end` is."""
         self.began = time.perf_counter()
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Adds the step's seconds to `steps`."""
         self.steps.append(time.perf_counter() - self.began)
 
 

@@ -1,4 +1,4 @@
-"""An outcome that is data without a text is shown: in lists, on the pages, in the terminal, and in what assistants say."""
+"""An outcome that is data without a text is shown: in lists, on the pages, in the terminal, in assistants' answers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Put people's judgements from elsewhere into a run.
 
 Imported comparisons have rounds below 0: they were judged before the run's first round, and the node's reward model is
-trained on them from its first fit on. What was imported before adds nothing, so an import that was interrupted is gone
-on with by the same command. The store knows of each comparison which rows of which file it is made of.
+trained on them from its first fit on. What was imported before adds nothing, so the same command
+resumes an import that was interrupted. The store keeps, for each comparison, the file and rows it is made of.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Tally:
     notes: Counter[str] = field(default_factory=Counter)
 
     def leave(self, reason: str, place: str) -> None:
+        """Count a row that is left out, and where its reason was met first."""
         self.left[reason] += 1
         self.first.setdefault(reason, place)
 
@@ -59,15 +60,16 @@ class Imported:
     tally: Tally
     added: int
     known: int
-    """Were there before."""
+    """Comparisons that were there before."""
     repeated: int
-    """Say of the same two outcomes, in the same order, what an earlier row of the source says."""
+    """Rows that repeat what an earlier row of the source says of the same two outcomes, in the same order."""
     ties: int
     nodes: Mapping[str, int]
-    """Node -> comparisons that the source has of it."""
+    """Node -> how many comparisons of it the source has."""
 
     @property
     def rows(self) -> int:
+        """Rows that were read (papers, for peerread), those left out included."""
         return self.tally.rows
 
     @property
@@ -76,7 +78,7 @@ class Imported:
         return self.tally.left[ALIKE]
 
     def lines(self) -> list[str]:
-        """In words."""
+        """The same in words, for the terminal."""
         kinds = "; ".join(f"{kind}: {n}" for kind, n in self.tally.found.most_common())
         thing = "papers" if self.format == "peerread" else "rows"
         out = [f"Format: {self.format}{f' ({kinds})' if kinds else ''}; {self.rows} {thing} read"]
@@ -96,7 +98,7 @@ def read(
 ) -> Iterator[tuple[Comparison, tuple[Origin, ...]]]:
     """A source's comparisons, each with the rows it is made of.
 
-    Raises `ExchangeError` naming file and row of what is no row of the format (with `skip` it is left out too).
+    Raises `ExchangeError`, naming file and row, at a row that is not of the format; `skip` leaves such rows out.
     """
     papers: list[peerread.ReviewedPaper] = []
     for row in given.rows():

@@ -38,6 +38,7 @@ class SourceRow:
 
     @property
     def place(self) -> str:
+        """ "FILE:NUMBER", for messages."""
         return f"{self.file}:{self.number}"
 
 
@@ -51,6 +52,7 @@ class Source:
 
     @cached_property
     def sha256(self) -> str:
+        """A hash of the content, computed once; it may read all of it."""
         return self._digest()
 
 

@@ -94,8 +94,7 @@ def by_doubt(
 
 
 def needed(sizes: Sequence[int], scores: Sequence[float], target: float) -> float:
-    """The least number of labels at which a curve reaches a score, log-linear between sizes; infinity if it does
-    not."""
+    """The least number of labels at which a curve reaches a score, log-linear between sizes; infinity if none."""
     for k, score in enumerate(scores):
         if score >= target:
             if k == 0:

@@ -213,6 +213,7 @@ def attention_for(given: Sequence[int], right: Sequence[float], aim: float) -> f
 
 
 def label_score(results: Sequence[Result], arm: str, size: str) -> Interval:
+    """The true score that `size` labels reach in an arm, over seeds and cases."""
     return over_seeds([by_case((case, value) for case, value in r["labels"][arm][size]) for r in results])
 
 
@@ -263,6 +264,7 @@ def peak_of(points: Sequence[Interval]) -> int:
 
 
 def max_of(points: Sequence[Interval]) -> Interval:
+    """The point with the highest mean."""
     return max(points, key=lambda point: point["mean"])
 
 

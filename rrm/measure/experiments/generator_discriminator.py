@@ -146,4 +146,5 @@ def summarize(results: Sequence[Result]) -> Summary:
 
 
 def listed(names: Sequence[str]) -> str:
+    """ "a, b", or "none"."""
     return ", ".join(names) or "none"

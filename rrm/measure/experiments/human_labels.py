@@ -127,7 +127,7 @@ def _found(a: Assistance | None, b: Assistance | None) -> float:
 
 
 def comparisons_in(where: str | Path, node: str) -> list[Comparison]:
-    """Those of a run's folder, or of anything that `rrm import` takes, read as judged at `node`."""
+    """The comparisons of a run's folder, or of anything that `rrm import` takes, read as judged at `node`."""
     path = Path(where)
     if (path / "run.db").exists():
         store = Store(path / "run.db")
@@ -187,7 +187,7 @@ def surprise(odds: Array, parent: Array) -> Array:
 def over_cases(
     sums: Array, case: NDArray[np.int64], statistic: Callable[[Array], Array], seed: int = 0
 ) -> Interval:
-    """A statistic of column sums with its 95 % interval over cases; none (NaN) of fewer than `ENOUGH` cases.
+    """A statistic of column sums with its 95 % interval over cases; NaN for its ends with fewer than `ENOUGH` cases.
 
     The wider, at either end, of the bootstrap's percentiles and Student's t with the bootstrap's standard deviation:
     the percentiles alone are too narrow where cases are few.

@@ -45,12 +45,12 @@ def create_app(
 
 
 async def failed(request: Request, error: Exception) -> Response:
-    """The page of an error that has a status."""
+    """The page of an error with a status, such as 404."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     detail = error.detail if isinstance(error, HTTPException) else "Something went wrong."
     return render(request, "error.html", status, title=f"{status}", detail=detail)
 
 
 async def broke(request: Request, error: Exception) -> Response:
-    """The page of an error of ours."""
+    """The page of an unexpected error."""
     return render(request, "error.html", 500, title="500", detail="This page failed; the terminal says where.")

@@ -40,10 +40,12 @@ class Message(BaseModel):
 
 
 class Next(Message):
-    pass
+    """Asks for what this person is to see: pairs, or the report."""
 
 
 class SentLabel(Message):
+    """A judgement; the fields are the parameters of `Labels.answer`."""
+
     key: str
     question: str
     choice: Choice
@@ -55,11 +57,14 @@ class SentLabel(Message):
 
 
 class Undo(Message):
+    """Takes back the label with the key `target`, or else the latest; `key` is this message's own."""
+
     key: str = Field(min_length=8, max_length=100)
     target: str | None = None
 
 
 def page(request: Request) -> Response:
+    """The page, still empty: it asks for its pairs."""
     folder: Path = request.app.state.folder
     return render(
         request, "label.html", run=folder.name, place=digest(str(folder.resolve())),
@@ -84,6 +89,8 @@ async def next_pairs(request: Request) -> Response:
 
 
 async def judged(request: Request) -> Response:
+    """Keep a judgement; answers with its `Receipt`, or 400 and the reason."""
+
     def answer(labels: Labels, message: SentLabel) -> dict[str, Any]:
         return vars(labels.answer(**message.model_dump()))
 
@@ -91,6 +98,8 @@ async def judged(request: Request) -> Response:
 
 
 async def undone(request: Request) -> Response:
+    """Take a judgement back; answers with its `Receipt`, and, unless training has used it, the question (`shown`)."""
+
     def answer(labels: Labels, message: Undo) -> dict[str, Any]:
         receipt = labels.undo(message.key, message.labeler, message.target)
         again = receipt.question and not receipt.late

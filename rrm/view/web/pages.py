@@ -30,6 +30,7 @@ STEADY = 20.0
 
 
 def runs(request: Request) -> Response:
+    """All runs, a row each. Those that cannot be read are left out."""
     found = []
     for run in open_runs(request.app.state.runs):
         root = run.nodes.get(run.root)
@@ -55,6 +56,7 @@ def pick(request: Request) -> Response:
 
 
 def two(request: Request) -> Response:
+    """Two runs side by side. 404 if either is not open here."""
     names = [request.path_params["a"], request.path_params["b"]]
     known: Mapping[str, Any] = request.app.state.runs
     for name in names:
@@ -119,6 +121,7 @@ def _score(run: Reader) -> float | None:
 
 
 def tree(request: Request) -> Response:
+    """A run's tree, what its newest root comparison was, and a row per node; kept up to date by `events`."""
     with reader(request) as run:
         sparks = {}
         for node in run.nodes.values():
@@ -211,6 +214,7 @@ NAMES = {
 
 
 def node(request: Request) -> Response:
+    """A node: its curves, first comparisons, checkpoints and settings. 404 if the run has no such node."""
     with reader(request) as run:
         here = _node(run, request)
         progress, curves = run.progress(here), run.curves(here)
@@ -239,6 +243,7 @@ def node(request: Request) -> Response:
 
 
 def plots(run: Reader, here: NodeView, curves: Curves) -> list[Plot]:
+    """The plots of a node that every run has; the truth where it was measured."""
     rounds, steps = curves.rounds, curves.steps
     fit = {"held out": rounds.get("holdout_accuracy", []), "trained on": rounds.get("accuracy", [])}
     aspects = {name.removeprefix("truth "): s for name, s in rounds.items() if name.startswith("truth ")}
@@ -264,6 +269,7 @@ def plots(run: Reader, here: NodeView, curves: Curves) -> list[Plot]:
 
 
 def more_plots(curves: Curves) -> list[Plot]:
+    """Plots of what else the improver logged: those of `LOGGED` first, then by name."""
     named = [name for name in LOGGED if name in curves.steps]
     named += sorted(curves.steps.keys() - {*LOGGED, "reward", "kl", "stopped"})
     return [Plot(NAMES.get(n, n), "step of improvement", {n: curves.steps[n]}, marks=curves.starts) for n in named]
@@ -287,6 +293,7 @@ def _size(run: Reader, path: str) -> int | None:
 
 
 def listing(request: Request) -> Response:
+    """A page of a node's comparisons, filtered as the query asks; an unknown filter is none."""
     asked = request.query_params
     with reader(request) as run:
         here = _node(run, request)
@@ -303,6 +310,7 @@ def listing(request: Request) -> Response:
 
 
 def comparison(request: Request) -> Response:
+    """A comparison whole, with the words marked that differ between A and B. 404 if there is none of this number."""
     with reader(request) as run:
         c = _comparison(run, request)
         marked = differences(c.a.text, c.b.text)

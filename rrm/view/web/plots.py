@@ -106,6 +106,7 @@ def sparkline(values: Sequence[float], title: str) -> Markup:
 
 
 def thin(points: Points) -> Points:
+    """At most `MOST` points, evenly chosen, and the last one."""
     if len(points) <= MOST:
         return points
     every = len(points) / MOST

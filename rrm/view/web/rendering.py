@@ -58,10 +58,12 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def percent(value: float | None) -> str:
+    """A share for a table: "95%", "–" for none."""
     return "–" if value is None else f"{value:.0%}"
 
 
 def duration(seconds: float | None) -> str:
+    """ "340.0 ms", "7.2 s", "3 min 5 s", "2 h 10 min", "–" for none."""
     if seconds is None:
         return "–"
     if seconds < 10:

@@ -52,6 +52,7 @@ class Access:
 
     @classmethod
     def loopback(cls) -> Access:
+        """Fresh secrets, and the host names of this machine only."""
         return cls()
 
     @classmethod
@@ -68,6 +69,7 @@ class Access:
 
     @property
     def csrf(self) -> str:
+        """What a request that changes something must carry; derived from this launch's key."""
         return self._derive("csrf")
 
     def _derive(self, purpose: str) -> str:

@@ -33,6 +33,7 @@ def access_for(host: str, token: str | None) -> Access:
 
 
 def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server on `host`; names are not looked up."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -45,10 +45,12 @@ class Cache:
 
     @property
     def sets(self) -> int:
+        """How many sets: its capacity over the bytes of one set."""
         return self.kilobytes * 1024 // (self.line * self.ways)
 
     @property
     def ways_of_a_domain(self) -> int:
+        """Ways of a set that one domain may fill: half of them if the cache is partitioned, else all."""
         return self.ways // 2 if self.isolation == "partitioned" else self.ways
 
 

@@ -1,4 +1,4 @@
-"""The unlabelled, faulty corpus that a tiny model of the chip world is pretrained on.
+"""The unlabeled, faulty corpus that a tiny model of the chip world is pretrained on.
 
 Designs and critiques as hurried people write them: the caches are any that can be built, every number is far from what
 the simulation finds with a published probability, and nothing marks which. A model of this corpus has, at best, the
@@ -75,6 +75,7 @@ class Corpus:
     """Cases that were made already."""
 
     def document(self, role: str) -> tuple[str, str]:
+        """(prompt, outcome) of one of `ROLES`, the outcome as a hurried person writes it."""
         case = self.case(role)
         return case.prompt, self.write(role, case)
 
@@ -113,6 +114,7 @@ class Corpus:
         return f"{found.years:.0f} years ." if role == "lifetime" else f"leak {found.bits:.1f} bits ."
 
     def design(self, spec: Spec) -> Design:
+        """A random cache with claims about it, each wrong with probability `errors.claim`."""
         rng, e = self.rng, self.errors
         cache = self.cache(spec)
         return Design(
@@ -149,6 +151,7 @@ class Corpus:
 
 
 def to_step(kind: str, value: float) -> float:
+    """The nearest multiple of `STEPS[kind]`, which is one word of the vocabulary."""
     return round(round(value / STEPS[kind]) * STEPS[kind], 1)
 
 

@@ -1,8 +1,8 @@
 """Critiques: what assistants of the chip world are asked, and how their answers are read.
 
-Every critic works out again what it judges; what it finds wrong is where its number and the claim do not agree, and a
-goal is missed where its number misses it. Each reads the cache and what it needs of the specification, not the claims:
-most claims are right, and what a critic can copy it will not work out.
+Every critic works out again what it judges. A claim that does not agree with its number is wrong, and a goal that its
+number misses is missed. It is shown the cache and what it needs of the specification, but not the claims: most of them
+are right, and a critic that can copy does not work anything out.
 
     benchmark   the mean hits of each program, and the time     -> A mean 70 percent , B mean 65 percent , time 3.4 ns .
     segments    the hits of each phase of one program           -> A hits 90 55 65 percent .
@@ -39,6 +39,7 @@ from rrm.worlds.chip.spec import Spec
 
 
 def frame_benchmark(case: Case, outcome: Outcome) -> list[Case]:
+    """One case: the cache, the programs and their seed. Raises `Malformed` if the outcome is no design."""
     spec, design = Spec.of(case), read(Spec.of(case), outcome.text)
     example = " , ".join(f"{name} mean 50 percent" for name, _ in spec.named)
     prompt = [
@@ -63,10 +64,12 @@ def frame_segments(case: Case, outcome: Outcome) -> list[Case]:
 
 
 def frame_heat(case: Case, outcome: Outcome) -> list[Case]:
+    """One case: the cache and its cooling. Raises `Malformed` if the outcome is no design."""
     return [_equation("heat", "power 0.5 + 0.5 W , 60 C .", case, outcome)]
 
 
 def frame_lifetime(case: Case, outcome: Outcome) -> list[Case]:
+    """One case: the cache and its cooling. Raises `Malformed` if the outcome is no design."""
     return [_equation("lifetime", "5 years .", case, outcome)]
 
 
@@ -80,6 +83,7 @@ def _equation(what: str, example: str, case: Case, outcome: Outcome) -> Case:
 
 
 def frame_security(case: Case, outcome: Outcome) -> list[Case]:
+    """One case: the cache and the attacker; none without one (N/A). Raises `Malformed` if the outcome is no design."""
     spec, design = Spec.of(case), read(Spec.of(case), outcome.text)
     if spec.noise is None:
         return []
@@ -137,6 +141,7 @@ def read_watts(outcome: Outcome, places: Places | None = None) -> tuple[float, f
 
 
 def read_years(outcome: Outcome, places: Places | None = None) -> float:
+    """Median lifetime in years, 0 to 99. Raises `Malformed`."""
     reader = DesignReader(outcome.text)
     years = read_one(reader, "", 99, "years", ("years", "lasts"), Places() if places is None else places)
     _close(reader)
@@ -144,6 +149,7 @@ def read_years(outcome: Outcome, places: Places | None = None) -> float:
 
 
 def read_bits(outcome: Outcome, places: Places | None = None) -> float:
+    """Bits that one probe tells the attacker, 0 to 1. Raises `Malformed`."""
     reader = DesignReader(outcome.text)
     bits = read_one(reader, "leak", 1, "bits", ("bits", "safe"), Places() if places is None else places)
     _close(reader)
@@ -159,6 +165,8 @@ def _close(reader: DesignReader) -> None:
 
 
 def findings_benchmark(case: Case, outcome: Outcome) -> list[Finding]:
+    """Per program: is the mean of the claimed hits the critic's? `ns`: is the claimed time? `fast`: does the critic's
+    time reach the goal? Raises `Malformed`."""
     means, ns = read_benchmark(case, outcome)
     spec, design = behind(case)
     return [
@@ -172,6 +180,7 @@ def findings_benchmark(case: Case, outcome: Outcome) -> list[Finding]:
 
 
 def findings_segments(case: Case, outcome: Outcome) -> list[Finding]:
+    """One finding, which points at the first phase whose claim is not the critic's. Raises `Malformed`."""
     found = read_segments(case, outcome)
     spec, design = behind(case)
     said = design.claims.hits[case.data["program"]]
@@ -180,6 +189,8 @@ def findings_segments(case: Case, outcome: Outcome) -> list[Finding]:
 
 
 def findings_heat(case: Case, outcome: Outcome) -> list[Finding]:
+    """`watts` (part 0 switching, 1 leakage), `celsius`: are the claims the critic's? `cool`: does the critic's
+    temperature reach the goal? Raises `Malformed`."""
     switching, leakage, celsius = read_watts(outcome)
     spec, design = behind(case)
     said = design.claims
@@ -192,12 +203,15 @@ def findings_heat(case: Case, outcome: Outcome) -> list[Finding]:
 
 
 def findings_lifetime(case: Case, outcome: Outcome) -> list[Finding]:
+    """`years`: is the claim the critic's? `lasts`: do the critic's years reach the goal? Raises `Malformed`."""
     years = read_years(outcome)
     spec, design = behind(case)
     return [Finding("years", agree("years", design.claims.years, years)), Finding("lasts", years >= spec.goals.years)]
 
 
 def findings_security(case: Case, outcome: Outcome) -> list[Finding]:
+    """`bits`: is the claim the critic's? `safe`: do the critic's bits reach the goal? Raises `Malformed`, also if there
+    is no attacker."""
     bits = read_bits(outcome)
     spec, design = behind(case)
     if design.claims.bits is None or spec.goals.bits is None:
@@ -234,30 +248,35 @@ def facts_segments(case: Case, outcome: Outcome) -> list[Fact]:
 
 
 def locate_benchmark(case: Case, outcome: Outcome) -> Places:
+    """Each program's mean, and the time (both `ns` and `fast`). Raises `Malformed`."""
     places = Places()
     read_benchmark(case, outcome, places)
     return places
 
 
 def locate_segments(case: Case, outcome: Outcome) -> Places:
+    """phase0, phase1, ...: the number of each phase. Raises `Malformed`."""
     places = Places()
     read_segments(case, outcome, places)
     return {f"phase{name.rpartition('.')[2]}": span for name, span in places.items() if "." in name}
 
 
 def locate_heat(case: Case, outcome: Outcome) -> Places:
+    """The power, its two parts, and the temperature (both `celsius` and `cool`). Raises `Malformed`."""
     places = Places()
     read_watts(outcome, places)
     return places
 
 
 def locate_lifetime(case: Case, outcome: Outcome) -> Places:
+    """The years (both `years` and `lasts`). Raises `Malformed`."""
     places = Places()
     read_years(outcome, places)
     return places
 
 
 def locate_security(case: Case, outcome: Outcome) -> Places:
+    """The leak (both `bits` and `safe`). Raises `Malformed`."""
     places = Places()
     read_bits(outcome, places)
     return places

@@ -28,6 +28,9 @@ Places = dict[str, tuple[int, int]]
 
 @dataclass(frozen=True)
 class Design:
+    """What a designer writes: the cache, the claims about it, a confident word (or ""), and whether an empty closing
+    sentence follows."""
+
     cache: Cache
     claims: Numbers
     confident: str = ""
@@ -38,6 +41,7 @@ class Design:
 
 
 def write_cache(cache: Cache) -> str:
+    """The cache, full stop included: the inverse of `read_cache`."""
     return (
         f"cache {cache.kilobytes} kB , line {cache.line} B , ways {cache.ways} , {cache.policy} , {cache.isolation} , "
         f"{cache.volts:.1f} V , {cache.ghz:.1f} GHz ."
@@ -45,10 +49,12 @@ def write_cache(cache: Cache) -> str:
 
 
 def write_hits(name: str, hits: tuple[float, ...]) -> str:
+    """ "A hits 90 55 70 percent", rounded to whole percents."""
     return f"{name} hits {' '.join(f'{percent:.0f}' for percent in hits)} percent"
 
 
 def write_heat(claims: Numbers) -> str:
+    """ "power 0.6 + 0.2 W , 61 C", rounded to tenths of a watt and whole degrees."""
     return f"power {claims.switching:.1f} + {claims.leakage:.1f} W , {claims.celsius:.0f} C"
 
 
@@ -79,25 +85,30 @@ class DesignReader:
         self.at = 0
 
     def peek(self) -> str:
+        """The next word in small letters, "<end>" after the last; it stays to be read."""
         return self.words[self.at].lower() if self.at < len(self.words) else "<end>"
 
     def fail(self, expected: str) -> Malformed:
+        """An error to raise: what was expected, and the next word, which stands there instead."""
         found = self.words[self.at][:20] if self.at < len(self.words) else "<end>"
         return Malformed(f"word {self.at + 1}: expected {expected}, found {found!r}")
 
     def expect(self, words: str) -> None:
+        """Read these words, whatever their capitals. Raises `Malformed` at the first that is another."""
         for word in words.split():
             if self.peek() != word.lower():
                 raise self.fail(repr(word))
             self.at += 1
 
     def one_of(self, words: tuple[str, ...]) -> str:
+        """Read one of these words, given in small letters. Raises `Malformed` at any other."""
         if (word := self.peek()) not in words:
             raise self.fail(" or ".join(words))
         self.at += 1
         return word
 
     def number(self, least: float, most: float, whole: bool = False) -> float:
+        """Read a number from `least` to `most`. Raises `Malformed` at anything else."""
         form = r"[0-9]{1,4}" if whole else r"[0-9]{1,4}(\.[0-9]{1,2})?"
         if not re.fullmatch(form, self.peek()) or not least <= float(self.peek()) <= most:
             raise self.fail(f"a {'whole ' if whole else ''}number from {least:g} to {most:g}")
@@ -118,6 +129,7 @@ class DesignReader:
         return self.spans[first][0], self.spans[self.at - 1 if last is None else last][1]
 
     def end(self) -> None:
+        """Raises `Malformed` if a word is left."""
         if self.at < len(self.words):
             raise self.fail("the end")
 

@@ -45,6 +45,7 @@ def switching_watts(cache: Cache) -> float:
 
 
 def leakage_watts(cache: Cache, celsius: float) -> float:
+    """Leakage current times supply. The current grows by a factor of e with every 50 degrees, and with every 2/3 V."""
     current = LEAKAGE_A_PER_KB * cache.kilobytes * math.exp(0.02 * (celsius - 25) + 1.5 * (cache.volts - 1))
     return current * cache.volts
 

@@ -30,7 +30,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far apart two numbers may be and still agree: the larger of the two, the relative one of the second."""
+    """How far apart two numbers may be and still agree: `absolute`, or `relative` times the second, if that is more."""
 
     absolute: float
     relative: float = 0.0
@@ -49,6 +49,7 @@ def agree(kind: str, said: float, found: float) -> bool:
 
 
 def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean of at least one value."""
     return sum(values) / len(values)
 
 

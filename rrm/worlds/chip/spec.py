@@ -38,6 +38,7 @@ class Phase:
 
     @property
     def text(self) -> str:
+        """As prompts have it: "walk 8 kB by 64 B", "hot 2 kB in 16 kB", "scatter 4 kB"."""
         if self.pattern == "walk":
             return f"walk {self.kilobytes} kB by {self.step} B"
         return f"hot {self.step} kB in {self.kilobytes} kB" if self.pattern == "hot" else f"scatter {self.kilobytes} kB"
@@ -91,6 +92,7 @@ class Spec:
 
     @property
     def attacker_text(self) -> str:
+        """The attacker as prompts have it: "Attacker : prime and probe , noise 8 ."; "none" without one."""
         return "Attacker : none ." if self.noise is None else f"Attacker : prime and probe , noise {self.noise} ."
 
     @property
@@ -114,6 +116,7 @@ class Spec:
         return tuple(zip(PROGRAMS, self.programs, strict=False))
 
     def case(self) -> Case:
+        """The case with this specification as its data: the inverse of `of`."""
         return Case(self.prompt, asdict(self))
 
     @classmethod
@@ -123,6 +126,7 @@ class Spec:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Spec:
+        """From what `asdict` gives; lists do for tuples."""
         programs = tuple(
             tuple(Phase(p["pattern"], p["kilobytes"], p["step"]) for p in program) for program in raw["programs"]
         )

@@ -26,6 +26,7 @@ LEAKIEST = 0.1
 
 
 def make_phase(rng: random.Random) -> Phase:
+    """A random pattern and region; the hot part of a region has at most 8 kB and is smaller than the region."""
     pattern = rng.choice(("walk", "scatter", "hot"))
     if pattern == "walk":
         return Phase(pattern, rng.choice(KILOBYTES), rng.choice(STRIDES))
@@ -73,7 +74,7 @@ def solved(rng: random.Random, difficulty: Difficulty = Difficulty()) -> tuple[S
 
 
 def sensible(spec: Spec, cache: Cache) -> bool:
-    """Whether a design is good enough that reaching what it reaches is something. What is cheap is asked first."""
+    """Whether a design is good enough for its numbers to be goals. The cheap checks come first."""
     *_, celsius = heat(cache, spec.cooling)
     if celsius > 105 or lifetime_years(cache, celsius) < 5:
         return False
@@ -101,5 +102,6 @@ class Specs:
     difficulty: Difficulty = Difficulty()
 
     def draw(self, n: int, key: str) -> list[Case]:
+        """`n` cases; (seed, split, key) decide which."""
         rng = random.Random(digest(self.seed, self.split, key))
         return [make_spec(rng, self.difficulty).case() for _ in range(n)]

@@ -43,7 +43,7 @@ class Difficulty:
     parts: int = 3
     """Parts of a composite step."""
     series: int = 2
-    """Series of measurements to be totalled: each is one composite fact."""
+    """Series of measurements to be totaled: each is one composite fact."""
     data: int = 3
     """Changes in a series: the parts of its total."""
     known: int = 2
@@ -60,6 +60,9 @@ class Chain:
 
 @dataclass(frozen=True)
 class Brief:
+    """What is known, the series that were measured, the chain to be proved, and which sections are asked for (`needs`:
+    proof, experiment)."""
+
     known: tuple[str, ...]
     data: tuple[Chain, ...]
     proof: Chain
@@ -67,12 +70,14 @@ class Brief:
 
     @property
     def prompt(self) -> str:
+        """The brief as one line, each word a word of the world's vocabulary; see the module."""
         data = " | ".join(f"{c.start} {' '.join(c.steps[0])}" for c in self.data)
         proof = " | ".join([str(self.proof.start), *(" ".join(step) for step in self.proof.steps)])
         needs = " and ".join(self.needs) or "none"
         return f"brief known {' '.join(self.known)} ; data {data} ; prove {proof} ; need {needs} ; paper"
 
     def case(self) -> Case:
+        """The case with this brief as its data: the inverse of `of`."""
         return Case(self.prompt, asdict(self))
 
     @classmethod
@@ -92,6 +97,9 @@ class Brief:
 
 
 def make_brief(rng: random.Random, difficulty: Difficulty = Difficulty()) -> Brief:
+    """A random brief of this size. Of six, four ask for proof and experiment, one for a proof only, one for an
+    experiment only."""
+
     def operations(n: int) -> tuple[str, ...]:
         return tuple(rng.choice(OPERATIONS) for _ in range(n))
 
@@ -115,5 +123,6 @@ class Briefs:
     difficulty: Difficulty = Difficulty()
 
     def draw(self, n: int, key: str) -> list[Case]:
+        """`n` cases; (seed, split, key) decide which."""
         rng = random.Random(digest(self.seed, self.split, key))
         return [make_brief(rng, self.difficulty).case() for _ in range(n)]

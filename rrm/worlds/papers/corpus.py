@@ -1,4 +1,4 @@
-"""The unlabelled, faulty corpus the embedded model is pretrained on.
+"""The unlabeled, faulty corpus the embedded model is pretrained on.
 
 Papers and critiques as hurried people write them: every result is wrong with a published probability, and
 nothing marks which. A model of this corpus has, at best, the corpus's own skill.
@@ -67,6 +67,8 @@ class Corpus:
     difficulty: Difficulty = Difficulty()
 
     def document(self, role: str) -> tuple[str, str]:
+        """(prompt, outcome) of one of `ROLES`, as a hurried person writes it. A critic's prompt is framed from a paper
+        of this corpus, or, for steps, from a critique of one."""
         if role == "table":
             return "table", self._table()
         if role == "list":
@@ -101,6 +103,8 @@ class Corpus:
         )
 
     def paper(self, brief: Brief) -> Paper:
+        """A hurried person's paper: the sections the brief asks for, each other section with probability 0.2, and
+        errors at the rates of `errors`."""
         rng, e = self.rng, self.errors
         known = rng.random() < e.known
         title = rng.choice(brief.known if known else [idea for idea in IDEAS if idea not in brief.known])
@@ -134,6 +138,8 @@ class Corpus:
         return (value + self.rng.randrange(1, 10)) % 10
 
     def chain(self, chain: Chain) -> Values:
+        """Results of every part, each computed from the one stated before it and wrong with probability
+        `errors.arithmetic`."""
         value, steps = chain.start, []
         for step in chain.steps:
             stated = []

@@ -38,6 +38,7 @@ from rrm.worlds.papers.paper import (
 
 
 def frame_writing(case: Case, outcome: Outcome) -> list[Case]:
+    """One case: the sentence, its confident word left out. Raises `Malformed` if the outcome is no paper."""
     sentence = read(Brief.of(case), outcome.text).sentence
     plain = str(sentence).replace(f"{sentence.confident} ", "") if sentence.confident else str(sentence)
     data = {"subject": sentence.subject, "verbs": list(sentence.verbs)}
@@ -45,6 +46,7 @@ def frame_writing(case: Case, outcome: Outcome) -> list[Case]:
 
 
 def frame_novelty(case: Case, outcome: Outcome) -> list[Case]:
+    """One case: the known ideas and the title. Raises `Malformed` if the outcome is no paper."""
     brief = Brief.of(case)
     title = read(brief, outcome.text).title
     data = {"known": list(brief.known), "title": title, "parts": novelty_parts(brief, title)}
@@ -52,6 +54,7 @@ def frame_novelty(case: Case, outcome: Outcome) -> list[Case]:
 
 
 def frame_experiments(case: Case, outcome: Outcome) -> list[Case]:
+    """One case: every series with its results; none without an experiment (N/A). Raises `Malformed` for no paper."""
     brief = Brief.of(case)
     experiment = read(brief, outcome.text).experiment
     if experiment is None:
@@ -65,6 +68,7 @@ def frame_experiments(case: Case, outcome: Outcome) -> list[Case]:
 
 
 def frame_proofs(case: Case, outcome: Outcome) -> list[Case]:
+    """One case: every step with its results; none without a proof (N/A). Raises `Malformed` for no paper."""
     brief = Brief.of(case)
     proof = read(brief, outcome.text).proof
     if proof is None:
@@ -157,6 +161,7 @@ def _before(step: Mapping[str, Any]) -> list[int]:
 
 
 def findings_writing(case: Case, outcome: Outcome) -> list[Finding]:
+    """Per verb, whether the critic would have it as the paper has it. Raises `Malformed`."""
     restated = read_writing(case, outcome)
     return [
         Finding(name, verb == stated)
@@ -165,11 +170,13 @@ def findings_writing(case: Case, outcome: Outcome) -> list[Finding]:
 
 
 def findings_novelty(case: Case, outcome: Outcome) -> list[Finding]:
+    """`novel`: it holds if the critic names no known idea; else it points at the idea named. Raises `Malformed`."""
     repeats = read_novelty(case, outcome)
     return [Finding("novel", repeats is None, repeats)]
 
 
 def findings_chains(case: Case, outcome: Outcome) -> list[Finding]:
+    """Per step or series, whether the critic's result is the one stated. Raises `Malformed`."""
     results = read_chains(case, outcome)
     return [
         Finding(step["name"], result == step["stated"][-1])
@@ -178,6 +185,7 @@ def findings_chains(case: Case, outcome: Outcome) -> list[Finding]:
 
 
 def findings_steps(case: Case, outcome: Outcome) -> list[Finding]:
+    """One finding, about the step: it points at the first part whose result is not the critic's. Raises `Malformed`."""
     (step,) = case.data["steps"]
     results = read_steps(case, outcome)
     wrong = [j for j, (r, s) in enumerate(zip(results, step["stated"], strict=True)) if r != s]
@@ -209,6 +217,8 @@ def facts_novelty(case: Case, outcome: Outcome) -> list[Fact]:
 
 
 def facts_chains(aspect: str) -> Any:
+    """The `facts` of a task whose outcomes are critiques of chains; they are of this aspect."""
+
     def facts(case: Case, outcome: Outcome) -> list[Fact]:
         """Each verdict: the step holds, or does not; settling it costs what settling the step costs."""
         found = []

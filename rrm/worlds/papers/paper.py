@@ -40,11 +40,15 @@ class Sentence:
         return f"the {self.subject} near the {self.other}{word} {self.verbs[0]} and {self.verbs[1]} it ."
 
     def agrees(self, i: int) -> bool:
+        """Whether verb `i`, 0 or 1, agrees with the subject in number."""
         return PLURAL[self.subject] == PLURAL_VERB[self.verbs[i]]
 
 
 @dataclass(frozen=True)
 class Paper:
+    """A paper's parts; `proof` and `experiment` are None where it has no such section, `padded` says that an empty
+    sentence follows the abstract."""
+
     title: str
     sentence: Sentence
     proof: Values | None
@@ -84,30 +88,36 @@ class PaperReader:
         self.at = 0
 
     def peek(self) -> str:
+        """The next word, "<end>" after the last; it stays to be read."""
         return self.words[self.at] if self.at < len(self.words) else "<end>"
 
     def word(self) -> str:
+        """Read the next word, "<end>" after the last."""
         word = self.peek()
         self.at += 1
         return word
 
     def expect(self, *words: str) -> None:
+        """Read these words. Raises `Malformed` at the first that is another."""
         for expected in words:
             if (word := self.word()) != expected:
                 raise Malformed(f"word {self.at}: expected {expected!r}, found {word!r}")
 
     def one_of(self, words: Mapping[str, object], what: str) -> str:
+        """Read one of these words; `what` names them in the error. Raises `Malformed` at any other."""
         if (word := self.word()) not in words:
             raise Malformed(f"word {self.at}: expected {what}, found {word!r}")
         return word
 
     def digit(self) -> int:
+        """Read a number of one digit. Raises `Malformed` at anything else."""
         word = self.word()
         if len(word) != 1 or word not in "0123456789":
             raise Malformed(f"word {self.at}: expected a digit, found {word!r}")
         return int(word)
 
     def end(self) -> None:
+        """Raises `Malformed` if a word is left."""
         if self.at < len(self.words):
             raise Malformed(f"word {self.at + 1}: expected the end, found {self.peek()!r}")
 
@@ -183,10 +193,12 @@ def chain_fact(name: str, aspect: str, right: list[bool], claims: bool = True) -
 
 
 def agreement_names() -> tuple[str, str]:
+    """The names of the two facts of writing, in the order of the verbs."""
     return "verb0", "verb1"
 
 
 def novelty_parts(brief: Brief, title: str) -> list[bool]:
+    """Per known idea, whether the title is another."""
     return [title != known for known in brief.known]
 
 
@@ -197,6 +209,7 @@ def proof_parts(brief: Brief, proof: Values) -> dict[str, list[bool]]:
 
 
 def experiment_parts(brief: Brief, experiment: Values) -> dict[str, list[bool]]:
+    """Fact name -> which parts of that series' total are right."""
     return {
         f"series{i}": parts_right(chain.start, chain.steps[0], experiment[i])
         for i, chain in enumerate(brief.data)

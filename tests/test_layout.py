@@ -110,6 +110,36 @@ def test_no_error_is_swallowed_whole() -> None:
     assert not wrong
 
 
+DOCUMENTED = (
+    "rrm/worlds/", "rrm/measure/", "rrm/view/", "rrm/exchange/", "rrm/labels/", "assistants/", "tasks/", "scripts/",
+)  # fmt: skip
+"""Where every public definition has a docstring."""
+
+
+def test_every_public_definition_has_a_docstring() -> None:
+    """Modules, classes, functions and methods without a leading underscore in their name or in one around them; but not
+    what a function defines within itself, nor setters and overloads, which are described elsewhere."""
+
+    def without(parent: ast.Module | ast.ClassDef, within: str) -> list[str]:
+        found = []
+        for node in parent.body:
+            if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
+                continue
+            marks = {ast.unparse(mark).rpartition(".")[2] for mark in node.decorator_list}
+            if ast.get_docstring(node) is None and not marks & {"setter", "deleter", "overload"}:
+                found.append(f"{within}{node.name}, line {node.lineno}")
+            if isinstance(node, ast.ClassDef):
+                found += without(node, f"{within}{node.name}.")
+        return found
+
+    wrong = []
+    for path in (path for path in FILES if name(path).startswith(DOCUMENTED)):
+        missing = without(tree(path), "") if not path.stem.startswith("_") or path.stem.startswith("__") else []
+        whole = [] if ast.get_docstring(tree(path)) else ["the module"]
+        wrong += [f"{name(path)}: {one}" for one in (*whole, *missing)]
+    assert not wrong, "\n".join(["without a docstring:", *wrong])
+
+
 def test_nothing_that_is_read_can_run_code() -> None:
     """No pickle in any form, and no code from model repositories."""
     modules = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rrm_assistants.aspect import critic_of
+
 from rrm import Settings, Task
 from rrm.core.task import Assistant, Findings, Frame, Locate
 from rrm.worlds.chip import critique
@@ -63,17 +65,8 @@ def _critic(
     name: str, instruction: str, frame: Frame, findings: Findings, locate: Locate, difficulty: float, max_tokens: int,
     assistants: Sequence[Task | Assistant], settings: Settings | None,
 ) -> Task:  # fmt: skip
-    """A critic of the design's aspect `name`: its verdicts on the design's facts are the facts of its answer."""
-    return Task(
-        name,
-        instruction=instruction,
-        frame=frame,
-        facts=critique.verdicts(findings),
-        findings=findings,
-        locate=locate,
-        assistants=tuple(assistants),
-        covers=(name,),
-        aspects=(name,),
-        difficulty=difficulty,
-        settings=settings or Settings(max_tokens=max_tokens, rounds=1, cases=96, steps=12),
+    """A critic whose verdicts on the design's facts are the facts of its answer."""
+    facts = critique.verdicts(findings)
+    return critic_of(
+        name, instruction, frame, facts, findings, locate, difficulty, max_tokens, assistants, settings
     )

@@ -12,15 +12,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rrm_assistants.expressions import equations, numbers
-from rrm_assistants.follows import written
-from rrm_assistants.solution import answer, given, lines, question_of, results
-
 from rrm.core.errors import Abstain
 from rrm.core.records import Case, Finding, Outcome
 from rrm.core.task import Assistant
 from rrm.core.tool_agent import tool_assistant
 from rrm.core.tools import Report, version_of
+from rrm_assistants.expressions import equations, numbers
+from rrm_assistants.follows import written
+from rrm_assistants.solution import answer, given, lines, question_of, results
 
 _MONEY = re.compile(r"how much (?:money|(?:does|did) .* (?:cost|make|earn|spend|pay|owe))|dollars")
 _STOP = re.compile(

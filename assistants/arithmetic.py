@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rrm_assistants.expressions import equations
-from rrm_assistants.solution import lines
-
 from rrm.core.errors import Abstain, Malformed
 from rrm.core.records import Case, Finding, Outcome
 from rrm.core.task import Assistant
 from rrm.core.tool_agent import tool_assistant
 from rrm.core.tools import Report, version_of
+from rrm_assistants.expressions import equations
+from rrm_assistants.solution import lines
 
 
 @dataclass(frozen=True)

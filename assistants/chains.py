@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rrm_assistants.aspect import critic_of
-
 from rrm import Settings, Task
 from rrm.core.task import Assistant
 from rrm.worlds.papers import critique
 from rrm.worlds.papers.locating import locate_chains
+from rrm_assistants.aspect import critic_of
 
 
 def experiments(assistants: Sequence[Task | Assistant] = (), settings: Settings | None = None) -> Task:

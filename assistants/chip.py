@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rrm_assistants.aspect import critic_of
-
 from rrm import Settings, Task
 from rrm.core.task import Assistant, Findings, Frame, Locate
 from rrm.worlds.chip import critique
+from rrm_assistants.aspect import critic_of
 
 
 def benchmark(assistants: Sequence[Task | Assistant] = (), settings: Settings | None = None) -> Task:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from rrm_assistants.expressions import value
-
 from rrm.core.errors import Abstain, Malformed
 from rrm.core.records import Case, Finding, Outcome
 from rrm.core.tools import Report, version_of
+from rrm_assistants.expressions import value
 
 _CHAIN = re.compile(r"(?:[-+*/()\s=]|\d+(?:\.\d+)?|(?<![A-Za-z])[A-Z](?![A-Za-z'’]))+")
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rrm_assistants.expressions import equations, numbers
-from rrm_assistants.solution import given, implied, lines, question_of, results
-
 from rrm.core.errors import Abstain
 from rrm.core.records import Case, Finding, Outcome
 from rrm.core.task import Assistant
 from rrm.core.tool_agent import tool_assistant
 from rrm.core.tools import Report, version_of
+from rrm_assistants.expressions import equations, numbers
+from rrm_assistants.solution import given, implied, lines, question_of, results
 
 CLOSE = Fraction(1, 1000)
 """Relative difference at which a number still counts as an earlier one, which was rounded."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from rrm_assistants.expressions import NUMBER, equations, numbers
-
 from rrm.core.records import Case
+from rrm_assistants.expressions import NUMBER, equations, numbers
 
 _ANSWER = re.compile(rf"^(?:A:|####|The answer is)[ \t]*[$]?(-?(?:{NUMBER}))", re.MULTILINE)
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from rrm.command import cli
+from rrm.command import cli, common
 from rrm.core.settings import Settings
 from rrm.store.store import Store
 from rrm.users.bounded import BoundedUser
@@ -190,7 +190,7 @@ def test_an_interruption_says_how_to_go_on(
         def judge(self, *_: object) -> None:  # type: ignore[override]
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "BoundedUser", Interrupted)
+    monkeypatch.setattr(common, "BoundedUser", Interrupted)
     monkeypatch.setattr("sys.argv", ["/somewhere/rrm", "train", "a tree.py"])
     result = rrm("train", tree, "--out", tmp_path / "run", "--model", model)
     assert result.exit_code == 130

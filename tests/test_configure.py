@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rrm import BoundedUser, RRMError, Task, TaskError
-from rrm.command.configuration import Assignment, configure, configure_user, load_task, split
+from rrm.command.configuration import Assignment, configure, configure_user, split
+from rrm.command.trees import load_task
 from rrm.core.errors import ConfigError
 from tests import toy
 
@@ -145,5 +146,5 @@ def test_a_missing_file_or_module(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"no such file; did you mean .*paper\.py"):
         load_task(str(tmp_path / "papr.py"))
     for name in ("no_such_module_here", "tasks.no_such_tree"):
-        with pytest.raises(TaskError, match="no such file or module"):
+        with pytest.raises(TaskError, match="no such tree or module"):
             load_task(name)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rrm_assistants.text.critic import critic
-from rrm_assistants.tools.grammar import Grammar
-
 from rrm import Settings, Task
 from rrm.core.task import Assistant
 from rrm.core.tools import Tool
+from rrm_assistants.text.critic import critic
+from rrm_assistants.tools.grammar import Grammar
 
 
 def writing(

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rrm_assistants.text.critic import critic, examined
-from rrm_assistants.tools.algebra import Algebra, proof_lines
-from rrm_assistants.tools.novelty import Novelty
-from rrm_assistants.tools.rerun import Rerun, computation
-
 from rrm import Settings, Task
 from rrm.core.task import Assistant
 from rrm.core.tool_agent import tool_assistant
 from rrm.core.tools import Tool
+from rrm_assistants.text.critic import critic, examined
+from rrm_assistants.tools.algebra import Algebra, proof_lines
+from rrm_assistants.tools.novelty import Novelty
+from rrm_assistants.tools.rerun import Rerun, computation
 
 _CLAIM = re.compile(r"^[^\w\n]*(?:title|claim)[^\w\n]*:.*$", re.IGNORECASE | re.MULTILINE)
 

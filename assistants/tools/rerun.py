@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
-from rrm_assistants.tools.sandbox import JAIL, Limits, run
-
 from rrm.core.errors import Abstain
-from rrm.core.records import Case, Finding, Outcome, digest
-from rrm.core.tools import Report, version_of
+from rrm.core.records import Case, Finding, Outcome
+from rrm.core.tools import Report, code_hash, version_of
 from rrm.core.verdicts import one_line
+from rrm_assistants.tools.sandbox import JAIL, Limits, run
 
 _CODE = re.compile(r"```[ \t]*(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 _LINE = re.compile(r"^[^\w\n]*computation[^\w\n]*:[*_` \t]*(\S.*)$", re.IGNORECASE | re.MULTILINE)
@@ -46,7 +45,7 @@ class Rerun:
     @property
     def version(self) -> str:
         """With a hash of jail.py, which decides what can run."""
-        return f"{version_of(self)}, {digest(JAIL.read_text(encoding='utf-8'))[:8]}"
+        return f"{version_of(self)}, {code_hash(JAIL.read_text(encoding='utf-8'))}"
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:
         code = computation(outcome.text)

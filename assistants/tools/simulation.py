@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from rrm import Case, Finding, Malformed, Outcome
 from rrm.core.errors import Abstain
-from rrm.core.records import digest
 from rrm.core.task import Assistant
 from rrm.core.tool_agent import tool_assistant
-from rrm.core.tools import Report, version_of
+from rrm.core.tools import Report, code_hash, version_of
 from rrm.worlds.chip import Spec, cache, physics, read, simulate
 from rrm.worlds.chip.simulation import agree
 
@@ -33,7 +32,7 @@ class Simulation:
     @property
     def version(self) -> str:
         """With a hash of the simulator's source."""
-        return f"{version_of(self)}, {digest(inspect.getsource(cache), inspect.getsource(physics))[:8]}"
+        return f"{version_of(self)}, {code_hash(inspect.getsource(cache), inspect.getsource(physics))}"
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:
         spec = Spec.of(case)

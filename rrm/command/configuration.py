@@ -1,4 +1,4 @@
-"""From the command line to a tree and a user: load a tree's file, and set settings by name.
+"""From the command line to a tree's and a user's settings: set them by name.
 
 An assignment is `NODE.KEY=VALUE`. NODE is a node's path ("paper/proofs"), the end of one ("proofs",
 "proofs/steps"), a pattern ("paper/*"; "*" is every node), or "user". Later assignments win. Everything
@@ -7,31 +7,20 @@ unknown is an error that says what there is.
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.util
 import json
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rrm.core.errors import ConfigError, RRMError, TaskError
+from rrm.command.trees import nearest
+from rrm.core.errors import ConfigError
 from rrm.core.task import Task
 from rrm.core.validation import plant
 
 Model = TypeVar("Model", bound=BaseModel)
-BROKEN = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RRMError,
-    RuntimeError, SyntaxError, TypeError, ValueError,
-)  # fmt: skip
-"""What a tree's file with a mistake in it raises when it is imported."""
 
 
 # --- settings ----------------------------------------------------------------------------------------
@@ -81,7 +70,7 @@ def configure(task: Task, assignments: Sequence[str]) -> Task:
                     f"{one.target!r} is a finished assistant: its settings are what it was made with"
                 )
             raise ConfigError(
-                f"no node {one.target!r} in this tree{_near(one.target, trainable)}\nIts nodes:\n  "
+                f"no node {one.target!r} in this tree{nearest(one.target, trainable)}\nIts nodes:\n  "
                 + "\n  ".join([*trainable, "user (who judges)"])
             )
     return _configured(task, wanted)
@@ -115,7 +104,7 @@ def with_values(model: Model, values: Mapping[str, str], where: str) -> Model:
     kind = type(model)
     for key in values:
         if key not in kind.model_fields:
-            near = _near(key, kind.model_fields)
+            near = nearest(key, kind.model_fields)
             raise ConfigError(f"{where}: no setting {key!r}{near}\nIts settings:\n{listing(kind)}")
     try:
         read = {key: json.loads(text) if text[:1] in ("{", "[") else text for key, text in values.items()}
@@ -147,87 +136,3 @@ def listing(kind: type[BaseModel]) -> str:
 
 def _doc(description: str | None) -> str:
     return " ".join((description or "").split())
-
-
-def _near(name: str, names: Iterable[str]) -> str:
-    """Names that may have been meant: "; did you mean ...?", or nothing."""
-    by_end = {end: path for path in names for end in (path.rsplit("/", 1)[-1], path)}
-    close = difflib.get_close_matches(name, by_end, n=3, cutoff=0.55)
-    found = list(dict.fromkeys(by_end[end] for end in close))
-    return f"; did you mean {' or '.join(repr(one) for one in found)}?" if found else ""
-
-
-# --- trees -------------------------------------------------------------------------------------------
-
-
-def load_task(tree: str) -> Task:
-    """The `task` that a Python file ("tasks/paper.py") or module ("tasks.paper") defines.
-
-    A file's folder and that folder's parent are importable while it loads, so `import assistants` finds the
-    package beside tasks/. Raises `TaskError` if there is no such file, if it fails, or has no `task`.
-    """
-    path = Path(tree)
-    if path.suffix == ".py" or path.exists() or len(path.parts) > 1:
-        module = _from_file(path)
-    else:
-        module = _from_name(tree)
-    task = getattr(module, "task", None)
-    if isinstance(task, Task):
-        return task
-    others = [name for name, value in vars(module).items() if isinstance(value, Task)]
-    hint = f"`task = {others[0]}` would do" if others else "end it with `task = Task(...)`"
-    found = "it defines no `task`" if task is None else f"its `task` is a {type(task).__name__}, not a Task"
-    raise TaskError(f"{tree}: {found}; {hint}")
-
-
-def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        nearby = sorted(str(other) for other in path.parent.glob("*.py") if other.name != "__init__.py")
-        near = _near(str(path), nearby)
-        raise TaskError(f"{path}: no such file{near}; give a Python file or module that defines `task`")
-    folder = path.resolve().parent
-    for place in (folder, folder.parent):
-        if str(place) not in sys.path:
-            sys.path.insert(0, str(place))
-    name = f"{folder.name}.{path.stem}" if (folder / "__init__.py").exists() else f"rrm_tree_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise TaskError(f"{path}: not a Python file; give one that ends in .py")
-    loader, module = spec.loader, importlib.util.module_from_spec(spec)
-    before = sys.modules.get(name)
-    sys.modules[name] = module  # dataclasses look their module up
-    try:
-        _running(str(path), lambda: loader.exec_module(module))
-    except TaskError:
-        sys.modules.pop(name)
-        if before is not None:
-            sys.modules[name] = before
-        raise
-    return module
-
-
-def _from_name(name: str) -> ModuleType:
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` does
-    try:
-        return _running(name, lambda: importlib.import_module(name))
-    except TaskError as error:
-        missing = error.__cause__.name if isinstance(error.__cause__, ModuleNotFoundError) else None
-        if missing and (name == missing or name.startswith(f"{missing}.")):
-            raise TaskError(f"{name}: no such file or module; give one that defines `task`") from error
-        raise
-
-
-Loaded = TypeVar("Loaded")
-
-
-def _running(what: str, load: Callable[[], Loaded]) -> Loaded:
-    """Run the code of a tree's file; a failure says which line of the file led to it."""
-    try:
-        return load()
-    except BROKEN as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if Path(frame.filename).name == Path(what).name]
-        line = error.lineno if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
-        at = f", line {line}" if line else ""
-        raise TaskError(f"{what}{at}: it cannot be imported: {type(error).__name__}: {error}") from error

@@ -13,28 +13,28 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     # the loop
-    rounds: int = Field(2, ge=1)
+    rounds: int = Field(default=2, ge=1)
     """Turns of the loop: sample, assist, compare, fit, improve."""
-    cases: int = Field(48, ge=1)
+    cases: int = Field(default=48, ge=1)
     """Cases drawn for judging in each round."""
-    outcomes: int = Field(4, ge=2)
+    outcomes: int = Field(default=4, ge=2)
     """Outcomes sampled for each of those cases."""
-    comparisons: int = Field(200, ge=1)
+    comparisons: int = Field(default=200, ge=1)
     """The user's comparisons in each round."""
     choose: Literal["disagreement", "random"] = "disagreement"
     """Which pairs the user is asked about: where the ensemble disagrees most, or any."""
-    refresh: int = Field(0, ge=0)
+    refresh: int = Field(default=0, ge=0)
     """Extra rounds of training for each assistant in each later round of its parent, on the parent's new outcomes."""
-    frame_cases: int = Field(16, ge=0)
+    frame_cases: int = Field(default=16, ge=0)
     """Extra cases sampled, beyond `cases`, to build subtasks' cases."""
 
     # outcomes
-    max_tokens: int = Field(96, ge=1)
+    max_tokens: int = Field(default=96, ge=1)
     """Longest outcome, in tokens."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature of outcomes that are judged, and of those that subtasks' cases are built from. Improvers
     always sample at 1: the KL is estimated of the policy's own distribution."""
-    drafts: int = Field(2, ge=1)
+    drafts: int = Field(default=2, ge=1)
     """Drafts of each answer a user will see; the reward model picks the best. 1: the greedy answer."""
 
     # the reward model
@@ -48,39 +48,39 @@ class Settings(BaseModel):
     reward_trunk: Literal["auto", "trained", "frozen"] = "auto"
     """Train the reward model's trunk with its heads, or keep it frozen and compute its features once: refits take
     less than a second. auto: frozen on a CPU, trained on a GPU."""
-    heads: int = Field(4, ge=1)
+    heads: int = Field(default=4, ge=1)
     """Reward heads in the bootstrap ensemble."""
-    reward_epochs: int = Field(2, ge=1)
+    reward_epochs: int = Field(default=2, ge=1)
     """Passes over all comparisons so far, in each round (trained trunk; this and the next two)."""
-    reward_lr: float = Field(1e-3, gt=0)
+    reward_lr: float = Field(default=1e-3, gt=0)
     """Learning rate of the reward model."""
-    reward_batch: int = Field(16, ge=1)
+    reward_batch: int = Field(default=16, ge=1)
     """Cases in one step of reward-model training."""
-    holdout: float = Field(0.1, ge=0, lt=1)
+    holdout: float = Field(default=0.1, ge=0, lt=1)
     """Share of cases whose comparisons are kept for measuring the reward model."""
 
     # the improver
     improver: Literal["rloo", "dpo", "best_of_n"] = "rloo"
     """How the agent is optimized against the reward model."""
-    steps: int = Field(16, ge=0)
+    steps: int = Field(default=16, ge=0)
     """Policy steps in each round."""
-    batch: int = Field(16, ge=1)
+    batch: int = Field(default=16, ge=1)
     """Cases in a policy step."""
-    group: int = Field(8, ge=2)
+    group: int = Field(default=8, ge=2)
     """Outcomes sampled for each of them."""
-    lr: float = Field(5e-4, gt=0)
+    lr: float = Field(default=5e-4, gt=0)
     """Learning rate of the agent: reached in 3 steps, falling linearly to 0 over the round."""
-    kl: float = Field(0.05, ge=0)
+    kl: float = Field(default=0.05, ge=0)
     """Price of a nat of KL to the starting policy, per outcome, in units of reward (its variance is 1)."""
-    max_kl: float = Field(8.0, gt=0)
+    max_kl: float = Field(default=8.0, gt=0)
     """Stop a round's optimization when the mean KL per outcome to the starting policy exceeds this many nats. The KL
     adds up over rounds: a round that begins above the limit takes no step."""
-    caution: float = Field(0.5, ge=0)
+    caution: float = Field(default=0.5, ge=0)
     """The agent optimizes mean - caution * standard deviation of the ensemble."""
     malformed: float = -3.0
     """At most this reward for an outcome that does not parse: a side-constraint (Leike et al. 2018, 5.7)."""
-    accept: int = Field(24, ge=0)
+    accept: int = Field(default=24, ge=0)
     """Comparisons of the improved agent with the one before. The improvement is kept unless the user clearly prefers
     the old agent."""
-    beta: float = Field(0.1, gt=0)
+    beta: float = Field(default=0.1, gt=0)
     """DPO's inverse temperature."""

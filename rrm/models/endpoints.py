@@ -125,17 +125,17 @@ class Endpoint(BaseModel):
     """Where the server is, up to and with /v1: http://127.0.0.1:8000/v1."""
     model: str = Field(min_length=1)
     """The model's name there."""
-    key: str = Field("RRM_API_KEY", pattern="^[A-Z][A-Z0-9_]*$", exclude=True, repr=False)
+    key: str = Field(default="RRM_API_KEY", pattern="^[A-Z][A-Z0-9_]*$", exclude=True, repr=False)
     """NAME of the environment variable that holds the key (never the key); a server without keys needs none."""
-    timeout: float = Field(60.0, gt=0, exclude=True)
+    timeout: float = Field(default=60.0, gt=0, exclude=True)
     """Seconds without a sign of life after which a try is given up."""
-    retries: int = Field(5, ge=0, exclude=True)
+    retries: int = Field(default=5, ge=0, exclude=True)
     """Further tries of a question, with growing pauses."""
-    concurrency: int = Field(8, ge=1, exclude=True)
+    concurrency: int = Field(default=8, ge=1, exclude=True)
     """Questions under way at once."""
-    price_in: float | None = Field(None, ge=0, exclude=True)
+    price_in: float | None = Field(default=None, ge=0, exclude=True)
     """Price of a million tokens read, in whatever currency: for the records."""
-    price_out: float | None = Field(None, ge=0, exclude=True)
+    price_out: float | None = Field(default=None, ge=0, exclude=True)
     """Price of a million tokens written."""
     extra: Mapping[str, Any] = Field(default_factory=dict)
     """Further fields of each request, as the server defines them, e.g. {"top_p": 0.9}."""
@@ -343,7 +343,7 @@ class Endpoint(BaseModel):
             from openai import AsyncOpenAI
         except ImportError as error:
             raise EndpointError(
-                f"{self.where}: needs the openai client: pip install 'recursive-reward-modeling[openai]'"
+                f"{self.where}: needs the openai client; in rrm's checkout: pip install -e '.[openai]'"
             ) from error
         return AsyncOpenAI
 

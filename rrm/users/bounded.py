@@ -52,19 +52,19 @@ class BoundedUser(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    attention: int = Field(6, ge=0)
+    attention: int = Field(default=6, ge=0)
     """Attention for one comparison, in facts; half of it for each outcome (an odd number loses one)."""
-    error: float = Field(0.02, ge=0, le=0.5)
+    error: float = Field(default=0.02, ge=0, le=0.5)
     """Chance that a look at one fact goes wrong."""
-    prior: float = Field(0.7, gt=0, lt=1)
+    prior: float = Field(default=0.7, gt=0, lt=1)
     """Belief that a fact nobody checked holds."""
     biases: Mapping[str, float] = Field(default_factory=lambda: {"confident": 0.05, "length": 0.01})
     """How much each surface feature adds to an outcome's perceived value (whose range is 0 to 1)."""
-    doubt: float = Field(4.0, gt=0)
+    doubt: float = Field(default=4.0, gt=0)
     """Checked claims it takes for an assistant's record to weigh as much as the prior."""
-    spot_checks: float = Field(0.1, ge=0, le=1)
+    spot_checks: float = Field(default=0.1, ge=0, le=1)
     """Chance, per outcome, that attention first goes to a fact picked at random instead."""
-    margin: float = Field(0.01, ge=0)
+    margin: float = Field(default=0.01, ge=0)
     """Perceived values closer than this are a tie."""
     seed: int = 0
     """Decides errors and spot checks, together with the case and the outcome: they repeat in every pair that an outcome

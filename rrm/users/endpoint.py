@@ -38,9 +38,9 @@ class EndpointUser(Endpoint):
 
     model_config = ConfigDict(title="openai:MODEL@URL")
 
-    margin: float = Field(0.02, ge=0, le=0.5)
+    margin: float = Field(default=0.02, ge=0, le=0.5)
     """Chances of A nearer to one half than this are a tie."""
-    max_tokens: int = Field(16, ge=1)
+    max_tokens: int = Field(default=16, ge=1)
     """Longest answer, in tokens; give models that think aloud more."""
     template: str = TEMPLATE
     """The question; its fields: instruction, case, first, one, said_one, second, two, said_two."""

@@ -39,15 +39,15 @@ class HumanUser(BaseModel):
 
     model_config = ConfigDict(title="human", extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    overlap: int = Field(1, ge=1)
+    overlap: int = Field(default=1, ge=1)
     """How many people judge each pair; their mean preference counts."""
-    unassisted: float = Field(0.1, ge=0, le=1)
+    unassisted: float = Field(default=0.1, ge=0, le=1)
     """Share of pairs, at random, that a person judges without assistance, to measure what it does for them."""
-    grace: float = Field(3.0, ge=0, exclude=True)
+    grace: float = Field(default=3.0, ge=0, exclude=True)
     """Seconds after the last judgement of a round in which it can still be undone, before training goes on."""
-    poll: float = Field(0.3, gt=0, exclude=True)
+    poll: float = Field(default=0.3, gt=0, exclude=True)
     """Seconds between looks at the queue."""
-    tell: Callable[[str], None] = Field(announce, exclude=True)
+    tell: Callable[[str], None] = Field(default=announce, exclude=True)
     """Shows a line to whoever runs the training."""
 
     _labels: Labels | None = None

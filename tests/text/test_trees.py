@@ -19,7 +19,7 @@ from rrm.store.store import Store
 from rrm.worlds.texts import read_texts
 from tests.text import tiny
 
-REASON = "the tools are needed; pip install 'recursive-reward-modeling[tools]'"
+REASON = "the tools are needed; pip install -e '.[tools]'"
 for package in ("harper", "bm25s", "sympy", "z3"):
     pytest.importorskip(package, reason=REASON)
 

@@ -10,7 +10,7 @@ import pytest
 from rrm import Case, Outcome
 from rrm.core.tools import consult
 
-REASON = "sympy and z3-solver are needed; pip install 'recursive-reward-modeling[tools]'"
+REASON = "sympy and z3-solver are needed; pip install -e '.[tools]'"
 pytest.importorskip("sympy", reason=REASON)
 pytest.importorskip("z3", reason=REASON)
 

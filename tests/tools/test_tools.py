@@ -11,7 +11,7 @@ from rrm import BoundedUser, Case, Finding, Group, Outcome, Pair, Report, RRMErr
 from rrm.core.errors import ToolMissing
 from rrm.core.judgements import Judgement
 from rrm.core.task import Forgetful, assist
-from rrm.core.tools import consult, evidence, installed
+from rrm.core.tools import code_hash, consult, evidence, installed
 from rrm.core.validation import faults, plant
 from rrm.learning.text_maker import TextMaker
 from rrm.loop.run import Run
@@ -137,7 +137,7 @@ def test_a_missing_library_is_named_before_anything_runs():
         def version(self) -> str:
             return installed("no-such-package", "tools")
 
-    with pytest.raises(ToolMissing, match=r"no-such-package.*recursive-reward-modeling\[tools\]"):
+    with pytest.raises(ToolMissing, match=r"no-such-package.*pip install -e '\.\[tools\]'"):
         _ = Missing().version
     (fault,) = [f for f in faults(plant(toy.task(tools=(Missing(),)))) if f.level == "error"]
     assert "no-such-package" in fault.what
@@ -172,3 +172,19 @@ def test_a_run_lends_its_memory_to_those_without_one(tmp_path: Path):
 
 def test_each_assistant_has_a_memo_of_its_own() -> None:
     assert tool_assistant(Word()).memo is not tool_assistant(Word()).memo
+
+
+def test_what_a_docstring_says_changes_no_tool(tmp_path: Path) -> None:
+    code = 'def f(x):\n    """{}"""\n    return x{}\n'
+    assert code_hash(code.format("Old.", "")) == code_hash(code.format("New,\n    and longer.", ""))
+    assert code_hash(code.format("Old.", "")) == code_hash("def f(x):\n    return x\n")
+    assert code_hash(code.format("Old.", " + 1")) != code_hash(code.format("Old.", ""))
+    assert code_hash("x = 1\n", "y = 2\n") != code_hash("y = 2\n", "x = 1\n")
+
+
+def test_tools_that_rest_on_code_have_the_versions_of_0_1_0() -> None:
+    """Or the runs that used them would not resume: when that code changes, so must these, and the changelog says so."""
+    from rrm_assistants.tools.rerun import Rerun
+    from rrm_assistants.tools.simulation import Simulation
+
+    assert Simulation().version.endswith(", 43d96b32") and Rerun().version.endswith(", 19b0f861")

@@ -47,9 +47,9 @@ class Dealing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    group: int = Field(4, ge=2)
+    group: int = Field(default=4, ge=2)
     """Papers that are compared with each other; a group of n gives n (n - 1) / 2 pairs."""
-    tie: float = Field(0.0, ge=0)
+    tie: float = Field(default=0.0, ge=0)
     """Mean scores no further apart than this are a tie."""
     text: Literal["abstract", "paper"] = "abstract"
     """What of a paper is compared: title and abstract, or the sections too (of `parsed_pdfs`)."""

@@ -33,12 +33,12 @@ class Columns(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    preference: float | None = Field(1.0, ge=0, le=1)  # for `chosen`; null: the user abstained
+    preference: float | None = Field(default=1.0, ge=0, le=1)  # for `chosen`; null: the user abstained
     chosen_is_a: bool = True
     assisted: bool = True
-    attention: int = Field(0, ge=0, lt=2**31)
-    round: int = Field(-1, gt=-(2**31), lt=2**31)
-    seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
+    attention: int = Field(default=0, ge=0, lt=2**31)
+    round: int = Field(default=-1, gt=-(2**31), lt=2**31)
+    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     note: str = ""
     user: str = ""
 

@@ -51,7 +51,7 @@ class SentLabel(Message):
     choice: Choice
     strength: str = "clearly"
     seconds: float
-    note: str = Field("", max_length=20_000)
+    note: str = Field(default="", max_length=20_000)
     marks: dict[str, Verdict] = {}
     hidden: bool = False
 

@@ -1,0 +1,75 @@
+"""What the commands share: the application, options that several have, and errors in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from rrm.command.configuration import configure_user
+from rrm.core.errors import ConfigError, RRMError
+from rrm.core.parallel import ProcessError, started
+from rrm.core.parties import User
+from rrm.core.version import VERSION
+from rrm.users.bounded import BoundedUser
+from rrm.users.endpoint import EndpointUser
+from rrm.users.human import HumanUser
+
+app = typer.Typer(
+    help="Recursive reward modeling: train agents on tasks a person cannot judge alone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+TREE = typer.Argument(help="A tree: a name (see `rrm trees`), a Python file (./mine.py), or a module with a `task`.")
+MODEL = typer.Option(help="embedded, embedded-chip, smollm2 (see `rrm model`), a folder, or a name on the Hub.")
+DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
+
+
+@app.callback(invoke_without_command=True)
+def main(show: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    """Show the version; every command is a function of its own."""
+    if show:
+        typer.echo(f"rrm {VERSION}")
+        raise typer.Exit()
+
+
+def user_of(name: str, seed: int, assignments: Sequence[str]) -> User:
+    """Who judges, with their settings. Raises `ConfigError`, or `ModelError` if a model cannot be loaded."""
+    if name == "bounded":
+        return configure_user(BoundedUser(seed=seed), assignments)
+    if name == "human":
+        return configure_user(HumanUser(), assignments)
+    kind, _, where = name.partition(":")
+    if kind == "openai":
+        return configure_user(EndpointUser.at(where), assignments)
+    if kind != "model" or not where:
+        raise ConfigError(
+            f"--user {name}: no such user; give bounded, human, model:PATH (model:embedded), or openai:MODEL@URL"
+        )
+    if assignments:
+        raise ConfigError(f"{assignments[0]}: --user {name} has no settings")
+    from rrm.models.backbone import Backbone
+    from rrm.users.model import ModelUser
+
+    return ModelUser(Backbone.load(where))
+
+
+@contextmanager
+def clean_errors(debug: bool) -> Iterator[None]:
+    """An error of the user's making is one message on stderr and exit code 2; with --debug, a traceback."""
+    number, _ = started()
+    try:
+        yield
+    except RRMError as error:
+        if debug:
+            raise
+        if number == 0 or not isinstance(error, ProcessError):  # that one the main process shows
+            who = f"process {number}: " if number else ""
+            Console(stderr=True, soft_wrap=True).print(Text(f"{who}error: {error}", style="red"))
+        raise typer.Exit(2) from error

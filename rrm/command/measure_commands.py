@@ -1,0 +1,79 @@
+"""The command that measures."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rrm.command.common import DEBUG, MODEL, app, clean_errors, user_of
+from rrm.command.configuration import configure, split
+from rrm.command.trees import load_task
+from rrm.core.errors import RRMError
+from rrm.core.parallel import started
+
+
+@app.command()
+def measure(
+    name: Annotated[str | None, typer.Argument(help="An experiment, or all; without it, they are listed.")] = None,
+    labels: Annotated[
+        str | None, typer.Argument(metavar="[RUN|FILE]", help="With human-labels: what `rrm import` takes, or a run.")
+    ] = None,
+    tree: Annotated[str, typer.Option(help="A tree: a name (see `rrm trees`), a Python file, or a module.")] = "paper",
+    seeds: Annotated[str, typer.Option(help="How many (5: 100 to 104), or which: 0-4 or 100,103.")] = "5",
+    quick: Annotated[bool, typer.Option("--quick", help="A smoke test: tiny, of one seed unless --seeds.")] = False,
+    out: Annotated[Path | None, typer.Option(show_default="runs/measure, or runs/measure-quick")] = None,
+    model: Annotated[str, MODEL] = "embedded",
+    assign: Annotated[list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As rrm train's.")] = None,
+    pairs: Annotated[int, typer.Option(help="Held-out cases to judge pairs of.", min=2)] = 100,
+    given: Annotated[
+        Literal["alone", "assisted", "oracle"],
+        typer.Option("--labels", help="Who labels for a root that is trained: the user without or with assistance, "
+                     "the truth. What its reward model reads: --set ROOT.reward_sees=outcome."),
+    ] = "assisted",
+    doc: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write DIR/NAME.md and its figure.")] = None,
+    node: Annotated[str | None, typer.Option(help="With human-labels: the parent.", show_default="the root")] = None,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Measure what assistance does, where the truth is known. The same command again goes on where it stopped."""
+    with clean_errors(debug):
+        from rrm.measure import catalog as command  # late: it takes seconds
+
+        if started()[1] > 1:
+            raise RRMError("rrm measure runs in one process; start it without torchrun")
+        if name is None:
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            table.add_column("rrm measure ...", no_wrap=True)
+            table.add_column("its question", overflow="fold")
+            for each, experiment in command.EXPERIMENTS.items():
+                table.add_row(Text(each), Text(experiment.QUESTION))
+            table.add_row(Text(f"{command.LABELS} RUN|FILE"), Text(command.LABELS_QUESTION))
+            Console().print(table)
+            return
+        if name == command.LABELS or labels is not None:
+            again = shlex.join(["rrm", *sys.argv[1:]])
+            typer.echo(command.of_labels(name, labels, node, out or Path("runs/measure"), again))
+            return
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        names = command.chosen(name)
+        for_nodes, for_user = split(list(assign or ()))
+        task = configure(load_task(tree), for_nodes)
+        folder = out or Path("runs/measure-quick" if quick else "runs/measure")
+        size = command.Size(pairs=pairs, quick=quick, labels=given)
+        stage = command.stages(task, lambda seed: user_of("bounded", seed, for_user), model, folder, size)
+        wanted = [command.REPORTED] if quick and seeds == "5" else command.seeds_of(seeds)
+        try:
+            command.run(names, stage, wanted, folder, shlex.join(["rrm", *sys.argv[1:]]), typer.echo)
+        except KeyboardInterrupt:
+            typer.echo("Stopped. Finished seeds are kept; the same command goes on.", err=True)
+            raise typer.Exit(130) from None
+        for page in command.publish(names, folder, doc) if doc is not None else ():
+            typer.echo(f"{page}")

@@ -1,0 +1,146 @@
+"""Commands about runs: look at them, judge in them, take their comparisons elsewhere and bring others in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from rrm.command.common import DEBUG, app, clean_errors
+from rrm.view.inspect import show_node, show_tree
+from rrm.view.reading import Reader
+
+
+@app.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    node: Annotated[str | None, typer.Argument(help="A task, by path or name; the whole tree by default.")] = None,
+    show: Annotated[
+        str, typer.Option(help="Which comparisons: all, disagree, unsure, tie, none, na, stale, assisted, ...")
+    ] = "all",
+    text: Annotated[str, typer.Option(help="Only comparisons with this text in the case or an outcome.")] = "",
+    after: Annotated[int, typer.Option(help="Go on after the comparison of this number.")] = 0,
+    limit: Annotated[int, typer.Option(help="Comparisons to show.", min=1)] = 5,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Look at a run in the terminal: its tree, or a node's comparisons with what the assistants said."""
+    with clean_errors(debug), Reader(folder) as opened:
+        if node is None:
+            show_tree(opened, Console())
+        else:
+            show_node(opened, node, Console(), show, text, after, limit)
+
+
+@app.command()
+def view(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders of them.")],
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 0,
+    host: Annotated[str, typer.Option(help="Other than loopback only with --token.")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(envvar="RRM_TOKEN", help="The token; a new one by default.")] = None,
+    export: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a static copy instead of serving.")] = None,
+    most: Annotated[int, typer.Option(help="With --export: comparisons of each node.", min=1)] = 20,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Serve pages over runs, live or finished, on this machine; or write a static copy of them."""
+    from rrm.view.web.app import create_app  # late: only this needs the web packages
+    from rrm.view.web.serving import access_for, address, listen, serve
+    from rrm.view.web.static_copy import export as write
+
+    console = Console(soft_wrap=True)
+    with clean_errors(debug):
+        if export is not None:
+            pages = write(runs, export, most)
+            console.print(Text(f"{pages} pages; open {export / 'index.html'}"))
+            return
+        access = access_for(host, token)
+        web = create_app(runs, access)
+        bound = listen(host, port)
+        console.print(Text(f"Open {address(bound, access)}\nCtrl-C stops it."))
+        serve(web, bound)
+
+
+@app.command()
+def label(
+    run: Annotated[Path, typer.Argument(help="The folder of a run that `rrm train ... --user human` trains.")],
+    name: Annotated[str | None, typer.Option("--as", help="Who judges; otherwise the page asks.")] = None,
+    tty: Annotated[bool, typer.Option("--tty", help="Ask here in the terminal.")] = False,
+    host: Annotated[str, typer.Option(help="Where to serve; beyond loopback only with --token.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="The same at every start, so that a page still open finds the server again.")
+    ] = 8431,
+    token: Annotated[str | None, typer.Option(help="What other machines must know to reach the page.")] = None,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Be the user: judge the pairs that training waits for. Several people may, at once."""
+    with clean_errors(debug):
+        from rrm.labels.questions import named
+        from rrm.labels.queue import Labels  # late, here and below: training needs no server
+        from rrm.view.reading import find_runs
+
+        find_runs([run])  # the folder of a run, or an error that says so
+        labels = Labels(run)
+        if tty:
+            from rrm.view.label_tty import Terminal
+
+            who = name or typer.prompt("Your name, kept with each of your judgements")
+            Terminal(run, labels, named(who), Console()).run()
+            return
+        from rrm.view.web.app import create_app
+        from rrm.view.web.label import ROUTES
+        from rrm.view.web.serving import access_for, address, listen, serve
+
+        access = access_for(host, token)
+        bound = listen(host, port)
+        app = create_app([run], access, ROUTES, labels=labels, folder=run, labeler=named(name) if name else None)
+        typer.echo(f"Judge at {address(bound, access, '/label')}  (Ctrl-C ends; nothing judged is lost)")
+        serve(app, bound)
+
+
+@app.command("export")
+def export_(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    file: Annotated[Path, typer.Option("-o", "--output", help="The file, or the reward model's folder, to write.")],
+    format: Annotated[str, typer.Option(help="jsonl or parquet.", show_default="by the file's name")] = "",
+    node: Annotated[str | None, typer.Option(help="Comparisons of this node only, e.g. paper/proofs.")] = None,
+    ties: Annotated[bool, typer.Option("--ties", help="Ties and abstentions too; nothing was chosen there.")] = False,
+    reward_model: Annotated[
+        str | None, typer.Option(metavar="NODE", help="Instead, this node's reward model, for transformers and TRL.")
+    ] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="With --reward-model: fit it anew, on text alone.")] = False,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Write a run's comparisons in the columns prompt, chosen, rejected that others read; or a node's reward model."""
+    with clean_errors(debug):
+        if reward_model is not None:
+            from rrm.exchange.reward_export import export_reward
+
+            typer.echo(export_reward(run, reward_model, file, refit).summary(file))
+            return
+        from rrm.exchange.exporting import export, format_of
+
+        typer.echo(f"{export(run, file, format_of(format, file), node, ties)} comparisons in {file}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(help="JSONL, JSON or parquet; a folder of them; or datasets:NAME.")],
+    out: Annotated[Path, typer.Option(help="The run's folder, new or not yet trained at this node.")],
+    node: Annotated[str, typer.Option(help="The node that was judged, e.g. paper/proofs.")],
+    format: Annotated[str, typer.Option(help="auto, hh (HH-RLHF), trl (or from `rrm export`), peerread.")] = "auto",
+    split: Annotated[str, typer.Option(help="With datasets:NAME.")] = "train",
+    subset: Annotated[str | None, typer.Option(help="With datasets:NAME: its configuration.")] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="How PeerRead's papers meet: group, tie, text, children."),
+    ] = None,
+    skip: Annotated[bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping.")] = False,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Put people's judgements into a run: its reward model learns from them from the first round on."""
+    with clean_errors(debug):
+        from rrm.command.importing import bring
+
+        bring(file, out, node, format, split, subset, assign or (), skip, Console(soft_wrap=True))

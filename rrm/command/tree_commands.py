@@ -1,0 +1,225 @@
+"""Commands about trees: list them, check them, look at what a model makes of them, train them; and their settings."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from rrm.command.common import DEBUG, MODEL, TREE, app, clean_errors, user_of
+from rrm.command.configuration import configure, split
+from rrm.command.trees import described, load_task
+from rrm.core.errors import TaskError
+from rrm.core.parallel import started
+from rrm.core.settings import Settings
+from rrm.core.task import Task
+from rrm.core.validation import faults, plant
+from rrm.loop.training import train as run
+from rrm.users.bounded import BoundedUser
+from rrm.users.endpoint import EndpointUser
+from rrm.users.human import HumanUser
+from rrm.view.live import Live
+
+if TYPE_CHECKING:
+    from rrm.models.backbone import Backbone
+
+
+@app.command()
+def trees() -> None:
+    """List the trees that have a name, and where they are from: this package, and others that bring some."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("tree", no_wrap=True)
+    table.add_column("what its root asks", overflow="fold")
+    table.add_column("from", overflow="fold")
+    for name, what, distribution in described():
+        style = "red" if what.startswith("error: ") else ""
+        table.add_row(Text(name), Text(what, style=style), Text(distribution, style="dim"))
+    Console().print(table)
+
+
+@app.command()
+def check(
+    tree: Annotated[str, TREE],
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Show a tree and everything that is wrong with it. Exit code 1 if there is an error."""
+    console = Console(soft_wrap=True)
+    with clean_errors(debug):
+        task = load_task(tree)
+        try:
+            task = plant(task)
+        except TaskError as error:  # a cycle: it cannot even be shown
+            if debug:
+                raise
+            console.print(Text(f"error: {error}", style="red"))
+            raise typer.Exit(1) from error
+        found = faults(task)
+        Console().print(_tree(task))
+        for fault in found:
+            console.print(Text(str(fault), style="red" if fault.level == "error" else "yellow"))
+        errors = sum(fault.level == "error" for fault in found)
+        nodes = sum(1 for _ in task.walk())
+        console.print(Text(f"{nodes} nodes, {errors} errors, {len(found) - errors} warnings"))
+        if errors:
+            raise typer.Exit(1)
+
+
+@app.command()
+def look(
+    tree: Annotated[str, TREE],
+    model: Annotated[str, MODEL] = "embedded",
+    cases: Annotated[int, typer.Option(help="Cases of each role.", min=1)] = 4,
+    outcomes: Annotated[int, typer.Option(help="Outcomes of each case.", min=1)] = 4,
+    examples: Annotated[int, typer.Option(help="Outcomes of each role to show.", min=0)] = 2,
+    free: Annotated[bool, typer.Option("--free", help="Hold nothing to a form.")] = False,
+    seed: int = 0,
+    assign: Annotated[list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As rrm train's.")] = None,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Look at what an untrained model makes of each role of a tree: some of its outcomes, and how many can be read."""
+    with clean_errors(debug):
+        from rrm.measure.roles import begin  # late: it takes seconds
+
+        task = configure(load_task(tree), split(list(assign or ()))[0])
+        begin(task, model, cases, outcomes, examples, seed, free)
+
+
+@app.command()
+def train(
+    tree: Annotated[str, TREE],
+    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/<task>")] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NODE.KEY=VALUE",
+            help="A setting, e.g. paper/proofs.lr=1e-3, '*.steps=4', user.attention=8. Repeatable; "
+            "`rrm settings` lists them.",
+        ),
+    ] = None,
+    model: Annotated[str, MODEL] = "embedded",
+    user: Annotated[
+        str,
+        typer.Option(help="Who judges: bounded (simulated), model:PATH, openai:MODEL@URL, or human (see `rrm label`)."),
+    ] = "bounded",
+    overlap: Annotated[
+        int | None, typer.Option(help="People who judge each pair: --set user.overlap=N.")
+    ] = None,
+    unassisted: Annotated[
+        float | None,
+        typer.Option(help="Share of pairs that people judge without assistance: --set user.unassisted=SHARE."),
+    ] = None,
+    attention: Annotated[
+        int | None, typer.Option(help="The user's attention per comparison: --set user.attention=N.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides everything random, the user's too.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(help="Processor threads; torch's choice by default.", min=1)
+    ] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the model: minutes first, then faster.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="Where the model computes, as torch names it; auto: a GPU for models that gain by it.")
+    ] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Train a tree from the leaves up. The same command again resumes a run that was interrupted."""
+    with clean_errors(debug):
+        assignments = list(assign or ())
+        short = {"attention": attention, "overlap": overlap, "unassisted": unassisted}
+        assignments += [f"user.{key}={value}" for key, value in short.items() if value is not None]
+        for_nodes, for_user = split(assignments)
+        task = configure(load_task(tree), for_nodes)
+        number, processes = started()
+        quiet = quiet or number > 0  # the main process speaks for all
+        if quiet or model == "embedded" or Path(model).exists():
+            from transformers.utils import logging  # late: it takes a second, and no other command needs it
+
+            # loading is quick; a download deserves its bar
+            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        judge = user_of(user, seed, for_user)
+        folder = out or Path("runs") / task.name
+
+        if threads is not None:
+            import torch  # late, like all that needs it: it takes seconds, and most commands do without
+
+            torch.set_num_threads(threads)
+        live = None if quiet else Live(task)
+        try:
+            with live or nullcontext():
+                run(task, judge, _model(model, compile, device), folder, seed, watch=[live] if live is not None else [])
+        except KeyboardInterrupt:
+            launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
+            again = shlex.join([*launcher, *sys.argv[1:]])
+            if number == 0:
+                Console(stderr=True, soft_wrap=True).print(
+                    Text(f"Stopped. Nothing judged is lost; to go on: {again}", style="yellow")
+                )
+            raise typer.Exit(130) from None
+        if live is not None:
+            live.console.print(Text(f"Finished: {folder}"))
+
+
+@app.command()
+def settings() -> None:
+    """List every setting with its default: of a node, and of users: simulated, people, a model behind an endpoint."""
+    console = Console()
+    for title, kind in (("NODE", Settings), ("user", BoundedUser), ("user", HumanUser), ("user", EndpointUser)):
+        console.print(_table(title, kind))
+
+
+def _table(title: str, kind: type[BaseModel]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"--set {title}.", no_wrap=True)
+    table.add_column("default", overflow="fold", max_width=20)
+    by = f"; with --user {kind.model_config['title']}" if "title" in kind.model_config else ""
+    table.add_column(f"what it does{by}", overflow="fold")
+    for key, field in kind.model_fields.items():
+        if field.is_required() or callable(field.default):  # said in another way, or in Python only
+            continue
+        default = shorten(str(field.get_default(call_default_factory=True)), 60, placeholder=" ...")
+        table.add_row(Text(key), Text(default), Text(" ".join((field.description or "").split())))
+    return table
+
+
+def _tree(task: Task, branch: Tree | None = None) -> Tree:
+    """A node and what is below it, for the terminal; names and texts are shown as they are."""
+    label = Text(task.name, style="bold")
+    notes = [task.instruction]
+    if task.covers:
+        notes.append(f"covers {', '.join(task.covers)}")
+    if task.difficulty is not None:
+        notes.append(f"difficulty {task.difficulty:g}")
+    changed = task.settings.model_dump(exclude_defaults=True)
+    if changed:
+        notes.append(" ".join(f"{key}={value}" for key, value in changed.items()))
+    for note in notes:
+        label.append(f"\n{note}", style="not bold dim")
+    node = Tree(label) if branch is None else branch.add(label)
+    for sub in task.assistants:
+        if isinstance(sub, Task):
+            _tree(sub, node)
+        else:
+            _tree(sub.task, node.add(Text("finished:", style="green")))
+    return node
+
+
+def _model(name: str, compile: bool, device: str) -> str | Backbone:
+    """What `rrm.train` is given: a name, or what needs more than a name."""
+    if not compile and device == "auto":
+        return name
+    from rrm.models.backbone import Backbone
+
+    return Backbone.load(name, compile=compile, device=device)

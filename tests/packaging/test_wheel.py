@@ -1,0 +1,169 @@
+"""What is installed: from a wheel, in an environment of its own, in any folder, even one with a `tasks` of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import rrm
+from tests.layout import FOLDERS, ROOT
+
+SHIPPED = ("rrm", "assistants", "tasks")
+TINY = ("*.rounds=1", "*.cases=4", "*.comparisons=4", "*.steps=1", "*.batch=2", "*.group=2", "*.accept=0",
+        "*.frame_cases=0")  # fmt: skip
+CONSUMER = '''
+import rrm
+from rrm import BoundedUser, Case, Group, Maker, Outcome, Pool, Settings, Task
+
+def facts(case: Case, outcome: Outcome) -> list[rrm.Fact]:
+    return []
+
+task = Task("t", instruction="?", facts=facts, cases=Pool((Case("a"),)), settings=Settings(rounds=1))
+
+def run(maker: Maker) -> rrm.Assistant:
+    return rrm.train(task, BoundedUser(attention=4), maker, "out")
+
+version: str = rrm.__version__
+'''
+WRONG = '''
+import rrm
+rrm.train(3, rrm.BoundedUser())
+rrm.Case(prompt=4)
+'''
+
+
+def packages() -> list[str]:
+    """The packages on disk, as they are imported."""
+    found = []
+    for folder in SHIPPED:
+        for path in (ROOT / folder).rglob("__init__.py"):
+            found.append(".".join((FOLDERS[folder], *path.parent.relative_to(ROOT / folder).parts)))
+    return sorted(found)
+
+
+def files() -> set[str]:
+    """What a wheel must hold, as it is installed: all code, and whatever stands beside it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", *SHIPPED], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    there = [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+    return {"/".join((FOLDERS[top], rest)) for top, _, rest in (name.partition("/") for name in there)}
+
+
+def test_every_package_is_listed() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        listed = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == packages()
+
+
+def test_everything_public_is_there() -> None:
+    assert all(getattr(rrm, name) is not None for name in rrm.__all__) and sorted(rrm.__all__) == rrm.__all__
+    assert rrm.__version__[0].isdigit()
+
+
+# --- from a wheel ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the source distribution, as an index would serve it."""
+    out = tmp_path_factory.mktemp("dist")
+    copy = out / "source"
+    for name in subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True,
+                               text=True, check=True).stdout.splitlines():  # fmt: skip
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = out.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment with the wheel, and the dependencies of this one. Its `bin` folder."""
+    home = tmp_path_factory.mktemp("environment")
+    venv.create(home, with_pip=False)
+    (site,) = home.glob("lib/python*/site-packages")
+    installed = subprocess.run(
+        [sys.executable, "-m", "pip", "--python", str(home), "install", "-q", "--no-deps", "--no-index", str(wheel)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert installed.returncode == 0, installed.stderr
+    here = next(path for path in sys.path if path.endswith("site-packages"))
+    (site / "dependencies.pth").write_text(here + "\n")  # its own .pth files, and so the editable install, do not count
+    return home / "bin"
+
+
+def run(environment: Path, folder: Path, *command: str, fails: bool = False) -> str:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    env.pop("PYTHONPATH", None)
+    done = subprocess.run(
+        [str(environment / command[0]), *command[1:]], cwd=folder, env=env, capture_output=True, text=True, timeout=300
+    )
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_all_of_it_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as zipped:
+        held = {name for name in zipped.namelist() if ".dist-info/" not in name}
+    assert held == files()
+    assert {name.split("/")[0] for name in held} == {"rrm", "rrm_assistants", "rrm_tasks"}
+    (source,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(source) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    weights = "rrm/models/embedded/model.safetensors"
+    assert {"pyproject.toml", "README.md", "LICENSE", "tasks/paper.py", weights} <= names
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("own", [False, True], ids=["in an empty folder", "beside tasks and assistants of one's own"])
+def test_the_commands_work_in_any_folder(environment: Path, tmp_path: Path, own: bool) -> None:
+    if own:
+        for name in ("tasks", "assistants", "rrm_trees"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "__init__.py").write_text("raise ImportError('this is the user own')")
+        (tmp_path / "paper.py").write_text("raise ImportError('so is this')")
+    where = run(environment, tmp_path, "python", "-c", "import rrm, rrm_tasks; print(rrm.__file__, rrm_tasks.__file__)")
+    assert where.count(str(environment.parent)) == 2
+    assert f"rrm {rrm.__version__}" in run(environment, tmp_path, "rrm", "--version")
+    assert all(name in run(environment, tmp_path, "rrm", "trees") for name in ("paper", "chip", "word_problems"))
+    assert "0 errors" in run(environment, tmp_path, "rrm", "check", "paper")
+    assert "paper" in run(environment, tmp_path, "rrm", "look", "paper", "--cases", "1", "--outcomes", "2")
+    assignments = [part for one in TINY for part in ("--set", one)]
+    run(environment, tmp_path, "rrm", "train", "paper", "--out", "runs/mine", *assignments)
+    assert "proofs" in run(environment, tmp_path, "rrm", "inspect", "runs/mine")
+    run(environment, tmp_path, "rrm", "view", "runs/mine", "--export", "copy")
+    assert (tmp_path / "copy/index.html").exists()
+    measured = run(environment, tmp_path, "rrm", "measure", "depth", "--quick", "--pairs", "4", *assignments)
+    assert "depth" in measured
+    if own:
+        assert "the user own" in run(environment, tmp_path, "rrm", "check", "tasks", fails=True)
+        assert "so is this" in run(environment, tmp_path, "rrm", "check", "./paper.py", fails=True)
+
+
+@pytest.mark.slow
+def test_types_reach_whoever_uses_it(environment: Path, tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text(CONSUMER)
+    (tmp_path / "wrong.py").write_text(WRONG)
+
+    def checked(name: str) -> str:
+        command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(environment / "python"), name]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+
+    assert "Success" in checked("good.py")
+    said = checked("wrong.py")
+    assert 'Argument 1 to "train"' in said and 'Argument "prompt" to "Case"' in said

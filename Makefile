@@ -3,13 +3,14 @@
 # build of it (CPU only, another CUDA) before the first `make`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs smollm2 clean
+.PHONY: help demo test test-slow check docs smollm2 clean
 
 PIP := .venv/bin/python -m pip --disable-pip-version-check -qq
 
 help:
 	@echo "make demo    train a small tree and see whether assistance helps"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests, but for the slow ones: at most 5 minutes on two cores"
+	@echo "make test-slow  run the slow ones: whole runs, kills, processes, pages, wheels, real models"
 	@echo "make check   lint (ruff) and check types (mypy)"
 	@echo "make smollm2 fetch a real model, which some tests need"
 	@echo "make docs    build the documentation into site/"
@@ -18,8 +19,16 @@ help:
 demo: .venv/.done
 	@.venv/bin/python scripts/demo.py
 
+# Two tests at a time, each with one thread: more threads than cores would wait for one another. A file's tests stay
+# together, since they share what is expensive to make.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/pytest -q -n $(WORKERS) --dist loadfile
+
 test: .venv/.done
-	@.venv/bin/pytest -q
+	@$(PYTEST) -m "not slow"
+
+test-slow: .venv/.done
+	@$(PYTEST) -m slow
 
 check: .venv/.done
 	@.venv/bin/ruff check .

@@ -25,6 +25,7 @@ def bench(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_needs_no_trl(tmp_path: Path) -> None:
     done = bench(tmp_path, "--case", "sampling", "--case", "limit")
     assert done.returncode == 0, done.stderr
@@ -48,6 +49,7 @@ def test_without_trl_it_says_how_to_get_it_and_reports_no_ratio(tmp_path: Path) 
     assert "[bench]" in report["cases"]["reward_fit"]["failed"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TRL, reason="needs trl: pip install -e '.[bench]'")
 def test_against_trl(tmp_path: Path) -> None:
     names = ["policy_step_assistance", "policy_step_writing", "reward_fit"]

@@ -169,6 +169,7 @@ def test_refreshing_trains_assistants_in_later_rounds(backbone: Backbone, tmp_pa
     assert done == [("paper/writing", 0), ("paper/writing", 1), ("paper", 0), ("paper/writing", 2), ("paper", 1)]
 
 
+@pytest.mark.slow
 def test_the_demo_in_miniature(backbone: Backbone, tmp_path: Path) -> None:
     arms = train_arms(mini.tree(), BoundedUser, backbone, tmp_path, seed=0)
     report = compare_arms(arms, backbone, Briefs(0, "held-out"), 12)

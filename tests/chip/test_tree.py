@@ -137,6 +137,7 @@ def test_a_round_of_the_whole_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert again.version == root.version and store.checkpoints("chip") == trained
 
 
+@pytest.mark.slow
 def test_sandwich_measures_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     standin.employ(monkeypatch)
     monkeypatch.setattr("rrm.measure.catalog.Backbone.load", lambda model: standin.backbone())

@@ -248,6 +248,7 @@ def test_the_command_line_names_the_endpoint_and_its_settings(tmp_path: Path) ->
     assert done.exit_code == 2 and "MODEL@URL" in done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [200, 401])
 def test_the_command_line_shows_no_key_even_when_debugging(tmp_path: Path, status: int) -> None:
     tree = tmp_path / "tree.py"

@@ -36,6 +36,7 @@ def test_names_and_seeds() -> None:
             seeds_of(wrong)
 
 
+@pytest.mark.slow
 def test_everything_runs_small_and_is_kept(tmp_path: Path) -> None:
     out, doc = tmp_path / "out", tmp_path / "doc"
     doc.mkdir()

@@ -17,6 +17,7 @@ from tests import mini
 from tests.parallel.launch import WORKER, end, finish, run, start
 from tests.test_resume import contents
 
+pytestmark = pytest.mark.slow  # every test starts processes that import torch
 ENTRY = ["-m", "rrm"]
 SMALL = "from tests import toy\ntask = toy.task(assistants=(toy.sub(),))\n"
 
@@ -86,7 +87,6 @@ def kill_when(process: subprocess.Popen[str], out: Path, query: str, at_least: i
     finish(process)
 
 
-@pytest.mark.slow
 def test_a_tree_in_two_processes(single: Path, double: Path) -> None:
     """At every node, also at those that have assistants: no random stream is named by a hash of weights."""
     alike(double, single, NODES)
@@ -94,7 +94,6 @@ def test_a_tree_in_two_processes(single: Path, double: Path) -> None:
     assert '"processes": 1' in (single / "config.json").read_text()
 
 
-@pytest.mark.slow
 def test_a_node_in_two_processes_with_the_assistants_of_one(single: Path, tmp_path: Path) -> None:
     """Begun by one process, which is killed where the first node with assistants begins; finished by two."""
     out = tmp_path / "run"
@@ -107,7 +106,6 @@ def test_a_node_in_two_processes_with_the_assistants_of_one(single: Path, tmp_pa
     alike(out, single, NODES)
 
 
-@pytest.mark.slow
 def test_two_killed_and_resumed_by_two_and_by_one(double: Path, tmp_path: Path) -> None:
     out, total = tmp_path / "run", len(judgements(double))
     process = start(*WORKER, "tree", out)

@@ -3,10 +3,9 @@
     python examples/small_tree.py
 """
 
-from rrm_assistants import writing
-
 import rrm
 from rrm.worlds.papers import Briefs, facts, surface
+from rrm_assistants import writing
 
 FEW = {"rounds": 1, "cases": 16, "comparisons": 48, "steps": 4, "batch": 8, "accept": 8}
 paper = rrm.Task(

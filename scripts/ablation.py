@@ -20,7 +20,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rrm_tasks.paper import paper
 
 from rrm import BoundedUser, train
 from rrm.command.configuration import configure
@@ -34,6 +33,7 @@ from rrm.models.reward import TextRewardModel, trunk
 from rrm.store.files import write_atomically
 from rrm.store.store import Store
 from rrm.worlds.papers import Briefs
+from rrm_tasks.paper import paper
 
 
 def again(folder: Path, seed: int, setting: str, backbone: Backbone, attention: int, cases: int) -> dict[str, float]:

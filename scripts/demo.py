@@ -18,7 +18,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rrm_tasks.paper import paper
 
 from rrm import BoundedUser, Task
 from rrm.core.judgements import Event
@@ -31,6 +30,7 @@ from rrm.measure.watch import Truth
 from rrm.models.backbone import Backbone
 from rrm.view.live import Live
 from rrm.worlds.papers import Briefs
+from rrm_tasks.paper import paper
 
 
 def main() -> None:

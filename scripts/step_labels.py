@@ -24,7 +24,6 @@ import torch
 from frozen import cell, folds, heads, is_tuning, over, read, trunk
 from rich.console import Console
 from rich.table import Table
-from rrm_tasks.big_bench_mistake import SHOWN, TOOLS, TRACES, Trace, case_of, outcome_of
 from torch import Tensor
 
 from rrm.core.records import digest
@@ -32,6 +31,7 @@ from rrm.core.tools import consult
 from rrm.measure.stats import Interval, auc, interval
 from rrm.models.backbone import Backbone
 from rrm.models.packing import PrefixGroup
+from rrm_tasks.big_bench_mistake import SHOWN, TOOLS, TRACES, Trace, case_of, outcome_of
 
 PLACES = 16
 """Steps counted one by one from either end; further ones are counted as the last of these."""

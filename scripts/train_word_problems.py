@@ -20,7 +20,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rrm_tasks.word_problems import problems, word_problems
 from transformers.utils import logging
 
 from rrm import BoundedUser, Pool
@@ -30,6 +29,7 @@ from rrm.measure.arms import Arm, agreement, held_out, quality, reward_quality, 
 from rrm.measure.experiment import shown
 from rrm.models.backbone import Backbone
 from rrm.view.live import Live
+from rrm_tasks.word_problems import problems, word_problems
 
 ARMS = ("unassisted", "assisted")
 

@@ -23,9 +23,6 @@ import torch
 from frozen import Seeds, cell, folds, heads, is_tuning, over, read, trunk
 from rich.console import Console
 from rich.table import Table
-from rrm_assistants.solution import answer
-from rrm_tasks.gsm8k import SOLUTIONS, Solved
-from rrm_tasks.word_problems import case_of, word_problems
 from torch import Tensor
 
 from rrm import Case, Group, Outcome, Settings
@@ -39,6 +36,9 @@ from rrm.models.backbone import Backbone
 from rrm.models.features import SURPRISE, found
 from rrm.models.packing import PrefixGroup
 from rrm.models.reward import TextRewardModel
+from rrm_assistants.solution import answer
+from rrm_tasks.gsm8k import SOLUTIONS, Solved
+from rrm_tasks.word_problems import case_of, word_problems
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ people said is the first that is wrong."""
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
-from rrm_assistants.equalities import Equalities
-from rrm_assistants.sorting import Sorting
 
 from rrm.core.records import Case, Outcome
 from rrm.core.tools import Tool
 from rrm.worlds.tables import Table
+from rrm_assistants.equalities import Equalities
+from rrm_assistants.sorting import Sorting
 
 AT = "https://raw.githubusercontent.com/WHGTyen/BIG-Bench-Mistake/90084fd567ae952cd021e465b78f0f368442230d"
 

@@ -12,10 +12,9 @@ The chip is a data cache. A tiny model in the package knows this world: `rrm tra
 
 from __future__ import annotations
 
-from rrm_assistants import benchmark, heat, lifetime, security, segments
-
 from rrm import Settings, Task
 from rrm.worlds.chip import Difficulty, Specs, facts, locate, surface
+from rrm_assistants import benchmark, heat, lifetime, security, segments
 
 ROOT = Settings(max_tokens=80, cases=64, comparisons=320, improver="best_of_n", steps=12, batch=12, lr=12e-4)
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rrm_assistants.text import characters, flow, plot, writing
-
 from rrm import Case, Fact, Malformed, Outcome, Pool, Sealed, Settings, Task
 from rrm.worlds.texts import read_texts
+from rrm_assistants.text import characters, flow, plot, writing
 
 OUTLINES = (
     "A lighthouse keeper's daughter finds a map in a bottle and rows out to the island it shows.",

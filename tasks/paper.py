@@ -11,10 +11,9 @@ paper
 
 from __future__ import annotations
 
-from rrm_assistants import experiments, novelty, proofs, steps, writing
-
 from rrm import Settings, Task
 from rrm.worlds.papers import Briefs, Difficulty, facts, locate, surface
+from rrm_assistants import experiments, novelty, proofs, steps, writing
 
 # Papers are long and the reward model has seen few of them: imitating the best of n exploits it least, and on
 # tuning seed 0 got further in the same time than RLOO, which the assistants use.

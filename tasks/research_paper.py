@@ -16,13 +16,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rrm_assistants.text import experiments, novelty, proofs, writing
-from rrm_assistants.tools.algebra import proof_lines
-from rrm_assistants.tools.novelty import Novelty
-
 from rrm import Case, Fact, Malformed, Outcome, Pool, Sealed, Settings, Task
 from rrm.core.records import Spans
 from rrm.worlds.texts import read_texts
+from rrm_assistants.text import experiments, novelty, proofs, writing
+from rrm_assistants.tools.algebra import proof_lines
+from rrm_assistants.tools.novelty import Novelty
 
 BRIEFS = (
     "Does a longer rest help with push-ups? With a rest of 3 minutes: 14, 16, 18. With 1 minute: 10, 11, 12.",

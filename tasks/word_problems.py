@@ -17,14 +17,13 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from rrm import Case, Fact, Malformed, Outcome, Pool, Sealed, Settings, Task
 from rrm_assistants.answered import answered
 from rrm_assistants.arithmetic import arithmetic, computed
 from rrm_assistants.expressions import numbers
 from rrm_assistants.follows import follows
 from rrm_assistants.solution import answer, lines
 from rrm_tasks.gsm8k import PROBLEMS
-
-from rrm import Case, Fact, Malformed, Outcome, Pool, Sealed, Settings, Task
 
 SETTINGS = Settings(
     max_tokens=160, cases=24, outcomes=4, comparisons=96, rounds=2, improver="best_of_n", steps=4, batch=6, group=6,

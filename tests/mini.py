@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rrm_assistants import proofs, steps, writing
-from rrm_tasks.paper import paper
 
 from rrm import Assistant, BoundedUser, Settings, Task, train
+from rrm_assistants import proofs, steps, writing
+from rrm_tasks.paper import paper
 
 SMALL = Settings(
     rounds=2, cases=8, outcomes=3, comparisons=12, steps=2, batch=4, group=4, reward_epochs=1, frame_cases=4, lr=3e-4,

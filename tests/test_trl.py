@@ -16,8 +16,6 @@ pytest.importorskip("trl", reason="needs TRL: pip install -e '.[bench]'")
 import trl
 from datasets import Dataset, load_dataset
 from peft import LoraConfig, get_peft_model
-from rrm_assistants import writing
-from rrm_tasks.paper import paper
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
@@ -28,6 +26,8 @@ from rrm.exchange.trl import load_reward, reward_func
 from rrm.loop.reopen import reward_of
 from rrm.models.fetching import EMBEDDED
 from rrm.store.store import Store
+from rrm_assistants import writing
+from rrm_tasks.paper import paper
 from tests.mini import SMALL
 
 pytestmark = pytest.mark.slow

@@ -3,12 +3,11 @@
 import hashlib
 import json
 
-from rrm_tasks.chip import chip
-
 from rrm.core.validation import plant
 from rrm.measure.roles import doubts, look
 from rrm.models.backbone import Backbone
 from rrm.models.fetching import PACKAGED
+from rrm_tasks.chip import chip
 
 
 def test_it_plays_every_role():

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from rrm_tasks.chip import chip
 from typer.testing import CliRunner
 
 from rrm import BoundedUser, Pair, Task, faults, train
@@ -22,6 +21,7 @@ from rrm.measure.oracle import matter
 from rrm.store.store import Store
 from rrm.worlds.chip import Specs
 from rrm.worlds.chip.corpus import Corpus
+from rrm_tasks.chip import chip
 from tests.chip import standin
 from tests.test_layout import FILES, imports, inside, name
 

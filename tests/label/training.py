@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rrm_assistants import writing
-from rrm_tasks.paper import paper
 
 from rrm import Task, train
 from rrm.users.human import HumanUser
+from rrm_assistants import writing
+from rrm_tasks.paper import paper
 from tests.mini import SMALL
 
 PAIRS = 5

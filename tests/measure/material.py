@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from rrm_tasks.paper import paper
-
 from rrm.core.records import Answer, Assistance, Case, Finding, Group, Outcome
 from rrm.core.task import Task
 from rrm.core.validation import plant
@@ -17,6 +15,7 @@ from rrm.worlds.papers import Briefs
 from rrm.worlds.papers.brief import Brief
 from rrm.worlds.papers.corpus import Corpus
 from rrm.worlds.papers.paper import write
+from rrm_tasks.paper import paper
 
 TASK: Task = plant(paper())
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from rrm_assistants.text import critic
-from rrm_assistants.text.critic import SHOWN
 
 from rrm import Abstain, Assistance, Case, Finding, Malformed, Outcome
 from rrm.core.records import Answer, unseal
+from rrm_assistants.text import critic
+from rrm_assistants.text.critic import SHOWN
 from tests.tools.fake import Word
 
 QUESTIONS = {"plot": "Does it hang together?", "flow": "Does it flow?"}

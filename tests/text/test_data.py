@@ -6,10 +6,10 @@ from pathlib import Path
 
 import datasets
 import pytest
-from rrm_tasks.big_bench_mistake import TRACES
-from rrm_tasks.gsm8k import PROBLEMS, SOLUTIONS, Problem
 
 from rrm.worlds.tables import DataError, Table
+from rrm_tasks.big_bench_mistake import TRACES
+from rrm_tasks.gsm8k import PROBLEMS, SOLUTIONS, Problem
 from tests.text.material import published, solved, trace, write
 
 ROWS = [{"question": f"How many are {n} and {n}?", "answer": f"#### {2 * n}", "more": n} for n in range(3)]

@@ -8,14 +8,14 @@ from fractions import Fraction
 import pytest
 from hypothesis import given as drawn
 from hypothesis import strategies as st
+
+from rrm import Case, Malformed, Outcome
+from rrm.core.tools import consult
 from rrm_assistants.answered import Answered
 from rrm_assistants.arithmetic import Arithmetic, computed
 from rrm_assistants.expressions import agrees, equations, numbers, value
 from rrm_assistants.follows import Follows, unknown
 from rrm_assistants.solution import answer, given
-
-from rrm import Case, Malformed, Outcome
-from rrm.core.tools import consult
 from tests.text.material import QUESTION, RIGHT, WRONG
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from rrm_assistants.equalities import Equalities, broken
-from rrm_assistants.sorting import ORDINALS, Sorting, misplaced
-from rrm_tasks.big_bench_mistake import SHOWN, TOOLS, TRACES, case_of, outcome_of
 
 from rrm import Case, Outcome
 from rrm.core.tools import consult
+from rrm_assistants.equalities import Equalities, broken
+from rrm_assistants.sorting import ORDINALS, Sorting, misplaced
+from rrm_tasks.big_bench_mistake import SHOWN, TOOLS, TRACES, case_of, outcome_of
 from tests.text.material import published, trace
 
 WORDS = ["beet", "apple", "bean", "carrot", "bear"]

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rrm_assistants.text import novelty
-from rrm_tasks import novel, research_paper
 
 from rrm import Assistant, Malformed, Outcome, RRMError, Settings, Task, check, train
 from rrm.core.records import Group
@@ -17,6 +15,8 @@ from rrm.core.validation import faults, plant
 from rrm.loop.recursion import frame_all
 from rrm.store.store import Store
 from rrm.worlds.texts import read_texts
+from rrm_assistants.text import novelty
+from rrm_tasks import novel, research_paper
 from tests.text import tiny
 
 REASON = "the tools are needed; pip install -e '.[tools]'"

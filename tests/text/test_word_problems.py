@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from rrm_tasks.gsm8k import PROBLEMS
-from rrm_tasks.word_problems import case_of, facts, surface, word_problems
 
 from rrm import BoundedUser, Case, Group, Malformed, Outcome, Pair, Pool, Task, check, faults, train
 from rrm.core.errors import SealedOracle
 from rrm.core.judgements import Judgement
 from rrm.core.settings import Settings
 from rrm.core.task import Assistant, assist
+from rrm_tasks.gsm8k import PROBLEMS
+from rrm_tasks.word_problems import case_of, facts, surface, word_problems
 from tests.text.material import QUESTION, RIGHT, WRONG, published, write
 
 SMALL = Settings(

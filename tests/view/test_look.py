@@ -4,7 +4,6 @@ import io
 from dataclasses import replace
 
 from rich.console import Console
-from rrm_tasks.paper import paper
 from typer.testing import CliRunner
 
 from rrm import Case, Malformed, Pool, Settings, Task
@@ -13,6 +12,7 @@ from rrm.core.records import Finding
 from rrm.core.validation import plant
 from rrm.measure.roles import doubts, look, show
 from rrm.models.backbone import Backbone
+from rrm_tasks.paper import paper
 from tests.text import tiny
 
 

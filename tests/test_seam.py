@@ -89,7 +89,7 @@ def test_it_shows_in_the_terminal_and_on_the_pages(tmp_path: Path) -> None:
     assert "pull" in said and '"arm": "right"' in said
     with open_app(tmp_path) as client:
         assert client.get(f"/r/{tmp_path.name}/node/pull").status_code == 200
-        assert "&#34;arm&#34;: &#34;" in client.get(f"/r/{tmp_path.name}/c/1").text
+        assert "&#34;arm&#34;" in client.get(f"/r/{tmp_path.name}/c/1").text
 
 
 # --- what is refused, and how -------------------------------------------------------------------------

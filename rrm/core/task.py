@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from rrm.core import border
 from rrm.core.errors import Malformed, TaskError
 from rrm.core.protocols import Agent, Cases, Memo, RewardModel
 from rrm.core.records import Answer, Assistance, Case, Fact, Finding, Group, Outcome, Spans, digest
@@ -83,10 +84,51 @@ class Task:
         if not self.path:
             object.__setattr__(self, "path", self.name)
 
+    # What its functions give, checked: each raises `BorderError` naming the task where one raises or gives another kind
+    # of thing, and `Malformed` as the function does.
+
+    def facts_of(self, case: Case, outcome: Outcome) -> tuple[Fact, ...]:
+        """The facts of an outcome, of different names and with prices of 0 or more."""
+        where = f"facts of {self.path!r}"
+        with border.told(where):
+            found = border.items(self.facts(case, outcome), Fact, where)
+        border.distinct((fact.name for fact in found), where)
+        for fact in found:
+            if fact.price < 0:
+                raise border.BorderError(f"{where}: {fact.name!r} has the price {fact.price}, below 0")
+        return found
+
+    def findings_of(self, case: Case, outcome: Outcome) -> tuple[Finding, ...]:
+        """What an outcome of this task says of its parent's facts."""
+        where = f"findings of {self.path!r}"
+        assert self.findings is not None  # checked when the tree is built
+        with border.told(where):
+            return border.items(self.findings(case, outcome), Finding, where)
+
+    def framed(self, case: Case, outcome: Outcome) -> tuple[Case, ...]:
+        """The cases that this subtask makes of an outcome of its parent; none if that does not parse."""
+        if self.frame is None:
+            raise TaskError(f"{self.path!r} has no frame: it cannot be asked about an outcome")
+        where = f"frame of {self.path!r}"
+        try:
+            with border.told(where):
+                found = border.items(self.frame(case, outcome), Case, where)
+        except Malformed:
+            return ()
+        for one in found:
+            border.json_able(one.data, where)
+        return found
+
+    def surface_of(self, case: Case, outcome: Outcome) -> Mapping[str, float]:
+        """The surface features of an outcome, finite."""
+        where = f"surface of {self.path!r}"
+        with border.told(where):
+            return border.numbers(self.surface(case, outcome), where)
+
     def fault(self, case: Case, outcome: Outcome) -> str:
         """Why an outcome does not parse; empty if it does."""
         try:
-            self.facts(case, outcome)
+            self.facts_of(case, outcome)
         except Malformed as error:
             return str(error) or "malformed"
         return ""
@@ -94,7 +136,8 @@ class Task:
     def located(self, case: Case, outcome: Outcome) -> Spans:
         """Where the facts are in an outcome's text; nowhere if it does not parse."""
         try:
-            return self.locate(case, outcome)
+            with border.told(f"locate of {self.path!r}"):
+                return self.locate(case, outcome)
         except Malformed:
             return {}
 
@@ -167,20 +210,12 @@ class Assistant:
         """
         quick = quick and (self.reward is not None or bool(self.helpers))  # a tool alone has one way to answer
         version = f"{self.version}q" if quick else self.version
-        framed = [[self._frame(group.case, outcome) for outcome in group.outcomes] for group in groups]
+        framed = [[self.task.framed(group.case, outcome) for outcome in group.outcomes] for group in groups]
         answers = self._ask(version, [case for row in framed for cases in row for case in cases], quick)
         return [
             tuple(Assistance(self.task.path, version, tuple(answers[c.id] for c in cases)) for cases in row)
             for row in framed
         ]
-
-    def _frame(self, case: Case, outcome: Outcome) -> Sequence[Case]:
-        if self.task.frame is None:
-            raise TaskError(f"assistant {self.task.path!r} has no frame: it cannot be asked about an outcome")
-        try:
-            return self.task.frame(case, outcome)
-        except Malformed:
-            return ()
 
     def _ask(self, version: str, cases: Sequence[Case], quick: bool) -> Mapping[str, Answer]:
         known = dict(self.memo.get(version, cases))
@@ -209,11 +244,10 @@ class Assistant:
 
     def _answer(self, group: Group, confidence: float | None) -> Answer:
         (outcome,) = group.outcomes
-        assert self.task.findings is not None  # checked when the tree is built
         findings: tuple[Finding, ...] = ()
         unreadable = ""
         try:
-            findings = tuple(self.task.findings(group.case, outcome))
+            findings = self.task.findings_of(group.case, outcome)
         except Malformed as error:
             unreadable = str(error)
         return Answer(group.case, outcome, findings, confidence, group.seen(0), unreadable)

@@ -144,8 +144,9 @@ class Labels(Database):
         asked, nothing = set(ids), _judgement.dump_json(Judgement(None)).decode()
         with self._writing():
             self._db.executemany(
-                "INSERT OR IGNORE INTO questions (id, task, round, pair, case_id, instruction, body,"
-                " spans, assistance, overlap, unassisted, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO questions (id, task, round, pair, case_id, instruction, body,"
+                " spans, assistance, overlap, unassisted, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (id) DO NOTHING",
                 rows,
             )
             others = self._db.execute("SELECT id FROM open WHERE task = ? AND round = ?", (task, round)).fetchall()

@@ -7,8 +7,9 @@ import math
 import time
 from collections.abc import Sequence
 
+from rrm.core import border
 from rrm.core.errors import RRMError
-from rrm.core.judgements import Comparison, Judgement, Pair
+from rrm.core.judgements import Comparison, Pair
 from rrm.core.parties import Expectant, User
 from rrm.core.records import Group, digest
 from rrm.core.seeding import seed_of
@@ -101,7 +102,9 @@ def _judge(node: NodeState, user: User, pairs: Sequence[Pair]) -> list[Compariso
                 user.recall(task, comparison.judgement)
         else:
             began = time.monotonic()
-            judgement: Judgement = user.judge(task, pair)
+            where = f"{task.path}: the user {user.name!r}, asked about the pair {pair.id},"
+            with border.told(where):
+                judgement = border.judged(user.judge(task, pair), where)
             seconds = time.monotonic() - began if judgement.seconds is None else judgement.seconds
             comparison = Comparison(pair, judgement, node.round, judgement.by or user.name, seconds)
             spans = (task.located(pair.case, pair.a), task.located(pair.case, pair.b))

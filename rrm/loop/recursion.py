@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rrm.core.errors import Malformed, RRMError
+from rrm.core.errors import RRMError
 from rrm.core.parties import User
 from rrm.core.protocols import Cases
 from rrm.core.records import Case, Group
@@ -66,12 +66,8 @@ class Framed:
 
 def frame_all(sub: Task, groups: Sequence[Group]) -> list[Case]:
     """Every distinct case that `sub` makes of these outcomes; those without form make none."""
-    assert sub.frame is not None  # checked when the tree is built
     cases: dict[str, Case] = {}
     for group in groups:
         for outcome in group.outcomes:
-            try:
-                cases |= {case.id: case for case in sub.frame(group.case, outcome)}
-            except Malformed:
-                continue
+            cases |= {case.id: case for case in sub.framed(group.case, outcome)}
     return list(cases.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rrm.core import border
 from rrm.core.judgements import Comparison, Event
 from rrm.core.parallel import World
 from rrm.core.parties import Watch
@@ -45,6 +46,7 @@ class NodeState:
     def emit(self, phase: str, step: int = 0, of: int = 0, **metrics: float) -> None:
         """Keep metrics, and tell whoever watches."""
         if metrics:
+            metrics = border.numbers(metrics, f"{self.task.path}, {phase} of round {self.round}")
             self.journal.log(self.task.path, self.round, phase, step, metrics)
         event = Event(self.task.path, self.round, phase, step, of, metrics)
         with self.world.apart():  # only the main process has watchers

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rrm.core import border
 from rrm.core.contracts import expect
 from rrm.core.parties import Maker, Recording, User, Watch
 from rrm.core.task import Assistant, Task
@@ -42,6 +43,7 @@ def train(
     from rrm.loop.run import Run
 
     expect(user, User, "user")
+    border.said(user.name, "the user's name")
     task = check(task)
     assert task.cases is not None  # checked
     maker = maker_of(model)

@@ -102,8 +102,9 @@ class Ledger(Database):
         """Keep a reply; what is there already stays. `cost` is in the currency of the endpoint's prices."""
         with self._writing():
             self._db.execute(
-                "INSERT OR IGNORE INTO calls (key, endpoint, who, task, served, reply, prompt_tokens,"
-                " completion_tokens, cost, retries, seconds, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO calls (key, endpoint, who, task, served, reply, prompt_tokens,"
+                " completion_tokens, cost, retries, seconds, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (key) DO NOTHING",
                 (
                     key, endpoint, who, task, reply.served, _reply.dump_json(reply).decode(), reply.prompt_tokens,
                     reply.completion_tokens, cost, reply.retries, reply.seconds, time.time(),

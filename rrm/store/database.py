@@ -79,6 +79,11 @@ class Database:
                 f"{self.path}: {error}. Nothing judged so far is lost. If the disk is full or read-only, "
                 "make room and give the same command again; if another process holds the run, stop it first."
             ) from error
+        except sqlite3.IntegrityError as error:
+            raise StoreError(
+                f"{self.path} refused a row ({error}), and all that was to be written with it. A value that may not be "
+                "missing is (NaN is stored as none), or what is there may not be changed."
+            ) from error
         except sqlite3.DatabaseError as error:
             raise StoreError(f"{self.path} is not a run's database ({error}); use another folder") from error
 

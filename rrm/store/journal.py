@@ -89,9 +89,7 @@ class Journal(SharedStore):
             self._write(path, body)
         with self._writing():
             for table, rows in records.tables.items():
-                columns = self._columns(table)
-                names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-                self._db.executemany(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", rows)
+                self._keep(table, ", ".join(self._columns(table)), rows)
 
     def _columns(self, table: str) -> list[str]:
         """A table's columns, but for the number that a database gives to rows of its own."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,14 @@ CREATE TABLE IF NOT EXISTS samples (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS comparisons_task ON comparisons (task);
 """
-TABLES = ("blobs", "answers", "comparisons", "metrics", "checkpoints", "scores", "spans", "origins", "samples")
+KEYS = {
+    "blobs": "id", "answers": "version, case_id", "comparisons": "task, round, pair, supersedes",
+    "metrics": "task, round, phase, step, name", "checkpoints": "task, round, part", "scores": "task, round, pair",
+    "spans": "case_id, outcome, fact", "origins": "task, round, pair, sha256, file, row",
+    "samples": "task, round, purpose",
+}  # fmt: skip
+"""Table -> what tells its rows apart: a row whose key is there already repeats it."""
+TABLES = tuple(KEYS)
 
 _case, _outcome, _answer = TypeAdapter(Case), TypeAdapter(Outcome), TypeAdapter(Answer)
 _groups = TypeAdapter(tuple[Group, ...])
@@ -108,7 +115,7 @@ class Store(Database):
         """See `Memo`."""
         rows = [(version, case, written(_answer, answer)) for case, answer in answers.items()]
         with self._writing():
-            self._db.executemany("INSERT OR IGNORE INTO answers (version, case_id, body) VALUES (?, ?, ?)", rows)
+            self._keep("answers", "version, case_id, body", rows)
 
     # --- outcomes that cannot be sampled again --------------------------------------------------------
 
@@ -124,10 +131,7 @@ class Store(Database):
         """Keep groups of an agent that would give others if it were asked again."""
         body = written(_groups, tuple(groups))
         with self._writing():
-            self._db.execute(
-                "INSERT OR IGNORE INTO samples (task, round, purpose, body) VALUES (?, ?, ?, ?)",
-                (task, round, purpose, body),
-            )
+            self._keep("samples", "task, round, purpose, body", [(task, round, purpose, body)])
 
     # --- comparisons ---------------------------------------------------------------------------------
 
@@ -145,10 +149,8 @@ class Store(Database):
             for comparison, position, origins in imported:
                 self._insert(comparison, position, ({}, {}))
                 name = (comparison.pair.task, comparison.round, comparison.pair.id)
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO origins (task, round, pair, sha256, file, row) VALUES (?, ?, ?, ?, ?, ?)",
-                    [(*name, one.sha256, one.file, one.row) for one in origins],
-                )
+                rows = [(*name, one.sha256, one.file, one.row) for one in origins]
+                self._keep("origins", "task, round, pair, sha256, file, row", rows)
 
     def origins(self, task: str) -> dict[tuple[int, str], list[Origin]]:
         """(round, pair) of a task's imported comparisons -> where each came from."""
@@ -173,28 +175,31 @@ class Store(Database):
         ids = {name: digest(body) for name, body in bodies.items()}
         there = (*pair.assistance_a, *pair.assistance_b) if judgement.assisted else ()
         shown = sorted({f"{a.assistant}@{a.version}" for a in there})
-        self._db.executemany(
-            "INSERT OR IGNORE INTO blobs (id, kind, body) VALUES (?, ?, ?)",
-            [(ids[name], name.split("_")[0], body) for name, body in bodies.items()],
-        )
-        self._db.execute(
-            "INSERT OR IGNORE INTO comparisons (task, round, position, pair, case_id, a, b, assistance_a,"
-            " assistance_b, shown, user, preference, checks, attention, note, seconds, at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
+        kinds = [(ids[name], name.split("_")[0], body) for name, body in bodies.items()]
+        self._keep("blobs", "id, kind, body", kinds)
+        self._keep(
+            "comparisons",
+            "task, round, position, pair, case_id, a, b, assistance_a, assistance_b, shown, user, preference, checks,"
+            " attention, note, seconds, at",
+            [(
                 pair.task, comparison.round, position, pair.id, ids["case"], ids["a"], ids["b"],
                 ids["assistance_a"], ids["assistance_b"], json.dumps(shown), comparison.user,
                 judgement.preference, _checks.dump_json(judgement.checks).decode(), judgement.attention,
                 judgement.note, comparison.seconds, time.time(),
-            ),
+            )],
         )  # fmt: skip
+        places = [
+            (ids["case"], ids[side], fact, start, stop)
+            for side, found in zip(("a", "b"), spans, strict=True)
+            for fact, (start, stop) in found.items()
+        ]
+        self._keep("spans", "case_id, outcome, fact, start, stop", places)
+
+    def _keep(self, table: str, columns: str, rows: Iterable[Sequence[object]]) -> None:
+        """Insert rows; one whose key is there adds nothing. Any other refusal is an error: OR IGNORE would hide it."""
+        marks = ", ".join("?" * len(columns.split(",")))
         self._db.executemany(
-            "INSERT OR IGNORE INTO spans (case_id, outcome, fact, start, stop) VALUES (?, ?, ?, ?, ?)",
-            [
-                (ids["case"], ids[side], fact, start, stop)
-                for side, places in zip(("a", "b"), spans, strict=True)
-                for fact, (start, stop) in places.items()
-            ],
+            f"INSERT INTO {table} ({columns}) VALUES ({marks}) ON CONFLICT ({KEYS[table]}) DO NOTHING", rows
         )
 
     def comparisons(self, task: str | None = None, round: int | None = None) -> list[Comparison]:
@@ -226,11 +231,7 @@ class Store(Database):
         now = time.time()
         rows = [(task, round, phase, step, name, value, now) for name, value in metrics.items()]
         with self._writing():
-            self._db.executemany(
-                "INSERT OR IGNORE INTO metrics (task, round, phase, step, name, value, at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+            self._keep("metrics", "task, round, phase, step, name, value, at", rows)
 
     def metrics(self, task: str | None = None, phase: str | None = None) -> list[tuple[str, int, str, int, str, float]]:
         """(task, round, phase, step, name, value), in order."""
@@ -247,17 +248,13 @@ class Store(Database):
         """Keep what a round's reward model makes of the comparisons so far."""
         rows = [(task, round, m.comparison, m.mean, m.std, int(m.heldout)) for m in margins]
         with self._writing():
-            self._db.executemany(
-                "INSERT OR IGNORE INTO scores (task, round, pair, margin, std, held) VALUES (?, ?, ?, ?, ?, ?)", rows
-            )
+            self._keep("scores", "task, round, pair, margin, std, held", rows)
 
     def checkpoint(self, task: str, round: int, part: str, path: str, sha256: str) -> None:
         """Keep where a round's weights are (`part`: reward, agent or candidate), and what they are."""
         with self._writing():
-            self._db.execute(
-                "INSERT OR IGNORE INTO checkpoints (task, round, part, path, sha256, at) VALUES (?, ?, ?, ?, ?, ?)",
-                (task, round, part, path, sha256, time.time()),
-            )
+            row = (task, round, part, path, sha256, time.time())
+            self._keep("checkpoints", "task, round, part, path, sha256, at", [row])
 
     def checkpoints(self, task: str) -> dict[tuple[int, str], tuple[str, str]]:
         """(round, part) -> (path, sha256)."""

@@ -123,7 +123,7 @@ class BoundedUser(BaseModel):
     ) -> float:  # fmt: skip
         """An outcome's perceived value: the mean over aspects of the mean belief in facts, and surface."""
         try:
-            facts = task.facts(case, outcome)
+            facts = task.facts_of(case, outcome)
         except Malformed:
             return -1.0  # anyone sees at a glance that this is not what was asked for
         claims = claims_of(assistance)
@@ -164,7 +164,7 @@ class BoundedUser(BaseModel):
             belief = believed[fact.name]
             by_aspect.setdefault(fact.aspect, []).append(belief if fact.claims else 1 - belief)
         value = sum(sum(beliefs) / len(beliefs) for beliefs in by_aspect.values()) / max(1, len(by_aspect))
-        surface = task.surface(case, outcome)
+        surface = task.surface_of(case, outcome)
         return value + sum(self.biases.get(name, 0.0) * amount for name, amount in surface.items())
 
     def _believe(self, task: str, claims: Iterable[Claim]) -> float:

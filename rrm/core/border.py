@@ -1,0 +1,154 @@
+"""What enters from a task's functions and from users: of the right kind, finite, and said by whom if it is not.
+
+A number that is no number would otherwise go a long way in silence: NaN is stored as none, prefers B always, and makes
+a row vanish.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from numbers import Real
+from typing import Any, TypeVar
+
+from rrm.core.errors import RRMError
+from rrm.core.judgements import Check, Judgement
+from rrm.core.records import digest
+
+T = TypeVar("T")
+BROKEN = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NameError, OSError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What code of a task's or a user's author raises when it has a mistake in it."""
+LONGEST = 1 << 20
+"""Most characters of a note."""
+
+
+class BorderError(RRMError, ValueError):
+    """A task's function, or a user, raised, or gave something of the wrong kind."""
+
+
+@contextmanager
+def told(where: str) -> Iterator[None]:
+    """Errors of somebody's code become one that says whose. Ours pass as they are: they say it already."""
+    try:
+        yield
+    except RRMError:
+        raise
+    except BROKEN as error:
+        raise BorderError(f"{where} raised {type(error).__name__}: {plain(str(error))}") from error
+
+
+def plain(text: str, limit: int = 300) -> str:
+    """A text for a message: without control characters, and cut."""
+    flat = "".join(c if c.isprintable() else "?" for c in text)
+    return flat if len(flat) <= limit else f"{flat[:limit]}..."
+
+
+def items(found: Iterable[T], kind: type[T], where: str) -> tuple[T, ...]:
+    """What a function gave, as a tuple of `kind`. Raises `BorderError` otherwise."""
+    if isinstance(found, str | bytes | Mapping) or not isinstance(found, Iterable):
+        raise BorderError(f"{where} gave {_shown(found)}, not a list of {kind.__name__}; empty for none")
+    with told(where):
+        given = tuple(found)
+    wrong = [one for one in given if not isinstance(one, kind)]
+    if wrong:
+        raise BorderError(f"{where} gave {_shown(wrong[0])} in a list of {kind.__name__}")
+    return given
+
+
+def numbers(found: Mapping[str, float], where: str) -> dict[str, float]:
+    """Named finite numbers. Raises `BorderError` otherwise."""
+    if not isinstance(found, Mapping):
+        raise BorderError(f"{where} gave {_shown(found)}, not a mapping of names to numbers")
+    return {str(name): finite(value, f"{where}: {name}") for name, value in found.items()}
+
+
+def finite(value: object, what: str) -> float:
+    """A finite number. Raises `BorderError` for anything else, a truth value among them."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise BorderError(f"{what} is {_shown(value)}, not a finite number")
+    return float(value)
+
+
+def identified(make: Callable[[], object], where: str) -> None:
+    """Raise `BorderError` if the identity of a record cannot be made: its data is not JSON."""
+    try:
+        make()
+    except (TypeError, ValueError) as error:
+        raise BorderError(f"{where}: its data is not JSON ({plain(str(error))})") from error
+
+
+def judged(judgement: Any, where: str) -> Judgement:
+    """A user's judgement, its numbers as they are stored. Raises `BorderError` saying what is wrong with it."""
+    if not isinstance(judgement, Judgement):
+        raise BorderError(f"{where} gave {_shown(judgement)}, not an rrm.Judgement")
+    preference = judgement.preference
+    if preference is not None:
+        preference = finite(preference, f"{where}: the preference")
+        if not 0 <= preference <= 1:
+            raise BorderError(
+                f"{where}: the preference is {preference:g}; it is 1 (A is better) to 0 (B is), 0.5 a tie, None no "
+                "judgement"
+            )
+    attention = finite(judgement.attention, f"{where}: the attention")
+    if attention != int(attention) or not 0 <= attention < 2**53:
+        raise BorderError(f"{where}: the attention is {_shown(judgement.attention)}, not a number of facts, 0 or more")
+    seconds = None if judgement.seconds is None else finite(judgement.seconds, f"{where}: the seconds")
+    if seconds is not None and seconds < 0:
+        raise BorderError(f"{where}: the seconds are {seconds:g}, below 0")
+    margin = None if judgement.margin is None else finite(judgement.margin, f"{where}: the margin")
+    for name, text in (("note", judgement.note), ("name", judgement.by)):
+        said(text, f"{where}: the {name}")
+    checks = items(judgement.checks, Check, f"{where}: the checks")
+    return replace(
+        judgement, preference=preference, attention=int(attention), seconds=seconds, margin=margin, checks=checks
+    )
+
+
+def said(text: object, what: str) -> str:
+    """A text that can be stored. Raises `BorderError` otherwise."""
+    if not isinstance(text, str):
+        raise BorderError(f"{what} is {_shown(text)}, not a text")
+    if len(text) > LONGEST:
+        raise BorderError(f"{what} has {len(text)} characters; at most {LONGEST} are kept")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BorderError(f"{what} is no valid unicode ({error.reason} at character {error.start})") from error
+    return text
+
+
+def distinct(names: Iterable[str], where: str) -> None:
+    """Raise `BorderError` if a name comes twice: what is said of one would count for the other."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise BorderError(f"{where} gave two facts named {plain(name)!r}; what is said of one would count for both")
+        seen.add(name)
+
+
+def json_able(data: Mapping[str, Any], where: str) -> None:
+    """Raise `BorderError` if data is not JSON, or has numbers that are not finite."""
+    identified(lambda: digest(dict(data)), where)
+    for value in _leaves(data):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BorderError(f"{where}: its data has {value}, which is no number")
+
+
+def _leaves(value: object) -> Iterator[object]:
+    if isinstance(value, Mapping):
+        for one in value.values():
+            yield from _leaves(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _leaves(one)
+    else:
+        yield value
+
+
+def _shown(value: object) -> str:
+    return f"{plain(repr(value), 60)} ({type(value).__name__})"

@@ -128,7 +128,9 @@ def export_(
 def import_(
     file: Annotated[str, typer.Argument(help="JSONL, JSON or parquet; a folder of them; or datasets:NAME.")],
     out: Annotated[Path, typer.Option(help="The run's folder, new or not yet trained at this node.")],
-    node: Annotated[str, typer.Option(help="The node that was judged, e.g. paper/proofs.")],
+    node: Annotated[
+        str, typer.Option(help="The node that was judged, e.g. paper/proofs.", show_default="what an `rrm export` says")
+    ] = "",
     format: Annotated[str, typer.Option(help="auto, hh (HH-RLHF), trl (or from `rrm export`), peerread.")] = "auto",
     split: Annotated[str, typer.Option(help="With datasets:NAME.")] = "train",
     subset: Annotated[str | None, typer.Option(help="With datasets:NAME: its configuration.")] = None,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +146,24 @@ class Store(Database):
     def bring(self, imported: Sequence[tuple[Comparison, int, Sequence[Origin]]]) -> None:
         """Keep comparisons from elsewhere, each with its position and where it came from: all of these, or none."""
         with self._writing():
-            for comparison, position, origins in imported:
+            for one, position, origins in imported:
+                comparison = replace(one, round=self._round_of(one))
                 self._insert(comparison, position, ({}, {}))
                 name = (comparison.pair.task, comparison.round, comparison.pair.id)
                 rows = [(*name, one.sha256, one.file, one.row) for one in origins]
                 self._keep("origins", "task, round, pair, sha256, file, row", rows)
+
+    def _round_of(self, comparison: Comparison) -> int:
+        """The round under which an imported comparison is kept: its own, unless the same pair is there with another
+        preference. A contradiction is no repetition, so it goes below it."""
+        round, preference = comparison.round, comparison.preference
+        while True:
+            name = (comparison.pair.task, round, comparison.pair.id)
+            query = "SELECT preference FROM comparisons WHERE task = ? AND round = ? AND pair = ?"
+            there = self._db.execute(query, name).fetchone()
+            if there is None or there[0] == preference:
+                return round
+            round -= 1
 
     def origins(self, task: str) -> dict[tuple[int, str], list[Origin]]:
         """(round, pair) of a task's imported comparisons -> where each came from."""

@@ -82,7 +82,7 @@ def test_broken_dialogues_are_counted_and_the_first_named(tmp_path: Path) -> Non
     rows += [{"chosen": dialogue("q", last="a"), "rejected": dialogue("p", last="b")}] * 2
     rows += [{"chosen": dialogue("q", last="a"), "rejected": dialogue("q", last="a")}, rows[0]]
     done = load(lines(tmp_path / "hh.jsonl", rows), tmp_path / "run", "t")
-    assert (done.format, done.rows, done.added, done.repeated, done.alike) == ("hh", 8, 4, 1, 1)
+    assert (done.format, done.rows, done.added, done.again, done.alike) == ("hh", 8, 4, 1, 1)
     assert done.tally.left == {"the dialogues part before the last turn": 2, "both outcomes are the same": 1}
     assert any("part before the last turn (first: hh.jsonl:5)" in line for line in done.lines())
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rrm.core.judgements import Comparison
 from rrm.exchange.exporting import ExchangeError
@@ -21,6 +21,7 @@ from rrm.exchange.imports import hh, peerread
 from rrm.exchange.imports import preferences as trl
 from rrm.exchange.imports.peerread import Dealing
 from rrm.exchange.imports.sources import LeftOut, Source, SourceRow, source
+from rrm.exchange.imports.votes import Key, Votes, combined, key_of
 from rrm.store.store import Origin, Store
 
 Format = Literal["hh", "trl", "peerread"]
@@ -61,8 +62,10 @@ class Imported:
     added: int
     known: int
     """Comparisons that were there before."""
-    repeated: int
-    """Rows that repeat what an earlier row of the source says of the same two outcomes, in the same order."""
+    again: int
+    """Rows that judge two outcomes which an earlier row of the source judged: their mean preference counts."""
+    split: int
+    """Pairs of outcomes of which rows prefer one and rows the other."""
     ties: int
     nodes: Mapping[str, int]
     """Node -> how many comparisons of it the source has."""
@@ -87,16 +90,19 @@ class Imported:
         out += [f"taken as missing: {n}, {what}" for what, n in self.tally.notes.most_common()]
         numbers = [
             f"{n} {what}"
-            for n, what in ((self.known, "were there before"), (self.repeated, "repeated"), (self.ties, "ties"))
+            for n, what in (
+                (self.known, "were there before"), (self.again, "rows judge a pair again (the mean counts)"),
+                (self.split, "pairs judged both ways"), (self.ties, "ties"),
+            )
             if n
-        ]
+        ]  # fmt: skip
         return [*out, "; ".join([f"{self.added} added", *numbers])]
 
 
 def read(
     given: Source, node: str, format: Format, dealing: Dealing, tally: Tally, skip: bool = False
 ) -> Iterator[tuple[Comparison, tuple[Origin, ...]]]:
-    """A source's comparisons, each with the rows it is made of.
+    """A source's comparisons, each with the rows it is made of; without a `node`, at the node that each row names.
 
     Raises `ExchangeError`, naming file and row, at a row that is not of the format; `skip` leaves such rows out.
     """
@@ -108,7 +114,7 @@ def read(
                 papers.append(peerread.paper_of(row, dealing, tally.notes))
                 continue
             convert = hh.comparison_of if format == "hh" else trl.comparison_of
-            comparison = convert(row.values, node, given.name)
+            comparison = convert(row.values, _node_for(row.values, node), given.name)
         except LeftOut as why:
             tally.leave(str(why), row.place)
             continue
@@ -134,6 +140,32 @@ def read(
             tally.leave(ALIKE, " and ".join(f"{paper.file}:{paper.number}" for paper in pair))
             continue
         yield comparison, tuple(Origin(given.sha256, paper.file, paper.number) for paper in pair)
+
+
+def _node_for(row: Mapping[str, Any], node: str) -> str:
+    """Where a row belongs: `node`, or where it says that it was judged. Raises `ExchangeError` if it says neither."""
+    own = None if node else trl.node_of(row)
+    if not (node or own):
+        raise ExchangeError("it names no node (the column of `rrm export`); say with --node which node was judged")
+    return node or own or ""
+
+
+def _check_nodes(given: Source, node: str) -> None:
+    """Rows of several nodes, as an export of a whole run has, are not all of the one that was said."""
+    named: dict[str, str] = {}
+    for row in given.rows():
+        try:
+            own = trl.node_of(row.values)
+        except ExchangeError:
+            continue  # an error of the row's, with its place, when it is read
+        if own is not None:
+            named.setdefault(own, row.place)
+    if node and set(named) - {node} and len(named) > 1:
+        others = ", ".join(f"{name} (first: {place})" for name, place in named.items() if name != node)
+        raise ExchangeError(
+            f"{given.name} is an export of {len(named)} nodes: beside {node!r} it has rows of {others}. Leave out "
+            f"--node, and every row goes to its own node; or export one: rrm export RUN --node {node} -o FILE"
+        )
 
 
 def detect(given: Source) -> Format:
@@ -162,29 +194,39 @@ def _kind(row: SourceRow) -> Format | None:
 
 
 def load(
-    given: Source | Path | str, folder: Path, node: str, format: Format | Literal["auto"] = "auto",
+    given: Source | Path | str, folder: Path, node: str = "", format: Format | Literal["auto"] = "auto",
     dealing: Dealing = Dealing(), skip: bool = False, progress: Progress = lambda what, n: None,
 ) -> Imported:  # fmt: skip
     """Put a source's comparisons into a run's store, as judged before its first round at `node`. The run may be new.
 
+    `node`: which node was judged; empty for an export of ours, whose rows say it. Rows that judge the same two outcomes
+    make one comparison, with their mean preference (`rrm.exchange.imports.votes`).
+
     Everything is read once before anything is written. Raises `ExchangeError` naming the row that is wrong (then
     nothing is added), if no row holds a comparison, or if a node's reward model is trained already, without these.
     """
-    if not node or not all(node.split("/")):
+    if node and not all(node.split("/")):
         raise ExchangeError(f"--node {node!r}: give the path of a node, such as paper/proofs")
     opened = given if isinstance(given, Source) else source(given)
     kind = detect(opened) if format == "auto" else format
+    if kind == "trl":
+        _check_nodes(opened, node)
+    if kind != "trl" and not node:
+        raise ExchangeError(f"{opened.name}: its rows ({kind}) name no node; say with --node which node was judged")
     tally = Tally()
     nodes: Counter[str] = Counter()
-    ids: set[tuple[str, int, str]] = set()
+    votes: dict[Key, Votes] = {}
     dealt: dict[str, str] = {}
-    last, ties, total = -1, 0, 0
-    for comparison, _ in read(opened, node, kind, dealing, tally, skip):
+    last, total = -1, 0
+    for comparison, origins in read(opened, node, kind, dealing, tally, skip):
         total += 1
-        nodes[comparison.pair.task] += 1
-        ids.add((comparison.pair.task, comparison.round, comparison.pair.id))
+        key = key_of(comparison)
+        if key not in votes:
+            votes[key] = Votes(comparison.pair.id)
+            nodes[comparison.pair.task] += 1
+        votes[key].add(comparison, origins)
         dealt |= peerread.dealt(comparison.case)
-        last, ties = max(last, comparison.round), ties + (comparison.preference == 0.5)
+        last = max(last, comparison.round)
         if total % BATCH == 0:
             progress("read", total)
     progress("read", total)
@@ -209,7 +251,7 @@ def load(
                 _deal_alike(dealt, store.comparisons(name), folder)
         before = store.counts()["comparisons"]
         written = 0
-        again = read(opened, node, kind, dealing, Tally(), skip)
+        again = combined(read(opened, node, kind, dealing, Tally(), skip), votes)
         while some := list(itertools.islice(again, BATCH)):
             store.bring(
                 [
@@ -222,7 +264,10 @@ def load(
         added = store.counts()["comparisons"] - before
     finally:
         store.close()
-    return Imported(kind, tally, added, len(ids) - added, total - len(ids), ties, dict(nodes))
+    means = [[p for p in one.preferences if p is not None] for one in votes.values()]
+    ties = sum(bool(given) and sum(given) == len(given) / 2 for given in means)
+    split = sum(bool(given) and min(given) < 0.5 < max(given) for given in means)
+    return Imported(kind, tally, added, len(votes) - added, total - len(votes), split, ties, dict(nodes))
 
 
 def _deal_alike(dealt: Mapping[str, str], there: Iterable[Comparison], folder: Path) -> None:

@@ -71,6 +71,17 @@ class Record(BaseModel):
     checks: tuple[Check, ...] = ()
 
 
+def node_of(row: Mapping[str, Any]) -> str | None:
+    """The node that an exported row says it was judged at; None for others' rows. Raises `ExchangeError` for a value
+    that is no node."""
+    if "record" not in row or row.get("node") is None:
+        return None
+    node = text_of(row["node"], "node")
+    if not node or not all(node.split("/")):
+        raise ExchangeError(f"node {node!r} is no path of a node, such as paper/proofs")
+    return node
+
+
 def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
     """A row as a comparison at `node`. Raises `ExchangeError` if it is none, `LeftOut` if it compares nothing."""
     prompt, chosen, rejected = texts(row)

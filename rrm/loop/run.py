@@ -3,6 +3,7 @@
     runs/<name>/config.json             settings, model, seed, versions
     runs/<name>/run.db                  every answer, comparison, metric and checkpoint (rrm/store/store.py)
     runs/<name>/nodes/<path>/<round>/   reward.safetensors, agent.safetensors
+    runs/<name>/lock, lock.json         that it is being trained, and by whom (rrm/loop/lock.py)
 
 A node's training is a function of (settings, its cases, its assistants, its judgements so far) to (weights, records),
 so resuming is doing again what has no checkpoint yet: sampling repeats itself bit for bit (or its outcomes were kept),

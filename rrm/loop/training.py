@@ -34,11 +34,13 @@ def train(
     user: who judges, at every node.
     model: "embedded", a folder, a hub name, or a loaded backbone: language models; or any other maker of agents and
         reward models (`Maker`).
-    out: the run folder. A folder of a run with other settings is refused (`RunError`).
+    out: the run folder. A folder of a run with other settings, or in which another process trains, is refused
+        (`RunError`).
     seed: decides everything random.
     watch: called with (node, event) as things happen, in the main process; see `rrm.core.judgements.Event`.
     """
     from rrm.core.parallel import join  # late, all: torch takes seconds, and looking at a run does without it
+    from rrm.loop.lock import held
     from rrm.loop.recursion import solve
     from rrm.loop.run import Run
 
@@ -48,13 +50,14 @@ def train(
     assert task.cases is not None  # checked
     maker = maker_of(model)
     maker.world = join()
-    run = Run(out, maker, seed, watch)
     cases = {"cases": [case.id for case in task.cases.draw(4, "about")]}  # others, if a prompt or a difficulty changed
-    run.configure(describe(task, user, maker, seed) | cases)
-    for part in (user, maker, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
-        if isinstance(part, Recording):
-            part.record(run.out)
-    return solve(task, task.cases, user, run)
+    with held(out, maker.world):
+        run = Run(out, maker, seed, watch)
+        run.configure(describe(task, user, maker, seed) | cases)
+        for part in (user, maker, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
+            if isinstance(part, Recording):
+                part.record(run.out)
+        return solve(task, task.cases, user, run)
 
 
 def maker_of(model: str | Path | Backbone | Maker) -> Maker:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 
 from rrm.core.errors import RunError
@@ -22,7 +24,7 @@ def read_checked(path: Path, sha256: str) -> bytes:
 
 def write_atomically(path: Path, body: bytes) -> None:
     """Either the whole file is there, on disk, or none of it."""
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # no other process's
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -37,4 +39,14 @@ def write_atomically(path: Path, body: bytes) -> None:
             finally:
                 os.close(folder)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RunError(f"cannot write {path} ({error}); nothing judged is lost: make room and run again") from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left half done. Only for whoever is alone in writing here."""
+    for path in folder.rglob(".*.part"):
+        if re.search(r"\.\d+\.part$", path.name):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)

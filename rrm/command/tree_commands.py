@@ -18,7 +18,7 @@ from rich.tree import Tree
 
 from rrm.command.common import DEBUG, MODEL, TREE, app, clean_errors, user_of
 from rrm.command.configuration import configure, split
-from rrm.command.trees import described, load_task
+from rrm.command.trees import load_task, tried
 from rrm.core.errors import TaskError
 from rrm.core.parallel import started
 from rrm.core.settings import Settings
@@ -41,10 +41,18 @@ def trees() -> None:
     table.add_column("tree", no_wrap=True)
     table.add_column("what its root asks", overflow="fold")
     table.add_column("from", overflow="fold")
-    for name, what, distribution in described():
-        style = "red" if what.startswith("error: ") else ""
-        table.add_row(Text(name), Text(what, style=style), Text(distribution, style="dim"))
+    for one, found in tried():
+        if isinstance(found, Task):
+            what = Text(f"{_line(found.instruction)} ({sum(1 for _ in found.walk())} nodes)")
+        else:
+            what = Text(f"error: {_line(str(found))}", style="red")
+        table.add_row(Text(one.name), what, Text(one.distribution, style="dim"))
     Console().print(table)
+    Console().print(Text("A tree of your own: a Python file that defines `task` (rrm check ./mine.py).", style="dim"))
+
+
+def _line(text: str) -> str:
+    return shorten(" ".join(text.split()), 300, placeholder=" ...")
 
 
 @app.command()

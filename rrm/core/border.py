@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Check, Judgement
-from rrm.core.records import digest
+from rrm.core.records import Case, digest
 
 T = TypeVar("T")
 BROKEN = (
@@ -72,6 +72,16 @@ def finite(value: object, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise BorderError(f"{what} is {_shown(value)}, not a finite number")
     return float(value)
+
+
+def drawn(draw: Callable[[], Iterable[Case]], where: str) -> list[Case]:
+    """Cases as a supply gave them, their prompts and data such as can be kept."""
+    with told(where):
+        cases = items(draw(), Case, where)
+    for case in cases:
+        said(case.prompt, f"{where}: a prompt")
+        json_able(case.data, where)
+    return list(cases)
 
 
 def identified(make: Callable[[], object], where: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from rrm.core.errors import TaskError, ToolMissing
+from rrm.core import border
+from rrm.core.errors import RRMError, TaskError, ToolMissing
 from rrm.core.task import Task
 
 
@@ -57,9 +58,16 @@ def check(task: Task) -> Task:
 def _root(task: Task) -> Iterator[Fault]:
     if task.cases is None:
         yield Fault(task.path, "error", "no cases; give the root task cases=..., an object with draw(n, key)")
-    elif not (drawn := task.cases.draw(2, "check")):
+        return
+    supply = task.cases
+    try:
+        first, again = (border.drawn(lambda: supply.draw(2, "check"), f"cases of {task.path!r}") for _ in range(2))
+    except RRMError as error:
+        yield Fault(task.path, "error", str(error))
+        return
+    if not first:
         yield Fault(task.path, "error", "its cases are empty: draw(2, ...) gave none")
-    elif drawn != task.cases.draw(2, "check"):
+    elif first != again:
         yield Fault(
             task.path,
             "error",

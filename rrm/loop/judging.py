@@ -102,7 +102,7 @@ def _judge(node: NodeState, user: User, pairs: Sequence[Pair]) -> list[Compariso
                 user.recall(task, comparison.judgement)
         else:
             began = time.monotonic()
-            where = f"{task.path}: the user {user.name!r}, asked about the pair {pair.id},"
+            where = f"{task.path}: the user {user.name!r} (pair {pair.id})"
             with border.told(where):
                 judgement = border.judged(user.judge(task, pair), where)
             seconds = time.monotonic() - began if judgement.seconds is None else judgement.seconds

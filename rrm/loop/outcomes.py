@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rrm.core import border
 from rrm.core.errors import RRMError
 from rrm.core.protocols import Cases
 from rrm.core.records import Case, Group
@@ -13,7 +14,7 @@ from rrm.loop.state import NodeState
 def to_judge(node: NodeState, cases: Cases) -> list[Group]:
     """Outcomes of the agent as it is now. Raises `RRMError` if hardly any has the form that the task asks for."""
     s = node.task.settings
-    drawn = cases.draw(s.cases, node.key("cases"))  # by all processes: whoever watches may draw, too, and alone
+    drawn = _drawn(node, cases, s.cases, "cases")  # by all processes: whoever watches may draw, too, and alone
     node.emit("sample", of=s.cases)
     groups = _sample(node, drawn, s.outcomes, "sample")
     _check_form(node, groups)
@@ -23,15 +24,19 @@ def to_judge(node: NodeState, cases: Cases) -> list[Group]:
 def to_frame(node: NodeState, cases: Cases) -> list[Group]:
     """Further outcomes, from which the subtasks' cases are made."""
     s = node.task.settings
-    return _sample(node, cases.draw(s.cases + s.frame_cases, node.key("frame cases")), s.outcomes, "frame")
+    return _sample(node, _drawn(node, cases, s.cases + s.frame_cases, "frame cases"), s.outcomes, "frame")
 
 
 def to_accept(node: NodeState, cases: Cases, when: str) -> list[Group]:
     """One outcome each of `accept` cases. The same random numbers before and after (`when`) an improvement: what it
     left as it was comes out as it was, and need not be judged."""
     s = node.task.settings
-    drawn = cases.draw(s.accept, node.key("accept cases")) if s.accept else []
+    drawn = _drawn(node, cases, s.accept, "accept cases") if s.accept else []
     return _sample(node, drawn, 1, "accept", when)
+
+
+def _drawn(node: NodeState, cases: Cases, n: int, stream: str) -> list[Case]:
+    return border.drawn(lambda: cases.draw(n, node.key(stream)), f"cases of {node.task.path!r}")
 
 
 def _sample(node: NodeState, drawn: Sequence[Case], n: int, stream: str, when: str = "") -> list[Group]:

@@ -100,7 +100,10 @@ def _decode(
     device = hidden.device
     pad, streams = pad.to(device), None if streams is None else streams.to(device)
     layout = branch(layers, n, pad, max_tokens, joined=not backbone.groups_attention)
-    logits = fork.logits_at(hidden).repeat_interleave(n, 0)  # (rows, vocabulary)
+    first = fork.logits_at(hidden)
+    if bool((first.isnan() | first.isposinf()).any()):  # NaN, summed up, would point past the vocabulary
+        raise ModelError(f"{backbone.name!r} gives logits that are no numbers: its weights are broken; load it again")
+    logits = first.repeat_interleave(n, 0)  # (rows, vocabulary)
     position = (~pad).sum(1, keepdim=True).repeat_interleave(n, 0)  # (rows, 1)
 
     tokens = torch.full((len(logits), max_tokens), eos_id, device=device)

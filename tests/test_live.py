@@ -52,7 +52,10 @@ class Play:
         self.event(path, round, "compare", 3, 3)
         self.event(path, round, "compare", 3, 3, comparisons=3.0 * (round + 1), ties=1.0, attention=9.0)
         self.event(path, round, "fit", 1, 2)
-        self.event(path, round, "fit", n=3.0, accuracy=0.9, holdout_accuracy=0.75)
+        self.event(
+            path, round, "fit", n=3.0, n_holdout=9.0, accuracy=0.9, holdout_accuracy=0.75, holdout_right=6.0,
+            holdout_decided=8.0, holdout_pairs=0.0,
+        )  # fmt: skip
         for step, reward in enumerate(rewards):
             self.event(path, round, "improve", step, 4, reward=reward, kl=1.5 * step)
         self.event(path, round, "done", seconds=1.0)
@@ -82,7 +85,7 @@ def test_lines_at_the_end_of_phases_only() -> None:
     assert [line.split(at)[1] for line in lines] == [
         "sampled, 25% malformed",
         "3 comparisons so far, 1 ties in this round",
-        "reward model fitted, accuracy 0.75",
+        "reward model fitted, right in 6/8 held-out comparisons (cases held out)",
         "reward -0.50 → +0.25, KL 3.0",
     ]
 
@@ -96,7 +99,7 @@ def test_the_table_shows_where_every_node_is() -> None:
     play.event("toy/[b]a", 1, "compare", 2, 3)
     table = play.shown()
     (row,) = [line for line in table.splitlines() if "[b]a" in line]
-    assert row.split() == ["├─", "[b]a", "2/2", "compare", "2/3", "3", "0.75", "-0.50", "→", "+0.25", "3.0"]
+    assert row.split() == ["├─", "[b]a", "2/2", "compare", "2/3", "3", "6/8", "-0.50", "→", "+0.25", "3.0"]
     assert "└─ c" in table and "elapsed, about" in table
     assert play.out.getvalue() == ""  # a terminal gets the table, not lines
 
@@ -128,7 +131,9 @@ def test_time_left_shrinks_to_nothing() -> None:
 def test_what_was_done_before_an_interruption_is_shown_and_takes_no_time() -> None:
     before = [
         ("toy/[b]a", 0, "improve", 0, "reward", -1.0),
-        ("toy/[b]a", 1, "fit", 0, "accuracy", 0.8),
+        ("toy/[b]a", 1, "fit", 0, "n", 20.0),
+        ("toy/[b]a", 1, "fit", 0, "holdout_right", 8.0),
+        ("toy/[b]a", 1, "fit", 0, "holdout_decided", 10.0),
         ("toy/[b]a", 1, "improve", 0, "reward", 0.5),
         ("toy/[b]a", 1, "improve", 3, "reward", 0.75),
         ("toy/[b]a", 2, "fit", 0, "accuracy", 0.1),  # of a round that was not finished
@@ -139,7 +144,7 @@ def test_what_was_done_before_an_interruption_is_shown_and_takes_no_time() -> No
     play.open("toy/c", round=1, comparisons=3)
     play.event("toy/c", 1, "sample", of=3)
     done = play.live.rows["toy/[b]a"]
-    assert (done.phase, done.comparisons, done.accuracy, done.gain) == ("finished", 6, 0.8, "+0.50 → +0.75")
+    assert (done.phase, done.comparisons, str(done.accuracy), done.gain) == ("finished", 6, "8/10", "+0.50 → +0.75")
     assert play.live.rows["toy/c"].comparisons == 3
     play.round("toy/c", 1)
     assert play.live.left is not None and play.live.left < 3 * play.clock.now

@@ -8,6 +8,9 @@ from functools import cached_property
 
 from rrm.core.records import Assistance, Case, Group, Outcome, digest
 
+ACCEPT = "accept"
+"""The purpose of a comparison that decides whether an improvement stands."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -93,6 +96,8 @@ class Comparison:
     round: int
     user: str
     seconds: float = 0.0
+    purpose: str = ""
+    """`ACCEPT` if it was asked whether an improvement stands, which is after its round's fit; else empty."""
 
     @property
     def id(self) -> str:
@@ -160,14 +165,25 @@ class FitReport:
     n: int
     """Comparisons trained on."""
     n_holdout: int = 0
-    """Comparisons held out, by case."""
+    """Comparisons held out, by case or by pair."""
     ties: int = 0
     abstentions: int = 0
     """Comparisons that the user declined to judge: ignored."""
     train_loss: float | None = None
     """Per comparison and head (bootstrap-weighted), over the last epoch."""
     accuracy: float | None = None
+    """On what was trained on: it says how well it was fitted, and not how good it is."""
     holdout_accuracy: float | None = None
+    decided: int | None = None
+    """Comparisons trained on that are not ties."""
+    holdout_right: int | None = None
+    """Held-out comparisons that it predicts, of `holdout_decided`."""
+    holdout_decided: int | None = None
+    """Held-out comparisons that are not ties."""
+    holdout_pairs: int | None = None
+    """How many of `n_holdout` were held out by pair, as there were too few cases: their cases were trained on."""
+    ignorant: str = ""
+    """Why it has learned nothing, so that all it scores is 0; empty if it has learned something."""
     disagreement: float | None = None
     """Mean standard deviation over heads of the training outcomes' scores, in units of normalized score."""
     margins: tuple[Margin, ...] = ()
@@ -176,7 +192,16 @@ class FitReport:
     def metrics(self) -> dict[str, float]:
         """The numbers by name, those that are None left out."""
         named = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "margins"}
+        named["ignorant"] = 1.0 if self.ignorant else None
         return {name: float(value) for name, value in named.items() if value is not None}
+
+
+def ignorance(n: int, decided: int) -> str:
+    """Why a reward model has learned nothing from `n` comparisons, of which `decided` are not ties."""
+    if decided:
+        return "it scores all outcomes alike"
+    what = "the one comparison" if n == 1 else f"all {n} comparisons"
+    return f"{what} it was fitted to {'is a tie' if n == 1 else 'are ties'}"
 
 
 @dataclass(frozen=True)

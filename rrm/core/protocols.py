@@ -12,7 +12,7 @@ outcomes that the reward model was fitted on; log-probabilities and KL are in na
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from rrm.core.judgements import Comparison, FitReport, ImproveReport
 from rrm.core.records import Answer, Case, Group
@@ -113,6 +113,15 @@ class RewardModel(Protocol):
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Become what `state` was taken of. Raises `RRMError` on a missing or unexpected key or shape."""
+
+
+@runtime_checkable
+class Knowing(Protocol):
+    """A reward model that can tell that it has learned nothing. Its scores are then no ground for a confidence."""
+
+    @property
+    def ignorant(self) -> bool:
+        """Whether its last fit taught it nothing: no comparison had a preference, or all outcomes score alike."""
 
 
 class Learner(RewardModel, Protocol):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from rrm.core import border
 from rrm.core.errors import Malformed, TaskError
-from rrm.core.protocols import Agent, Cases, Memo, RewardModel
+from rrm.core.protocols import Agent, Cases, Knowing, Memo, RewardModel
 from rrm.core.records import Answer, Assistance, Case, Fact, Finding, Group, Outcome, Spans, digest
 from rrm.core.settings import Settings
 from rrm.core.tools import Tool
@@ -236,11 +236,17 @@ class Assistant:
                 groups = [Group(group.case, (group.outcomes[i],)) for group, i in zip(groups, best, strict=True)]
             groups = assist(self.helpers, groups)
             fresh = {
-                group.case.id: self._answer(group, 1 / (1 + math.exp(-float(score.mean[0]))))
+                group.case.id: self._answer(group, self._confidence(float(score.mean[0])))
                 for group, score in zip(groups, self.reward.score(groups), strict=True)
             }
         self.memo.put(version, fresh)
         return known | fresh
+
+    def _confidence(self, score: float) -> float | None:
+        """How an answer with this score ranks among those its reward model was fitted to; None: it knows nothing."""
+        if isinstance(self.reward, Knowing) and self.reward.ignorant:
+            return None
+        return 1 / (1 + math.exp(min(-score, 700.0)))  # beyond that a float ends
 
     def _answer(self, group: Group, confidence: float | None) -> Answer:
         (outcome,) = group.outcomes

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from rrm.core.errors import RRMError
-from rrm.core.judgements import Comparison, FitReport, Margin
+from rrm.core.judgements import Comparison, FitReport, Margin, ignorance
 from rrm.core.protocols import Progressed
 from rrm.core.records import Group, Outcome
-from rrm.core.seeding import generator, seed_of
+from rrm.core.seeding import generator
 from rrm.core.settings import Settings
 from rrm.learning.heads import fit_heads
+from rrm.learning.heldout import hold_out
 from rrm.learning.losses import bradley_terry
 from rrm.models.reward import TextRewardModel
 
@@ -52,16 +53,19 @@ def fit_reward(
 ) -> FitReport:
     """Train the reward model on all comparisons so far, then normalize its scores.
 
-    Continues from the current weights with a fresh optimizer. Held-out cases are chosen by their identity, so
-    a case stays held out in every round. Raises `RRMError` if nobody expressed a preference.
+    Continues from the current weights with a fresh optimizer. What is held out stays so in every round: see
+    `hold_out`. Where nothing can be learned, because all are ties or because everything is scored alike, scores are 0
+    and the report says why. Raises `RRMError` if nobody expressed a preference.
     """
     usable = [c for c in comparisons if c.preference is not None]
     if not usable:
         raise RRMError(f"no comparison to fit: the user abstained from all {len(comparisons)}; ask about other pairs")
-    heldout = [c for c in usable if seed_of("holdout", c.case.id) / 2**63 < settings.holdout]
-    train = [c for c in usable if seed_of("holdout", c.case.id) / 2**63 >= settings.holdout]
-    if not train:  # too few cases to hold any out
-        train, heldout = heldout, []
+    by_case, by_pair = hold_out(usable, settings.holdout)
+    away = by_case | by_pair
+    heldout = [c for i, c in enumerate(usable) if i in away]
+    train = [c for i, c in enumerate(usable) if i not in away]
+    if not train:  # every case happens to be one to hold out
+        train, heldout, by_pair = heldout, [], set()
     seen, out = _by_case(train, reward), _by_case(heldout, reward)
 
     if reward.frozen:
@@ -76,15 +80,25 @@ def fit_reward(
             raw_out = reward.raw_scores([j.group for j in out]) if out else []
     if not all(bool(values.isfinite().all()) for values in raw):
         raise RRMError(f"the reward model {reward.fork.name!r} gives scores that are no numbers; nothing was fitted")
-    reward.normalize(torch.cat(raw))
+    decided = sum(c.preference != 0.5 for c in train)
+    ignorant = ""
+    if not reward.normalize(torch.cat(raw), decided > 0):
+        ignorant = ignorance(len(train), decided)
+    right_out, decided_out = _right(out, raw_out)
+    right, _ = _right(seen, raw)
     return FitReport(
         n=len(train),
         n_holdout=len(heldout),
         ties=sum(c.preference == 0.5 for c in usable),
         abstentions=len(comparisons) - len(usable),
         train_loss=loss,
-        accuracy=_accuracy(seen, raw),
-        holdout_accuracy=_accuracy(out, raw_out),
+        accuracy=right / decided if decided else None,
+        holdout_accuracy=right_out / decided_out if decided_out else None,
+        decided=decided,
+        holdout_right=right_out,
+        holdout_decided=decided_out,
+        holdout_pairs=len(by_pair),
+        ignorant=ignorant,
         disagreement=(torch.cat(raw) - reward.shift).std(1, correction=0).mean().item() / reward.scale.item(),
         margins=(*_margins(seen, raw, heldout=False), *_margins(out, raw_out, heldout=True)),
     )
@@ -220,8 +234,8 @@ def _margins(cases: Sequence[_Judgements], raw: Sequence[Tensor], heldout: bool)
         yield from (Margin(*row, heldout) for row in zip(case.ids, mean, std, strict=True))
 
 
-def _accuracy(cases: Sequence[_Judgements], raw: Sequence[Tensor]) -> float | None:
-    """Share of the comparisons that are not ties whose preferred outcome scores higher; None without any."""
+def _right(cases: Sequence[_Judgements], raw: Sequence[Tensor]) -> tuple[int, int]:
+    """Of how many comparisons the preferred outcome scores higher, and how many are not ties."""
     right = total = 0
     for case, scores in zip(cases, raw, strict=True):
         mean = scores.mean(1)
@@ -229,4 +243,4 @@ def _accuracy(cases: Sequence[_Judgements], raw: Sequence[Tensor]) -> float | No
         agrees = (mean[case.a] > mean[case.b]) == (case.preference > 0.5)
         right += int((agrees & decided).sum())
         total += int(decided.sum())
-    return right / total if total else None
+    return right, total

@@ -44,7 +44,8 @@ def fit_heads(
     case: (pairs,) which case a pair belongs to: cross-validation never splits a case.
     """
     spread = features.std(0, correction=0)
-    spread = spread.clamp(min=1e-3 * max(float(spread.mean()), 1e-9))  # a feature that hardly moves says nothing
+    # A feature that hardly moves says nothing; where none does, all that moves is the rounding of its digits.
+    spread = spread.clamp(min=max(1e-3 * float(spread.mean()), 1e-6 * float(features.abs().mean()), 1e-12))
     # The offset of a feature cancels in a difference, so there is none to take away.
     problem = Problem.of((features[a] - features[b]) / spread, preference)
     strength = choose(problem, case)

@@ -36,6 +36,10 @@ from rrm.models.weights import check_keys, hash_tensors
 
 FLAT = 0.05
 """Least scale of scores, in logits: a difference of so much is a preference of 51 to 49."""
+NOTHING = 1e-4
+"""Scores of the fitted outcomes that spread by less than this, in logits, say nothing at all."""
+LIMIT = 10.0
+"""Scores end here, in standard deviations: an outcome unlike any that was compared is not a thousand times better."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ class TextRewardModel:
     ----------
     weight: (heads, features). No bias: comparisons cannot determine one, and Adam would walk it at random.
     assistants: of how many assistants it knows the findings, in their order; 0: it only reads.
-    shift, scale: (heads,), (): normalized score = (raw - shift) / scale; set by `normalize`. Until then
-        the model is not fitted and refuses to score.
+    shift, scale: (heads,), (): normalized score = (raw - shift) / scale, within `LIMIT`; set by `normalize`. Until
+        then the model is not fitted and refuses to score.
     """
 
     def __init__(self, backbone: Backbone, fork: Fork, settings: Settings, assistants: int = 0) -> None:
@@ -186,7 +190,7 @@ class TextRewardModel:
             )
         out = []
         for values in self.raw_scores(groups):
-            heads = (values - self.shift) / self.scale
+            heads = ((values - self.shift) / self.scale).clamp(-LIMIT, LIMIT)
             out.append(EnsembleScores(heads.mean(1), heads.std(1, correction=0), heads))
         return out
 
@@ -246,18 +250,28 @@ class TextRewardModel:
             for g, row in zip(groups, rows, strict=True)
         ]
 
-    def normalize(self, raw: Tensor) -> None:
+    @property
+    def ignorant(self) -> bool:
+        """Whether its last fit taught it nothing: then every score is 0."""
+        return self.fitted and not bool(self.scale.isfinite())
+
+    def normalize(self, raw: Tensor, decided: bool = True) -> bool:
         """Set the constants so that these raw scores (outcomes, heads) get mean 0, and their ensemble mean
         standard deviation 1.
 
         Each head is shifted by its own mean: comparisons do not determine a head's offset, so a difference
         of offsets is no disagreement. The scale is common, so that a head that is unsure stays flat. Raw scores are
         logits of a preference: where they hardly differ (`FLAT`), nothing was preferred, and it is not blown up.
+
+        Where nothing was `decided` (no comparison it was fitted to has a preference), or where all are scored alike,
+        scores would be noise: they are made 0 by an endless scale. Returns whether it has learned something.
         """
         self.shift = raw.mean(0)
         spread = (raw - self.shift).mean(1).std(correction=0)
-        self.scale = spread.clamp(min=FLAT)
+        learned = decided and bool(spread >= NOTHING)
+        self.scale = spread.clamp(min=FLAT) if learned else torch.full_like(spread, math.inf)
         self.fitted = True
+        return learned
 
     # --- storage ---------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from rrm.core.parties import Watched
 from rrm.core.settings import Settings
 from rrm.core.task import Task
 from rrm.core.validation import plant
+from rrm.view.accuracy import Predicted, counted, nothing_learned
 
 PHASES = ("sample", "compare", "fit", "improve")
 """The parts of a round that take time, in order. Assistance is part of "compare"."""
@@ -44,7 +45,10 @@ class LiveRow:
     step: int = 0
     of: int = 0
     comparisons: int = 0
-    accuracy: float | None = None
+    accuracy: Predicted | None = None
+    """Of the latest reward model; None while it is not known."""
+    ignorant: bool = False
+    """Whether the latest reward model has learned nothing."""
     first_reward: float | None = None
     """Of the first step of the latest improve phase: rewards of different rounds have different scales."""
     reward: float | None = None
@@ -60,7 +64,8 @@ class LiveRow:
         if phase == "compare" and "comparisons" in metrics:
             self.comparisons = int(metrics["comparisons"])
         elif phase == "fit":
-            self.accuracy = metrics.get("holdout_accuracy", metrics.get("accuracy", self.accuracy))
+            if "n" in metrics:
+                self.accuracy, self.ignorant = Predicted.of_fit(metrics), bool(metrics.get("ignorant"))
         elif phase == "improve" and "reward" in metrics:
             self.first_reward = metrics["reward"] if step == 0 else self.first_reward
             self.reward = metrics["reward"]
@@ -137,7 +142,7 @@ class Live:
             row.step += 1  # improvers count from 0
         if event.phase == "done":
             row.phase = "finished" if event.round + 1 >= row.rounds else "waiting"
-        nothing = "stopped" in event.metrics and event.step == 0
+        nothing = ("stopped" in event.metrics and event.step == 0) or bool(event.metrics.get("ignorant"))
         if (nothing or not self.console.is_terminal) and (line := self._line(row, event)):
             self.console.print(Text(line, style="yellow" if nothing else ""), soft_wrap=True)  # above the table
 
@@ -209,10 +214,7 @@ class Live:
             case "compare" if "comparisons" in m:
                 what = f"{row.comparisons} comparisons so far, {m.get('ties', 0):.0f} ties in this round"
             case "fit" if m:
-                accuracy = "" if row.accuracy is None else f", accuracy {row.accuracy:.2f}"
-                what = f"reward model fitted{accuracy}"
-                if m.get("n_holdout", 0) >= 12 and m.get("holdout_accuracy", 1.0) <= 0.5:  # fewer say nothing
-                    what += ", no better than chance on held-out comparisons"
+                what = nothing_learned(m) or f"reward model fitted{_predicted(row.accuracy)}"
             case "improve" if "stopped" in m:
                 limit = f"the KL of {row.kl or 0:.1f} is over max_kl ({row.settings.max_kl:g})"
                 what = f"improvement stopped after {event.step} of {event.of} steps: {limit}"
@@ -239,7 +241,7 @@ class Live:
         table.add_column("task", no_wrap=True)
         table.add_column("round", justify="right")
         table.add_column("phase", no_wrap=True, min_width=15)
-        for name in ("comparisons", "accuracy", "reward", "KL"):
+        for name in ("comparisons", "held out", "reward", "KL"):
             table.add_column(name, justify="right", no_wrap=True)
         styles = {"waiting": "dim", "finished": "green"}
         for row in self.rows.values():
@@ -249,7 +251,7 @@ class Live:
                 f"{shown}/{row.rounds}" if row.seen else f"-/{row.rounds}",
                 Text(row.status, style=styles.get(row.phase, "bold yellow")),
                 str(row.comparisons or ""),
-                "" if row.accuracy is None else f"{row.accuracy:.2f}",
+                "nothing learned" if row.ignorant else counted(row.accuracy) if row.comparisons else "",
                 row.gain,
                 "" if row.kl is None else f"{row.kl:z.1f}",
             )
@@ -270,6 +272,17 @@ class Live:
         if self._screen is not None:
             self._screen.stop()
             self._screen = None
+
+
+def _predicted(found: Predicted | None) -> str:
+    """ ", right in 17/20 held-out comparisons (cases held out)"; empty where that is not known."""
+    if found is None:
+        return ""
+    if not found.enough:
+        return f", {found.of} comparisons held out: too few to tell its accuracy"
+    by = f" ({found.by} held out)" if found.by else ""
+    chance = "" if found.knows else ", no better than chance"
+    return f", right in {found} held-out comparisons{by}{chance}"
 
 
 def _size(s: Settings, round: int, phase: str) -> float:

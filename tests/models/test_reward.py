@@ -26,6 +26,8 @@ class Pair:
     preference: float | None
     assistance_a: tuple = ()
     assistance_b: tuple = ()
+    round: int = 0
+    purpose: str = ""
 
     @property
     def id(self):

@@ -1,0 +1,66 @@
+"""Which comparisons a fit does not see: by case, and by pair where there are too few cases.
+
+What is held out is told by identity, and stays held out in every later round: a comparison never goes from one side to
+the other. A case is held out whole, so that nothing about it was trained on. But to hold out one case of a handful
+leaves a hole in what the reward model knows, and of one case nothing could be: such cases are trained on, and some of
+their pairs are held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rrm.core.judgements import ACCEPT, Comparison
+from rrm.core.seeding import seed_of
+
+CASES = 10
+"""Cases that appear when there are fewer than this, themselves included, are held out by pair."""
+
+
+def hold_out(comparisons: Sequence[Comparison], share: float) -> tuple[set[int], set[int]]:
+    """The places of the comparisons that are held out by case, and of those that are held out by pair.
+
+    Of a case that is held out by pair the first pair that was judged is trained on. If no other pair happens to be
+    held out, that of the smallest hash is, among the first to be seen at once that have one to spare.
+    """
+    by_case: set[int] = set()
+    by_pair: set[int] = set()
+    if not share:
+        return by_case, by_pair
+    few: set[str] = set()  # cases held out by pair
+    seen: set[str] = set()
+    side: dict[tuple[str, ...], bool] = {}  # pair -> held out
+    # In the order in which fits came to see them, so that what is seen later changes no side.
+    turns = [(c.round, c.purpose == ACCEPT) for c in comparisons]
+    for turn in sorted(set(turns)):
+        here = [i for i, one in enumerate(turns) if one == turn]
+        fresh = {comparisons[i].case.id for i in here} - seen
+        seen |= fresh
+        if len(seen) < CASES:
+            few |= fresh
+        spare: list[tuple[float, tuple[str, ...]]] = []
+        known = {case for case, *_ in side}
+        for i in here:
+            case, pair = comparisons[i].case.id, _pair(comparisons[i])
+            if case not in few:
+                if _draw(case) < share:
+                    by_case.add(i)
+            elif pair not in side:
+                draw = _draw(*pair)
+                side[pair] = case in known and draw < share
+                if case in known:
+                    spare.append((draw, pair))
+                known.add(case)
+        if spare and not by_case and not any(side.values()):
+            side[min(spare)[1]] = True
+        by_pair |= {i for i in here if side.get(_pair(comparisons[i]), False)}
+    return by_case, by_pair
+
+
+def _pair(comparison: Comparison) -> tuple[str, ...]:
+    """What was compared, whichever was shown as A."""
+    return (comparison.case.id, *sorted((comparison.a.id, comparison.b.id)))
+
+
+def _draw(*identity: str) -> float:
+    return seed_of("holdout", *identity) / 2**63

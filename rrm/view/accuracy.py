@@ -1,0 +1,67 @@
+"""How good a reward model is, on comparisons that it was not fitted to: always k of n, and nothing of a few.
+
+From the metrics of a fit (`rrm.core.judgements.FitReport.metrics`), which are what a run keeps of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rrm.core.judgements import ignorance
+
+ENOUGH = 8
+"""Held-out comparisons with a preference; of fewer no accuracy is shown, and no confidence is worth showing."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Of `of` held-out comparisons that are not ties, the reward model predicts `right`."""
+
+    right: int
+    of: int
+    by: str = ""
+    """What was held out: cases, pairs, or cases and pairs; empty if the run does not say."""
+
+    @staticmethod
+    def of_fit(metrics: Mapping[str, float]) -> Predicted | None:
+        """From a fit's metrics; None if they hold no counts."""
+        if "holdout_right" not in metrics or "holdout_decided" not in metrics:
+            return None
+        pairs, all_out = metrics.get("holdout_pairs"), metrics.get("n_holdout", 0.0)
+        by = "" if pairs is None or not all_out else "cases and pairs"
+        if by and pairs in (0, all_out):
+            by = "pairs" if pairs else "cases"
+        return Predicted(int(metrics["holdout_right"]), int(metrics["holdout_decided"]), by)
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are so many that the share means something."""
+        return self.of >= ENOUGH
+
+    @property
+    def knows(self) -> bool:
+        """Whether there are enough, and it predicts more of them than a coin would."""
+        return self.enough and 2 * self.right > self.of
+
+    @property
+    def share(self) -> float | None:
+        """Of those that it predicts; None of too few."""
+        return self.right / self.of if self.enough else None
+
+    def __str__(self) -> str:
+        """ "17/20"; "–" of too few."""
+        return f"{self.right}/{self.of}" if self.enough else "–"
+
+
+def counted(found: Predicted | None) -> str:
+    """ "17/20", or "–" where that is not known, or of too few."""
+    return "–" if found is None else str(found)
+
+
+def nothing_learned(metrics: Mapping[str, float]) -> str:
+    """Why the fit with these metrics taught nothing, in one sentence without its end; empty if it taught something."""
+    if not metrics.get("ignorant"):
+        return ""
+    why = ignorance(int(metrics.get("n", 0)), int(metrics.get("decided", 0)))
+    return f"the reward model has learned nothing, as {why}; its scores are 0 and its confidence is unknown"

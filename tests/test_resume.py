@@ -113,7 +113,7 @@ def test_other_cases_need_another_folder(tmp_path: Path) -> None:
 
     run("write")
     run("write")
-    with pytest.raises(RunError, match=r"other settings \(cases: "):
+    with pytest.raises(RunError, match=r"other settings:\n  the root's cases are others"):
         run("write well")
     config = json.loads((tmp_path / "config.json").read_text())
     del config["cases"]

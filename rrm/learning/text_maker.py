@@ -50,7 +50,7 @@ class TextMaker:
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
-        self.name, self.fingerprint = backbone.name, backbone.fingerprint
+        self.name, self.fingerprint, self.prompts = backbone.name, backbone.fingerprint, backbone.prompts
 
     @property
     def world(self) -> World:

@@ -29,12 +29,13 @@ from rrm.core.parties import Deciding, Maker, User, Watch
 from rrm.core.protocols import Learner, Policy
 from rrm.core.task import Assistant, Forgetful, Task
 from rrm.core.version import VERSION
+from rrm.loop.differences import compared, listed
 from rrm.loop.node import Node
 from rrm.store.files import write_atomically
 from rrm.store.journal import Journal
 
-LATER = {"cases"}
-"""Keys that older runs' config.json may lack; they still resume."""
+LATER = frozenset({"cases", "model.prompts"})
+"""Keys, with dots, that older runs' config.json may lack; they still resume."""
 BITS = 1
 """Raised where a change on purpose makes the same settings give other bits: an older run can be opened, inspected and
 exported, and is not resumed. Runs that do not say are of 1."""
@@ -88,13 +89,12 @@ class Run:
             before = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read ({error}); restore it, or use another --out folder") from error
-        before = {key: config[key] for key in LATER & config.keys()} | before
-        differing = [key for key in config if config[key] != before.get(key)]
-        if differing:
-            details = "; ".join(f"{k}: {_short(before.get(k))} there, {_short(config[k])} now" for k in differing)
+        if not isinstance(before, dict):
+            raise RunError(f"{path} is not the config.json of a run; restore it, or use another --out folder")
+        if found := compared(before, config, LATER):
             raise RunError(
-                f"{self.out} is a run with other settings ({details}). To resume it, give the same settings; "
-                "for a new run, another --out folder."
+                f"{self.out} is a run with other settings:{listed(found)}\nTo resume it, give the same settings; for a "
+                "new run, another --out folder."
             )
         notes = before.get("about", {})
         if notes.get("bits", 1) != BITS:
@@ -130,8 +130,3 @@ def about() -> dict[str, Any]:
     packages = {name: version(name) for name in ("torch", "transformers", "peft", "numpy")}
     own = {"rrm": VERSION, "bits": BITS}
     return own | {"packages": packages, "threads": torch.get_num_threads(), "started": time.time()}
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) < 120 else text[:117] + "..."

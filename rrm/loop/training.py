@@ -47,17 +47,22 @@ def train(
     expect(user, User, "user")
     border.said(user.name, "the user's name")
     task = check(task)
-    assert task.cases is not None  # checked
+    supply = task.cases
+    assert supply is not None  # checked
     maker = maker_of(model)
     maker.world = join()
-    cases = {"cases": [case.id for case in task.cases.draw(4, "about")]}  # others, if a prompt or a difficulty changed
+    config = describe(task, user, maker, seed)
+    drawn = border.drawn(lambda: supply.draw(4, "about"), f"cases of {task.path!r}")
+    config["cases"] = [case.id for case in drawn]  # others, if a prompt or a difficulty changed
+    if (prompts := getattr(maker, "prompts", None)) is not None:  # of language models: what becomes of a prompt
+        config["model"]["prompts"] = prompts
     with held(out, maker.world):
         run = Run(out, maker, seed, watch)
-        run.configure(describe(task, user, maker, seed) | cases)
+        run.configure(config)
         for part in (user, maker, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
             if isinstance(part, Recording):
                 part.record(run.out)
-        return solve(task, task.cases, user, run)
+        return solve(task, supply, user, run)
 
 
 def maker_of(model: str | Path | Backbone | Maker) -> Maker:

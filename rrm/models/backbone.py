@@ -31,7 +31,7 @@ from rrm.core.errors import ModelError
 from rrm.core.parallel import World, place
 from rrm.core.seeding import generator
 from rrm.models.attention import SHORT, materialized
-from rrm.models.chat import end_of_turn, plain, render
+from rrm.models.chat import end_of_turn, fingerprint, plain, render
 from rrm.models.fetching import PACKAGED, located
 from rrm.models.form import Forms
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
@@ -358,6 +358,11 @@ class Backbone:
         """The text of an outcome's token ids, special tokens left out."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
+
+    @property
+    def prompts(self) -> dict[str, Any]:
+        """What becomes of a prompt and of a text; see `fingerprint` in rrm/models/chat.py."""
+        return fingerprint(self.name, self.tokenizer, self.eos_id)
 
     # --- sizes -----------------------------------------------------------------------------------
 

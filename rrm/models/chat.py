@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from rrm.core.errors import ModelError
+from rrm.core.records import digest
 
 MARK = "outcome"
 """Stands for an assistant's or a user's text while a template is looked at."""
@@ -54,6 +55,31 @@ def render(name: str, tokenizer: Any, prompt: str, eos_id: int) -> tuple[int, ..
         start = tokenizer.bos_token_id
         ids = [eos_id if start is None else start]  # something must predict the first token
     return tuple(ids)
+
+
+PROBES = ("Is 12 + 30 = 42?\n\n  Yes, or no: ", "<|im_end|> Übung</s> 猫 is a case.<eos>")
+"""Prompts that tell tokenizers and templates apart: numbers, blanks, other scripts, special tokens spelled out."""
+
+
+def fingerprint(name: str, tokenizer: Any, eos_id: int) -> dict[str, Any]:
+    """What becomes of a prompt and of a text, JSON-able: the same weights under another template are another run.
+
+    rendered: a hash of the ids of two prompts; of the template itself where it writes the date, which is another each
+        day.
+    ends: the tokens that end an outcome, and a text.
+    vocabulary: how many tokens there are.
+    text: a hash of an outcome's ids, and of what they are decoded to.
+    """
+    template = tokenizer.chat_template
+    dated = bool(template) and "strftime_now" in str(template)
+    ids = [list(plain(tokenizer, probe)) for probe in PROBES]
+    back = [tokenizer.decode(one, skip_special_tokens=True) for one in ids]
+    return {
+        "rendered": digest(str(template)) if dated else digest([render(name, tokenizer, p, eos_id) for p in PROBES]),
+        "ends": [eos_id, tokenizer.eos_token_id],
+        "vocabulary": len(tokenizer),
+        "text": digest(ids, back),
+    }
 
 
 def plain(tokenizer: Any, text: str) -> list[int]:

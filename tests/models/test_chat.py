@@ -9,7 +9,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from rrm.core.errors import ModelError
-from rrm.models.chat import end_of_turn, plain, render
+from rrm.models.chat import end_of_turn, fingerprint, plain, render
 
 SPECIAL = ["<bos>", "<eos>", "<turn>", "<end>"]
 BOS, EOS, TURN, END = range(4)
@@ -76,3 +76,25 @@ def test_a_template_that_refuses_says_so() -> None:
 def test_without_a_template_the_tokenizer_decides() -> None:
     assert render("plain", chat(None), "a", EOS) == (BOS, *plain(CHAT, "a"))
     assert render("plain", chat(None), "", EOS) == (BOS,)
+
+
+def test_the_fingerprint_is_of_what_becomes_of_a_prompt() -> None:
+    """Two templates that write the same are one; another template, another end, another split of texts are others."""
+    base = fingerprint("chat", chat(), END)
+    assert fingerprint("again", chat(), END) == base
+    assert fingerprint("chat", chat(TEMPLATE + "{# a remark #}"), END) == base
+    other = fingerprint("chat", chat(TEMPLATE.replace("assistant", "model")), END)
+    assert {key for key in base if base[key] != other[key]} == {"rendered"}
+    without = fingerprint("chat", chat(None), EOS)
+    assert {key for key in base if base[key] != without[key]} == {"rendered", "ends"}
+    more = chat()
+    more.add_tokens(["case"])
+    assert {key for key, value in fingerprint("chat", more, END).items() if base[key] != value} == {
+        "rendered", "vocabulary", "text",
+    }  # fmt: skip
+
+
+def test_a_template_that_writes_the_date_is_the_same_tomorrow() -> None:
+    dated = chat(TEMPLATE + "{{ strftime_now('%S %f') }}")
+    assert fingerprint("chat", dated, END) == fingerprint("chat", dated, END)
+    assert fingerprint("chat", dated, END) != fingerprint("chat", chat(), END)

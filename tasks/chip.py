@@ -7,7 +7,7 @@ chip
 ├── lifetime      does it last?
 └── security      does it keep one domain's secrets from another?
 
-The chip is a data cache. A tiny model in the package knows this world: `rrm train tasks/chip.py --model embedded-chip`.
+The chip is a data cache. A tiny model in the package knows this world: `rrm train chip --model embedded-chip`.
 """
 
 from __future__ import annotations

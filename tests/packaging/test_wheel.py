@@ -84,44 +84,60 @@ def packages() -> list[str]:
     return sorted(found)
 
 
+def listed(*folders: str) -> list[str]:
+    """The files that git has, or would have."""
+    command = ["git", "ls-files", "-co", "--exclude-standard", *folders]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in found if (ROOT / name).is_file()]
+
+
 def files() -> set[str]:
     """What a wheel must hold, as it is installed: all code, and whatever stands beside it."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", *SHIPPED], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    there = [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
-    return {"/".join((FOLDERS[top], rest)) for top, _, rest in (name.partition("/") for name in there)}
+    return {"/".join((FOLDERS[top], rest)) for top, _, rest in (name.partition("/") for name in listed(*SHIPPED))}
 
 
 def test_every_package_is_listed() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
-        listed = tomllib.load(file)["tool"]["setuptools"]["packages"]
-    assert sorted(listed) == packages()
+        told = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    assert sorted(told) == packages()
 
 
 def test_everything_public_is_there() -> None:
     assert all(getattr(rrm, name) is not None for name in rrm.__all__) and sorted(rrm.__all__) == rrm.__all__
-    assert rrm.__version__[0].isdigit()
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert rrm.__version__ == tomllib.load(file)["project"]["version"]
 
 
 # --- from a wheel ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the source distribution, as an index would serve it."""
-    out = tmp_path_factory.mktemp("dist")
-    copy = out / "source"
-    for name in subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True,
-                               text=True, check=True).stdout.splitlines():  # fmt: skip
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(copy)]
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, without what was built there before."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in listed("."):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes((ROOT / name).read_bytes())
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the source distribution, which lies beside it."""
+    return built(source, tmp_path_factory.mktemp("dist"))
+
+
+def built(source: Path, out: Path, *options: str) -> Path:
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), *options, str(source)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = out.glob("*.whl")
     return path
+
+
+def held_by(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as zipped:
+        return {name for name in zipped.namelist() if ".dist-info/" not in name}
 
 
 @pytest.fixture(scope="module")
@@ -151,16 +167,15 @@ def run(environment: Path, folder: Path, *command: str, fails: bool = False) -> 
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_all_of_it_and_nothing_else(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as zipped:
-        held = {name for name in zipped.namelist() if ".dist-info/" not in name}
-    assert held == files()
-    assert {name.split("/")[0] for name in held} == {"rrm", "rrm_assistants", "rrm_tasks"}
-    (source,) = wheel.parent.glob("*.tar.gz")
-    with tarfile.open(source) as tar:
-        names = {name.partition("/")[2] for name in tar.getnames()}
+def test_the_wheel_holds_all_of_it_and_nothing_else(source: Path, wheel: Path, tmp_path: Path) -> None:
+    assert held_by(wheel) == files()
+    assert {name.split("/")[0] for name in files()} == {"rrm", "rrm_assistants", "rrm_tasks"}
     weights = "rrm/models/embedded/model.safetensors"
-    assert {"pyproject.toml", "README.md", "LICENSE", "tasks/paper.py", weights} <= names
+    assert {weights, "rrm/py.typed", "rrm/view/web/static/app.js", "rrm/view/web/templates/base.html"} <= files()
+    with tarfile.open(next(wheel.parent.glob("*.tar.gz"))) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "constraints.txt", "tasks/paper.py", weights} <= names
+    assert held_by(built(source, tmp_path, "--wheel")) == held_by(wheel)  # without a source distribution between
 
 
 @pytest.mark.slow
@@ -174,7 +189,8 @@ def test_the_commands_work_in_any_folder(environment: Path, tmp_path: Path, own:
         (tmp_path / "paper.py").write_text("raise ImportError('so is this')")
     where = run(environment, tmp_path, "python", "-c", "import rrm, rrm_tasks; print(rrm.__file__, rrm_tasks.__file__)")
     assert where.count(str(environment.parent)) == 2
-    assert f"rrm {rrm.__version__}" in run(environment, tmp_path, "rrm", "--version")
+    for command in (["rrm"], ["python", "-m", "rrm"]):  # the second is what torchrun starts
+        assert run(environment, tmp_path, *command, "--version") == f"rrm {rrm.__version__}\n"
     assert all(name in run(environment, tmp_path, "rrm", "trees") for name in ("paper", "chip", "word_problems"))
     assert "0 errors" in run(environment, tmp_path, "rrm", "check", "paper")
     assert "paper" in run(environment, tmp_path, "rrm", "look", "paper", "--cases", "1", "--outcomes", "2")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rrm.core import border
 from rrm.core.errors import RRMError
-from rrm.core.judgements import Comparison, Pair
+from rrm.core.judgements import ACCEPT, Comparison, Pair
 from rrm.core.parties import Expectant, User
 from rrm.core.records import Group, digest
 from rrm.core.seeding import seed_of
@@ -66,13 +66,13 @@ def compare(node: NodeState, user: User, pairs: Sequence[Pair]) -> None:
     )
 
 
-def ask(node: NodeState, user: User, pairs: Sequence[Pair]) -> list[Comparison]:
-    """Judgements of pairs, whoever of several processes asked for them.
+def ask(node: NodeState, user: User, pairs: Sequence[Pair], purpose: str = "") -> list[Comparison]:
+    """Judgements of pairs, kept with their `Comparison.purpose`, whoever of several processes asked for them.
 
     A pair that was judged before in this round (fresh outcomes may be those of before) is not asked again, and counts
     once, in the reward model's data and in what the user recalls: as it would in a run that resumes after this round.
     """
-    judged = node.world.once(lambda: _judge(node, user, pairs))
+    judged = node.world.once(lambda: _judge(node, user, pairs, purpose))
     counted = _counted(node)
     fresh = [comparison for comparison in judged if comparison.pair.id not in counted]
     if not node.world.main:
@@ -87,7 +87,7 @@ def _counted(node: NodeState) -> set[str]:
     return {comparison.pair.id for comparison in node.comparisons if comparison.round == node.round}
 
 
-def _judge(node: NodeState, user: User, pairs: Sequence[Pair]) -> list[Comparison]:
+def _judge(node: NodeState, user: User, pairs: Sequence[Pair], purpose: str) -> list[Comparison]:
     """Judgements, each kept as it is given; what was judged before is not asked again."""
     task = node.task
     known = {c.pair.id: c for c in node.journal.comparisons(task.path, node.round)}
@@ -106,7 +106,7 @@ def _judge(node: NodeState, user: User, pairs: Sequence[Pair]) -> list[Compariso
             with border.told(where):
                 judgement = border.judged(user.judge(task, pair), where)
             seconds = time.monotonic() - began if judgement.seconds is None else judgement.seconds
-            comparison = Comparison(pair, judgement, node.round, judgement.by or user.name, seconds)
+            comparison = Comparison(pair, judgement, node.round, judgement.by or user.name, seconds, purpose)
             spans = (task.located(pair.case, pair.a), task.located(pair.case, pair.b))
             node.journal.add(comparison, position, spans)
         judged.append(comparison)
@@ -135,7 +135,7 @@ def accepted(
         pairs[pair.id], improved_first[pair.id] = pair, first == 1
     wins = [
         c.preference if improved_first[c.pair.id] else 1 - c.preference
-        for c in ask(node, user, list(pairs.values()))
+        for c in ask(node, user, list(pairs.values()), ACCEPT)
         if c.preference is not None
     ]
     if not wins:

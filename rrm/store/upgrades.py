@@ -3,8 +3,9 @@
 The number of scripts is the present version. A later change appends one, and nothing that stands here changes again.
 """
 
-RUN: tuple[str, ...] = ("",)
-"""run.db. To 1, from files without a version: the table `samples` is new."""
+RUN: tuple[str, ...] = ("", "ALTER TABLE comparisons ADD COLUMN purpose TEXT NOT NULL DEFAULT '';")
+"""run.db. To 1, from files without a version: the table `samples` is new. To 2: what a comparison
+is for, which older ones do not say."""
 LABELS: tuple[str, ...] = ("",)
 """labels.db. To 1: versions are new."""
 CALLS: tuple[str, ...] = ("",)

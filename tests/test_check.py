@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rrm import Case, Pool, Task, TaskError, check, faults
+from rrm import BoundedUser, Case, Pool, Task, TaskError, check, faults, train
+from rrm.core.contracts import ContractError
 from rrm.core.validation import plant
 from tests import toy
 
@@ -107,3 +111,56 @@ def test_every_error_is_named_at_once_and_errors_come_first() -> None:
         check(tree)
     for part in ("no cases", "no frame", "two assistants"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["facts", "frame", "findings", "surface", "locate"])
+@pytest.mark.parametrize("given", ["words", [], 3])
+def test_what_cannot_be_called_is_no_function(name: str, given: object) -> None:
+    (error,) = said(toy.task(assistants=(toy.sub("a", **{name: given}),)))
+    assert error.startswith(f"error: toy/a: {name} is {given!r} (") and f"def {name}(case, outcome)" in error
+
+
+def test_one_thing_where_a_tuple_was_meant() -> None:
+    one = toy.sub("one")
+    with pytest.raises(TaskError, match=r"toy: assistants=\(one\) is one Task.*write assistants=\(one,\)"):
+        toy.task(assistants=(one))
+    for name in ("covers", "aspects"):
+        with pytest.raises(TaskError, match=rf"toy: {name}=\('form'\) is one str.*write {name}=\('form',\)"):
+            toy.task(**{name: ("form")})
+    with pytest.raises(TaskError, match="assistants has a str in it; each must be a Task or Assistant"):
+        toy.task(assistants=("one",))
+    assert toy.task(assistants=[one], covers=iter(["a"])).assistants == (one,)
+
+
+@given(cases=st.integers(1, 9), outcomes=st.integers(2, 6), asked=st.integers(1, 200))
+def test_more_comparisons_than_pairs_are_doubted(cases: int, outcomes: int, asked: int) -> None:
+    settings = toy.SMALL.model_copy(update={"cases": cases, "outcomes": outcomes, "comparisons": asked})
+    pairs = cases * len(list(itertools.combinations(range(outcomes), 2)))
+    doubts = [text for text in said(toy.task(settings=settings), "warning") if "comparisons" in text]
+    assert len(doubts) == (asked > pairs)
+    assert all(f"make {pairs} pairs" in text for text in doubts)
+
+
+def test_cases_that_are_none_or_say_nothing() -> None:
+    assert "rrm.Pool" in said(toy.task(cases=[Case("a")]))[0]
+    assert said(toy.task(cases=Pool((Case(" \n"),))))[0].endswith("nothing to read")
+    behind = toy.task(cases=Pool((Case("", {"state": 1}),)))  # agents of another kind may read the data
+    assert said(behind) == [] and "empty prompt" in said(behind, "warning")[0]
+
+    class Failing:
+        def draw(self, n: int, key: str) -> list[Case]:
+            return [{}["a"]]
+
+    class Texts:
+        def draw(self, n: int, key: str) -> list[str]:
+            return ["a"]
+
+    assert "cases of 'toy' raised KeyError" in said(toy.task(cases=Failing()))[0]
+    assert "gave 'a' (str) in a list of Case" in said(toy.task(cases=Texts()))[0]
+
+
+@pytest.mark.parametrize("user, mend", [("bounded", r"rrm\.BoundedUser\(\)"), (BoundedUser, r"BoundedUser\(\)")])
+def test_a_name_is_no_user(tmp_path: Path, user: object, mend: str) -> None:
+    with pytest.raises(ContractError, match=mend):
+        train(toy.task(), user, "embedded", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

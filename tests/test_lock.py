@@ -18,7 +18,7 @@ from rrm import BoundedUser, train
 from rrm.command.cli import app
 from rrm.core.errors import RunError
 from rrm.core.parallel import World
-from rrm.loop.lock import held
+from rrm.loop.lock import locked
 from tests import toy
 
 ROOT = Path(__file__).parent.parent
@@ -28,9 +28,9 @@ from pathlib import Path
 from rrm.core.errors import RunError
 from rrm.core.errors import RunError
 from rrm.core.parallel import World
-from rrm.loop.lock import held
+from rrm.loop.lock import locked
 try:
-    with held(Path(sys.argv[1]), World()):
+    with locked(Path(sys.argv[1]), World()):
         print("held", flush=True)
         sys.stdin.read()
 except RunError as error:
@@ -94,13 +94,13 @@ def test_who_died_is_not_named_as_the_holder(tmp_path: Path) -> None:
     with process(tmp_path) as second:
         assert line(second) == "held"
         (tmp_path / "lock.json").write_text(dead)  # as in the moment before the new one has written its own
-        with pytest.raises(RunError, match="does not say who"), held(tmp_path, World()):
+        with pytest.raises(RunError, match="does not say who"), locked(tmp_path, World()):
             pass
 
 
 def test_an_error_releases_it(tmp_path: Path) -> None:
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), held(tmp_path, World()):
+        with pytest.raises(ZeroDivisionError), locked(tmp_path, World()):
             assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
             raise ZeroDivisionError
         assert not (tmp_path / "lock.json").exists()
@@ -118,9 +118,9 @@ def test_training_holds_it_from_the_first_event_to_the_last(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("what", ["nothing at all", "{}", '{"pid": "x"}', "[1]"])
 def test_who_says_nonsense_still_holds_it(tmp_path: Path, what: str) -> None:
-    with held(tmp_path, World()):
+    with locked(tmp_path, World()):
         (tmp_path / "lock.json").write_text(what)
-        with pytest.raises(RunError, match="does not say who"), held(tmp_path, World()):
+        with pytest.raises(RunError, match="does not say who"), locked(tmp_path, World()):
             pass
 
 
@@ -129,20 +129,20 @@ def test_only_the_main_process_of_several_takes_it(tmp_path: Path) -> None:
         def once(self, work: object) -> object:  # type: ignore[override]
             return None
 
-    with held(tmp_path, World()), held(tmp_path, Second(1, 2)):
+    with locked(tmp_path, World()), locked(tmp_path, Second(1, 2)):
         pass
 
 
 def test_whoever_reads_needs_no_lock(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(toy.task(), BoundedUser(), "embedded", folder)
-    with held(folder, World()):
+    with locked(folder, World()):
         assert CliRunner().invoke(app, ["inspect", str(folder)]).exit_code == 0
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot make the run folder"), held(tmp_path / "file" / "run", World()):
+    with pytest.raises(RunError, match="cannot make the run folder"), locked(tmp_path / "file" / "run", World()):
         pass
 
 
@@ -151,7 +151,7 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     (tmp_path / ".mine.part").write_text("somebody's export")
-    with held(tmp_path, World()):
+    with locked(tmp_path, World()):
         assert not left.exists() and (tmp_path / ".mine.part").exists()
 
 

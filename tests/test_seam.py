@@ -110,15 +110,15 @@ def test_what_is_no_policy_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_what_is_no_user_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="user is a str, which has no name, judge, recall; it must be a User"):
-        rrm.train(BANDIT.pull, "ada", BANDIT.Bandits(), tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(ContractError, match="user is a int, which has no name, judge, recall; it must be a User"):
+        rrm.train(BANDIT.pull, 3, BANDIT.Bandits(), tmp_path)  # type: ignore[arg-type]
 
 
 def test_another_beginning_is_another_run(tmp_path: Path) -> None:
     rrm.train(BANDIT.pull, rrm.BoundedUser(attention=4), BANDIT.Bandits(), tmp_path)
     other = BANDIT.Bandits()
     other.fingerprint = "skewed"
-    with pytest.raises(rrm.RRMError, match=r"run with other settings \(model"):
+    with pytest.raises(rrm.RRMError, match=r"other settings:\n  model.fingerprint: \"uniform\" there"):
         rrm.train(BANDIT.pull, rrm.BoundedUser(attention=4), other, tmp_path)
 
 

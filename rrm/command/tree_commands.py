@@ -31,6 +31,7 @@ from rrm.users.human import HumanUser
 from rrm.view.live import Live
 
 if TYPE_CHECKING:
+    from rrm.measure.rehearsal import Rehearsal
     from rrm.models.backbone import Backbone
 
 
@@ -58,9 +59,18 @@ def _line(text: str) -> str:
 @app.command()
 def check(
     tree: Annotated[str, TREE],
+    user: Annotated[
+        str, typer.Option(help="Who will judge, as rrm train's: what a simulated user cannot see is found.")
+    ] = "bounded",
+    model: Annotated[
+        str | None, typer.Option(help="Try the tree on outcomes of this model, as rrm train's; else on made-up texts.")
+    ] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Show a tree and everything that is wrong with it. Exit code 1 if there is an error."""
+    """Show a tree and everything that is wrong with it, after some cases went through all of its functions.
+
+    Exit code 1 if there is an error.
+    """
     console = Console(soft_wrap=True)
     with clean_errors(debug):
         task = load_task(tree)
@@ -73,6 +83,13 @@ def check(
             raise typer.Exit(1) from error
         found = faults(task)
         Console().print(_tree(task))
+        untried: list[str] = []
+        if not any(fault.level == "error" for fault in found):
+            dry = _rehearsed(task, user, model)
+            found, untried = [*found, *dry.faults], dry.untried
+        if untried:
+            why = "no outcome led there" if model is not None else "no made-up outcome led there; give --model"
+            console.print(Text(f"not tried: {', '.join(untried)} ({why})", style="dim"))
         for fault in found:
             console.print(Text(str(fault), style="red" if fault.level == "error" else "yellow"))
         errors = sum(fault.level == "error" for fault in found)
@@ -80,6 +97,20 @@ def check(
         console.print(Text(f"{nodes} nodes, {errors} errors, {len(found) - errors} warnings"))
         if errors:
             raise typer.Exit(1)
+
+
+def _rehearsed(task: Task, user: str, model: str | None) -> Rehearsal:
+    from rrm.measure.rehearsal import rehearse
+
+    backbone = None
+    if model is not None:
+        from transformers.utils import logging  # late, like all that takes seconds
+
+        from rrm.models.backbone import Backbone
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        backbone = Backbone.load(model)
+    return rehearse(task, user_of(user, 0, ()), backbone)
 
 
 @app.command()

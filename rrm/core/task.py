@@ -11,7 +11,7 @@ Nothing here knows about models: an outcome may be text, or the description of a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rrm.core import border
@@ -80,9 +80,25 @@ class Task:
     path: str = ""
 
     def __post_init__(self) -> None:
+        self._listed()
         object.__setattr__(self, "assistants", tuple(self.assistants))
         if not self.path:
             object.__setattr__(self, "path", self.name)
+
+    def _listed(self) -> None:
+        """Raise `TaskError` where one thing was given for a tuple of them: (one) is one, and (one,) a tuple."""
+        for name, kinds in (("assistants", (Task, Assistant)), ("tools", ()), ("covers", (str,)), ("aspects", (str,))):
+            given = getattr(self, name)
+            shown = repr(given) if isinstance(given, str) else getattr(given, "name", type(given).__name__)
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise TaskError(
+                    f"{self.name}: {name}=({shown}) is one {type(given).__name__}, not a tuple; write "
+                    f"{name}=({shown},), with the comma"
+                )
+            for one in given if kinds and isinstance(given, Collection) else ():
+                if not isinstance(one, kinds):
+                    kind = " or ".join(kind.__name__ for kind in kinds)
+                    raise TaskError(f"{self.name}: {name} has a {type(one).__name__} in it; each must be a {kind}")
 
     # What its functions give, checked: each raises `BorderError` naming the task where one raises or gives another kind
     # of thing, and `Malformed` as the function does.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from rrm.core import border
 from rrm.core.errors import RRMError, TaskError, ToolMissing
+from rrm.core.records import Case
 from rrm.core.task import Task
 
 
@@ -59,20 +60,35 @@ def _root(task: Task) -> Iterator[Fault]:
     if task.cases is None:
         yield Fault(task.path, "error", "no cases; give the root task cases=..., an object with draw(n, key)")
         return
-    supply = task.cases
+    if not callable(getattr(task.cases, "draw", None)):
+        listed = isinstance(task.cases, list | tuple)
+        mend = "put them into rrm.Pool((...,))" if listed else "give an object with draw(n, key), such as rrm.Pool"
+        yield Fault(task.path, "error", f"cases is a {type(task.cases).__name__}, which has no draw(); {mend}")
+        return
+    where = f"draw() of the cases of {task.path!r}"
     try:
-        first, again = (border.drawn(lambda: supply.draw(2, "check"), f"cases of {task.path!r}") for _ in range(2))
+        with border.told(where):
+            drawn, again = (border.items(task.cases.draw(2, "check"), Case, where) for _ in range(2))
     except RRMError as error:
         yield Fault(task.path, "error", str(error))
         return
-    if not first:
+    if not drawn:
         yield Fault(task.path, "error", "its cases are empty: draw(2, ...) gave none")
-    elif first != again:
+    elif drawn != again:
         yield Fault(
             task.path,
             "error",
             "draw() gave other cases for the same key, so a run could not be resumed; use only the key",
         )
+    yield from _prompts(task.path, drawn)
+
+
+def _prompts(path: str, cases: Iterable[Case]) -> Iterator[Fault]:
+    """An empty prompt is an error if there is no data behind it either, which agents of another kind may read."""
+    empty = [case for case in cases if not case.prompt.strip()]
+    if empty:
+        level = "warning" if all(case.data for case in empty) else "error"
+        yield Fault(path, level, "a case has an empty prompt: a language model would be given nothing to read")
 
 
 def _node(task: Task) -> Iterator[Fault]:
@@ -80,6 +96,15 @@ def _node(task: Task) -> Iterator[Fault]:
         yield Fault(
             task.path, "error", f"name {task.name!r} must not be empty or have '/', '.' or blanks in it"
         )
+    yield from _functions(task)
+    pairs = task.settings.cases * task.settings.outcomes * (task.settings.outcomes - 1) // 2
+    if task.settings.comparisons > pairs:
+        yield Fault(
+            task.path, "warning",
+            f"comparisons={task.settings.comparisons} in a round, but {task.settings.cases} cases with "
+            f"{task.settings.outcomes} outcomes each make {pairs} pairs; no more will be asked. Set comparisons to at "
+            "most that, or raise cases or outcomes",
+        )  # fmt: skip
     names = [sub.name for sub in task.subtasks]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Fault(task.path, "error", f"two assistants are named {name!r}; rename one")
@@ -103,6 +128,18 @@ def _node(task: Task) -> Iterator[Fault]:
                 "assistant's task must be narrower than the task it serves (Leike et al. 2018, section 3.2)",
             )  # fmt: skip
     yield from _coverage(task)
+
+
+def _functions(task: Task) -> Iterator[Fault]:
+    """What is called with a case and an outcome must be something that can be called."""
+    for name in ("facts", "frame", "findings", "surface", "locate"):
+        given = getattr(task, name)
+        if not callable(given) and (given is not None or name not in _NEEDS):
+            yield Fault(
+                task.path, "error",
+                f"{name} is {border.plain(repr(given), 60)} ({type(given).__name__}), not a function; write one of a "
+                f"case and an outcome: def {name}(case, outcome): return {'{}' if name in _NAMED else '[...]'}",
+            )  # fmt: skip
 
 
 def _coverage(task: Task) -> Iterator[Fault]:
@@ -133,3 +170,4 @@ def _coverage(task: Task) -> Iterator[Fault]:
 
 
 _NEEDS = {"frame": "make its cases from", "findings": "say what its answers mean for"}
+_NAMED = ("surface", "locate")

@@ -34,7 +34,7 @@ PATIENCE = 1.0
 
 
 @contextmanager
-def held(folder: Path | str, world: World) -> Iterator[None]:
+def locked(folder: Path | str, world: World) -> Iterator[None]:
     """The folder's lock, which is made with the folder. Raises `RunError` at once if somebody else holds it: who, and
     since when."""
     folder = Path(folder)

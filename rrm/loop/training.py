@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrm.core import border
-from rrm.core.contracts import expect
+from rrm.core.contracts import ContractError, expect
 from rrm.core.parties import Maker, Recording, User, Watch
 from rrm.core.task import Assistant, Task
 from rrm.core.validation import check
@@ -40,11 +40,11 @@ def train(
     watch: called with (node, event) as things happen, in the main process; see `rrm.core.judgements.Event`.
     """
     from rrm.core.parallel import join  # late, all: torch takes seconds, and looking at a run does without it
-    from rrm.loop.lock import held
+    from rrm.loop.lock import locked
     from rrm.loop.recursion import solve
     from rrm.loop.run import Run
 
-    expect(user, User, "user")
+    _somebody(user)
     border.said(user.name, "the user's name")
     task = check(task)
     supply = task.cases
@@ -56,13 +56,25 @@ def train(
     config["cases"] = [case.id for case in drawn]  # others, if a prompt or a difficulty changed
     if (prompts := getattr(maker, "prompts", None)) is not None:  # of language models: what becomes of a prompt
         config["model"]["prompts"] = prompts
-    with held(out, maker.world):
+    with locked(out, maker.world):
         run = Run(out, maker, seed, watch)
         run.configure(config)
         for part in (user, maker, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
             if isinstance(part, Recording):
                 part.record(run.out)
         return solve(task, supply, user, run)
+
+
+def _somebody(user: object) -> None:
+    """Raise `ContractError` if this is no user; a name of one, or its class, is a likely mistake."""
+    if isinstance(user, str):
+        raise ContractError(
+            f"user is the text {user!r}; give a user: rrm.BoundedUser() (simulated), rrm.HumanUser() (people, see `rrm "
+            "label`), or one of your own. Names such as --user bounded are for the command line."
+        )
+    if isinstance(user, type):
+        raise ContractError(f"user is the class {user.__name__}; give one of them: {user.__name__}()")
+    expect(user, User, "user")
 
 
 def maker_of(model: str | Path | Backbone | Maker) -> Maker:

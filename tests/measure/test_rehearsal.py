@@ -1,0 +1,158 @@
+"""The dry run of `rrm check`: what a tree's functions do wrong is found before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rrm import Assistant, BoundedUser, Case, Fact, Finding, Malformed, Outcome, Sealed, Task
+from rrm.command.cli import app
+from rrm.core.validation import faults, plant
+from rrm.measure.rehearsal import rehearse
+from rrm.models.backbone import Backbone
+from rrm.users.human import HumanUser
+from tests import toy
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return Backbone.load("embedded")
+
+
+def said(task: Task, user: Any = None, backbone: Backbone | None = None) -> list[str]:
+    task = plant(task)
+    assert [fault for fault in faults(task) if fault.level == "error"] == []
+    return [str(fault) for fault in rehearse(task, user or BoundedUser(), backbone).faults]
+
+
+def raises(case: Case, outcome: Outcome) -> Any:
+    raise KeyError("missing")
+
+
+class OddError(RuntimeError):
+    """Of a kind of its own."""
+
+
+def odd(case: Case, outcome: Outcome) -> Any:
+    raise OddError("odd")
+
+
+def unreadable(case: Case, outcome: Outcome) -> Any:
+    raise Malformed("never")
+
+
+def test_a_good_tree_is_not_doubted(backbone: Backbone) -> None:
+    tree = toy.task(assistants=(toy.sub("a", assistants=(toy.sub("deep"),)), toy.sub("b")))
+    for model in (None, backbone):
+        assert said(tree, backbone=model) == []
+        assert rehearse(plant(tree), BoundedUser(), model).untried == []
+
+
+@pytest.mark.parametrize("name", ["facts", "frame", "findings", "surface", "locate"])
+@pytest.mark.parametrize(
+    "broken, why",
+    [(raises, "KeyError"), (odd, "OddError"), (lambda c, o: 3, "3"), (lambda c, o: None, "None")],
+    ids=["raises", "raises another", "a number", "nothing"],
+)
+def test_a_function_that_fails_is_an_error_of_its_node(name: str, broken: Callable[..., Any], why: str) -> None:
+    deep = toy.sub("deep", **{name: broken})
+    found = [text for text in said(toy.task(assistants=(toy.sub("a", assistants=(deep,)),))) if "toy/a/deep" in text]
+    assert len(found) == 1 and found[0].startswith(f"error: toy/a/deep: {name} ")
+    assert why in found[0] or "int" in found[0]
+
+
+@pytest.mark.parametrize(
+    "name, given, why",
+    [
+        ("facts", [Finding("even", True)], "Finding"),
+        ("facts", [Fact("a", "x", Sealed(True)), Fact("a", "x", Sealed(True))], "two facts named 'a'"),
+        ("frame", ["a prompt"], "list of Case"),
+        ("findings", [Fact("even", "form", Sealed(True))], "list of Finding"),
+        ("surface", {"length": float("nan")}, "finite"),
+        ("locate", {"even": 3}, "(start, stop)"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_named(name: str, given: Any, why: str) -> None:
+    found = said(toy.task(assistants=(toy.sub("a", **{name: lambda case, outcome: given}),)))
+    assert [text for text in found if text.startswith("error: toy/a:") and why in text]
+
+
+def test_a_simulated_user_must_see_something(backbone: Backbone) -> None:
+    blind = toy.task(facts=lambda case, outcome: [])
+    assert said(blind)[0].startswith("warning: toy: the simulated user sees nothing")
+    assert said(blind, backbone=backbone)[0].startswith("error: toy: the simulated user sees nothing")
+    assert said(blind, HumanUser()) == said(blind, HumanUser(), backbone) == []
+    bias = next(iter(BoundedUser().biases))
+    shallow = replace(blind, surface=lambda case, outcome: {bias: 1.0})
+    (doubt,) = said(shallow, backbone=backbone)
+    assert doubt.startswith(f"warning: toy: the simulated user sees nothing but its surface ({bias}")
+    dear = toy.task(facts=lambda case, outcome: [Fact("a", "x", Sealed(True), cost=9)])
+    assert "cheapest fact costs 9" in said(dear, BoundedUser(attention=4))[0]
+    assert said(dear, BoundedUser(attention=18)) == []
+
+
+def test_an_empty_prompt_below(backbone: Backbone) -> None:
+    tree = toy.task(assistants=(toy.sub("a", frame=lambda case, outcome: [Case(" ", {"of": outcome.text})]),))
+    assert said(tree)[0].startswith("warning: toy/a: frame made a case with an empty prompt")
+    assert said(tree, backbone=backbone)[0].startswith("error: toy/a: frame made a case with an empty prompt")
+
+
+def test_findings_about_what_the_parent_has_not_got() -> None:
+    tree = toy.task(assistants=(toy.sub("a", findings=lambda case, outcome: [Finding("evn", True)]),))
+    (doubt,) = said(tree)
+    assert doubt.startswith("warning: toy/a: findings are about 'evn'") and "'even', 'varied'" in doubt
+    assert said(tree, HumanUser()) == []
+
+
+def test_where_nothing_can_be_read_nothing_below_is_tried() -> None:
+    tree = toy.task(facts=unreadable, assistants=(toy.sub("a", assistants=(toy.sub("deep", findings=raises),)),))
+    found = rehearse(plant(tree), BoundedUser())
+    assert found.faults == [] and found.untried == ["toy/a/deep", "toy/a"]
+
+
+def test_a_finished_assistant_that_fails(backbone: Backbone) -> None:
+    class Agent:
+        version, repeatable = "1", True
+
+        def sample(self, *given: object, **named: object) -> Any:
+            raise OddError("no tool")
+
+    tree = toy.task(assistants=(Assistant(toy.sub("tool"), Agent(), None),))
+    (error,) = said(tree)
+    assert error == "error: tool: answering of 'tool' raised OddError: no tool"
+
+
+def test_the_user_learns_nothing_from_a_rehearsal() -> None:
+    user = BoundedUser()
+    rehearse(plant(toy.task(assistants=(toy.sub("a"),))), user)
+    assert not user._record
+
+
+def check(tmp_path: Path, body: str, *arguments: str) -> tuple[int, str]:
+    file = tmp_path / "mine.py"
+    file.write_text(f"from rrm import *\nfrom rrm import Settings\n{body}\n")
+    done = CliRunner().invoke(app, ["check", str(file), *arguments])
+    return done.exit_code, done.output
+
+
+BLIND = "task = Task('mine', 'Which?', facts=lambda c, o: [], cases=Pool((Case('Write.'),)))"
+
+
+def test_the_command_tries_the_tree_and_asks_for_what_it_lacks(tmp_path: Path) -> None:
+    code, text = check(tmp_path, BLIND)
+    assert code == 0 and "warning: mine: the simulated user sees nothing" in text
+    code, text = check(tmp_path, BLIND, "--model", "embedded")
+    assert code == 1 and "error: mine: the simulated user sees nothing" in text and "--user human" in text
+    code, text = check(tmp_path, BLIND, "--user", "human")
+    assert code == 0 and "0 errors, 0 warnings" in text
+    code, text = check(tmp_path, BLIND.replace("lambda c, o: []", "'words'"))
+    assert code == 1 and "facts is 'words' (str), not a function" in text
+    code, text = check(tmp_path, BLIND.replace("lambda c, o: []", "lambda c, o: 1 / 0"))
+    assert code == 1 and "error: mine: facts of 'mine' raised ZeroDivisionError" in text
+    code, text = check(tmp_path, BLIND, "--user", "nobody")
+    assert code == 2 and "no such user" in text

@@ -5,6 +5,7 @@ From the metrics of a fit (`rrm.core.judgements.FitReport.metrics`), which are w
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -65,3 +66,21 @@ def nothing_learned(metrics: Mapping[str, float]) -> str:
         return ""
     why = ignorance(int(metrics.get("n", 0)), int(metrics.get("decided", 0)))
     return f"the reward model has learned nothing, as {why}; its scores are 0 and its confidence is unknown"
+
+
+def predicted(db: sqlite3.Connection, task: str, round: int, metrics: Mapping[str, float]) -> Predicted | None:
+    """What a round's fit predicts of what was held out: from its metrics, or, of a run of before these were kept, from
+    its scores; None if it has neither."""
+    found = Predicted.of_fit(metrics)
+    if found is not None or "n_holdout" not in metrics:
+        return found
+    try:
+        right, of = db.execute(
+            "SELECT SUM((c.preference - 0.5) * s.margin > 0), COUNT(*) FROM scores s JOIN comparisons c"
+            " ON c.task = s.task AND c.pair = s.pair AND c.round <= s.round WHERE s.task = ? AND s.round = ? AND s.held"
+            " AND c.preference != 0.5 AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0)",
+            (task, round),
+        ).fetchone()
+    except sqlite3.OperationalError:  # older still: no scores were kept
+        return None
+    return Predicted(int(right or 0), int(of), "cases")

@@ -10,10 +10,11 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from rrm.core.judgements import ACCEPT
 from rrm.core.records import rendering
 from rrm.view.reading import Reader
 
@@ -45,7 +46,13 @@ FILTERS = {
         " AND MIN(d.preference) < MAX(d.preference))",
     ),
     "heldout": ("held out from the reward model", "s.held"),
+    "accept": ("whether an improvement stands", "@accept"),
 }
+ACCEPTING = (
+    "EXISTS (SELECT 1 FROM checkpoints k WHERE k.task = c.task AND k.round = c.round AND k.part = 'reward'"
+    " AND k.at <= c.at)"
+)
+"""What is judged in a round after its fit is whether its improvement stands; older runs say it in no other way."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ class Line:
     seconds: float
     user: str
     assisted: bool
+    accept: bool
+    """Whether it was asked to decide if an improvement stands."""
     case: str
     a: str
     b: str
@@ -91,6 +100,7 @@ class ShownAnswer:
     cut: bool
     findings: Sequence[Mapping[str, Any]]
     confidence: float | None
+    """How it ranks among the outcomes that its reward model was fitted to; None while that knows too little."""
     unreadable: str
     below: Sequence[ShownAnswer] = ()
 
@@ -166,6 +176,8 @@ class ShownComparison:
     stale: bool
     scores: Sequence[tuple[int, float, float, bool]]
     """(round, margin, its deviation over heads, held out from that fit): the reward model's view, fit by fit."""
+    accept: bool = False
+    """Whether it was asked to decide if an improvement stands."""
 
 
 def verdict(preference: float | None) -> str:
@@ -189,7 +201,8 @@ def find(
     Page by number: those after `after`, or, if `before` is given, the last ones before it.
     """
     back = before is not None
-    wanted, text = FILTERS.get(show, FILTERS["all"])[1], text.strip()
+    accept, text = _accepting(run), text.strip()
+    wanted = FILTERS.get(show, FILTERS["all"])[1].replace("@accept", accept)
     if text:
         run.db.create_function("rendered", 1, _rendered, deterministic=True)  # asked only where there is no text
         wanted = (
@@ -199,7 +212,7 @@ def find(
         )
     rows = run.db.execute(
         f"SELECT c.seq, ({wanted}) AS hit, c.round, c.preference, s.margin, s.std, c.attention, c.seconds, c.user,"
-        " c.shown != '[]', c.case_id, c.a, c.b"
+        f" c.shown != '[]', {accept}, c.case_id, c.a, c.b"
         f" FROM comparisons c {_scores(run)} WHERE c.task = :task AND c.seq {'<' if back else '>'} :start"
         f"{'' if round is None else ' AND c.round = :round'} AND c.seq NOT IN"
         " (SELECT supersedes FROM comparisons WHERE supersedes > 0)"
@@ -230,6 +243,11 @@ def find(
         first = last if more else None
         return Found(lines, first, (before or 1) - 1, searched, complete)
     return Found(lines, after + 1 if after else None, last if more else None, searched, complete)
+
+
+def _accepting(run: Reader) -> str:
+    """Whether comparison `c` decided if an improvement stands, in SQL."""
+    return f"(c.purpose = '{ACCEPT}' OR {ACCEPTING})" if run.says_purpose else ACCEPTING
 
 
 def _scores(run: Reader) -> str:
@@ -289,14 +307,14 @@ def comparison(run: Reader, seq: int, limit: int = SHOWN) -> ShownComparison | N
     row = run.row(
         "SELECT c.task, c.round, c.position, c.pair, c.case_id, c.a, c.b, c.assistance_a, c.assistance_b, c.shown,"
         " c.user, c.preference, c.checks, c.attention, c.note, c.seconds, c.at, c.supersedes,"
-        " (SELECT MIN(later.seq) FROM comparisons later WHERE later.supersedes = c.seq)"
-        " FROM comparisons c WHERE c.seq = ?",
+        " (SELECT MIN(later.seq) FROM comparisons later WHERE later.supersedes = c.seq),"
+        f" {_accepting(run)} FROM comparisons c WHERE c.seq = ?",
         (seq,),
     )
     if row is None:
         return None
     (task, round, position, pair, case, a, b, said_a, said_b, shown, user, preference, checks, attention, note,
-     seconds, at, supersedes, superseded_by) = row  # fmt: skip
+     seconds, at, supersedes, superseded_by, accept) = row  # fmt: skip
     (data,) = run.row("SELECT substr(json_extract(body, '$.data'), 1, ?) FROM blobs WHERE id = ?", (limit, case))
     scores: list[tuple[int, float, float, bool]] = []
     if "scores" in run.tables:
@@ -311,14 +329,14 @@ def comparison(run: Reader, seq: int, limit: int = SHOWN) -> ShownComparison | N
         seq, task, round, position, pair, *start(run, case, limit), case, data or "",
         _side(run, case, a, said_a, limit), _side(run, case, b, said_b, limit), versions, user, preference,
         json.loads(checks), attention, note, seconds, at, supersedes or None, superseded_by,
-        bool(versions) and at < retrained(run, task), scores,
+        bool(versions) and at < retrained(run, task), scores, bool(accept),
     )  # fmt: skip
 
 
 def _side(run: Reader, case: str, blob: str, assistance: str, limit: int) -> Side:
     (finished,) = run.row("SELECT json_extract(body, '$.finished') FROM blobs WHERE id = ?", (blob,))
     body = run.row("SELECT body FROM blobs WHERE id = ?", (assistance,))
-    answers = said(json.loads(body[0]), limit) if body else ()
+    answers = said(json.loads(body[0]), limit, knowing=run.knowing) if body else ()
     spans: dict[str, tuple[int, int]] = {}
     if "spans" in run.tables:
         spans = {
@@ -330,8 +348,13 @@ def _side(run: Reader, case: str, blob: str, assistance: str, limit: int) -> Sid
     return Side(*start(run, blob, limit), blob, bool(finished), answers, spans)
 
 
-def said(assistance: Sequence[Mapping[str, Any]], limit: int = SHOWN, way: str = "") -> list[ShownAnswer]:
-    """Assistance as it is stored, as answers; an assistant that had nothing to judge has one without findings."""
+def said(
+    assistance: Sequence[Mapping[str, Any]], limit: int = SHOWN, way: str = "", knowing: Set[str] = frozenset()
+) -> list[ShownAnswer]:
+    """Assistance as it is stored, as answers; an assistant that had nothing to judge has one without findings.
+
+    `knowing`: the assistants whose confidence is worth showing (`Reader.knowing`).
+    """
     found: list[ShownAnswer] = []
     for i, one in enumerate(assistance):
         if not one["answers"]:
@@ -339,11 +362,12 @@ def said(assistance: Sequence[Mapping[str, Any]], limit: int = SHOWN, way: str =
         for j, answer in enumerate(one["answers"]):
             here = f"{way}{i}.{j}"
             text = rendering(answer["outcome"]["text"], answer["outcome"].get("data"))
+            confidence = answer["confidence"] if one["assistant"] in knowing else None
             found.append(
                 ShownAnswer(
                     here, one["assistant"], one["version"], answer["case"]["prompt"][:limit], text[:limit],
-                    len(text) > limit, answer["findings"], answer["confidence"], answer["unreadable"],
-                    said(answer["below"], limit, f"{here}."),
+                    len(text) > limit, answer["findings"], confidence, answer["unreadable"],
+                    said(answer["below"], limit, f"{here}.", knowing),
                 )
             )  # fmt: skip
     return found
@@ -367,12 +391,25 @@ def points(finding: Mapping[str, Any], spans: Mapping[str, tuple[int, int]]) -> 
     return part if finding["part"] is not None and part in spans else str(finding["fact"])
 
 
-def trained_before(run: Reader, task: str, assistant: str, version: str) -> int:
-    """The number of the first comparison of `task` that showed this version of a direct assistant.
+def trained_before(run: Reader, task: str, assistant: str, version: str, below: str = "") -> int:
+    """The number before which lie the comparisons that trained what answered: `below`, a task under a direct assistant
+    of `task` or that assistant itself, as it was behind `version` of it; 0 if none did.
 
-    All of the assistant's own judgements before it, and below it, and none after it, made that version.
+    Its latest fit before that version was first shown is the one that made it. What it was asked after that fit decided
+    whether the improvement stands, and trained only what came later.
     """
     row = run.row(
-        "SELECT MIN(seq) FROM comparisons WHERE task = ? AND instr(shown, ?)", (task, f'"{assistant}@{version}"')
+        "SELECT MIN(seq), MIN(at) FROM comparisons WHERE task = ? AND instr(shown, ?)",
+        (task, f'"{assistant}@{version}"'),
     )
-    return int(row[0]) if row and row[0] is not None else 0
+    if row is None or row[0] is None:
+        return 0
+    shown, at = row
+    path = below or assistant
+    fits = [when for _, part, _, _, when in run.checkpoints.get(path, ()) if part == "reward" and when <= at]
+    if not fits:
+        return int(shown)
+    last = run.row(
+        "SELECT MAX(seq) FROM comparisons WHERE task = ? AND at < ? AND seq < ?", (path, max(fits), shown)
+    )
+    return int(last[0]) + 1 if last[0] is not None else 0

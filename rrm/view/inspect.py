@@ -15,7 +15,9 @@ from rich.text import Text
 
 from rrm.core.errors import RRMError
 from rrm.view import comparisons as judged
+from rrm.view.accuracy import counted
 from rrm.view.reading import Calls, NodeView, Reader
+from rrm.view.rounds import NodeRound, rounds_of
 from rrm.view.text import line, visible
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -43,7 +45,8 @@ def sparkline(values: Sequence[float], width: int = 24) -> str:
 
 
 def show_tree(run: Reader, console: Console) -> None:
-    """The tree with every node's state, comparisons, reward model's accuracy, gain and time; agreement where known.
+    """The tree with every node's state, comparisons, gain and time, and how many held-out comparisons its reward model
+    predicts; agreement where known.
 
     A narrow terminal gets fewer columns, not cut ones.
     """
@@ -51,7 +54,7 @@ def show_tree(run: Reader, console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0) if wide else (0, 1, 0, 0))
     table.add_column("task", overflow="fold")
     table.add_column("state", no_wrap=True)
-    for name in ("rounds", "comparisons", "accuracy", "reward", "KL", *(("truth", "time") if wide else ())):
+    for name in ("rounds", "comparisons", "held out", "reward", "KL", *(("truth", "time") if wide else ())):
         table.add_column(name, justify="right", no_wrap=True)
     if wide:
         table.add_column("course of reward", no_wrap=True)
@@ -62,8 +65,8 @@ def show_tree(run: Reader, console: Console) -> None:
             Text(p.state, style=STYLES.get(p.state, "bold yellow")),
             f"{p.round}/{node.rounds}" if node.finished is None else "",
             f"{p.comparisons:,}" if p.comparisons else "",
-            _share(p.accuracy),
-            _gain(p.rewards),
+            "nothing learned" if p.ignorant else counted(p.accuracy) if p.accuracy else "",
+            _gain(p.rewards) + (" undone" if p.kept is False else ""),
             f"{p.kl:z.2f}" if p.kl is not None else "",
         ]
         if wide:
@@ -111,6 +114,7 @@ def show_node(
     if node.instruction:
         console.print(Text(line(node.instruction), style="dim"))
     _show_courses(run, node, console)
+    _show_rounds(rounds_of(run, node), console)
     found = judged.find(run, node.path, show, text, after=after, limit=limit)
     for one in found.lines:
         comparison = judged.comparison(run, one.seq, LONGEST)
@@ -133,7 +137,8 @@ def show_comparison(c: judged.ShownComparison, console: Console) -> None:
     said.append(f"   {line(c.user, 60)}, {c.seconds:.1f} s, attention {c.attention}", style="dim")
     said.append("" if c.shown else "   judged without assistance", style="dim")
     said.append("   stale" if c.stale else "", style="yellow")
-    console.print(Rule(Text(f"comparison {c.seq}, round {judged.nth(c.round)}"), align="left", style="dim"))
+    what = f"comparison {c.seq}, round {judged.nth(c.round)}" + (", whether its improvement stands" if c.accept else "")
+    console.print(Rule(Text(what), align="left", style="dim"))
     console.print(said)
     console.print(Text(_cut(c.case, c.case_cut), style="dim"))
     table = Table(box=None, pad_edge=False, expand=True, padding=(0, 2, 0, 0), header_style="bold")
@@ -153,7 +158,7 @@ def _answers(answers: Sequence[judged.ShownAnswer], depth: int = 0) -> Text:
             str(f["fact"]) if f["part"] is None else f"{f['fact']}.{f['part']}" for f in one.wrong
         )
         text.append(f" {visible(wrong)}" if wrong else "", style="red")
-        text.append("" if one.confidence is None else f" {one.confidence:.0%}", style="dim")
+        text.append("" if one.confidence is None else f" ranks at {one.confidence:.0%}", style="dim")
         text.append(f"  {line(one.text, 120)}\n" if one.text else "\n", style="dim")
         text.append_text(_answers(one.below, depth + 1))
     return text
@@ -163,7 +168,6 @@ def _show_courses(run: Reader, node: NodeView, console: Console) -> None:
     curves = run.curves(node)
     rows = [
         ("reward", curves.steps.get("reward", ())), ("KL", curves.steps.get("kl", ())),
-        ("accuracy, held out", curves.rounds.get("holdout_accuracy", ())),
         ("disagreement", curves.rounds.get("disagreement", ())), ("true score", curves.rounds.get("truth", ())),
     ]  # fmt: skip
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -172,6 +176,28 @@ def _show_courses(run: Reader, node: NodeView, console: Console) -> None:
             values = [y for _, y in series]
             table.add_row(Text(name, style="dim"), sparkline(values), f"{values[0]:z.2f} → {values[-1]:z.2f}")
     console.print(table)
+
+
+def _show_rounds(rounds: Sequence[NodeRound], console: Console) -> None:
+    """What was learned in each round, and what the user said of its improvement."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for name in ("round", "comparisons", "held out", "reward", "KL"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("improvement", overflow="fold")
+    for one in rounds:
+        accepted = "" if one.accepted is None else f"{one.accepted.preferred} prefer it: "
+        verdict = "" if one.accepted is None else "kept" if one.accepted.kept else "undone"
+        by = f" {one.accuracy.by}" if one.accuracy is not None and one.accuracy.by and one.accuracy.enough else ""
+        table.add_row(
+            judged.nth(one.round), str(one.comparisons), f"{counted(one.accuracy)}{by}", _gain(one.rewards),
+            "" if one.kl is None else f"{one.kl:z.2f}",
+            Text.assemble(accepted, (verdict, "red" if verdict == "undone" else "")),
+        )  # fmt: skip
+    if rounds:
+        console.print(table)
+    for one in rounds:
+        if one.ignorant:
+            console.print(Text(f"round {judged.nth(one.round)}: {one.ignorant}", style="yellow"))
 
 
 def _named(run: Reader, path: str) -> NodeView:
@@ -186,10 +212,6 @@ def _named(run: Reader, path: str) -> NodeView:
 
 def _cut(text: str, cut: bool) -> str:
     return visible(text) + (" … (it goes on)" if cut else "")
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
 
 
 def _gain(pair: tuple[float, float] | None) -> str:

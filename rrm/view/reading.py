@@ -21,6 +21,7 @@ from typing import Any
 from rrm.core.errors import RRMError, StoreError
 from rrm.store.database import check_version
 from rrm.store.upgrades import CALLS, LABELS, RUN
+from rrm.view.accuracy import ENOUGH, Predicted, nothing_learned, predicted
 
 RUNNING = 120.0
 """Seconds after its last record that an unfinished run is still taken to be training."""
@@ -80,8 +81,12 @@ class NodeProgress:
     round: int
     """Rounds done."""
     comparisons: int
-    accuracy: float | None
-    """Of the reward model on held-out comparisons (on those trained on, where none were held out)."""
+    accuracy: Predicted | None
+    """Of the latest reward model, on held-out comparisons; None where it is not known."""
+    ignorant: str
+    """Why the latest reward model has learned nothing; empty if it has learned something."""
+    kept: bool | None
+    """Whether the user let the latest improvement stand; None: nobody was asked."""
     rewards: tuple[float, float] | None
     """First and last of the latest round's improvement."""
     kl: float | None
@@ -154,6 +159,11 @@ class Reader:
     def tables(self) -> set[str]:
         """A run made by an older version may lack some."""
         return {name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+    @cached_property
+    def says_purpose(self) -> bool:
+        """Whether comparisons say what they were for; those of older runs do not."""
+        return any(name == "purpose" for _, name, *_ in self.rows("PRAGMA table_info(comparisons)"))
 
     # --- what was set --------------------------------------------------------------------------------
 
@@ -310,23 +320,23 @@ class Reader:
         done = 0
         while (done, "agent") in saved:
             done += 1
-        metrics = self.metrics(node.path, ("fit", "improve", "truth", "sample", "compare", "done"))
-        fits = [values for (_, phase, _), values in metrics.items() if phase == "fit"]
+        metrics = self.metrics(node.path, ("fit", "improve", "truth", "sample", "compare", "accept", "done"))
+        fits = [(round, values) for (round, phase, _), values in metrics.items() if phase == "fit"]
+        kept = [bool(values.get("kept")) for (_, phase, _), values in metrics.items() if phase == "accept"]
         improved = [(key, values) for key, values in metrics.items() if key[1] == "improve"]
         truths = [v["truth"] for (_, phase, _), v in metrics.items() if phase == "truth" and "truth" in v]
         rewards = [v["reward"] for (round, *_), v in improved if round == improved[-1][0][0] and "reward" in v]
         measured = self.measured_nodes.get(node.path, {})
         if not truths and measured:
             truths = [measured[when]["mean"] for when in ("start", "trained") if when in measured]
-        accuracy = None
-        if fits:
-            accuracy = fits[-1].get("holdout_accuracy", fits[-1].get("accuracy"))
         agreement = self.report.get("agreement", {}).get("mean") if node.path == self.root else None
         return NodeProgress(
             state=self._state(node, done, saved, metrics),
             round=min(done, node.rounds),
             comparisons=sum(self.counts.get(node.path, {}).values()),
-            accuracy=accuracy,
+            accuracy=predicted(self.db, node.path, *fits[-1]) if fits else None,
+            ignorant=nothing_learned(fits[-1][1]) if fits else "",
+            kept=kept[-1] if kept else None,
             rewards=(rewards[0], rewards[-1]) if rewards else None,
             kl=next((v["kl"] for _, v in reversed(improved) if "kl" in v), None),
             truth=(truths[0], truths[-1]) if truths else None,
@@ -354,6 +364,14 @@ class Reader:
         if "compare" in phases:
             return "fitting"
         return "comparing" if judged else "sampling"
+
+    @cached_property
+    def knowing(self) -> frozenset[str]:
+        """The nodes whose confidence is worth showing: their latest reward model predicts more than half of enough
+        held-out comparisons (`rrm.view.accuracy`). Of one that was trained elsewhere nothing is known."""
+        return frozenset(
+            path for path, node in self.nodes.items() if (found := self.progress(node).accuracy) and found.knows
+        )
 
     def metrics(self, task: str, phases: Sequence[str]) -> dict[tuple[int, str, int], dict[str, float]]:
         """(round, phase, step) -> name -> value, in order; what is not a number is left out."""
@@ -389,7 +407,10 @@ class Reader:
                     rounds.setdefault(f"truth {name}" if name != "truth" else name, []).append((truths, value))
                 truths += 1
             else:
+                few = values.get("holdout_decided", values.get("n_holdout", 0)) < ENOUGH
                 for name, value in values.items():
+                    if name == "holdout_accuracy" and few:
+                        continue  # too few to tell
                     if phase != "fit" or name not in ("ties", "abstentions"):  # those of all rounds so far
                         rounds.setdefault(name, []).append((round + 1, value))
         return Curves(rounds, steps, starts)

@@ -58,7 +58,8 @@ def make(folder: Path, comparisons: Sequence[Comparison], margins: Sequence[floa
     for task, rows in by_task.items():
         store.score(task, 0, rows)
     for task in TREE:
-        store.log(task, 0, "fit", 0, {"accuracy": 0.75, "holdout_accuracy": 0.7, "disagreement": 0.3})
+        fit = {"n": 60, "accuracy": 0.75, "n_holdout": 22, "holdout_accuracy": 0.7, "disagreement": 0.3}
+        store.log(task, 0, "fit", 0, {**fit, "holdout_right": 14, "holdout_decided": 20, "holdout_pairs": 0})
         for step in range(4):
             store.log(task, 0, "improve", step, {"reward": step / 4, "kl": step / 2, "length": 7.0})
         store.log(task, 0, "truth", 0, {"truth": 0.6, "proofs": 0.5})

@@ -31,10 +31,11 @@ def test_the_tree_and_a_node(tmp_path: Path) -> None:
     with Reader(synthetic.make(tmp_path / "run", [synthetic.comparison(0)], [-0.5])) as run:
         tree = shown(run)
         assert [word for word in ("paper", "proofs", "steps", "data") if word not in tree] == []
-        assert "70%" in tree and "0.00 → 0.75" in tree and "▁▃▆█" in tree
+        assert "14/20" in tree and "0.00 → 0.75" in tree and "▁▃▆█" in tree
         node = shown(run, "paper")
         assert "A (preferred)" in node and "left" in node and "right" in node
-        assert "proofs no step1 75%" in node and "  steps no step1.0 25%" in node and "data N/A" in node
+        assert "proofs no step1 ranks at 75%" in node
+        assert "  steps no step1.0 ranks at 25%" in node and "data N/A" in node
         assert "reward model: B by 0.50" in node
         assert shown(run, "steps").startswith("paper/proofs/steps")
         with pytest.raises(InspectError, match="no single task 'nothing'"):

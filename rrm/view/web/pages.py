@@ -15,10 +15,12 @@ from starlette.routing import Route
 
 from rrm.core.settings import Settings
 from rrm.view import comparisons as judged
-from rrm.view.reading import Curves, NodeView, Reader, ReadError, Series, open_runs
+from rrm.view.accuracy import ENOUGH, counted
+from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, ReadError, Series, open_runs
+from rrm.view.rounds import rounds_of
 from rrm.view.web.diff import differences, pieces
 from rrm.view.web.plots import Plot, sparkline
-from rrm.view.web.rendering import duration, number, percent, reader, render, url
+from rrm.view.web.rendering import duration, number, reader, render, url
 
 LOGGED = ("entropy", "length", "reward_std", "kl_k3", "grad_norm", "finished", "skipped")
 """What improvers log besides reward and KL, in the order in which it is plotted."""
@@ -149,8 +151,8 @@ def live_values(run: Reader) -> dict[str, str]:
             f"{path}:state": p.state,
             f"{path}:round": f"{p.round}/{node.rounds}" if node.finished is None else "",
             f"{path}:comparisons": f"{p.comparisons:,}",
-            f"{path}:accuracy": percent(p.accuracy),
-            f"{path}:reward": f"{number(p.rewards[0])} → {number(p.rewards[1])}" if p.rewards else "–",
+            f"{path}:accuracy": "nothing learned" if p.ignorant else counted(p.accuracy),
+            f"{path}:reward": f"{number(p.rewards[0])} → {number(p.rewards[1])}{undone(p)}" if p.rewards else "–",
             f"{path}:kl": number(p.kl),
             f"{path}:truth": f"{number(p.truth[0])} → {number(p.truth[1])}" if p.truth else "–",
             f"{path}:seconds": duration(p.seconds),
@@ -165,6 +167,11 @@ def live_values(run: Reader) -> dict[str, str]:
                 if key in values:
                     values[key] = one.verdict if values[key] == "–" else f"{values[key]}, {one.verdict}"
     return values
+
+
+def undone(progress: NodeProgress) -> str:
+    """What follows the reward of an improvement that the user did not let stand."""
+    return ", undone" if progress.kept is False else ""
 
 
 def walk(answers: Any) -> list[judged.ShownAnswer]:
@@ -235,7 +242,8 @@ def node(request: Request) -> Response:
         ]  # fmt: skip
         return render(
             request, "node.html", run=run, node=here, progress=progress, plots=plots(run, here, curves),
-            more=more_plots(curves), lines=found.lines, checkpoints=saved, settings=settings,
+            more=more_plots(curves), lines=found.lines, rounds=rounds_of(run, here), checkpoints=saved,
+            settings=settings,
             versions=[(json.loads(shown), first, last, n) for shown, first, last, n in versions],
             filters=judged.FILTERS, verdict=judged.verdict,
             measured=run.report if here.path == run.root else run.measured_nodes.get(here.path, {}),
@@ -245,7 +253,7 @@ def node(request: Request) -> Response:
 def plots(run: Reader, here: NodeView, curves: Curves) -> list[Plot]:
     """The plots of a node that every run has; the truth where it was measured."""
     rounds, steps = curves.rounds, curves.steps
-    fit = {"held out": rounds.get("holdout_accuracy", []), "trained on": rounds.get("accuracy", [])}
+    fit = {"held out": rounds.get("holdout_accuracy", [])}
     aspects = {name.removeprefix("truth "): s for name, s in rounds.items() if name.startswith("truth ")}
     truth: dict[str, Series] = {"all": rounds.get("truth", []), **aspects}
     over = run.over(here)
@@ -255,7 +263,8 @@ def plots(run: Reader, here: NodeView, curves: Curves) -> list[Plot]:
         Plot("Reward", "step of improvement", {"reward": steps.get("reward", [])}, marks=curves.starts,
              note="Scores of different rounds' reward models are not on one scale; dashed: a round begins."),
         Plot("KL from the starting policy", "step of improvement", divergence, marks=curves.starts),
-        Plot("Reward model's accuracy", "round", fit, unit=(0, 1), note="Share of the user's preferences it predicts."),
+        Plot("Reward model's accuracy", "round", fit, unit=(0, 1), note="Share of the user's preferences it predicts, "
+             f"of what it was not fitted to; of fewer than {ENOUGH} none is shown."),
         Plot("Reward model's disagreement", "round", {"standard deviation over heads": rounds.get("disagreement", [])}),
         Plot("Ties and abstentions", "round", undecided),
         Plot("Over-optimization", "√KL", over, dots=True,
@@ -338,7 +347,7 @@ def answer(request: Request) -> Response:
         chain = judged.follow(side.answers, request.path_params["way"])
         if not chain:
             raise HTTPException(404, "This comparison has no such answer.")
-        until = judged.trained_before(run, c.task, chain[0].assistant, chain[0].version)
+        until = judged.trained_before(run, c.task, chain[0].assistant, chain[0].version, chain[-1].assistant)
         here = chain[-1]
         trained = judged.find(run, here.assistant, before=until, limit=5) if until else None
         spans = side.spans

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from rrm.view.accuracy import counted
 from rrm.view.comparisons import nth, points
 from rrm.view.reading import Reader
 from rrm.view.text import line, visible
@@ -97,7 +98,7 @@ def _environment() -> Environment:
     )
     env.filters |= {
         "visible": _visible, "line": _line, "number": number, "percent": percent,
-        "duration": duration, "moment": moment, "nth": nth,
+        "counted": counted, "duration": duration, "moment": moment, "nth": nth,
     }  # fmt: skip
     env.globals |= {"url": url, "points": points}
     env.tests["markup"] = lambda value: isinstance(value, Markup)

@@ -6,10 +6,11 @@ From the metrics of a fit (`rrm.core.judgements.FitReport.metrics`), which are w
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from rrm.core.judgements import ignorance
+from rrm.labels.questions import Said
 
 ENOUGH = 8
 """Held-out comparisons with a preference; of fewer no accuracy is shown, and no confidence is worth showing."""
@@ -58,6 +59,15 @@ class Predicted:
 def counted(found: Predicted | None) -> str:
     """ "17/20", or "–" where that is not known, or of too few."""
     return "–" if found is None else str(found)
+
+
+RANKS = "how an answer ranks among those its assistant's reward model was fitted to; no chance that it is right"
+"""What a confidence is, for whoever sees one."""
+
+
+def confidence_of(one: Said, knowing: Set[str]) -> float | None:
+    """An answer's rank, 0 to 1, if its assistant is among those that are `knowing` (`Reader.knowing`)."""
+    return one.answer.confidence if one.answer is not None and one.by.assistant in knowing else None
 
 
 def nothing_learned(metrics: Mapping[str, float]) -> str:

@@ -15,13 +15,15 @@ from rich.text import Text
 
 from rrm.labels.questions import Choice, Question, Said, Verdict, said, verdict_of
 from rrm.labels.queue import Labels
+from rrm.view.accuracy import RANKS, confidence_of
 from rrm.view.reading import Reader
 from rrm.view.text import visible
 from rrm.view.uplift import told
 
 KEYS = (
     "1 A is better   2 B is better   0 tie   s skip   u undo   3 only slightly   n TEXT note   h hide or show\n"
-    "j k next, previous answer   y x this answer is right, is wrong   ? keys   q quit (what is judged is kept)"
+    "j k next, previous answer   y x this answer is right, is wrong   c hide or show ranks   ? keys\n"
+    "q quit (what is judged is kept)"
 )
 CHOICES: dict[str, Choice] = {"1": "first", "2": "second", "0": "tie", "s": "skip"}
 
@@ -36,6 +38,9 @@ class Terminal:
         self.folder, self.labels, self.labeler, self.console = folder, labels, labeler, console
         self.ask, self.sleep = ask, sleep
         self.hidden = False
+        self.ranked = True
+        """Whether ranks of answers are shown, where they mean something."""
+        self.knowing: frozenset[str] = frozenset()
 
     def run(self) -> None:
         """Ask until training is finished, or until the person quits."""
@@ -70,6 +75,8 @@ class Terminal:
         answers.sort(key=lambda one: one.at.startswith("a") == swapped)  # what is shown first comes first
         marks: dict[str, Verdict] = {}
         note, strength, spot, looked = "", "clearly", 0, assisted and not self.hidden
+        with Reader(self.folder) as run:
+            self.knowing = run.knowing
         self._show(question, answers, swapped)
         while True:
             word, _, rest = self.ask(self._prompt()).strip().partition(" ")
@@ -97,12 +104,15 @@ class Terminal:
                     looked = looked or (assisted and not self.hidden)
                     if assisted:
                         self._show(question, answers, swapped)
+                case "c":
+                    self.ranked = not self.ranked
+                    self._print("ranks are shown" if self.ranked else "ranks are hidden")
                 case "j" | "k" if answers:
                     spot = min(len(answers) - 1, max(0, spot + (1 if word == "j" else -1)))
-                    self.console.print(_line(answers[spot], swapped, marks))
+                    self.console.print(self._line(answers[spot], swapped, marks))
                 case "y" | "x" if answers:
                     marks[answers[spot].at] = "yes" if word == "y" else "no"
-                    self.console.print(_line(answers[spot], swapped, marks))
+                    self.console.print(self._line(answers[spot], swapped, marks))
                 case _:
                     self._print(KEYS, "dim")
 
@@ -136,7 +146,9 @@ class Terminal:
                 self._print("(assistance hidden; h shows it)", "dim")
             else:
                 for one in answers:
-                    out.print(_line(one, swapped, {}))
+                    out.print(self._line(one, swapped, {}))
+                if self.ranked and any(confidence_of(one, self.knowing) is not None for one in answers):
+                    self._print(f"(rank: {RANKS}; c hides it)", "dim")
 
     def _prompt(self) -> str:
         progress = self.labels.progress(self.labeler)
@@ -147,17 +159,16 @@ class Terminal:
         with Reader(self.folder) as run:
             return run.done
 
+    def _line(self, one: Said, swapped: bool, marks: dict[str, Verdict]) -> Text:
+        side = "A" if one.at.startswith("a") != swapped else "B"
+        text = Text("  " * one.depth + f"{side} ", style="dim")
+        text.append(visible(one.by.name), style="bold not dim")
+        text.append(f": {visible(verdict_of(one))}", style="not dim")
+        if self.ranked and (rank := confidence_of(one, self.knowing)) is not None:
+            text.append(f", ranks at {rank:.0%}")
+        if one.at in marks:
+            text.append(f"  (you: {marks[one.at]})", style="green")
+        return text
+
     def _print(self, text: str, style: str = "") -> None:
         self.console.print(Text(text, style=style))
-
-
-def _line(one: Said, swapped: bool, marks: dict[str, Verdict]) -> Text:
-    side = "A" if one.at.startswith("a") != swapped else "B"
-    text = Text("  " * one.depth + f"{side} ", style="dim")
-    text.append(visible(one.by.name), style="bold not dim")
-    text.append(f": {visible(verdict_of(one))}", style="not dim")
-    if one.answer is not None and one.answer.confidence is not None:
-        text.append(f", confidence {one.answer.confidence:.2f}")
-    if one.at in marks:
-        text.append(f"  (you: {marks[one.at]})", style="green")
-    return text

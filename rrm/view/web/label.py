@@ -7,7 +7,7 @@ next one is there at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from starlette.routing import Route
 from rrm.core.records import Spans, digest
 from rrm.labels.questions import Choice, LabelError, Question, Said, Verdict, said, verdict_of
 from rrm.labels.queue import Labels
+from rrm.view.accuracy import confidence_of
 from rrm.view.comparisons import points
 from rrm.view.reading import Reader
 from rrm.view.text import visible
@@ -79,8 +80,9 @@ async def next_pairs(request: Request) -> Response:
         questions = labels.claim(message.labeler, AHEAD)
         progress = labels.progress(message.labeler)
         left = None if progress.pace is None else progress.pace * progress.left
+        knowing = known_of(request.app.state.folder) if questions else frozenset()
         return {
-            "questions": [as_shown(question, message.labeler) for question in questions],
+            "questions": [as_shown(question, message.labeler, knowing) for question in questions],
             "progress": {**vars(progress), "seconds_left": left},
             "finished": not questions and not progress.asked and finished(request.app.state.folder),
         }
@@ -103,7 +105,8 @@ async def undone(request: Request) -> Response:
     def answer(labels: Labels, message: Undo) -> dict[str, Any]:
         receipt = labels.undo(message.key, message.labeler, message.target)
         again = receipt.question and not receipt.late
-        shown = as_shown(labels.question(receipt.question), message.labeler) if again else None
+        knowing = known_of(request.app.state.folder) if again else frozenset()
+        shown = as_shown(labels.question(receipt.question), message.labeler, knowing) if again else None
         return {**vars(receipt), "shown": shown}
 
     return await _reply(request, Undo, answer)
@@ -140,11 +143,18 @@ def finished(folder: Path) -> bool:
         return run.done
 
 
+def known_of(folder: Path) -> frozenset[str]:
+    """The assistants whose confidence is worth showing to whoever judges: see `Reader.knowing`."""
+    with Reader(folder, folder.name) as run:
+        return run.knowing
+
+
 # --- what is shown: text, and nothing else -----------------------------------------------------------
 
 
-def as_shown(question: Question, labeler: str) -> dict[str, Any]:
-    """A question as this person sees it: in their order, with or without assistance."""
+def as_shown(question: Question, labeler: str, knowing: Set[str] = frozenset()) -> dict[str, Any]:
+    """A question as this person sees it: in their order, with or without assistance; ranks of answers by `knowing`
+    assistants only."""
     pair, assisted = question.pair, question.assisted(labeler)
     order = ("b", "a") if question.swapped(labeler) else ("a", "b")
     answers = said(pair) if assisted else []
@@ -167,14 +177,14 @@ def as_shown(question: Question, labeler: str) -> dict[str, Any]:
                     }
                     for piece in pieces(texts[side], differing[side], spans[side] if assisted else {})
                 ],
-                "answers": [_answer(one, i, spans[side]) for one in answers if one.at.startswith(side)],
+                "answers": [_answer(one, i, spans[side], knowing) for one in answers if one.at.startswith(side)],
             }
             for i, side in enumerate(order)
         ],
     }  # fmt: skip
 
 
-def _answer(one: Said, side: int, spans: Spans) -> dict[str, Any]:
+def _answer(one: Said, side: int, spans: Spans, knowing: Set[str]) -> dict[str, Any]:
     answer = one.answer
     findings = answer.findings if answer else ()
     pointed = [f for f in findings if not f.holds] or findings
@@ -185,7 +195,7 @@ def _answer(one: Said, side: int, spans: Spans) -> dict[str, Any]:
         "verdict": visible(verdict_of(one)),
         "points": [f"{side}:{points(vars(finding), spans)}" for finding in pointed],
         "text": visible(answer.outcome.shown) if answer else "",
-        "confidence": answer.confidence if answer else None,
+        "confidence": confidence_of(one, knowing),
     }
 
 

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from rrm.view.accuracy import counted
+from rrm.view.accuracy import RANKS, counted
 from rrm.view.comparisons import nth, points
 from rrm.view.reading import Reader
 from rrm.view.text import line, visible
@@ -100,7 +100,7 @@ def _environment() -> Environment:
         "visible": _visible, "line": _line, "number": number, "percent": percent,
         "counted": counted, "duration": duration, "moment": moment, "nth": nth,
     }  # fmt: skip
-    env.globals |= {"url": url, "points": points}
+    env.globals |= {"url": url, "points": points, "ranks": RANKS}
     env.tests["markup"] = lambda value: isinstance(value, Markup)
     return env
 

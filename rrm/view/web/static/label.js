@@ -23,6 +23,7 @@ let over = false; // training is finished
 let progress = null;
 let marks = {};
 let hidden = false; // the person hides assistance
+let unranked = false; // the person hides how answers rank
 let looked = false; // it was visible during this pair
 let spot = null; // the answer that y and x are about
 let since = 0; // when the pair came into view
@@ -152,7 +153,7 @@ function view() {
   }
   at("pair").hidden = next === null;
   at("controls").hidden = next === null && !progress?.mine;
-  for (const button of document.querySelectorAll("[data-choice], #slightly, #hide, #confirm, #refute, #note")) button.disabled = next === null;
+  for (const button of document.querySelectorAll("[data-choice], #slightly, #hide, #unrank, #confirm, #refute, #note")) button.disabled = next === null;
   at("idle").hidden = next !== null;
   if (next === null) idle();
   tell();
@@ -195,9 +196,15 @@ function item(answer) {
   li.dataset.depth = Math.min(answer.depth, 3);
   li.tabIndex = 0;
   if (answer.points.length) li.dataset.points = answer.points.join(" "); // app.js lights up what it points at
-  const sure = answer.confidence === null ? "" : `, confidence ${answer.confidence.toFixed(2)}`;
   const head = document.createElement("span");
-  head.textContent = `${answer.name}: ${answer.verdict}${sure}`;
+  head.textContent = `${answer.name}: ${answer.verdict}`;
+  const rank = document.createElement("span");
+  rank.className = "rank";
+  rank.hidden = unranked;
+  if (answer.confidence !== null) {
+    rank.textContent = `, ranks at ${Math.round(100 * answer.confidence)}%`;
+    rank.title = at("ranks").textContent;
+  }
   const group = document.createElement("span");
   group.className = "marks";
   group.setAttribute("role", "group");
@@ -211,7 +218,7 @@ function item(answer) {
     button.addEventListener("click", () => mark(answer.at, verdict));
     group.append(button);
   }
-  li.append(head, group);
+  li.append(head, rank, group);
   if (answer.text) {
     const text = document.createElement("pre");
     text.textContent = answer.text;
@@ -235,6 +242,11 @@ function mark(where, verdict) {
 function uncover() {
   for (const i of [0, 1]) at(`answers-${i}`).hidden = hidden;
   press("hide", hidden);
+  const ranks = shown !== null && shown.sides.some((side) => side.answers.some((answer) => answer.confidence !== null));
+  for (const rank of document.querySelectorAll(".rank")) rank.hidden = unranked;
+  at("ranks").hidden = hidden || unranked || !ranks;
+  at("unrank").hidden = !ranks;
+  press("unrank", unranked);
   if (!hidden && shown?.assisted) looked = true;
 }
 
@@ -289,11 +301,12 @@ for (const button of document.querySelectorAll("[data-choice]")) button.addEvent
 at("undo").addEventListener("click", undo);
 at("slightly").addEventListener("click", () => { press("slightly", !pressed("slightly")); keep(); });
 at("hide").addEventListener("click", () => { hidden = !hidden; uncover(); });
+at("unrank").addEventListener("click", () => { unranked = !unranked; uncover(); });
 at("confirm").addEventListener("click", () => mark(spot, "yes"));
 at("refute").addEventListener("click", () => mark(spot, "no"));
 // a key that is held down is one judgement
 document.addEventListener("keydown", (event) => {
-  if (!event.repeat || !"1203suhyx".includes(event.key) || event.target.closest("textarea, input")) return;
+  if (!event.repeat || !"1203suhcyx".includes(event.key) || event.target.closest("textarea, input")) return;
   event.preventDefault();
   event.stopImmediatePropagation();
 }, true);

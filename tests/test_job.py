@@ -19,10 +19,12 @@ from rrm.loop.recursion import frame_all
 from rrm.loop.run import Run
 from rrm.models.backbone import Backbone
 from rrm.store.journal import Journal, MemoryJournal, Records
+from rrm.users.human import HumanUser
 from tests import toy
 from tests.bandits import Impatient, Interrupted, example
 from tests.models.conftest import network, tokenizer
 from tests.test_resume import contents
+from tests.test_seam import Moods
 
 BANDIT = example("custom_agent")
 TWO = toy.SMALL.model_copy(update={"rounds": 2, "accept": 2, "drafts": 2})
@@ -121,8 +123,68 @@ def test_an_assistant_restored_from_its_checkpoint_answers_the_same(tmp_path: Pa
 def test_weights_that_are_not_what_the_records_name_are_refused() -> None:
     records = perform(Job(plant(BANDIT.pull), BANDIT.pull.cases, 0), BANDIT.Bandits(), user())
     swapped = dict.fromkeys(records.files, b"something else")
-    with pytest.raises(RunError, match="other weights than its records name"):
+    with pytest.raises(RunError, match="the records lack these weights, or have other weights"):
         perform(
             Job(plant(BANDIT.pull), BANDIT.pull.cases, 0, known=replace(records, files=swapped)),
             BANDIT.Bandits(), user(),
         )  # fmt: skip
+
+
+def bandit_records(kind: Any = BANDIT.Bandits) -> Records:
+    return perform(Job(plant(BANDIT.pull), BANDIT.pull.cases, 0), kind(), user())
+
+
+def test_another_attempt_with_other_bits_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    """A retry of what does not repeat itself must not be mixed with what is kept."""
+    journal = Journal(tmp_path)
+    journal.pour(bandit_records(Moods))
+    before, weights = journal.counts(), {p: p.read_bytes() for p in tmp_path.rglob("*.safetensors")}
+    with pytest.raises(RunError, match="of another attempt"):
+        journal.pour(bandit_records(Moods))
+    assert journal.counts() == before and all(p.read_bytes() == body for p, body in weights.items())
+    assert journal.weights("pull", 1, "agent") is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda r: replace(r, files={**r.files, "../escaped.txt": b"x"}), "files that they do not name"),
+        (lambda r: replace(r, files={}), "lack these weights"),
+        (lambda r: replace(r, tables={**r.tables, "nonsense": ()}), "tables that a journal has not: nonsense"),
+        (
+            lambda r: replace(r, tables={**r.tables, "checkpoints": tuple(
+                (*row[:3], "../escaped.safetensors", *row[4:]) for row in r.tables["checkpoints"])}),
+            "should be at 'nodes/",
+        ),
+    ],
+)  # fmt: skip
+def test_records_that_do_not_belong_together_are_refused(tmp_path: Path, change: Any, why: str) -> None:
+    (tmp_path / "run").mkdir()
+    journal = Journal(tmp_path / "run")
+    with pytest.raises(RunError, match=why):
+        journal.pour(change(bandit_records()))
+    assert set(journal.counts().values()) == {0} and [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_a_maker_decided_goes_with_the_job(tmp_path: Path) -> None:
+    class Deciding(BANDIT.Bandits):  # type: ignore[misc, name-defined]
+        decided: Any = None
+
+        def decide(self, before: Any) -> Any:
+            self.decided = {"width": 7} if before is None else dict(before)
+            return self.decided
+
+    maker = Deciding()
+    perform(Job(plant(BANDIT.pull), BANDIT.pull.cases, 0, decided={"width": 3}), maker, user())
+    assert maker.decided == {"width": 3}
+
+
+def test_jobs_that_cannot_be_done_as_asked() -> None:
+    task = plant(BANDIT.pull)
+    stray = Checkpoint("pull/nobody", "v", {}, None)
+    with pytest.raises(RunError, match="checkpoints of pull/nobody, which are no subtasks of 'pull'"):
+        perform(Job(task, BANDIT.pull.cases, 0, (stray,)), BANDIT.Bandits(), user())
+    with pytest.raises(RunError, match="lacks its assistants toy/sub"):
+        restore(tree(), Checkpoint("toy", "v", {}, None), maker(), 0)
+    with pytest.raises(RunError, match="needs a run's folder"):
+        perform(Job(task, BANDIT.pull.cases, 0), BANDIT.Bandits(), HumanUser())

@@ -143,3 +143,66 @@ def test_a_bandit_is_judged_with_the_help_of_a_bandit(tmp_path: Path) -> None:
     assert [helper.task.path for helper in root.helpers] == ["pull/said"]
     with Reader(tmp_path) as run:
         assert set(run.nodes) == {"pull", "pull/said"}
+
+
+def bent(**methods: Any) -> Any:
+    """A maker of bandits with these methods instead of their own."""
+    policy = type("Bent", (BANDIT.Bandit,), {k: v for k, v in methods.items() if k in ("sample", "improve", "state")})
+    reward = type("BentRates", (BANDIT.WinRates,), {k: v for k, v in methods.items() if k in ("score", "fit")})
+    return type("BentMaker", (BANDIT.Bandits,), {
+        "policy": lambda self, task, seed: policy(), "reward": lambda self, task, seed: reward()})()  # fmt: skip
+
+
+SAMPLE, SCORE, FIT = BANDIT.Bandit.sample, BANDIT.WinRates.score, BANDIT.WinRates.fit
+
+
+def scored(self: Any, groups: Any, change: Any) -> Any:
+    scores = SCORE(self, groups)
+    for one in scores:
+        change(one)
+    return scores
+
+
+@pytest.mark.parametrize(
+    ("methods", "why"),
+    [
+        ({"sample": lambda self, cases, n, key, **k: SAMPLE(self, cases, n + 1, key)}, "gave 5 outcomes of a case"),
+        ({"sample": lambda self, cases, n, key, **k: SAMPLE(self, cases, n, key)[::-1]}, "not one for each of 8"),
+        ({"sample": lambda self, cases, n, key, **k: SAMPLE(self, cases, n, key)[1:]}, "gave 7 groups, not one for"),
+        ({"sample": lambda self, cases, n, key, **k: None}, "gave None .NoneType., not a list of Group"),
+        ({"improve": lambda self, *given: None}, "improve gave NoneType, no ImproveReport"),
+        ({"fit": lambda self, *given: None}, "fit gave NoneType, no FitReport"),
+        ({"score": lambda self, groups: SCORE(self, groups)[1:]}, "scored .* groups as"),
+        ({"score": lambda self, groups: scored(self, groups, lambda s: setattr(s, "mean", s.mean * float("nan")))},
+         "gave scores that are no numbers"),
+        ({"score": lambda self, groups: scored(self, groups, lambda s: setattr(s, "heads", s.mean))}, "gave shapes"),
+    ],
+)  # fmt: skip
+def test_what_is_nearly_right_is_refused_by_name(tmp_path: Path, methods: dict[str, Any], why: str) -> None:
+    with pytest.raises(rrm.RRMError, match=rf"pull.*{why}"):
+        rrm.train(BANDIT.pull, rrm.BoundedUser(attention=4), bent(**methods), tmp_path)
+
+
+def test_what_a_learner_does_to_its_list_is_its_own_affair(tmp_path: Path) -> None:
+    def fit(self: Any, comparisons: Any, settings: Any, key: str, progress: Any = None) -> Any:
+        found = FIT(self, comparisons, settings, key, progress)
+        if hasattr(comparisons, "clear"):
+            comparisons.clear()
+        return found
+
+    rrm.train(BANDIT.pull, Impatient(attention=4), bent(fit=fit), tmp_path / "a")
+    rrm.train(BANDIT.pull, Impatient(attention=4), BANDIT.Bandits(), tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_a_protocol_s_own_stubs_are_no_implementation(tmp_path: Path) -> None:
+    class Half(rrm.Policy):
+        def sample(self, cases: Any, n: int, key: str, temperature: float = 1.0, greedy: bool = False) -> Any:
+            return []
+
+    class Maker(BANDIT.Bandits):  # type: ignore[name-defined, misc]
+        def policy(self, task: rrm.Task, seed: int) -> Any:
+            return Half()
+
+    with pytest.raises(ContractError, match="has no version, repeatable, state, load, improve"):
+        rrm.train(BANDIT.pull, rrm.BoundedUser(), Maker(), tmp_path)

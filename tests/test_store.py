@@ -252,7 +252,8 @@ def pair_of(a: Outcome, b: Outcome = Outcome("b")) -> Comparison:
     ("outcome", "why"),
     [
         (Trajectory("a", steps=(1, 2)), "Outcome is a Trajectory, of which only what Outcome has would be kept"),
-        (Outcome("a", data={"x": float("nan")}), r"Outcome\.data is not JSON"),
+        (Outcome("a", data={"x": float("nan")}), r"Outcome\.data\['x'\] would come back as None, not nan"),
+        (Outcome("a", data={"by": {0: 1}}), r"Outcome\.data\['by'\] has keys that JSON has not"),
         (Outcome("a", data={"x": {1, 2}}), r"Outcome\.data"),
         (Outcome("a", logprobs=(float("-inf"),)), "logprobs"),
     ],

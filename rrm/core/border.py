@@ -7,7 +7,7 @@ a row vanish.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Real
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Check, Judgement
-from rrm.core.records import Case, digest
+from rrm.core.records import Case, Group, Outcome, digest
 
 T = TypeVar("T")
 BROKEN = (
@@ -74,14 +74,46 @@ def finite(value: object, what: str) -> float:
     return float(value)
 
 
-def drawn(draw: Callable[[], Iterable[Case]], where: str) -> list[Case]:
-    """Cases as a supply gave them, their prompts and data such as can be kept."""
+def drawn(draw: Callable[[], Iterable[Case]], where: str, some: bool = False) -> list[Case]:
+    """Cases as a supply gave them, their prompts and data such as can be kept; with `some`, at least one."""
     with told(where):
         cases = items(draw(), Case, where)
     for case in cases:
         said(case.prompt, f"{where}: a prompt")
         json_able(case.data, where)
+    if some and not cases:
+        raise BorderError(f"{where}: none were drawn")
     return list(cases)
+
+
+def sampled(found: Iterable[Group], cases: Sequence[Case], n: int, where: str) -> list[Group]:
+    """An agent's groups: of these cases, in order, each with `n` outcomes whose data can be kept."""
+    groups = list(items(found, Group, where))
+    if [group.case.id for group in groups] != [case.id for case in cases]:
+        raise BorderError(f"{where} gave {len(groups)} groups, not one for each of {len(cases)} cases in order")
+    for group in groups:
+        outcomes = items(group.outcomes, Outcome, where)
+        if len(outcomes) != n:
+            raise BorderError(f"{where} gave {len(outcomes)} outcomes of a case, not {n}")
+        for outcome in outcomes:
+            if outcome.data is not None:
+                json_able(outcome.data, where)
+    return groups
+
+
+def scored(found: Iterable[Any], groups: Sequence[Group], where: str) -> list[Any]:
+    """A reward model's scores: one for each group, of its shape, and finite. Raises `BorderError` otherwise."""
+    scores = list(found)
+    if len(scores) != len(groups):
+        raise BorderError(f"{where} scored {len(groups)} groups as {len(scores)}")
+    for group, score in zip(groups, scores, strict=True):
+        n = len(group.outcomes)
+        shapes = [tuple(part.shape) for part in (score.mean, score.std, score.heads)]
+        if shapes[:2] != [(n,), (n,)] or len(shapes[2]) != 2 or shapes[2][0] != n:
+            raise BorderError(f"{where} gave shapes {shapes} for {n} outcomes, not ({n},), ({n},) and ({n}, heads)")
+        if not all(bool(part.isfinite().all()) for part in (score.mean, score.std, score.heads)):
+            raise BorderError(f"{where} gave scores that are no numbers")
+    return scores
 
 
 def identified(make: Callable[[], object], where: str) -> None:
@@ -144,18 +176,20 @@ def distinct(names: Iterable[str], where: str) -> None:
 def json_able(data: Mapping[str, Any], where: str) -> None:
     """Raise `BorderError` if data is not JSON, or has numbers that are not finite."""
     identified(lambda: digest(dict(data)), where)
-    for value in _leaves(data):
+    for value in _leaves(data, where):
         if isinstance(value, float) and not math.isfinite(value):
             raise BorderError(f"{where}: its data has {value}, which is no number")
 
 
-def _leaves(value: object) -> Iterator[object]:
+def _leaves(value: object, where: str) -> Iterator[object]:
     if isinstance(value, Mapping):
-        for one in value.values():
-            yield from _leaves(one)
+        for key, one in value.items():
+            if not isinstance(key, str):
+                raise BorderError(f"{where}: its data has the key {_shown(key)}; JSON's keys are texts")
+            yield from _leaves(one, where)
     elif isinstance(value, list | tuple):
         for one in value:
-            yield from _leaves(one)
+            yield from _leaves(one, where)
     else:
         yield value
 

@@ -239,7 +239,8 @@ class Assistant:
         if not new:
             return known
         drafts = 1 if quick or self.reward is None else self.task.settings.drafts
-        groups = self.agent.sample(new, drafts, key=f"{self.task.path} drafts", greedy=drafts == 1)
+        found = self.agent.sample(new, drafts, key=f"{self.task.path} drafts", greedy=drafts == 1)
+        groups = border.sampled(found, new, drafts, f"{self.task.path}: the agent's sample(n={drafts})")
         if quick or self.reward is None:
             groups = assist(self.helpers, groups, quick)
             fresh = {group.case.id: self._answer(group, None) for group in groups}

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rrm.core.errors import RunError
-from rrm.core.parties import Maker, User, Watch
+from rrm.core.parties import Deciding, Expectant, Maker, User, Watch
 from rrm.core.protocols import Cases, Memo
 from rrm.core.task import Assistant, Forgetful, Task
+from rrm.core.validation import plant
 from rrm.loop.recursion import solve
 from rrm.loop.run import Run
 from rrm.store.journal import MemoryJournal, Records
@@ -59,6 +60,9 @@ def restore(task: Task, saved: Checkpoint, maker: Maker, seed: int, memo: Memo |
     if task.path != saved.path:
         raise RunError(f"the checkpoint is of {saved.path!r}, not of {task.path!r}; give its own task")
     below = {helper.path: helper for helper in saved.helpers}
+    lacking = {sub.path for sub in task.assistants if isinstance(sub, Task)} - set(below)
+    if lacking:
+        raise RunError(f"the checkpoint of {saved.path!r} lacks its assistants {', '.join(sorted(lacking))}")
     memo = Forgetful() if memo is None else memo
     helpers = tuple(
         restore(sub, below[sub.path], maker, seed, memo) if isinstance(sub, Task) else sub for sub in task.assistants
@@ -82,6 +86,7 @@ class Job:
     assistants: checkpoints of those of its subtasks that are finished; the others are trained with it.
     extra: rounds beyond the task's own; see `solve`.
     known: records so far, of an attempt that was interrupted.
+    decided: what the maker decided when the run began (`Deciding`; config.json has it); None: it decides now.
     """
 
     task: Task
@@ -90,22 +95,35 @@ class Job:
     assistants: tuple[Checkpoint, ...] = ()
     extra: int = 0
     known: Records = Records()
+    decided: Mapping[str, Any] | None = None
 
 
 def perform(job: Job, maker: Maker, user: User, watch: Sequence[Watch] = ()) -> Records:
-    """Do a job, alone in this process. Returns all its records, the known ones included."""
+    """Do a job, alone in this process. Returns all its records, the known ones included.
+
+    Raises `RunError` for checkpoints of no subtask, and for a user who needs a run's folder (people do). What a party
+    records of its own (`Recording`) is kept nowhere.
+    """
+    if isinstance(user, Expectant):
+        raise RunError(f"the user {user.name!r} needs a run's folder, which a job has not; use rrm.train")
+    task = job.task if "/" in job.task.path else plant(job.task)
+    finished = {saved.path: saved for saved in job.assistants}
+    unknown = set(finished) - {sub.path for sub in task.assistants if isinstance(sub, Task)}
+    if unknown:
+        raise RunError(f"checkpoints of {', '.join(sorted(unknown))}, which are no subtasks of {task.path!r}")
+    if isinstance(maker, Deciding):
+        maker.decide(job.decided)
     journal = MemoryJournal()
     journal.pour(job.known)
     run = Run(".", maker, job.seed, watch, journal)
-    finished = {saved.path: saved for saved in job.assistants}
     subs = tuple(
         restore(sub, finished[sub.path], maker, job.seed, journal)
         if isinstance(sub, Task) and sub.path in finished
         else sub
-        for sub in job.task.assistants
+        for sub in task.assistants
     )
     try:
-        solve(replace(job.task, assistants=subs), job.cases, user, run, job.extra)
+        solve(replace(task, assistants=subs), job.cases, user, run, job.extra)
         return journal.records()
     finally:
         journal.close()

@@ -25,7 +25,7 @@ def choose(node: NodeState, groups: Sequence[Group]) -> list[Pair]:
     s = node.task.settings
     candidates: list[tuple[float, str, Pair]] = []
     active = s.choose == "disagreement" and node.round > 0
-    scores = node.reward.score(groups) if active else None
+    scores = node.scores(groups) if active else None
     for g, group in enumerate(groups):
         for i, j in itertools.combinations(range(len(group.outcomes)), 2):
             if group.outcomes[i].content == group.outcomes[j].content:

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import torch
 
-from rrm.core.judgements import Comparison, Pair
+from rrm.core.contracts import ContractError
+from rrm.core.judgements import Comparison, FitReport, ImproveReport, Pair
 from rrm.core.parties import User, Watch
 from rrm.core.protocols import Agent, Cases, Judge, Learner, Policy, RewardModel
 from rrm.core.records import Group
@@ -73,9 +74,11 @@ class Node(NodeState):
         """Train the reward model on all comparisons so far."""
         if self._load(self.round, "reward", self.reward):
             return
-        report = self.reward.fit(
-            comparisons, self.task.settings, self.key("fit"), lambda step, of: self.emit("fit", step=step, of=of)
+        report = self.reward.fit(  # a copy: what a learner does to its list is its own affair
+            tuple(comparisons), self.task.settings, self.key("fit"), lambda step, of: self.emit("fit", step=step, of=of)
         )
+        if not isinstance(report, FitReport):
+            raise ContractError(f"{self.task.path}: the reward model's fit gave {type(report).__name__}, no FitReport")
         self.emit("fit", 0, 0, **report.metrics())
         self.journal.score(self.task.path, self.round, report.margins)
         self._save("reward", self.reward)
@@ -90,9 +93,12 @@ class Node(NodeState):
         def log(step: int, metrics: Mapping[str, float]) -> None:
             self.emit("improve", step=step, of=s.steps, **metrics)
 
-        before, old = self.agent.state(), outcomes.to_accept(self, cases, "before")
+        before = {name: value.clone() for name, value in self.agent.state().items()}
+        old = outcomes.to_accept(self, cases, "before")
         if not self._load(self.round, "candidate", self.agent):
             report = self.agent.improve(self._judge(helpers), cases, s, self.key("improve"), log)
+            if not isinstance(report, ImproveReport):
+                raise ContractError(f"{self.task.path}: improve gave {type(report).__name__}, no ImproveReport")
             if report.stopped:
                 self.emit("improve", step=report.steps, of=s.steps, stopped=1.0)
             if not self.agent.repeatable:  # the outcomes that will be kept and judged are of these weights
@@ -112,7 +118,7 @@ class Node(NodeState):
         def judge(groups: Sequence[Group]) -> list[torch.Tensor]:
             if s.reward_sees == "assistance":
                 groups = assist(helpers, groups, quick=True)
-            rewards = [score.mean - s.caution * score.std for score in self.reward.score(groups)]
+            rewards = [score.mean - s.caution * score.std for score in self.scores(groups)]
             return [
                 torch.where(self._without_form(group), reward.clamp(max=s.malformed), reward)
                 for group, reward in zip(groups, rewards, strict=True)

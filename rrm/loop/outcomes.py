@@ -36,14 +36,15 @@ def to_accept(node: NodeState, cases: Cases, when: str) -> list[Group]:
 
 
 def _drawn(node: NodeState, cases: Cases, n: int, stream: str) -> list[Case]:
-    return border.drawn(lambda: cases.draw(n, node.key(stream)), f"cases of {node.task.path!r}")
+    return border.drawn(lambda: cases.draw(n, node.key(stream)), f"cases of {node.task.path!r}", some=True)
 
 
 def _sample(node: NodeState, drawn: Sequence[Case], n: int, stream: str, when: str = "") -> list[Group]:
     """Groups of the agent; of one that cannot repeat itself, those that were kept, if an attempt at this round did."""
 
     def sample() -> list[Group]:
-        return node.agent.sample(drawn, n, key=node.key(stream), temperature=node.task.settings.temperature)
+        found = node.agent.sample(drawn, n, key=node.key(stream), temperature=node.task.settings.temperature)
+        return border.sampled(found, drawn, n, f"{node.task.path}: the agent's sample(n={n})")
 
     if node.agent.repeatable or not drawn:
         return sample()

@@ -8,8 +8,8 @@ from rrm.core import border
 from rrm.core.judgements import Comparison, Event
 from rrm.core.parallel import World
 from rrm.core.parties import Watch
-from rrm.core.protocols import Cases, Learner, Policy
-from rrm.core.records import digest
+from rrm.core.protocols import Cases, Learner, Policy, Scores
+from rrm.core.records import Group, digest
 from rrm.core.task import Task
 from rrm.store.journal import Journal
 
@@ -38,6 +38,10 @@ class NodeState:
         self.cases: Cases | None = None
         self.comparisons: list[Comparison] = []
         self._watch = tuple(watch)
+
+    def scores(self, groups: Sequence[Group]) -> list[Scores]:
+        """The reward model's scores of groups, looked at: a score that is no number must never decide anything."""
+        return border.scored(self.reward.score(groups), groups, f"{self.task.path}: the reward model")
 
     def key(self, *parts: object) -> str:
         """A name for a random stream: (seed, node, round, component)."""

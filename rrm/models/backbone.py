@@ -34,6 +34,7 @@ from rrm.models.attention import SHORT, materialized
 from rrm.models.chat import end_of_turn, fingerprint, plain, render
 from rrm.models.fetching import PACKAGED, located
 from rrm.models.form import Forms
+from rrm.models.guard import alone
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.precision import Precision
 from rrm.models.verification import decodes_in_groups, verify_packing
@@ -71,6 +72,7 @@ class Fork:
         self._adapter = adapter
         self._version: tuple[object, str] | None = None
         self._compiled: Callable[..., Any] | None = None
+        self._passing = threading.RLock()  # of a network of its own
 
     def run(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
         """Final hidden states (rows, length, d) on the model's device, without lm_head.
@@ -125,19 +127,11 @@ class Fork:
     def exclusive(self) -> Iterator[None]:
         """Within it the network computes as this fork. Raises `ModelError` if another thread is in a pass through the
         same network: it would compute as this fork, too, without anybody noticing."""
-        if self.network is not self.backbone.model:  # a copy of its own
+        shared = self.network is self.backbone.model
+        with alone(self.backbone.passing if shared else self._passing, f"the fork {self.name!r}"):
+            if shared:
+                self.backbone.switch(self)
             yield
-            return
-        if not self.backbone.passing.acquire(blocking=False):
-            raise ModelError(
-                f"two threads use {self.backbone.name!r} at once (fork {self.name!r} is the second), and its forks "
-                "share one network; let them take turns, or load a backbone for each"
-            )
-        try:
-            self.backbone.switch(self)
-            yield
-        finally:
-            self.backbone.passing.release()
 
     def token_logprobs(self, packed: Packed, hidden: Tensor | None = None) -> Tensor:
         """(tokens,) log-probability, in nats, of each segment token of the packed rows.
@@ -210,8 +204,8 @@ class Fork:
         """
         if self._adapter is None:
             return self.network
-        self.backbone.switch(self)
-        merged: nn.Module = self.backbone._peft.merge_and_unload(adapter_names=[self._adapter])
+        with self.exclusive():
+            merged: nn.Module = self.backbone._peft.merge_and_unload(adapter_names=[self._adapter])
         return merged
 
     def close(self) -> None:
@@ -409,6 +403,10 @@ class Backbone:
             network = copy.deepcopy(self.model)
             network.requires_grad_(True)
             return Fork(self, name, network, dict(network.named_parameters()), None)
+        with alone(self.passing, f"making the fork {name!r}"):
+            return self._adapted(name)
+
+    def _adapted(self, name: str) -> Fork:
         self._count += 1
         adapter = f"fork{self._count}"
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -467,8 +465,8 @@ class Backbone:
         if fork is self.start:
             raise ModelError("the starting model cannot be closed")
         if fork._adapter is not None:
-            self.switch(self.start)
-            with warnings.catch_warnings():
+            with alone(self.passing, f"closing the fork {fork.name!r}"), warnings.catch_warnings():
+                self.switch(self.start)
                 warnings.simplefilter("ignore")  # PEFT says which adapter is next; none is on
                 self._drop_adapter(fork._adapter)
         fork.trainable = {}

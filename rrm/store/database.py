@@ -65,6 +65,8 @@ class Database:
             if sqlite3.complete_statement(statement):
                 self._db.execute(statement)
                 statement = ""
+        if statement.strip():
+            raise ValueError(f"a statement of the schema does not end with ';': {statement.strip()[:60]!r}")
 
     def close(self) -> None:
         """Close the connection; nothing is lost without it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from rrm.core.errors import RunError
 from rrm.core.parallel import World
 from rrm.store.files import read_checked, write_atomically
 from rrm.store.shared import SharedStore
-from rrm.store.store import TABLES
+from rrm.store.store import KEYS, TABLES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,8 +74,8 @@ class Journal(SharedStore):
     # --- as data -----------------------------------------------------------------------------------
 
     def records(self) -> Records:
-        """Everything in it."""
-        with self._reading():
+        """Everything in it, as of one moment."""
+        with self._writing():  # nobody writes between two tables
             tables = {
                 table: tuple(self._db.execute(f"SELECT {', '.join(self._columns(table))} FROM {table}{_order(table)}"))
                 for table in TABLES
@@ -84,12 +84,55 @@ class Journal(SharedStore):
         return Records(tables, {path: self._read(path, sha256) for path, sha256 in saved})
 
     def pour(self, records: Records) -> None:
-        """Keep what another journal held; what is here already adds nothing."""
-        for path, body in records.files.items():
-            self._write(path, body)
+        """Keep what another journal held: all of it, or none. What is here already adds nothing.
+
+        Raises `RunError` for records that do not belong together (weights that no row names, or other weights than it
+        names), and for those of another attempt: a run has one history, so where weights or kept outcomes differ from
+        what is here, nothing is added.
+        """
+        unknown = set(records.tables) - set(TABLES)
+        if unknown:
+            raise RunError(f"records have tables that a journal has not: {', '.join(sorted(unknown))}")
+        named = self._weights_of(records)
         with self._writing():
+            for table, own in (("checkpoints", "sha256"), ("samples", "body")):
+                self._agree(table, own, records.tables.get(table, ()))
+            for path in named:
+                if not self._has(path):
+                    self._write(path, records.files[path])
             for table, rows in records.tables.items():
                 self._keep(table, ", ".join(self._columns(table)), rows)
+
+    def _weights_of(self, records: Records) -> list[str]:
+        """The files that the records' checkpoints name, each looked at."""
+        columns = self._columns("checkpoints")
+        rows = [dict(zip(columns, row, strict=True)) for row in records.tables.get("checkpoints", ())]
+        for row in rows:
+            right = f"nodes/{row['task']}/{row['round']}/{row['part']}.safetensors"
+            body = records.files.get(row["path"])
+            if row["path"] != right or ".." in right.split("/"):
+                raise RunError(f"records name weights at {row['path']!r}, which should be at {right!r}")
+            if body is None or hashlib.sha256(body).hexdigest() != row["sha256"]:
+                raise RunError(f"{row['path']}: the records lack these weights, or have other weights than they name")
+        named = [row["path"] for row in rows]
+        if set(records.files) - set(named):
+            raise RunError(f"records hold files that they do not name: {sorted(set(records.files) - set(named))[:3]}")
+        return named
+
+    def _agree(self, table: str, own: str, rows: Iterable[Row]) -> None:
+        """Raise `RunError` if a row that is here says otherwise than the same row of the records."""
+        columns, keys = self._columns(table), KEYS[table].split(", ")
+        for row in (dict(zip(columns, one, strict=True)) for one in rows):
+            where = " AND ".join(f"{key} = ?" for key in keys)
+            found = self._db.execute(f"SELECT {own} FROM {table} WHERE {where}", [row[key] for key in keys]).fetchone()
+            if found is not None and found[0] != row[own]:
+                raise RunError(
+                    f"{row['task']}, round {row['round']}: these records are of another attempt than what is kept in "
+                    f"{self.folder}; nothing was added. Pour them into a folder of their own"
+                )
+
+    def _has(self, path: str) -> bool:
+        return (self.folder / path).exists()
 
     def _columns(self, table: str) -> list[str]:
         """A table's columns, but for the number that a database gives to rows of its own."""
@@ -111,6 +154,9 @@ class MemoryJournal(Journal):
 
     def _write(self, path: str, body: bytes) -> None:
         self._files[path] = body
+
+    def _has(self, path: str) -> bool:
+        return path in self._files
 
     def _read(self, path: str, sha256: str) -> bytes:
         body = self._files.get(path, b"")

@@ -132,7 +132,7 @@ def test_two_threads_in_one_network_are_refused(tiny):
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert not wrong and right
-    assert all("two threads use 'tiny' at once" in said for said in refused)
+    assert all("two threads use one network at once" in said for said in refused)
     with one.exclusive():
         stranger = threading.Thread(target=lambda: refused.extend(raised(lambda: values(two))))
         stranger.start()
@@ -147,3 +147,60 @@ def raised(call):
     except ModelError as error:
         return [str(error)]
     return []
+
+
+@pytest.mark.parametrize("adapters", ["full", "lora"])
+def test_forks_are_not_made_closed_or_used_beside_a_pass(tiny, adapters):
+    b = tiny(adapters)
+    fork, other = b.fork("one"), b.fork("other")
+    said = []
+
+    def stranger():
+        if adapters == "lora":  # a full copy is made of the starting model, which nobody uses
+            said.extend(raised(lambda: b.fork("new")))
+            said.extend(raised(other.close))
+        said.extend(raised(lambda: fork.logprobs([PrefixGroup((3, 4), [(7, 8)])])))
+
+    with fork.exclusive():
+        thread = threading.Thread(target=stranger)
+        thread.start()
+        thread.join()
+    assert len(said) == (3 if adapters == "lora" else 1) and all("one network at once" in one for one in said)
+    b.fork("new"), other.close()  # alone, it may
+
+
+def test_a_thread_that_makes_forks_spoils_no_other_s_numbers(tiny):
+    b = tiny("lora")
+    one = b.fork("one")
+    one.load({name: value + 0.1 for name, value in one.state().items()})  # fresh adapters compute nothing
+    group, wrong, stop = [PrefixGroup((3, 4, 5, 6), [(7, 8, 9)])], [], threading.Event()
+
+    def values():
+        with torch.no_grad():
+            return one.logprobs(group)[0][0]
+
+    expected = values()
+
+    def reads():
+        while not stop.is_set():
+            try:
+                found = values()
+            except ModelError:
+                continue
+            if not torch.equal(found, expected):
+                wrong.append(found)
+
+    thread = threading.Thread(target=reads)
+    thread.start()
+    made = 0
+    for _ in range(400):
+        try:
+            b.fork(f"fork {made}")
+            made += 1
+        except ModelError:
+            continue
+        if made == 8:
+            break
+    stop.set()
+    thread.join()
+    assert not wrong and made

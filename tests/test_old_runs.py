@@ -27,7 +27,7 @@ from rrm.users.human import HumanUser
 from rrm.view.inspect import show_node, show_tree
 from rrm.view.reading import Reader, ReadError
 from tests import toy
-from tests.bandits import Impatient
+from tests.bandits import Impatient, example
 from tests.models.conftest import network, tokenizer
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -142,8 +142,9 @@ def test_an_added_column_comes_by_the_upgrade_all_or_nothing(
 
 def test_a_run_with_other_bits_is_inspected_and_not_resumed(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "BITS", 3)
-    with pytest.raises(RunError, match=r"begun by rrm 0\.1\.0, whose training gives other bits \(version 1\)"):
-        train(tree(), Impatient(attention=4), backbone(), old, 3)
+    for seed in (3, 4):  # the version is said first, whatever else differs
+        with pytest.raises(RunError, match=r"begun by rrm 0\.1\.0, whose training gives other bits \(version 1\)"):
+            train(tree(), Impatient(attention=4), backbone(), old, seed)
     with Reader(old) as reader:
         assert "toy" in reader.nodes
 
@@ -156,3 +157,16 @@ def test_a_new_run_says_what_made_it(tmp_path: Path) -> None:
 
 def test_errors_are_ours() -> None:
     assert issubclass(StoreError, RRMError) and issubclass(RunError, RRMError)
+
+
+def test_what_a_maker_decides_cannot_pass_for_what_made_the_run(tmp_path: Path) -> None:
+    bandit = example("custom_agent")
+
+    class Quantized(bandit.Bandits):  # type: ignore[misc, name-defined]
+        def decide(self, before: object) -> object:
+            assert before in (None, {"bits": 8})
+            return {"bits": 8}
+
+    for _ in range(2):
+        train(bandit.pull, Impatient(attention=4), Quantized(), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["about"]["bits"] == run_module.BITS

@@ -86,7 +86,7 @@ class Job:
     assistants: checkpoints of those of its subtasks that are finished; the others are trained with it.
     extra: rounds beyond the task's own; see `solve`.
     known: records so far, of an attempt that was interrupted.
-    decided: what the maker decided when the run began (`Deciding`; config.json has it); None: it decides now.
+    decided: what the maker decided when the run began (`Deciding`; in config.json under about); None: it decides now.
     """
 
     task: Task

@@ -41,7 +41,8 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
     backbone = Backbone.load(name)
     if backbone.fingerprint != fingerprint:
         raise RunError(f"{folder} was trained from {name!r} with other weights than it has now; put those back")
-    backbone.precision = Precision(**config.get("about", {}).get("precision", {}))
+    notes = config.get("about", {})
+    backbone.precision = Precision(**notes.get("decided", notes).get("precision", {}))
     settings = Settings(**tree[node]["settings"])
     fork = trunk(backbone, f"{node} reward", "trained" if any(k.startswith("trunk.") for k in state) else "frozen")
     beside = state["heads.weight"].shape[1] - backbone.d - (SURPRISE if settings.surprise else 0)

@@ -82,7 +82,7 @@ class Run:
             if any(round >= 0 for _, round in self.store.rounds()):  # others were imported, for this run to learn from
                 raise RunError(f"{self.out} holds judgements but no config.json; use another folder")
             decided = self.maker.decide(None) if isinstance(self.maker, Deciding) else {}
-            notes = about() | dict(decided) | {"processes": self.world.size}
+            notes = about() | {"decided": dict(decided), "processes": self.world.size}
             write_atomically(path, json.dumps(config | {"about": notes}, indent=2).encode() + b"\n")
             return decided
         try:
@@ -91,11 +91,6 @@ class Run:
             raise RunError(f"{path} cannot be read ({error}); restore it, or use another --out folder") from error
         if not isinstance(before, dict):
             raise RunError(f"{path} is not the config.json of a run; restore it, or use another --out folder")
-        if found := compared(before, config, LATER):
-            raise RunError(
-                f"{self.out} is a run with other settings:{listed(found)}\nTo resume it, give the same settings; for a "
-                "new run, another --out folder."
-            )
         notes = before.get("about", {})
         if notes.get("bits", 1) != BITS:
             raise RunError(
@@ -104,7 +99,12 @@ class Run:
                 "neither run. It can be inspected and exported as it is. Resume it with the rrm it was begun by, or "
                 "start anew in another folder."
             )
-        return dict(notes)
+        if found := compared(before, config, LATER):
+            raise RunError(
+                f"{self.out} is a run with other settings:{listed(found)}\nTo resume it, give the same settings; for a "
+                "new run, another --out folder."
+            )
+        return dict(notes.get("decided", notes))  # runs of 0.1.0 have it among the notes
 
     def open(self, task: Task, user: User) -> Node:
         """The node of a task: new, or as far as it had come. Judgements of finished rounds are recalled."""

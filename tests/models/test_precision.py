@@ -122,7 +122,8 @@ def test_a_resumed_run_computes_as_it_began(tmp_path, monkeypatch):
     again = Backbone("tiny", network(), tokenizer(), "lora")
     Run(tmp_path, TextMaker(again)).configure({"seed": 0})
     assert first.precision == again.precision == Precision("bfloat16")
-    assert json.loads((tmp_path / "config.json").read_text())["about"]["probe_seconds"] == {"training float32": 1.0}
+    decided = json.loads((tmp_path / "config.json").read_text())["about"]["decided"]
+    assert decided["probe_seconds"] == {"training float32": 1.0}
 
 
 def test_a_tiny_model_is_not_probed(tmp_path, monkeypatch, tiny):

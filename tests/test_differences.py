@@ -17,7 +17,7 @@ from rrm.core.settings import Settings
 from rrm.core.validation import plant
 from rrm.learning.text_maker import TextMaker
 from rrm.loop.differences import SHOWN, compared, listed
-from rrm.loop.run import LATER
+from rrm.loop.run import BITS, LATER
 from rrm.loop.training import describe
 from rrm.models.backbone import Backbone
 from rrm.users.human import HumanUser
@@ -93,7 +93,10 @@ def test_a_run_that_had_prompts_is_no_run_of_a_maker_without() -> None:
     assert said(there, {"model": {"name": "m"}}) == []  # another maker has another name or fingerprint
 
 
-@pytest.mark.parametrize("body", ["[]", "3", '{"tree": 3, "user": [], "model": null, "cases": {}}'])
+ODD = json.dumps({"tree": 3, "user": [], "model": None, "cases": {}, "about": {"bits": BITS}})
+
+
+@pytest.mark.parametrize("body", ["[]", "3", ODD])
 def test_a_config_of_something_else_is_an_error_of_ours(tmp_path: Path, body: str) -> None:
     (tmp_path / "config.json").write_text(body)
     with pytest.raises(RunError, match=r"config\.json|other settings"):

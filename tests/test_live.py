@@ -147,7 +147,7 @@ def test_what_was_done_before_an_interruption_is_shown_and_takes_no_time() -> No
     assert (done.phase, done.comparisons, str(done.accuracy), done.gain) == ("finished", 6, "8/10", "+0.50 → +0.75")
     assert play.live.rows["toy/c"].comparisons == 3
     play.round("toy/c", 1)
-    assert play.live.left is not None and play.live.left < 3 * play.clock.now
+    assert play.live.left is not None and play.live.left < 6 * play.clock.now
 
 
 def test_refreshed_assistants_have_further_rounds() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -25,10 +25,9 @@ from rrm.core.settings import Settings
 from rrm.core.task import Task
 from rrm.core.validation import plant
 from rrm.view.accuracy import Predicted, counted, nothing_learned
+from rrm.view.pace import Load, Pace
 
-PHASES = ("sample", "compare", "fit", "improve")
-"""The parts of a round that take time, in order. Assistance is part of "compare"."""
-SHOWN = (*PHASES, "accept", "done")
+SHOWN = ("sample", "compare", "fit", "improve", "accept", "done")
 """The phases that change what is shown."""
 
 
@@ -56,8 +55,6 @@ class LiveRow:
     kept: bool = True
     """Whether the user let the latest improvement stand."""
     seen: bool = False
-    work: dict[tuple[int, str], float] = field(default_factory=dict)
-    """(round, phase) -> the share of it that is done."""
 
     def note(self, phase: str, step: int, metrics: Mapping[str, float]) -> None:
         """Take over a phase's metrics."""
@@ -106,22 +103,22 @@ class Live:
         self.console = console or Console()
         self.clock = clock
         self.rows: dict[str, LiveRow] = {}
-        self._grow(plant(task), 0, "", "")
+        loads: dict[str, Load] = {}
+        self._grow(plant(task), 0, "", "", loads, "")
+        self._pace = Pace(loads)
         self._began = clock()
-        self._last: float | None = None  # when the latest event came; loading the model is nobody's work
-        self._spent = dict.fromkeys(PHASES, 0.0)
-        self._done = dict.fromkeys(PHASES, 0.0)  # work done in this session, not before an interruption
         self._screen: Screen | None = None
 
-    def _grow(self, task: Task, extra: int, lead: str, branch: str) -> None:
+    def _grow(self, task: Task, extra: int, lead: str, branch: str, loads: dict[str, Load], parent: str) -> None:
         s = task.settings
         rounds = s.rounds + extra
+        loads[task.path] = Load(task, parent, rounds)
         self.rows[task.path] = LiveRow(task.path, f"{lead}{branch}{task.name}", rounds, s)
         subs = [sub for sub in task.assistants if isinstance(sub, Task)]
         lead += {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
         for i, sub in enumerate(subs):
             # a parent's later rounds refresh its assistants: see rrm.loop.recursion.solve
-            self._grow(sub, (rounds - 1) * s.refresh, lead, "└─ " if i == len(subs) - 1 else "├─ ")
+            self._grow(sub, (rounds - 1) * s.refresh, lead, "└─ " if i == len(subs) - 1 else "├─ ", loads, task.path)
 
     # --- the watch -----------------------------------------------------------------------------------
 
@@ -131,13 +128,9 @@ class Live:
         if event.phase not in SHOWN:  # opened; or a watcher's own, such as its measurements
             return
         row = self.rows[event.task]
-        phase = "improve" if event.phase == "done" else event.phase
         row.round, row.phase, row.step, row.of = event.round, event.phase, event.step, event.of
         row.note(event.phase, event.step, event.metrics)
-        self._count(row, phase, event)
-        if phase in self._spent and self._last is not None:
-            self._spent[phase] += now - self._last
-        self._last = now
+        self._pace(event, now)
         if event.phase == "improve":
             row.step += 1  # improvers count from 0
         if event.phase == "done":
@@ -153,8 +146,7 @@ class Live:
             return
         row.seen = True
         row.round = node.round
-        for round, phase in ((round, phase) for round in range(node.round) for phase in PHASES):
-            row.work[round, phase] = 1.0
+        self._pace.restored(node.task.path, node.round)
         if node.round:
             row.comparisons = len(node.comparisons)
             row.phase = "finished" if node.round >= row.rounds else "waiting"
@@ -164,21 +156,6 @@ class Live:
                     steps.setdefault((round, phase, step), {})[name] = value
             for (_, phase, step), metrics in sorted(steps.items(), key=lambda item: item[0]):
                 row.note(phase, step, metrics)
-
-    def _count(self, row: LiveRow, phase: str, event: Event) -> None:
-        """Add the work that the event says is done."""
-        if phase not in PHASES:
-            return
-        if event.phase == "done" or (event.metrics and event.phase != "improve"):
-            share = 1.0
-        elif event.of:
-            share = min(1.0, (event.step + (event.phase == "improve")) / event.of)
-        else:
-            share = 0.0
-        before = row.work.get((event.round, phase), 0.0)
-        if share > before:
-            self._done[phase] += (share - before) * _size(row.settings, event.round, phase)
-            row.work[event.round, phase] = share
 
     # --- time ----------------------------------------------------------------------------------------
 
@@ -190,18 +167,7 @@ class Live:
     @property
     def left(self) -> float | None:
         """Seconds that the rest takes if work goes on at its pace so far; None before anything is done."""
-        rest = dict.fromkeys(PHASES, 0.0)
-        for row in self.rows.values():
-            for round in range(row.rounds):
-                for phase in PHASES:
-                    undone = 1.0 - row.work.get((round, phase), 0.0)
-                    rest[phase] += undone * _size(row.settings, round, phase)
-        done, spent = sum(self._done.values()), sum(self._spent.values())
-        if not done or not spent or self._last is None:
-            return None
-        overall = spent / done
-        pace = {p: self._spent[p] / self._done[p] if self._done[p] else overall for p in PHASES}
-        return max(0.0, sum(rest[p] * pace[p] for p in PHASES) - (self.clock() - self._last))
+        return self._pace.left(self.clock())
 
     # --- what is shown -------------------------------------------------------------------------------
 
@@ -225,8 +191,8 @@ class Live:
                         "below it"
                     )
             case "accept":
-                verdict = "kept" if row.kept else "undone"
-                what = f"improvement {verdict}, preferred in {m['preferred']:.0%} of {m['comparisons']:.0f} comparisons"
+                verdict, of = "kept" if row.kept else "undone", m["comparisons"]
+                what = f"improvement {verdict}, preferred in {m['preferred'] * of:.4g}/{of:.0f} comparisons"
             case "done":
                 what = "round done" if row.reward is None else f"reward {row.gain}, KL {row.kl or 0:z.1f}"
             case _:
@@ -283,17 +249,6 @@ def _predicted(found: Predicted | None) -> str:
     by = f" ({found.by} held out)" if found.by else ""
     chance = "" if found.knows else ", no better than chance"
     return f", right in {found} held-out comparisons{by}{chance}"
-
-
-def _size(s: Settings, round: int, phase: str) -> float:
-    """A rough amount of work, in tokens; only its proportions within a phase matter."""
-    outcomes = {
-        "sample": s.cases * s.outcomes,
-        "compare": s.cases * s.outcomes,
-        "fit": 2 * s.comparisons * s.reward_epochs * (round + 1),  # all comparisons so far
-        "improve": 2 * s.steps * s.batch * s.group,
-    }[phase]
-    return float(outcomes * s.max_tokens)
 
 
 def _duration(seconds: float) -> str:

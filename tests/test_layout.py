@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 from collections import defaultdict
+from collections.abc import Iterator
 
 from tests.layout import FILES, ROOT, arrows, circle, imports, inside, module, name, room_arrows, tree
 

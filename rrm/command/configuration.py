@@ -15,8 +15,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rrm.command.trees import nearest
 from rrm.core.errors import ConfigError
+from rrm.core.settings import SettingError
+from rrm.core.spelling import nearest
 from rrm.core.task import Task
 from rrm.core.validation import plant
 
@@ -112,9 +113,9 @@ def with_values(model: Model, values: Mapping[str, str], where: str) -> Model:
         raise ConfigError(f"{where}: {error.doc!r} is not JSON ({error})") from error
     try:
         return kind.model_validate({**model.model_dump(), **read})
-    except ValidationError as error:
+    except (ValidationError, SettingError) as error:
         faults = []
-        for fault in error.errors():
+        for fault in (error.found if isinstance(error, SettingError) else error).errors():
             key = str(fault["loc"][0]) if fault["loc"] else "settings"
             field = kind.model_fields.get(key)
             shown = values.get(key, "") if field is None or field.repr else "..."  # a secret, put there by mistake

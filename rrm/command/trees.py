@@ -7,13 +7,12 @@ means the paper.py of the current folder: that is paper.py, or ./paper.py.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
@@ -22,6 +21,8 @@ from types import ModuleType
 from typing import TypeVar
 
 from rrm.core.errors import TaskError
+from rrm.core.settings import SettingError
+from rrm.core.spelling import nearest
 from rrm.core.task import Task
 from rrm.core.version import NAME
 
@@ -99,10 +100,20 @@ def _task_of(tree: str, module: ModuleType, hint: str = "") -> Task:
     if isinstance(task, Task):
         return task
     trees = {name: value for name, value in vars(module).items() if isinstance(value, Task)}
-    others = [name for name, value in trees.items() if value.cases is not None] or list(trees)  # a root, if there is
-    mend = f"`task = {others[-1]}` would do" if others else "end it with `task = Task(...)`"
+    mend = f"`task = {_root_among(trees)}` would do" if trees else "end it with `task = Task(...)`"
     found = "it defines no `task`" if task is None else f"its `task` is a {type(task).__name__}, not a Task"
     raise TaskError(f"{tree}: {found}; {mend}{hint}")
+
+
+def _root_among(trees: Mapping[str, Task]) -> str:
+    """The name of what is most likely meant: nobody's assistant, with cases, with assistants; then the last."""
+    below = [id(sub) for task in trees.values() for sub in task.subtasks]
+
+    def rank(name: str) -> tuple[bool, bool, bool]:
+        task = trees[name]
+        return id(task) not in below, task.cases is not None, bool(task.assistants)
+
+    return max(reversed(list(trees)), key=rank)
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -212,6 +223,8 @@ def _running(what: str, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
     except BaseException as error:
+        if isinstance(error, SettingError) and error.where:
+            raise TaskError(str(error)) from error
         if not isinstance(error, KeyboardInterrupt):
             frames = traceback.extract_tb(error.__traceback__)
             lines = [frame.lineno for frame in frames if Path(frame.filename).name == Path(what).name]
@@ -219,11 +232,3 @@ def _running(what: str, load: Callable[[], Loaded]) -> Loaded:
             at = f", line {line}" if line else ""
             raise TaskError(f"{what}{at}: it cannot be imported: {type(error).__name__}: {error}") from error
         raise
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Names that may have been meant: "; did you mean ...?", or nothing."""
-    by_end = {end: path for path in names for end in (path.rsplit("/", 1)[-1], path)}
-    close = difflib.get_close_matches(name, by_end, n=3, cutoff=0.55)
-    found = list(dict.fromkeys(by_end[end] for end in close))
-    return f"; did you mean {' or '.join(repr(one) for one in found)}?" if found else ""

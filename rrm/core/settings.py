@@ -2,12 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import sys
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from rrm.core.errors import RRMError
+from rrm.core.spelling import nearest
+
+PYDANTIC = str(Path(pydantic.__file__).parent)
+OURS = str(Path(__file__).parent.parent)
 
 
-class Settings(BaseModel):
+class SettingError(RRMError, TypeError):
+    """A setting does not exist, or its value is not allowed.
+
+    found: what pydantic found.
+    where: the file and line that said it; empty if that was not in a file of somebody's.
+    """
+
+    def __init__(self, kind: type[BaseModel], found: ValidationError, where: str) -> None:
+        self.found, self.where = found, where
+        at = f" ({where})" if where else ""
+        super().__init__("\n".join(f"{kind.__name__}{at}: {line}" for line in _explained(kind, found)))
+
+
+class Explained(BaseModel):
+    """Settings whose errors are ours: with the nearest name, and where they were said. (`SettingError` is no
+    `ValueError`: pydantic would take it for one of its own.)"""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _made(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(given)
+        except ValidationError as error:
+            raise SettingError(cls, error, _where()) from None
+
+
+def _explained(kind: type[BaseModel], found: ValidationError) -> list[str]:
+    lines = []
+    for fault in found.errors(include_url=False):
+        key = ".".join(map(str, fault["loc"])) or "settings"
+        field = kind.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
+        if fault["type"] == "extra_forbidden":
+            known = [name for name, field in kind.model_fields.items() if not callable(field.default)]
+            near = nearest(key, known) or f"; there are {', '.join(known)}"
+            lines.append(f"no setting {key!r}{near}")
+        else:
+            secret = kind.model_config.get("hide_input_in_errors") or field is None or not field.repr
+            given = "" if secret or fault["type"] == "missing" else f"={fault['input']!r}"
+            doc = f" ({' '.join(field.description.split())})" if field is not None and field.description else ""
+            lines.append(f"{key}{given[:80]}: {fault['msg']}{doc}")
+    return lines
+
+
+def _where() -> str:
+    """The file and line, outside of rrm and pydantic, that is making settings now."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((PYDANTIC, __file__)):
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    if file.startswith((OURS, "<")):
+        return ""
+    path = Path(file)
+    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}, line {frame.f_lineno}"
+
+
+class Settings(Explained):
     """How one node is trained. Set from Python, or on the command line as `--set NODE.KEY=VALUE`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

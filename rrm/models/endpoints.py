@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError, field_validator
 
 from rrm.core.errors import RRMError
 from rrm.core.records import digest
+from rrm.core.settings import Explained, SettingError
 from rrm.store.database import Database
 from rrm.store.upgrades import CALLS
 
@@ -115,7 +116,7 @@ class Ledger(Database):
 # --- the endpoint ------------------------------------------------------------------------------------
 
 
-class Endpoint(BaseModel):
+class Endpoint(Explained):
     """A model at an OpenAI-compatible server, such as `transformers serve`, llama.cpp's, vLLM's, or a provider's."""
 
     model_config = ConfigDict(
@@ -142,7 +143,7 @@ class Endpoint(BaseModel):
     """Further fields of each request, as the server defines them, e.g. {"top_p": 0.9}."""
 
     _ledger: Ledger | None = None
-    _unwanted: set[str] = set()
+    _unwanted: set[str] = PrivateAttr(default_factory=set)
     """Fields that this server turned out to refuse."""
 
     @field_validator("base_url")
@@ -168,8 +169,8 @@ class Endpoint(BaseModel):
             if at:
                 return cls(model=model, base_url=url)
             problem = "no @ in it"
-        except ValidationError as error:
-            problem = "; ".join(fault["msg"] for fault in error.errors(include_input=False))
+        except SettingError as error:
+            problem = "; ".join(fault["msg"] for fault in error.found.errors(include_input=False))
         raise EndpointError(
             f"an endpoint is MODEL@URL, such as my-model@http://127.0.0.1:8000/v1; this is not one: {problem}"
         )

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from rrm.core.errors import Malformed
 from rrm.core.judgements import Check, Judgement, Pair
 from rrm.core.records import Assistance, Case, Fact, Outcome, digest, unseal
+from rrm.core.settings import Explained
 from rrm.core.task import Task
 
 
@@ -41,7 +42,7 @@ class Attention:
         return unseal(fact.truth) != (self._rng.random() < self._error)
 
 
-class BoundedUser(BaseModel):
+class BoundedUser(Explained):
     """A simulated user who can check only so much (docs/architecture.md).
 
     Attention goes first where assistants point, cheapest first; the rest is spent on the cheapest facts.
@@ -70,7 +71,7 @@ class BoundedUser(BaseModel):
     """Decides errors and spot checks, together with the case and the outcome: they repeat in every pair that an outcome
     is in, in whatever order pairs come."""
 
-    _record: Counter[tuple[str, str, bool, bool, bool]] = Counter()
+    _record: Counter[tuple[str, str, bool, bool, bool]] = PrivateAttr(default_factory=Counter)
 
     def model_post_init(self, context: object) -> None:
         """Begin without a record of anybody."""

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Judgement, Pair
+from rrm.core.settings import Explained
 from rrm.core.task import Task
 from rrm.labels.queue import Labels
 
@@ -31,7 +32,7 @@ class _Batch:
     """Question -> judgement, once all are judged."""
 
 
-class HumanUser(BaseModel):
+class HumanUser(Explained):
     """A person, or several: `rrm label RUN` asks them. See rrm/labels/queue.py for what becomes of their labels.
 
     Pauses a node until the round's pairs are judged; it may be killed while it waits, and started again.
@@ -51,7 +52,7 @@ class HumanUser(BaseModel):
     """Shows a line to whoever runs the training."""
 
     _labels: Labels | None = None
-    _asked: dict[tuple[str, str], _Batch] = {}
+    _asked: dict[tuple[str, str], _Batch] = PrivateAttr(default_factory=dict)
     """(task, pair) -> the batch it was last announced with."""
 
     @property

@@ -267,12 +267,13 @@ def test_a_key_that_is_none_is_refused_without_showing_it(monkeypatch: pytest.Mo
 def test_a_key_in_the_wrong_place_is_refused_without_showing_it() -> None:
     from rrm.command.configuration import configure_user
     from rrm.core.errors import ConfigError
+    from rrm.core.settings import SettingError
     from rrm.users.endpoint import EndpointUser
 
     for change in (
         {"key": CANARY}, {"base_url": f"http://me:{CANARY}@host/v1"}, {"base_url": f"http://host/v1?key={CANARY}"},
     ):  # fmt: skip
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(SettingError) as caught:
             Endpoint(**({"base_url": "http://host/v1", "model": "m"} | change))
         assert CANARY not in str(caught.value)
     with pytest.raises(EndpointError) as at:

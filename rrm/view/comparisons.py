@@ -247,7 +247,8 @@ def find(
 
 def _accepting(run: Reader) -> str:
     """Whether comparison `c` decided if an improvement stands, in SQL."""
-    return f"(c.purpose = '{ACCEPT}' OR {ACCEPTING})" if run.says_purpose else ACCEPTING
+    said = any(name == "purpose" for _, name, *_ in run.rows("PRAGMA table_info(comparisons)"))  # not by older runs
+    return f"(c.purpose = '{ACCEPT}' OR {ACCEPTING})" if said else ACCEPTING
 
 
 def _scores(run: Reader) -> str:

@@ -22,9 +22,10 @@ from rrm.core.errors import RRMError, StoreError
 from rrm.store.database import check_version
 from rrm.store.upgrades import CALLS, LABELS, RUN
 from rrm.view.accuracy import ENOUGH, Predicted, nothing_learned, predicted
+from rrm.view.holder import held
 
 RUNNING = 120.0
-"""Seconds after its last record that an unfinished run is still taken to be training."""
+"""Seconds after its last record that an unfinished run is taken to be training, where its lock does not tell."""
 Series = list[tuple[float, float]]
 
 
@@ -160,11 +161,6 @@ class Reader:
         """A run made by an older version may lack some."""
         return {name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
-    @cached_property
-    def says_purpose(self) -> bool:
-        """Whether comparisons say what they were for; those of older runs do not."""
-        return any(name == "purpose" for _, name, *_ in self.rows("PRAGMA table_info(comparisons)"))
-
     # --- what was set --------------------------------------------------------------------------------
 
     @cached_property
@@ -276,12 +272,18 @@ class Reader:
 
     @property
     def state(self) -> str:
-        """finished, training, asking (it waits for people), or stopped (nothing was recorded for a while)."""
+        """finished, training, asking (it waits for people), or stopped (ended, killed, or silent for a while)."""
         if self.done:
             return "finished"
         if self.asked:
             return "asking"
-        return "training" if self.last and time.time() - self.last < RUNNING else "stopped"
+        return "training" if self.running else "stopped"
+
+    @property
+    def running(self) -> bool:
+        """Whether a process trains it: by the lock in its folder, else by how long ago it last recorded anything."""
+        found = held(self.folder)
+        return self.last is not None and time.time() - self.last < RUNNING if found is None else found
 
     @cached_property
     def asked(self) -> set[str]:
@@ -357,7 +359,7 @@ class Reader:
             return "waiting"
         if node.path in self.asked:
             return "asking"
-        if self.last is None or time.time() - self.last >= RUNNING:
+        if not self.running:
             return "stopped"
         if (done, "reward") in saved:
             return "improving"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,28 @@ def test_what_they_refuse(run: Path, tmp_path: Path, arguments: list[str], why: 
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 2 and why in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_inspect_lists_the_runs_of_a_folder_and_says_what_to_type(tmp_path: Path) -> None:
+    for name in ("a", "b", "deep/c"):
+        synthetic.make(tmp_path / "runs" / name, [synthetic.comparison(0)])
+    told = CliRunner().invoke(app, ["inspect", str(tmp_path / "runs")])
+    assert told.exit_code == 2
+    lines = [line.strip() for line in told.stderr.splitlines()]
+    assert [str(tmp_path / "runs" / name) in lines for name in ("a", "b", "deep/c")] == [True] * 3
+    command = lines[-1].partition("Give one of them: rrm ")[2].partition(";")[0].split()
+    assert CliRunner().invoke(app, command).exit_code == 0
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    none = CliRunner().invoke(app, ["inspect", str(empty)])
+    assert none.exit_code == 2 and "no run there" in none.stderr
+
+
+@pytest.mark.parametrize("who", ["bounded(attention=6)", "model(embedded)"])
+def test_nobody_can_judge_where_nobody_is_asked(run: Path, who: str) -> None:
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"user": {"name": who}}))
+    told = CliRunner().invoke(app, ["label", str(run), "--as", "ada", "--tty"])
+    assert told.exit_code == 2
+    assert f"judged by {who}" in told.stderr and "--user human --out" in told.stderr
+    assert not (run / "labels.db").exists()

@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -104,3 +105,29 @@ def test_free_holds_nothing_to_a_form():
     held = [*look(task, backbone, cases=6, outcomes=8)][-1]
     free = [*look(task, backbone, cases=6, outcomes=8, free=True)][-1]
     assert held.readable == 1 and free.readable < 0.5
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_at_any_width_every_word_is_shown(width):
+    """Prompts, outcomes and the table's cells are wrapped, not cropped."""
+    prompt = " ".join(f"word{i}" for i in range(60)) + " END"
+    task = replace(tree(), cases=Pool((Case(prompt), Case(prompt + "."))))
+    out = io.StringIO()
+    show(plant(task), tiny.backbone(), Console(file=out, width=width), 2, 2, 1)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    together = "".join("".join(lines).split())
+    assert "".join(prompt.split()) in together
+    assert "…" not in together and "different" in together
+
+
+def test_the_command_wraps_its_prompts(tmp_path, monkeypatch):
+    path = tmp_path / "long.py"
+    path.write_text(
+        "from rrm import *\ncases = Pool((Case('start ' + 'more ' * 30 + 'END.'),))\n"
+        "task = Task('t', 'Which?', facts=lambda case, outcome: [], cases=cases)\n"
+    )
+    monkeypatch.setenv("COLUMNS", "50")
+    done = CliRunner().invoke(app, ["look", str(path), "--cases", "1", "--outcomes", "1"])
+    assert done.exit_code == 0 and "END." in done.output
+    assert max(map(len, done.output.splitlines())) <= 50

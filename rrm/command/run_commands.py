@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 from rrm.command.common import DEBUG, app, clean_errors
+from rrm.core.errors import ConfigError
+from rrm.users.human import HumanUser
 from rrm.view.inspect import show_node, show_tree
-from rrm.view.reading import Reader
+from rrm.view.reading import Reader, ReadError, find_runs
+
+SHOWN = 20
+"""Most runs of a folder that are listed."""
 
 
 @app.command()
@@ -27,11 +34,41 @@ def inspect(
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Look at a run in the terminal: its tree, or a node's comparisons with what the assistants said."""
-    with clean_errors(debug), Reader(folder) as opened:
-        if node is None:
-            show_tree(opened, Console())
-        else:
-            show_node(opened, node, Console(), show, text, after, limit)
+    with clean_errors(debug):
+        _one_run(folder)
+        with Reader(folder) as opened:
+            if node is None:
+                show_tree(opened, Console())
+            else:
+                show_node(opened, node, Console(), show, text, after, limit)
+
+
+def _one_run(folder: Path) -> None:
+    """Raise `ReadError` for a folder that holds runs and is none: which they are, and what to say."""
+    if not folder.is_dir() or any((folder / name).exists() for name in ("run.db", "config.json")):
+        return
+    runs = [folder / one.relative_to(folder.resolve()) for one in find_runs([folder]).values()]
+    shown = [str(run) for run in runs[:SHOWN]] + ([f"and {len(runs) - SHOWN} more"] if len(runs) > SHOWN else [])
+    raise ReadError(
+        f"{folder} is no run; it holds:\n  " + "\n  ".join(shown)
+        + f"\nGive one of them: {shlex.join(['rrm', 'inspect', str(runs[0])])}; "
+        f"{shlex.join(['rrm', 'view', str(folder)])} shows all."
+    )
+
+
+def _judged_by_people(folder: Path) -> None:
+    """Raise `ConfigError` if the run's user is simulated: it would never ask anybody."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        name, root = str(config["user"]["name"]), list(config["tree"])[-1]
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return  # not begun, or of another kind; whoever reads it says so
+    if name == HumanUser().name or (folder / "labels.db").exists():
+        return
+    raise ConfigError(
+        f"{folder} is judged by {name}, so it asks nobody. For people to judge, train with --user human in another "
+        f"folder, such as: {shlex.join(['rrm', 'train', root, '--user', 'human', '--out', f'{folder}-human'])}"
+    )
 
 
 @app.command()
@@ -78,9 +115,9 @@ def label(
     with clean_errors(debug):
         from rrm.labels.questions import named
         from rrm.labels.queue import Labels  # late, here and below: training needs no server
-        from rrm.view.reading import find_runs
 
         find_runs([run])  # the folder of a run, or an error that says so
+        _judged_by_people(run)
         labels = Labels(run)
         if tty:
             from rrm.view.label_tty import Terminal

@@ -125,7 +125,7 @@ def begin(task: Task, model: str, cases: int, outcomes: int, examples: int, seed
     task = check(task)
     backbone = Backbone.load(model)
     backbone.precision, _ = probe(backbone)
-    show(task, backbone, Console(soft_wrap=True), cases, outcomes, examples, seed, free)
+    show(task, backbone, Console(), cases, outcomes, examples, seed, free)
 
 
 def show(
@@ -155,7 +155,7 @@ def table(found: Sequence[Look]) -> Table:
     out = Table(box=None, header_style="bold", pad_edge=False)
     out.add_column("role", overflow="fold")
     for name in ("outcomes", "readable", "ended", "different", "yes/no", "tokens", "seconds"):
-        out.add_column(name, justify="right", no_wrap=True)
+        out.add_column(name, justify="right", overflow="fold")
     for one in found:
         tokens = [len(group.outcomes[i].tokens) for group, i in one.outcomes]
         yes, no = one.verdicts

@@ -28,6 +28,7 @@ from rrm.measure.experiment import shown
 from rrm.measure.memory import peak
 from rrm.measure.watch import Truth
 from rrm.models.backbone import Backbone
+from rrm.view.accuracy import Predicted
 from rrm.view.live import Live
 from rrm.worlds.papers import Briefs
 from rrm_tasks.paper import paper
@@ -121,7 +122,9 @@ def show_report(report: dict[str, Any]) -> None:
     nodes = Table("node", "true score, start", "trained", "reward model agrees with the user (held out)")
     for arm, found in report["nodes"].items():
         for path, row in found.items():
-            accuracy = f"{row['reward_model']:.2f}" if "reward_model" in row else ""
+            accuracy = ""
+            if "held_out" in row:
+                accuracy = str(Predicted(int(row["held_out_right"]), int(row["held_out"])))
             nodes.add_row(f"{arm}: {path}", shown(row["start"]), shown(row["trained"]), accuracy)
     console.print(nodes)
     if "misled" in report:

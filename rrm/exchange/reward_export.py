@@ -59,10 +59,17 @@ class Exported:
             f"its chat template gives our token ids for {self.same_text} of them; see {folder / 'README.md'}",
         ]
         if self.fit is not None:
-            held = self.fit.holdout_accuracy
-            accuracy = "nothing held out" if held is None else f"accuracy {held:.2f} on {self.fit.n_holdout} held out"
-            lines.append(f"fitted anew on {self.fit.n} comparisons, text only: {accuracy}")
+            lines.append(f"fitted anew on {self.fit.n} comparisons, text only: {_told(self.fit)}")
         return "\n".join(lines)
+
+
+def _told(fit: FitReport) -> str:
+    """How good a fit is, on what it did not see."""
+    if fit.ignorant:
+        return f"it has learned nothing, as {fit.ignorant}"
+    if not fit.holdout_decided:
+        return "nothing with a preference was held out"
+    return f"it is right in {fit.holdout_right}/{fit.holdout_decided} held-out ones"
 
 
 def export_reward(run: Path | str, node: str, folder: Path, refit: bool = False, round: int | None = None) -> Exported:
@@ -271,6 +278,5 @@ def _lines(node: str, done: Exported, reads: bool, separator: str, chat: bool) -
     if reads:
         yield "- It was trained to read what assistants said after the answer; without that it is off what it has seen."
     if done.fit is not None:
-        held = done.fit.holdout_accuracy
-        yield f"- Fitted anew on {done.fit.n} comparisons, text only; accuracy on held-out ones: {held}."
+        yield f"- Fitted anew on {done.fit.n} comparisons, text only: {_told(done.fit)}."
     yield ""

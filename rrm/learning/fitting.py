@@ -82,8 +82,11 @@ def fit_reward(
         raise RRMError(f"the reward model {reward.fork.name!r} gives scores that are no numbers; nothing was fitted")
     decided = sum(c.preference != 0.5 for c in train)
     ignorant = ""
-    if not reward.normalize(torch.cat(raw), decided > 0):
+    learned = reward.normalize(torch.cat(raw), decided > 0)
+    disagreement = (torch.cat(raw) - reward.shift).std(1, correction=0).mean().item() / reward.scale.item()
+    if not learned:
         ignorant = ignorance(len(train), decided)
+        raw, raw_out = ([torch.zeros_like(values) for values in every] for every in (raw, raw_out))
     right_out, decided_out = _right(out, raw_out)
     right, _ = _right(seen, raw)
     return FitReport(
@@ -92,14 +95,14 @@ def fit_reward(
         ties=sum(c.preference == 0.5 for c in usable),
         abstentions=len(comparisons) - len(usable),
         train_loss=loss,
-        accuracy=right / decided if decided else None,
-        holdout_accuracy=right_out / decided_out if decided_out else None,
+        accuracy=right / decided if decided and not ignorant else None,
+        holdout_accuracy=right_out / decided_out if decided_out and not ignorant else None,
         decided=decided,
-        holdout_right=right_out,
+        holdout_right=None if ignorant else right_out,
         holdout_decided=decided_out,
         holdout_pairs=len(by_pair),
         ignorant=ignorant,
-        disagreement=(torch.cat(raw) - reward.shift).std(1, correction=0).mean().item() / reward.scale.item(),
+        disagreement=disagreement,
         margins=(*_margins(seen, raw, heldout=False), *_margins(out, raw_out, heldout=True)),
     )
 

@@ -207,8 +207,10 @@ def compare_arms(
 
 
 def reward_quality(node: Assistant) -> dict[str, float]:
-    """How often the node's reward model, after its last fit, predicted the user on held-out comparisons."""
+    """In how many held-out comparisons, and of how many, the node's reward model predicted the user after its last fit;
+    and their share."""
     if not isinstance(node.memo, Store):
         return {}
     fits = {name: value for *_, name, value in node.memo.metrics(node.task.path, "fit")}  # the last round's
-    return {"reward_model": fits["holdout_accuracy"]} if "holdout_accuracy" in fits else {}
+    names = {"reward_model": "holdout_accuracy", "held_out_right": "holdout_right", "held_out": "holdout_decided"}
+    return {name: fits[kept] for name, kept in names.items() if kept in fits} if "holdout_accuracy" in fits else {}

@@ -63,6 +63,7 @@ def test_ties_teach_nothing_and_that_is_said(tiny, frozen, n):
                                f"all {n} comparisons it was fitted to are ties")  # fmt: skip
     assert report.metrics()["ignorant"] == 1 and report.decided == 0 and report.accuracy is None
     assert reward.ignorant and isinstance(reward, Knowing)
+    assert report.disagreement == 0 and all(margin.mean == margin.std == 0 for margin in report.margins)
     for score in reward.score(usual.groups_of(usual.pairs(20))):
         assert not score.mean.any() and not score.std.any() and not score.heads.any()
     again = TextRewardModel(b, b.frozen("r") if frozen else b.fork("again"), HOW)

@@ -121,7 +121,8 @@ class Settings(Explained):
     reward_batch: int = Field(default=16, ge=1)
     """Cases in one step of reward-model training."""
     holdout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of cases whose comparisons are kept for measuring the reward model."""
+    """Share of cases whose comparisons are kept for measuring the reward model; of pairs, while there are fewer
+    than ten cases."""
 
     # the improver
     improver: Literal["rloo", "dpo", "best_of_n"] = "rloo"

@@ -38,7 +38,7 @@ FLAT = 0.05
 """Least scale of scores, in logits: a difference of so much is a preference of 51 to 49."""
 NOTHING = 1e-4
 """Scores of the fitted outcomes that spread by less than this, in logits, say nothing at all."""
-LIMIT = 10.0
+LIMIT = 20.0
 """Scores end here, in standard deviations: an outcome unlike any that was compared is not a thousand times better."""
 
 

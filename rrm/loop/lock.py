@@ -77,7 +77,9 @@ def _take(folder: Path, lock: FileLock) -> None:
 def _command() -> str:
     """As it was typed, more or less; without secrets."""
     program, *rest = sys.argv or [""]
-    return shlex.join([Path(program).name or "python", *(SECRET.sub(r"\1...", one) for one in rest)])
+    path = Path(program)
+    start = ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name or "python"]
+    return shlex.join([*start, *(SECRET.sub(r"\1...", one) for one in rest)])
 
 
 def _holder(folder: Path) -> str:

@@ -132,7 +132,8 @@ def show_comparison(c: judged.ShownComparison, console: Console) -> None:
     said = Text.assemble("user: ", (verdict, "bold"))
     if c.scores:
         _, margin, std, held = c.scores[-1]
-        said.append(f"   reward model: {'A' if margin > 0 else 'B'} by {abs(margin):.2f} ± {std:.2f}")
+        which = f"{'A' if margin > 0 else 'B'} by {abs(margin):.2f} ± {std:.2f}" if margin else "neither"
+        said.append(f"   reward model: {which}")
         said.append(" (held out)" if held else "")
     said.append(f"   {line(c.user, 60)}, {c.seconds:.1f} s, attention {c.attention}", style="dim")
     said.append("" if c.shown else "   judged without assistance", style="dim")

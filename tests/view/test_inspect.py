@@ -42,6 +42,11 @@ def test_the_tree_and_a_node(tmp_path: Path) -> None:
             shown(run, "nothing")
 
 
+def test_a_reward_model_that_learned_nothing_prefers_neither(tmp_path: Path) -> None:
+    with Reader(synthetic.make(tmp_path / "run", [synthetic.comparison(0)], [0.0])) as run:
+        assert "reward model: neither" in shown(run, "paper")
+
+
 @pytest.mark.parametrize("color", [False, True])
 def test_no_text_acts_on_the_terminal(tmp_path: Path, color: bool) -> None:
     made = [

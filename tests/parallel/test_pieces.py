@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rrm.core.parallel import World, join, place, started
-from tests.parallel import worker
+from tests.parallel import pieces
 from tests.parallel.launch import WORKER, run
 
 TOLERANCE = {"scores": 1e-4}
@@ -28,14 +28,16 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
 
 @pytest.fixture(scope="module")
 def one() -> dict[str, Tensor]:
-    return worker.pieces(World())
+    return pieces.pieces(World())
 
 
+@pytest.mark.slow
 def test_both_processes_hold_the_same_bits(two: list[dict[str, Tensor]]) -> None:
     assert two[0].keys() == two[1].keys()
     assert [name for name in two[0] if not torch.equal(two[0][name], two[1][name])] == []
 
 
+@pytest.mark.slow
 def test_outcomes_are_those_of_one_process_to_the_bit(one: dict[str, Tensor], two: list[dict[str, Tensor]]) -> None:
     for adapters in ("full", "lora"):
         assert torch.equal(one[f"{adapters} tokens"], two[0][f"{adapters} tokens"])
@@ -44,6 +46,7 @@ def test_outcomes_are_those_of_one_process_to_the_bit(one: dict[str, Tensor], tw
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapters", ["full", "lora"])
 @pytest.mark.parametrize(
     "part", ["reference", "gradient", "rloo", "dpo", "best_of_n", "trained", "frozen"]
@@ -58,10 +61,11 @@ def test_numbers_are_those_of_one_process(
         torch.testing.assert_close(two[0][name], one[name], rtol=1e-4, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.slow
 def test_the_comparison_is_of_something(one: dict[str, Tensor]) -> None:
     """The weights moved, the scores differ: equal zeros would prove nothing."""
-    start = worker.Backbone("tiny", worker.network(), worker.tokenizer(), "full").fork("start").state()
-    for name in worker.IMPROVERS:
+    start = pieces.Backbone("tiny", pieces.network(), pieces.tokenizer(), "full").fork("start").state()
+    for name in pieces.IMPROVERS:
         moved = max(float((one[f"full {name} {key}"] - value).abs().max()) for key, value in start.items())
         assert moved > 1e-3
     for how in ("trained", "frozen"):

@@ -1,6 +1,7 @@
 """What the processes run: `torchrun --nproc_per_node 2 -m tests.parallel.worker WHAT OUT`.
 
-Each asserts from inside that there are as many as the test started (the variable PROCESSES).
+Each asserts from inside that there are as many as the test started (the variable PROCESSES). What only some of them
+need is imported there: transformers costs every process some seconds.
 """
 
 from __future__ import annotations
@@ -8,72 +9,21 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-from torch import Tensor, distributed
-
-from rrm import BoundedUser, RRMError, train
+from rrm import RRMError
 from rrm.core import parallel
 from rrm.core.parallel import World, join
-from rrm.core.records import Case, Group
-from rrm.core.settings import Settings
-from rrm.core.task import Pool
-from rrm.learning import best_of_n, dpo, rloo
-from rrm.learning.fitting import fit_reward
-from rrm.models.agent import TextAgent, reference_logprobs
-from rrm.models.backbone import Backbone
-from rrm.models.reward import TextRewardModel, trunk
-from tests import mini
-from tests.models.conftest import network, tokenizer
-from tests.models.test_reward import groups_of, pairs
-
-CASES = tuple(Case(f"w{i} w{i + 1}" + " w5" * (i % 3)) for i in range(3, 14))
-SETTINGS = Settings(steps=3, batch=5, group=4, max_tokens=6, lr=1e-3, reward_lr=1e-3, heads=2, reward_batch=5)
-IMPROVERS = {"rloo": rloo.improve, "dpo": dpo.improve, "best_of_n": best_of_n.improve}
-
-
-def prefer_short(groups: Sequence[Group]) -> list[Tensor]:
-    return [torch.tensor([len(o.tokens) + 0.1 * i for i, o in enumerate(g.outcomes)]).neg() for g in groups]
-
-
-def pieces(world: World) -> dict[str, Tensor]:
-    """Everything that is dealt out, on tiny random models, by name. The numbers of items are odd on purpose."""
-    found: dict[str, Tensor] = {}
-    for adapters in ("full", "lora"):
-        backbone = Backbone("tiny", network(), tokenizer(), adapters)  # type: ignore[arg-type]
-        backbone.world = world
-        agent = TextAgent(backbone, backbone.fork("agent"), 6)
-        groups = agent.sample(CASES, 3, "key")
-        found[f"{adapters} tokens"] = torch.tensor([t for g in groups for o in g.outcomes for t in (*o.tokens, -1)])
-        found[f"{adapters} kept logprobs"] = torch.tensor([v for g in groups for o in g.outcomes for v in o.logprobs])
-        reference = reference_logprobs(backbone, groups)
-        found[f"{adapters} reference"] = torch.cat([value for row in reference for value in row])
-        for part in agent.microbatches(groups):
-            (part.sums() * torch.arange(1.0, 34)[part.outcomes]).sum().backward()
-        world.add_up(agent.fork.parameters(), 0)
-        found |= {f"{adapters} gradient {n}": p.grad for n, p in agent.fork.trainable.items() if p.grad is not None}
-        for name, improve in IMPROVERS.items():
-            agent = TextAgent(backbone, backbone.fork(name), 6)
-            improve(agent, prefer_short, Pool(CASES), SETTINGS, "key", lambda step, metrics: None)
-            found |= {f"{adapters} {name} {key}": value for key, value in agent.state().items()}
-        for how in ("trained", "frozen"):
-            reward = TextRewardModel(backbone, trunk(backbone, how, how), SETTINGS)  # type: ignore[arg-type]
-            report = fit_reward(reward, pairs(13), SETTINGS, "fit")
-            found[f"{adapters} {how} loss"] = torch.tensor([report.train_loss, report.disagreement])
-            with backbone.remember():
-                scores = reward.score(groups_of(pairs(13)))
-                found[f"{adapters} {how} scores"] = torch.cat([score.heads for score in scores])
-                again = reference_logprobs(backbone, groups_of(pairs(13)))
-                found[f"{adapters} {how} passed on"] = torch.cat([value for row in again for value in row])
-    return {name: value.clone() for name, value in found.items()}
 
 
 def compute(out: Path) -> None:
+    from safetensors.torch import save_file
+
+    from tests.parallel.pieces import pieces
+
     world = join()
     save_file(pieces(world), out / f"{world.rank}.safetensors")
 
@@ -118,15 +68,17 @@ def hello(out: Path) -> None:
 
 
 def tree(out: Path) -> None:
+    from tests import mini
+
     mini.run(out)
 
 
 def patient(out: Path) -> None:
     """The main process waits for its user longer than the processes have patience for one another's computing."""
     world = join()
-    assert world.once(lambda: time.sleep(8) or world.rank) == 0
-    message = caught(lambda: world.each([1, 2], lambda some: time.sleep(8 * (1 - world.rank)) or some))
-    assert "was silent for 0:00:05" in message, message
+    assert world.once(lambda: time.sleep(5) or world.rank) == 0
+    message = caught(lambda: world.each([1, 2], lambda some: time.sleep(5 * (1 - world.rank)) or some))
+    assert "was silent for 0:00:03" in message, message
     (out / f"{world.rank}.done").touch()
 
 
@@ -140,14 +92,20 @@ def broken(out: Path) -> None:
 
 def differing(out: Path) -> None:
     """Processes that were given different settings."""
+    from rrm import BoundedUser, train
+    from tests import mini
+
     task = mini.tree()
     train(task, BoundedUser(attention=6 + 2 * join().rank), "embedded", out)
 
 
 def main(what: str, out: Path) -> None:
+    import torch
+    from torch import distributed
+
     torch.set_num_threads(1)
     if what == "patient":
-        parallel.PATIENCE = timedelta(seconds=5)
+        parallel.PATIENCE = timedelta(seconds=3)
     expected = int(os.environ["PROCESSES"])
     world = join()
     assert world.size == expected, f"{world.size} processes, not {expected}"

@@ -7,10 +7,12 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rrm import BoundedUser, Task, train
 from rrm.core.errors import RunError
 from tests import mini, toy
 
@@ -74,20 +76,46 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert {name: found[name] == expected[name] for name in QUERIES} == {name: True for name in QUERIES}
 
 
-def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
-    first = mini.run(tmp_path / "run")
-    before = contents(tmp_path / "run")
+class Interrupted(Exception):
+    """What ends a run here, in the place of a kill."""
+
+
+def two_nodes() -> Task:
+    """A paper judged with the help of writing, in a second or two."""
+    whole = mini.tree()
+    small = whole.settings.model_copy(update={"cases": 4, "comparisons": 6})
+    return replace(whole, assistants=whole.assistants[:1], settings=small)
+
+
+def test_an_interrupted_run_ends_with_the_same_bits_and_is_not_done_again(tmp_path: Path) -> None:
+    """As the slow test above does with a whole tree and kills: here within the process, between two events."""
+    first = train(two_nodes(), BoundedUser(), "embedded", tmp_path / "whole")
+    expected, total = contents(tmp_path / "whole"), progress(tmp_path / "whole")
+
+    out, rows = tmp_path / "interrupted", [0]
+    for share in (0.1, 0.4, 0.7):
+
+        def stop(node: object, event: object, at: float = share * total) -> None:
+            if progress(out) >= at:
+                raise Interrupted
+
+        with pytest.raises(Interrupted):
+            train(two_nodes(), BoundedUser(), "embedded", out, watch=[stop])
+        rows.append(progress(out))
+    assert rows == sorted({*rows}) and rows[-1] < total, f"interrupted at {rows} of {total} rows: no test"
+    last = train(two_nodes(), BoundedUser(), "embedded", out)
+    found = contents(out)
+    assert {name: found[name] == expected[name] for name in QUERIES} == {name: True for name in QUERIES}
+    assert last.version == first.version
+
     began = time.monotonic()
-    again = mini.run(tmp_path / "run")
-    assert contents(tmp_path / "run") == before
-    assert again.version == first.version
+    again = train(two_nodes(), BoundedUser(), "embedded", out)
+    assert contents(out) == found and again.version == first.version
     assert time.monotonic() - began < 10
 
 
 def test_other_settings_need_another_folder(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from rrm import BoundedUser, Pool, train
+    from rrm import Pool
 
     task = mini.tree()
     assert task.cases is not None
@@ -103,7 +131,7 @@ def test_other_settings_need_another_folder(tmp_path: Path) -> None:
 
 def test_other_cases_need_another_folder(tmp_path: Path) -> None:
     """An edited prompt is another run; one of before, which did not keep its cases, resumes as it did."""
-    from rrm import BoundedUser, Case, Pool, train
+    from rrm import Case, Pool
 
     few = toy.SMALL.model_copy(update={"temperature": 4.0})
 

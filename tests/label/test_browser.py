@@ -58,6 +58,7 @@ def queue(folder: Path, n: int, unassisted: float = 0.0) -> tuple[Labels, list[s
     return labels, labels.ask("t", 0, "Which?", [pair(i) for i in range(n)], 1, unassisted)
 
 
+@pytest.mark.slow
 def test_every_key_does_what_its_button_says(browser: sync_api.Browser, tmp_path: Path) -> None:
     labels, _ = queue(tmp_path, 8)
     server = Server(tmp_path, "--as", "ann")
@@ -141,6 +142,7 @@ def test_pairs_without_assistance_show_none_and_text_is_text(browser: sync_api.B
     server.kill()
 
 
+@pytest.mark.slow
 def test_a_page_sends_what_it_holds_when_the_server_is_back(browser: sync_api.Browser, tmp_path: Path) -> None:
     labels, ids = queue(tmp_path, 8)
     server = Server(tmp_path)

@@ -64,8 +64,7 @@ def test_every_aspect_is_covered(name):
     assert any("'writing'" in fault.what for fault in faults(plant(replace(task, assistants=kept))))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("name", ["novel", pytest.param("research_paper", marks=pytest.mark.slow)])
 def test_a_tiny_round_end_to_end(name, tmp_path: Path):
     task = TREES[name]()
     root = train(task, tiny.user(), tiny.backbone(), tmp_path)

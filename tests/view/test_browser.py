@@ -77,6 +77,7 @@ def in_its_frame(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+@pytest.mark.slow
 def test_hostile_texts_are_only_text(page: tuple[Page, str]) -> None:
     tab, base = page
     heard = complaints(tab)
@@ -162,6 +163,7 @@ def test_everything_can_be_reached_by_keys_alone(page: tuple[Page, str]) -> None
     tab.wait_for_url("**/r/run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "rules"), [("light", ()), ("dark", ("color-contrast",))])
 def test_nobody_is_shut_out(browser: Browser, folders: list[Path], scheme: str, rules: tuple[str, ...]) -> None:
     with serving(create_app(folders)) as address:

@@ -74,6 +74,13 @@ WRONG = {
 }
 """A line that is wrong, and what a type checker says of it."""
 
+SKIPPED = """
+[mypy]
+[mypy-accelerate.*,datasets.*,matplotlib.*,numpy.*,peft.*,torch.*,transformers.*]
+follow_imports = skip
+"""
+"""What mypy would read for half a minute, and is not ours."""
+
 
 def packages() -> list[str]:
     """The packages on disk, as they are imported."""
@@ -212,6 +219,7 @@ def test_types_reach_whoever_uses_it(environment: Path, tmp_path: Path) -> None:
     (tmp_path / "good.py").write_text(CONSUMER)
     (tmp_path / "custom_agent.py").write_text((ROOT / "examples/custom_agent.py").read_text())
     (tmp_path / "wrong.py").write_text("\n".join(["import rrm, rrm_assistants", "from good import task", *WRONG, ""]))
+    (tmp_path / "mypy.ini").write_text(SKIPPED)
     command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(environment / "python"), "."]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout.splitlines()
     errors = [line for line in said if ": error: " in line]

@@ -22,7 +22,7 @@ demo: .venv/.done
 # Two tests at a time, each with one thread: more threads than cores would wait for one another. A file's tests stay
 # together, since they share what is expensive to make.
 WORKERS ?= 2
-PYTEST = OMP_NUM_THREADS=1 .venv/bin/pytest -q -n $(WORKERS) --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/pytest -q -rs -n $(WORKERS) --dist loadfile
 
 test: .venv/.done
 	@$(PYTEST) -m "not slow"

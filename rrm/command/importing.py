@@ -18,7 +18,7 @@ from rrm.exchange.imports.sources import source
 
 def bring(
     where: str, folder: Path, node: str, format: str, split: str, subset: str | None, assignments: Sequence[str],
-    skip: bool, console: Console,
+    skip: bool, console: Console, longest: int | None = None,
 ) -> None:  # fmt: skip
     """Import, and say in words what was done. Progress goes to stderr, if that is a terminal."""
     kinds: dict[str, Format] = {kind: kind for kind in get_args(Format)}
@@ -30,7 +30,7 @@ def bring(
     with Console(stderr=True).status("reading") as status:
         done = load(
             opened, folder, node, kinds[format] if format != "auto" else "auto", dealing, skip,
-            lambda what, n: status.update(f"{n} comparisons {what}"),
+            lambda what, n: status.update(f"{n} comparisons {what}"), longest,
         )  # fmt: skip
     for line in done.lines():
         console.print(Text(line))

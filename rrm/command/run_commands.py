@@ -176,10 +176,13 @@ def import_(
         typer.Option("--set", metavar="KEY=VALUE", help="How PeerRead's papers meet: group, tie, text, children."),
     ] = None,
     skip: Annotated[bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping.")] = False,
+    longest: Annotated[
+        int | None, typer.Option(help="Leave out what has more characters, prompt and longer outcome together.", min=1)
+    ] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Put people's judgements into a run: its reward model learns from them from the first round on."""
     with clean_errors(debug):
         from rrm.command.importing import bring
 
-        bring(file, out, node, format, split, subset, assign or (), skip, Console(soft_wrap=True))
+        bring(file, out, node, format, split, subset, assign or (), skip, Console(soft_wrap=True), longest)

@@ -9,6 +9,7 @@ from typing import Any
 from rrm.core.judgements import Comparison, FitReport, ImproveReport
 from rrm.core.parallel import World
 from rrm.core.protocols import Cases, Judge, Log, Progressed
+from rrm.core.records import Group
 from rrm.core.settings import Settings
 from rrm.core.task import Task
 from rrm.learning import best_of_n, dpo, rloo
@@ -40,6 +41,17 @@ class TextLearner(TextRewardModel):
     ) -> FitReport:
         """See `Learner` and `fit_reward`."""
         return fit_reward(self, comparisons, settings, key, progress)
+
+    def too_long(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
+        """Those that do not fit into the model's context, with what is said of their outcomes."""
+        limit = self.backbone.limit
+        long = []
+        for one in comparisons:
+            group = Group(one.case, (one.a, one.b), (one.assistance_a, one.assistance_b))
+            (row,) = self.rows([group])
+            if len(row.prefix) + max(map(len, row.segments)) > limit:
+                long.append(one)
+        return long
 
 
 class TextMaker:

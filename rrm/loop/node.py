@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from rrm.core.contracts import ContractError
+from rrm.core.errors import ModelError
 from rrm.core.judgements import Comparison, FitReport, ImproveReport, Pair
 from rrm.core.parties import User, Watch
 from rrm.core.protocols import Agent, Cases, Judge, Learner, Policy, RewardModel
@@ -74,14 +75,31 @@ class Node(NodeState):
         """Train the reward model on all comparisons so far."""
         if self._load(self.round, "reward", self.reward):
             return
-        report = self.reward.fit(  # a copy: what a learner does to its list is its own affair
-            tuple(comparisons), self.task.settings, self.key("fit"), lambda step, of: self.emit("fit", step=step, of=of)
-        )
+        try:
+            report = self.reward.fit(  # a copy: what a learner does to its list is its own affair
+                tuple(comparisons), self.task.settings, self.key("fit"),
+                lambda step, of: self.emit("fit", step=step, of=of),
+            )  # fmt: skip
+        except ModelError as error:
+            raise self._too_long(error, comparisons) from error
         if not isinstance(report, FitReport):
             raise ContractError(f"{self.task.path}: the reward model's fit gave {type(report).__name__}, no FitReport")
         self.emit("fit", 0, 0, **report.metrics())
         self.journal.score(self.task.path, self.round, report.margins)
         self._save("reward", self.reward)
+
+    def _too_long(self, error: ModelError, comparisons: Sequence[Comparison]) -> ModelError:
+        """The error of a fit, with the comparisons that are too long for the model, if that is why, and their rows."""
+        find = getattr(self.reward, "too_long", None)
+        if find is None or not (long := find(comparisons)):
+            return error
+        origins = self.journal.origins(self.task.path).get((long[0].round, long[0].pair.id), [])
+        row = f", imported from {origins[0].file}:{origins[0].row}" if origins else ""
+        return ModelError(
+            f"{self.task.path}: {len(long)} of {len(comparisons)} comparisons are too long for the model; the first is "
+            f"of round {long[0].round}{row} ({long[0].case.prompt[:60]!r}). {error}. Imported rows are left out by "
+            "`rrm import --longest CHARACTERS`, into a new folder"
+        )
 
     def improve(self, helpers: Sequence[Assistant], cases: Cases, user: User) -> None:
         """Optimize the agent against the reward model, and keep what became of it unless the user, shown both, prefers

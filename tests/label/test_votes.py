@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from rrm import BoundedUser, train
+from rrm import BoundedUser, RRMError, train
 from rrm.command.cli import app
 from rrm.exchange.exporting import ExchangeError, export
 from rrm.exchange.imports.loading import Imported, load
@@ -135,3 +135,21 @@ def test_groups_of_rows_do_not_depend_on_their_order(tmp_path: Path) -> None:
         comparisons, _ = bring(tmp_path / f"{n}", list(some))
         found.add(tuple(sorted((c.case.prompt, round(share([c]), 3)) for c in comparisons)))
     assert found == {(("Q", 0.667), ("R", 1.0))}
+
+
+def test_a_row_too_long_for_the_model_is_named_and_can_be_left_out(tmp_path: Path) -> None:
+    rows = [{"prompt": f"w{i + 3}", "chosen": "w5 w6", "rejected": "w7"} for i in range(12)]
+    rows[4]["chosen"] = "w5 " * 400
+    file = tmp_path / "in.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+
+    def trained(folder: Path) -> None:
+        train(toy.task(), BoundedUser(), Backbone("tiny", network(), tokenizer(), "full"), folder)
+
+    load(file, tmp_path / "all", "toy")
+    with pytest.raises(RRMError, match=r"toy: 1 of 15 comparisons are too long .* from in\.jsonl:5 .*--longest"):
+        trained(tmp_path / "all")
+    command = ["import", str(file), "--out", str(tmp_path / "few"), "--node", "toy", "--longest", "99"]
+    done = CliRunner().invoke(app, command)
+    assert "left out: 1, longer than 99 characters (first: in.jsonl:5)" in done.output and "11 added" in done.output
+    trained(tmp_path / "few")

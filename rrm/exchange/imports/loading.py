@@ -100,8 +100,9 @@ class Imported:
 
 
 def read(
-    given: Source, node: str, format: Format, dealing: Dealing, tally: Tally, skip: bool = False
-) -> Iterator[tuple[Comparison, tuple[Origin, ...]]]:
+    given: Source, node: str, format: Format, dealing: Dealing, tally: Tally, skip: bool = False,
+    longest: int | None = None,
+) -> Iterator[tuple[Comparison, tuple[Origin, ...]]]:  # fmt: skip
     """A source's comparisons, each with the rows it is made of; without a `node`, at the node that each row names.
 
     Raises `ExchangeError`, naming file and row, at a row that is not of the format; `skip` leaves such rows out.
@@ -125,6 +126,9 @@ def read(
                 ) from error
             tally.leave("broken", f"{row.place}: {error}")
             continue
+        if longest is not None and length(comparison) > longest:
+            tally.leave(f"longer than {longest} characters", row.place)
+            continue
         if format == "trl":
             tally.found[trl.variant(row.values)] += 1
         yield comparison, (Origin(given.sha256, row.file, row.number),)
@@ -139,7 +143,15 @@ def read(
         if comparison.a == comparison.b:
             tally.leave(ALIKE, " and ".join(f"{paper.file}:{paper.number}" for paper in pair))
             continue
+        if longest is not None and length(comparison) > longest:
+            tally.leave(f"longer than {longest} characters", " and ".join(f"{p.file}:{p.number}" for p in pair))
+            continue
         yield comparison, tuple(Origin(given.sha256, paper.file, paper.number) for paper in pair)
+
+
+def length(comparison: Comparison) -> int:
+    """Characters of a comparison's prompt and of the longer of its outcomes: what a reward model reads at once."""
+    return len(comparison.case.prompt) + max(len(comparison.a.shown), len(comparison.b.shown))
 
 
 def _node_for(row: Mapping[str, Any], node: str) -> str:
@@ -196,9 +208,11 @@ def _kind(row: SourceRow) -> Format | None:
 def load(
     given: Source | Path | str, folder: Path, node: str = "", format: Format | Literal["auto"] = "auto",
     dealing: Dealing = Dealing(), skip: bool = False, progress: Progress = lambda what, n: None,
+    longest: int | None = None,
 ) -> Imported:  # fmt: skip
     """Put a source's comparisons into a run's store, as judged before its first round at `node`. The run may be new.
 
+    `longest`: comparisons with more characters (`length`) are left out, and counted.
     `node`: which node was judged; empty for an export of ours, whose rows say it. Rows that judge the same two outcomes
     make one comparison, with their mean preference (`rrm.exchange.imports.votes`).
 
@@ -218,7 +232,7 @@ def load(
     votes: dict[Key, Votes] = {}
     dealt: dict[str, str] = {}
     last, total = -1, 0
-    for comparison, origins in read(opened, node, kind, dealing, tally, skip):
+    for comparison, origins in read(opened, node, kind, dealing, tally, skip, longest):
         total += 1
         key = key_of(comparison)
         if key not in votes:
@@ -251,7 +265,7 @@ def load(
                 _deal_alike(dealt, store.comparisons(name), folder)
         before = store.counts()["comparisons"]
         written = 0
-        again = combined(read(opened, node, kind, dealing, Tally(), skip), votes)
+        again = combined(read(opened, node, kind, dealing, Tally(), skip, longest), votes)
         while some := list(itertools.islice(again, BATCH)):
             store.bring(
                 [

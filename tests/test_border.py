@@ -220,9 +220,12 @@ def test_cases_that_are_none_are_named(tmp_path: Path, draw: Any, why: str) -> N
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
-def test_a_model_whose_weights_are_no_numbers_is_named(tmp_path: Path, value: float) -> None:
+@pytest.mark.parametrize("where", ["norm.weight", "layers.1.mlp.down_proj.weight", "embed_tokens.weight"])
+def test_a_model_whose_weights_are_no_numbers_is_named(tmp_path: Path, value: float, where: str) -> None:
+    """All of a weight, or what is met only when a token comes up."""
     backbone = Backbone("tiny", network(), tokenizer(), "full")
     with torch.no_grad():
-        backbone.model.model.norm.weight.fill_(value)
+        weight = backbone.model.model.get_parameter(where)
+        (weight if weight.dim() == 1 else weight[5:7]).fill_(value)
     with pytest.raises(RRMError, match="'tiny' gives logits that are no numbers"):
         train(toy.task(settings=SETTINGS), Scripted(alternating), backbone, tmp_path)

@@ -100,10 +100,7 @@ def _decode(
     device = hidden.device
     pad, streams = pad.to(device), None if streams is None else streams.to(device)
     layout = branch(layers, n, pad, max_tokens, joined=not backbone.groups_attention)
-    first = fork.logits_at(hidden)
-    if bool((first.isnan() | first.isposinf()).any()):  # NaN, summed up, would point past the vocabulary
-        raise ModelError(f"{backbone.name!r} gives logits that are no numbers: its weights are broken; load it again")
-    logits = first.repeat_interleave(n, 0)  # (rows, vocabulary)
+    logits = fork.logits_at(hidden).repeat_interleave(n, 0)  # (rows, vocabulary)
     position = (~pad).sum(1, keepdim=True).repeat_interleave(n, 0)  # (rows, 1)
 
     tokens = torch.full((len(logits), max_tokens), eos_id, device=device)
@@ -115,8 +112,11 @@ def _decode(
         guiding = [guides[row] for row in live.tolist()] if guided else []
         logp = backbone.forms.restrict(logits.float(), _allowed(guiding)).log_softmax(-1)
         token = _choose(logp, None if streams is None else streams[:, t], temperature)
+        chances = logp.gather(1, token.clamp(max=logp.shape[1] - 1)[:, None])[:, 0]
+        if bool(chances.isnan().any() | (token >= logp.shape[1]).any()):  # a sum of NaN points past the vocabulary
+            raise ModelError(f"{backbone.name!r} gives logits that are no numbers: its weights are broken; load others")
         tokens[live, t] = token
-        logprobs[live, t] = logp.gather(1, token[:, None])[:, 0]
+        logprobs[live, t] = chances
         for guide, chosen in zip(guiding, token.tolist() if guiding else (), strict=True):
             if guide is not None and not guide.take(chosen):  # nothing else was allowed
                 raise ModelError(f"the tokens of {backbone.name!r} cannot write the form {guide.form!r}")

@@ -1,6 +1,7 @@
 """Backbones and forks: rendering, state, adapters, errors that say what is wrong."""
 
 import threading
+import time
 
 import pytest
 import torch
@@ -192,15 +193,13 @@ def test_a_thread_that_makes_forks_spoils_no_other_s_numbers(tiny):
 
     thread = threading.Thread(target=reads)
     thread.start()
-    made = 0
-    for _ in range(400):
+    made, end = 0, time.monotonic() + 60
+    while made < 8 and time.monotonic() < end:
         try:
             b.fork(f"fork {made}")
             made += 1
         except ModelError:
-            continue
-        if made == 8:
-            break
+            time.sleep(0.001)  # on a busy machine the other may be amid its passes for long
     stop.set()
     thread.join()
     assert not wrong and made

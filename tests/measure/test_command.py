@@ -37,7 +37,7 @@ def test_names_and_seeds() -> None:
 
 
 @pytest.mark.parametrize("which", ["depth", pytest.param("all", marks=pytest.mark.slow)])
-def test_everything_runs_small_and_is_kept(which: str, tmp_path: Path) -> None:
+def test_it_runs_small_and_is_kept(which: str, tmp_path: Path) -> None:
     out, doc = tmp_path / "out", tmp_path / "doc"
     doc.mkdir()
     (doc / "depth.md").write_text(f"Written before.\n\n{BY_HAND}\n\nWhat a person thought of it.\n")

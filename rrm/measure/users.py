@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from rrm.core.errors import Malformed
 from rrm.core.judgements import Judgement, Pair
 from rrm.core.parties import User
 from rrm.core.records import Case, Outcome, digest
-from rrm.core.task import Task
+from rrm.core.task import Assistant, Task
+from rrm.store.store import Store
+
+U = TypeVar("U", bound=User)
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,18 @@ def _accusations(task: Task, case: Case, outcome: Outcome) -> float:
         return float(sum(not finding.holds for finding in task.findings(case, outcome)))
     except Malformed:
         return math.inf
+
+
+def acquainted(user: U, helpers: Sequence[Assistant]) -> U:
+    """The user, who now recalls all that was judged when these assistants, and those below them, were trained: as if
+    they had judged it. A bounded user learns from it only with `own_record`. Of assistants without a store (tools)
+    there is nothing to recall."""
+    for helper in helpers:
+        if isinstance(helper.memo, Store):
+            for comparison in helper.memo.comparisons(helper.task.path):
+                user.recall(helper.task, comparison.judgement)
+        acquainted(user, helper.helpers)
+    return user
 
 
 def dump(user: User) -> dict[str, Any]:

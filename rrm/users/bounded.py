@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import ConfigDict, Field, PrivateAttr
@@ -15,6 +15,8 @@ from rrm.core.judgements import Check, Judgement, Pair
 from rrm.core.records import Assistance, Case, Fact, Outcome, digest, unseal
 from rrm.core.settings import Explained
 from rrm.core.task import Task
+from rrm.users.claims import Claim, claims_of, rests_on
+from rrm.users.descent import Descent, Standing
 
 
 class Attention:
@@ -34,6 +36,14 @@ class Attention:
         self.spent += fact.price
         return self._look(fact)
 
+    def read(self, price: int) -> bool:
+        """Pay for reading an answer, unless nothing would be left to check it with; whether it was read."""
+        if price >= self.left:
+            return False
+        self.left -= price
+        self.spent += price
+        return True
+
     def _look(self, fact: Fact) -> bool:
         if fact.parts:
             looks = [self._look(part) == part.claims for part in fact.parts]
@@ -49,6 +59,9 @@ class BoundedUser(Explained):
     What was not checked is believed at the rate at which the most telling assistant was right when it was
     checked, or, unassisted, at the prior. The surface moves the judgement too. Nothing here says that
     assistance helps: it helps exactly as much as it directs attention well and earns belief.
+
+    Two abilities are off by default: to follow an answer down (`descent`), and to know an assistant from the judging
+    of its own node (`own_record`). Each is an assumption about people, to be ablated.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -67,6 +80,24 @@ class BoundedUser(Explained):
     """Chance, per outcome, that attention first goes to a fact picked at random instead."""
     margin: float = Field(default=0.01, ge=0)
     """Perceived values closer than this are a tie."""
+    descent: int = Field(default=0, ge=0, exclude_if=lambda levels: levels == 0)
+    """Most levels that a claim is followed down if checking it costs more attention than is left; 0: none. A step down
+    is to read the answer that makes it, for `reading`, and to check that answer's facts: parts that its assistants call
+    wrong first, then the fact; what is too dear is followed a step further. Assumed: an answer stands if all that its
+    claim rests on (the fact of the same name, else all of its facts) was found true, and is then believed as `stands`
+    says; at a false one it falls, and its claim is ignored. It counts for this outcome: records are of outright checks.
+    """
+    reading: int = Field(default=1, ge=0, exclude_if=lambda price: price == 1)
+    """With `descent`: attention for reading one answer, paid once an outcome. None is read that would leave none to
+    check with."""
+    stands: float = Field(default=0.9, gt=0, le=1, exclude_if=lambda chance: chance == 0.9)
+    """With `descent`: belief in a claim whose answer stands, before its maker's record moves it, as it moves the prior.
+    Assumed, not learned. It is taken to the power of the levels it stood by: each may mislead."""
+    own_record: bool = Field(default=False, exclude_if=lambda on: not on)
+    """Start trust in an assistant not from the prior, but from how its answers did when this user judged them at the
+    assistant's own node: right and wrong facts among those that were paid for there, drawn to the prior by `doubt`.
+    Never from truth that was not paid for: of whoever was not checked there, trust starts from the prior. Assumed: the
+    assistant at work is like its outcomes in training, early ones included, and is right where their facts are."""
     seed: int = 0
     """Decides errors and spot checks, together with the case and the outcome: they repeat in every pair that an outcome
     is in, in whatever order pairs come."""
@@ -85,42 +116,56 @@ class BoundedUser(Explained):
 
     @property
     def name(self) -> str:
-        """Its kind, and its attention."""
-        return f"bounded(attention={self.attention})"
+        """Its kind, its attention, and its abilities."""
+        abilities = f", descent={self.descent}" * (self.descent > 0) + ", own record" * self.own_record
+        return f"bounded(attention={self.attention}{abilities})"
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
         """Perceive the value of both, each with half of the attention, and prefer the higher."""
         checks: list[Check] = []
-        values, spent = [], 0
+        values, spent, answers, stood = [], 0, 0, 0
         for outcome, assistance in ((pair.a, pair.assistance_a), (pair.b, pair.assistance_b)):
             rng = random.Random(digest(self.seed, pair.case.id, outcome.id))
             meter = Attention(self.attention // 2, self.error, rng)
-            values.append(self._value(task, pair.case, outcome, assistance, meter, rng, checks))
-            spent += meter.spent
+            down = Descent(task, self.descent, self.stands, partial(meter.read, self.reading), meter.check)
+            values.append(self._value(task, pair.case, outcome, assistance, meter, down, rng, checks))
+            spent, answers, stood = spent + meter.spent, answers + down.answers, stood + down.stood
         difference = values[0] - values[1]
         preference = 0.5 if abs(difference) < self.margin else float(difference > 0)
-        note = f"{values[0]:.3f} against {values[1]:.3f}"
+        followed = f"; answers read: {answers}, stood: {stood}" if self.descent else ""
+        note = f"{values[0]:.3f} against {values[1]:.3f}{followed}"
         judgement = Judgement(preference, tuple(checks), spent, note, margin=difference)
         self.recall(task, judgement)
         return judgement
 
     def recall(self, task: Task, judgement: Judgement) -> None:
-        """Add what was checked to the records of whoever claimed it."""
+        """Add what was checked to the records of whoever claimed it; the task itself, of its own outcomes."""
         self._record.update((task.path, c.by, c.said, c.contested, c.right) for c in judgement.checks)
 
-    def trust(self, task: str, assistant: str, said: bool, contested: bool = False) -> float:
+    def trust(
+        self, task: str, assistant: str, said: bool, contested: bool = False, start: float | None = None
+    ) -> float:
         """Belief that a claim is right: the prior, moved by how often such claims were right when checked.
+
+        `start`: instead of the prior (and of `own_record`), where the claim was followed down.
 
         Claims that an assistant's own assistants contest have a record of their own: those are seldom checked
         (nobody points at a part that fails), so the uncontested ones' good record says little about them.
         """
-        prior = self.prior if said else 1 - self.prior
-        right, wrong = (self._record[task, assistant, said, contested, outcome] for outcome in (True, False))
-        return (self.doubt * prior + right) / (self.doubt + right + wrong)
+        if start is None:
+            start = self.prior if said else 1 - self.prior
+            if self.own_record:
+                start = self._moved(start, assistant, assistant, said, contested)
+        return self._moved(start, task, assistant, said, contested)
+
+    def _moved(self, start: float, *whose: Any) -> float:
+        """A belief, moved by a record: by half where the record is of as many claims as `doubt` says."""
+        right, wrong = (self._record[*whose, outcome] for outcome in (True, False))
+        return (self.doubt * start + right) / (self.doubt + right + wrong)
 
     def _value(
         self, task: Task, case: Case, outcome: Outcome, assistance: Sequence[Assistance], meter: Attention,
-        rng: random.Random, checks: list[Check],
+        down: Descent, rng: random.Random, checks: list[Check],
     ) -> float:  # fmt: skip
         """An outcome's perceived value: the mean over aspects of the mean belief in facts, and surface."""
         try:
@@ -132,9 +177,26 @@ class BoundedUser(Explained):
             fact.name: self._believe(task.path, claims.get(fact.name, ())) for fact in facts
         }  # that the matter holds
 
+        own = self._claims_made(task, case, outcome, facts)
+        standing: dict[str, Standing] = defaultdict(dict)
+        refuted: dict[str, set[str]] = defaultdict(set)  # whose accusations of a fact pointed at a part that holds
+
         def settle(fact: Fact, holds: bool) -> None:
             believed[fact.name] = float(holds)
-            checks.extend(_checked(claim, holds) for claim in claims.get(fact.name, ()))
+            said = claims.get(fact.name, ())
+            checks.extend(_checked(claim, holds) for claim in said)
+            contested = any(claim.holds != fact.claims for claim in said)
+            checks.extend(Check(task.path, one, holds == fact.claims, contested) for one in own.get(fact.name, ()))
+
+        def credible(fact: Fact) -> list[Claim]:
+            return [claim for claim in claims.get(fact.name, ()) if claim.by not in refuted[fact.name]]
+
+        def follow(fact: Fact, some: Sequence[Claim]) -> None:
+            if found := down.follow(fact.name, some):
+                standing[fact.name] |= found
+                believed[fact.name] = self._believe(task.path, credible(fact), standing[fact.name])
+                if any(found.values()):
+                    del open_facts[fact.name]
 
         open_facts = {fact.name: fact for fact in facts}
         if open_facts and rng.random() < self.spot_checks:
@@ -142,12 +204,12 @@ class BoundedUser(Explained):
             if (holds := meter.check(fact)) is not None:
                 settle(open_facts.pop(fact.name), holds)
         sound: set[tuple[str, int | None]] = set()  # parts that were looked at and hold
-        refuted: dict[str, set[str]] = defaultdict(set)  # whose accusations of a fact pointed at such a part
         for target, fact, claim in self._accusations(task.path, open_facts, claims):
             if fact.name not in open_facts:
                 continue
             holds = True if (fact.name, claim.part) in sound else meter.check(target)
             if holds is None:
+                follow(fact, [claim])
                 continue
             if target is fact or not holds:  # a part that fails settles the whole
                 settle(open_facts.pop(fact.name), holds)
@@ -155,11 +217,12 @@ class BoundedUser(Explained):
                 checks.append(_checked(claim, True))
                 sound.add((fact.name, claim.part))
                 refuted[fact.name].add(claim.by)
-                left = [c for c in claims[fact.name] if c.by not in refuted[fact.name]]
-                believed[fact.name] = self._believe(task.path, left)
+                believed[fact.name] = self._believe(task.path, credible(fact), standing[fact.name])
         for fact in sorted(open_facts.values(), key=lambda fact: (fact.price, rng.random())):
             if (holds := meter.check(fact)) is not None:
                 settle(fact, holds)
+            else:
+                follow(fact, credible(fact))
         by_aspect: dict[str, list[float]] = {}
         for fact in facts:
             belief = believed[fact.name]
@@ -168,14 +231,36 @@ class BoundedUser(Explained):
         surface = task.surface_of(case, outcome)
         return value + sum(self.biases.get(name, 0.0) * amount for name, amount in surface.items())
 
-    def _believe(self, task: str, claims: Iterable[Claim]) -> float:
+    def _claims_made(
+        self, task: Task, case: Case, outcome: Outcome, facts: Sequence[Fact]
+    ) -> Mapping[str, Sequence[bool]]:
+        """Fact of an assistant's answer -> what the claims say that rest on it; nothing without `own_record`, or of
+        outcomes that claim nothing."""
+        if not self.own_record or task.findings is None:
+            return {}
+        try:
+            findings = task.findings_of(case, outcome)
+        except Malformed:
+            return {}
+        named = {fact.name: fact for fact in facts}
+        made: dict[str, set[bool]] = {}
+        for finding in findings:
+            for fact in rests_on(finding.fact, named):
+                made.setdefault(fact.name, set()).add(finding.holds)
+        return {name: sorted(said) for name, said in made.items()}
+
+    def _believe(self, task: str, claims: Iterable[Claim], standing: Standing | None = None) -> float:
         """Belief that a matter holds: by the claim whose maker's record moves it furthest from the prior.
 
-        Trust moves belief towards a claim or not at all: who was mostly wrong is ignored, not turned around.
+        Trust moves belief towards a claim or not at all: who was mostly wrong is ignored, not turned around. So is a
+        claim whose answer fell when it was followed down; where it stood, trust starts from there.
         """
         beliefs = [self.prior]
         for claim in claims:
-            trust = self.trust(task, claim.by, claim.holds, claim.contested)
+            start = (standing or {}).get((claim.by, claim.holds))
+            if start == 0:
+                continue
+            trust = self.trust(task, claim.by, claim.holds, claim.contested, start)
             beliefs.append(max(self.prior, trust) if claim.holds else min(self.prior, 1 - trust))
         return max(beliefs, key=lambda belief: abs(belief - self.prior))
 
@@ -194,29 +279,6 @@ class BoundedUser(Explained):
                 trust = self.trust(task, claim.by, False, claim.contested)
                 found.append((target.price, -trust, len(found), target, fact, claim))
         return [(target, fact, claim) for *_, target, fact, claim in sorted(found, key=lambda row: row[:3])]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What an assistant, somewhere in the tree of assistance, says of a fact's matter."""
-
-    by: str
-    holds: bool
-    part: int | None
-    contested: bool
-    """Whether an assistant below it says otherwise."""
-
-
-def claims_of(assistance: Sequence[Assistance]) -> dict[str, list[Claim]]:
-    """Fact name -> who says what of its matter, down the whole tree of assistance."""
-    claims: dict[str, list[Claim]] = {}
-    for one in assistance:
-        for said in one.tree():
-            below = {f.fact: f.holds for sub in said.below for under in sub.tree() for f in under.findings}
-            for f in said.findings:
-                contested = below.get(f.fact, f.holds) != f.holds
-                claims.setdefault(f.fact, []).append(Claim(said.assistant, f.holds, f.part, contested))
-    return claims
 
 
 def _checked(claim: Claim, holds: bool) -> Check:

@@ -8,7 +8,7 @@ from rrm.core.parties import Maker, User
 from rrm.core.protocols import Agent, Cases, Learner, Policy, RewardModel, Scores
 from rrm.core.records import Answer, Assistance, Case, Fact, Finding, Group, Outcome, Sealed
 from rrm.core.settings import Settings
-from rrm.core.task import Assistant, Pool, Task
+from rrm.core.task import Assistant, Pool, Task, climb
 from rrm.core.tool_agent import tool_assistant
 from rrm.core.tools import Report, Tool
 from rrm.core.validation import check, faults
@@ -27,7 +27,7 @@ __all__ = [
     "EndpointUser", "Event", "Fact", "Finding", "FitReport", "Group", "HumanUser", "ImproveReport", "Judgement",
     "Learner", "Maker", "Malformed", "ModelUser", "Outcome", "Pair", "Policy", "Pool", "RRMError", "Report",
     "RewardModel", "Scores", "Sealed", "Settings", "Task", "TaskError", "Tool", "ToolMissing", "User", "__version__",
-    "check", "faults", "tool_assistant", "train",
+    "check", "climb", "faults", "tool_assistant", "train",
 ]  # fmt: skip
 
 _LATE = {

@@ -2,6 +2,8 @@
 
     python scripts/pretrain.py --out rrm/models/embedded               # the papers world: the embedded model
     python scripts/pretrain.py --world chip --out runs/chip-model      # the chip world: the model "embedded-chip"
+    python scripts/pretrain.py --world games --width 64 --layers 2 --late 100 --max-steps 1500 --decay 300 \
+        --slack 0.02 --every 100 --out rrm/models/embedded_games       # the games: the model "embedded-games"
 
 From tables and short texts to whole papers and critiques, every one with the corpus's errors in it. Skills
 appear suddenly (copying the brief, then arithmetic), so training stops on measured skill, not on steps:
@@ -21,25 +23,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rrm.measure.skills import CHIP, PAPERS, Skills, corpus_skill, skill
+from rrm.measure.skills import CHIP, GAMES, PAPERS, Skills, corpus_skill, skill
 from rrm.worlds.chip import corpus as chip
+from rrm.worlds.games import corpus as games
 from rrm.worlds.papers import Difficulty
 from rrm.worlds.papers import corpus as papers
+
+Text = papers.Corpus | chip.Corpus | games.Corpus
 
 
 @dataclass(frozen=True)
 class World:
     """What a model of a world is pretrained on. early, late: shares of each role in a batch, at the start (tables and
-    short texts) and in the end (whole papers or designs, and critiques)."""
+    short texts) and in the end (whole papers or designs, and critiques). brackets: they part words, too."""
 
     skills: Skills
     vocabulary: list[str]
-    corpus: Callable[[random.Random], papers.Corpus | chip.Corpus]
+    corpus: Callable[[random.Random], Text]
     early: dict[str, float]
     late: dict[str, float]
+    brackets: bool = False
 
 
 WORLDS = {
@@ -59,15 +65,22 @@ WORLDS = {
         early={"chip": 0.5, "benchmark": 1, "segments": 4, "heat": 2, "lifetime": 1, "security": 1},
         late={"chip": 3, "benchmark": 2, "segments": 2, "heat": 1, "lifetime": 1, "security": 1},
     ),
+    "games": World(
+        GAMES, games.vocabulary(), games.Corpus, early={"pile": 1, "nim": 1, "king": 1, "verdict": 0.5, "line": 2},
+        late={"pile": 1, "nim": 1, "king": 1, "verdict": 0.5, "line": 2}, brackets=True,
+    ),
 }  # fmt: skip
 BUCKETS = 4
 
 
-def make_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
-    """One token per word, in the vocabulary's order; words stand between blanks."""
+def make_tokenizer(vocabulary: Sequence[str], brackets: bool = False) -> PreTrainedTokenizerFast:
+    """One token per word, in the vocabulary's order; words stand between blanks, or, with `brackets`, also between
+    those."""
     words = {word: i for i, word in enumerate(vocabulary)}
     raw = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    between = pre_tokenizers.Split(Regex("[()]"), "isolated")
+    blanks = pre_tokenizers.WhitespaceSplit()
+    raw.pre_tokenizer = pre_tokenizers.Sequence([blanks, between]) if brackets else blanks
     return PreTrainedTokenizerFast(
         tokenizer_object=raw, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", model_max_length=512
     )
@@ -85,7 +98,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, width: int, layers: int) -> L
 
 
 def batch(
-    corpus: papers.Corpus | chip.Corpus, shares: dict[str, float], docs: int, index: dict[str, int]
+    corpus: Text, shares: dict[str, float], docs: int, index: dict[str, int]
 ) -> list[tuple[torch.Tensor, ...]]:
     """Documents of one step, in buckets of like length: ids (docs, tokens) and labels, -100 where unscored."""
     roles = corpus.rng.choices(list(shares), weights=list(shares.values()), k=docs)
@@ -133,7 +146,7 @@ def main() -> None:
 
     torch.manual_seed(args.seed)
     world = WORLDS[args.world]
-    tokenizer = make_tokenizer(world.vocabulary)
+    tokenizer = make_tokenizer(world.vocabulary, world.brackets)
     index = tokenizer.get_vocab()
     corpus = world.corpus(random.Random(args.seed))
     target = corpus_skill(seed=args.seed + 1, world=world.skills)
@@ -201,7 +214,8 @@ def main() -> None:
         f"--max-steps {args.max_steps} --decay {args.decay}"
         + (f" --start {args.start}" if args.start else ""),
         "seed": args.seed, "steps": step + 1, "minutes": round((time.time() - began) / 60, 1), "sha256": weights,
-        "corpus_errors": vars(corpus.errors), "corpus_skill": target, "model_skill": scores, "missing": missing,
+        "corpus_errors": dict(getattr(corpus.errors, "__dict__", corpus.errors)), "corpus_skill": target,
+        "model_skill": scores, "missing": missing,
     }  # fmt: skip
     (args.out / "pretraining.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from importlib.metadata import entry_points
+from typing import Annotated, Literal, cast
 
 import typer
 from rich.console import Console
@@ -14,6 +15,8 @@ from rrm.command.configuration import configure_user
 from rrm.core.errors import ConfigError, RRMError
 from rrm.core.parallel import ProcessError, started
 from rrm.core.parties import User
+from rrm.core.settings import Explained
+from rrm.core.task import Task
 from rrm.core.version import VERSION
 from rrm.users.bounded import BoundedUser
 from rrm.users.endpoint import EndpointUser
@@ -27,7 +30,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 TREE = typer.Argument(help="A tree: a name (see `rrm trees`), a Python file (./mine.py), or a module with a `task`.")
-MODEL = typer.Option(help="embedded, embedded-chip, smollm2 (see `rrm model`), a folder, or a name on the Hub.")
+MODEL = typer.Option(
+    show_default="the tree's, else embedded",
+    help="embedded, embedded-chip, embedded-games, smollm2 (see `rrm model`), a folder, or a name on the Hub.",
+)
+USUAL = "the tree's, else bounded"
 DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
 
 
@@ -41,6 +48,8 @@ def main(show: Annotated[bool, typer.Option("--version", help="Show the version 
 
 def user_of(name: str, seed: int, assignments: Sequence[str]) -> User:
     """Who judges, with their settings. Raises `ConfigError`, or `ModelError` if a model cannot be loaded."""
+    if (named := named_users().get(name)) is not None:
+        return cast(User, configure_user(named(seed=seed), assignments))  # which training looks at again
     if name == "bounded":
         return configure_user(BoundedUser(seed=seed), assignments)
     if name == "human":
@@ -50,7 +59,8 @@ def user_of(name: str, seed: int, assignments: Sequence[str]) -> User:
         return configure_user(EndpointUser.at(where), assignments)
     if kind != "model" or not where:
         raise ConfigError(
-            f"--user {name}: no such user; give bounded, human, model:PATH (model:embedded), or openai:MODEL@URL"
+            f"--user {name}: no such user; give {', '.join(['bounded', *named_users(), 'human'])}, model:PATH "
+            "(model:embedded), or openai:MODEL@URL"
         )
     if assignments:
         raise ConfigError(f"{assignments[0]}: --user {name} has no settings")
@@ -58,6 +68,23 @@ def user_of(name: str, seed: int, assignments: Sequence[str]) -> User:
     from rrm.users.model import ModelUser
 
     return ModelUser(Backbone.load(where))
+
+
+def usual(task: Task, what: Literal["model", "user"]) -> str:
+    """The model or the user that is taken for a tree unless the command line says."""
+    return task.usual.get(what, {"model": "embedded", "user": "bounded"}[what])
+
+
+def named_users() -> dict[str, type[Explained]]:
+    """The simulated users that distributions name in the group `rrm.users`: settings with a seed among them. Raises
+    `ConfigError` for one that cannot be imported."""
+    found: dict[str, type[Explained]] = {}
+    for entry in entry_points(group="rrm.users"):
+        try:
+            found.setdefault(entry.name, entry.load())
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"the user {entry.name!r} ({entry.value}) cannot be imported: {error}") from error
+    return dict(sorted(found.items()))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rrm.command.common import DEBUG, MODEL, app, clean_errors, user_of
+from rrm.command.common import DEBUG, MODEL, USUAL, app, clean_errors, user_of, usual
 from rrm.command.configuration import configure, split
 from rrm.command.trees import load_task
 from rrm.core.errors import RRMError
@@ -29,8 +29,11 @@ def measure(
     seeds: Annotated[str, typer.Option(help="How many (5: 100 to 104), or which: 0-4 or 100,103.")] = "5",
     quick: Annotated[bool, typer.Option("--quick", help="A smoke test: tiny, of one seed unless --seeds.")] = False,
     out: Annotated[Path | None, typer.Option(show_default="runs/measure, or runs/measure-quick")] = None,
-    model: Annotated[str, MODEL] = "embedded",
+    model: Annotated[str | None, MODEL] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As rrm train's.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Who judges: a simulated user, as rrm train's.", show_default=USUAL)
+    ] = None,
     pairs: Annotated[int, typer.Option(help="Held-out cases to judge pairs of.", min=2)] = 100,
     given: Annotated[
         Literal["alone", "assisted", "oracle"],
@@ -68,7 +71,8 @@ def measure(
         task = configure(load_task(tree), for_nodes)
         folder = out or Path("runs/measure-quick" if quick else "runs/measure")
         size = command.Size(pairs=pairs, quick=quick, labels=given)
-        stage = command.stages(task, lambda seed: user_of("bounded", seed, for_user), model, folder, size)
+        who, model = user or usual(task, "user"), model or usual(task, "model")
+        stage = command.stages(task, lambda seed: user_of(who, seed, for_user), model, folder, size)
         wanted = [command.REPORTED] if quick and seeds == "5" else command.seeds_of(seeds)
         try:
             command.run(names, stage, wanted, folder, shlex.join(["rrm", *sys.argv[1:]]), typer.echo)

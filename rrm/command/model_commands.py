@@ -36,7 +36,7 @@ def model_list() -> None:
     """The models that --model knows by a name of ours, and where they are."""
     from rrm.models.fetching import SOURCES, fetched, folder
 
-    typer.echo("embedded  in the package: a tiny model of the papers world; embedded-chip: one of the chip world")
+    typer.echo("embedded  in the package: a tiny model of the papers world; embedded-chip, embedded-games: of others")
     for source in SOURCES.values():
         where = folder(source) if fetched(source) else f"not fetched: rrm model fetch {source.name}"
         typer.echo(f"{source.name}   {source.about}\n          {where}")

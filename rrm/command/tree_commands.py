@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from rrm.command.common import DEBUG, MODEL, TREE, app, clean_errors, user_of
+from rrm.command.common import DEBUG, MODEL, TREE, USUAL, app, clean_errors, named_users, user_of, usual
 from rrm.command.configuration import configure, split
 from rrm.command.trees import load_task, tried
 from rrm.core.errors import TaskError
@@ -60,8 +60,11 @@ def _line(text: str) -> str:
 def check(
     tree: Annotated[str, TREE],
     user: Annotated[
-        str, typer.Option(help="Who will judge, as rrm train's: what a simulated user cannot see is found.")
-    ] = "bounded",
+        str | None,
+        typer.Option(
+            help="Who will judge, as rrm train's: what a simulated user cannot see is found.", show_default=USUAL
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Try the tree on outcomes of this model, as rrm train's; else on made-up texts.")
     ] = None,
@@ -85,7 +88,7 @@ def check(
         Console().print(_tree(task))
         untried: list[str] = []
         if not any(fault.level == "error" for fault in found):
-            dry = _rehearsed(task, user, model)
+            dry = _rehearsed(task, user or usual(task, "user"), model)
             found, untried = [*found, *dry.faults], dry.untried
         if untried:
             why = "no outcome led there" if model is not None else "no made-up outcome led there; give --model"
@@ -116,7 +119,7 @@ def _rehearsed(task: Task, user: str, model: str | None) -> Rehearsal:
 @app.command()
 def look(
     tree: Annotated[str, TREE],
-    model: Annotated[str, MODEL] = "embedded",
+    model: Annotated[str | None, MODEL] = None,
     cases: Annotated[int, typer.Option(help="Cases of each role.", min=1)] = 4,
     outcomes: Annotated[int, typer.Option(help="Outcomes of each case.", min=1)] = 4,
     examples: Annotated[int, typer.Option(help="Outcomes of each role to show.", min=0)] = 2,
@@ -130,7 +133,7 @@ def look(
         from rrm.measure.roles import begin  # late: it takes seconds
 
         task = configure(load_task(tree), split(list(assign or ()))[0])
-        begin(task, model, cases, outcomes, examples, seed, free)
+        begin(task, model or usual(task, "model"), cases, outcomes, examples, seed, free)
 
 
 @app.command()
@@ -146,11 +149,15 @@ def train(
             "`rrm settings` lists them.",
         ),
     ] = None,
-    model: Annotated[str, MODEL] = "embedded",
+    model: Annotated[str | None, MODEL] = None,
     user: Annotated[
-        str,
-        typer.Option(help="Who judges: bounded (simulated), model:PATH, openai:MODEL@URL, or human (see `rrm label`)."),
-    ] = "bounded",
+        str | None,
+        typer.Option(
+            help="Who judges: bounded or another that is simulated (see `rrm settings`), model:PATH, openai:MODEL@URL, "
+            "or human (see `rrm label`).",
+            show_default=USUAL,
+        ),
+    ] = None,
     overlap: Annotated[
         int | None, typer.Option(help="People who judge each pair: --set user.overlap=N.")
     ] = None,
@@ -181,14 +188,15 @@ def train(
         assignments += [f"user.{key}={value}" for key, value in short.items() if value is not None]
         for_nodes, for_user = split(assignments)
         task = configure(load_task(tree), for_nodes)
+        model = model or usual(task, "model")
         number, processes = started()
         quiet = quiet or number > 0  # the main process speaks for all
-        if quiet or model == "embedded" or Path(model).exists():
+        if quiet or model.startswith("embedded") or Path(model).exists():
             from transformers.utils import logging  # late: it takes a second, and no other command needs it
 
             # loading is quick; a download deserves its bar
             logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        judge = user_of(user, seed, for_user)
+        judge = user_of(user or usual(task, "user"), seed, for_user)
         folder = out or Path("runs") / task.name
 
         if threads is not None:
@@ -215,8 +223,10 @@ def train(
 def settings() -> None:
     """List every setting with its default: of a node, and of users: simulated, people, a model behind an endpoint."""
     console = Console()
-    for title, kind in (("NODE", Settings), ("user", BoundedUser), ("user", HumanUser), ("user", EndpointUser)):
-        console.print(_table(title, kind))
+    users: list[type[BaseModel]] = [BoundedUser, *named_users().values(), HumanUser, EndpointUser]
+    console.print(_table("NODE", Settings))
+    for kind in users:
+        console.print(_table("user", kind))
 
 
 def _table(title: str, kind: type[BaseModel]) -> Table:

@@ -22,18 +22,24 @@ class Pair:
     b: Outcome
     assistance_a: tuple[Assistance, ...] = ()
     assistance_b: tuple[Assistance, ...] = ()
+    again: int = 0
+    """How many times its node asked about these outcomes, by these assistants, before: see `Settings.repeat`."""
 
     @cached_property
     def id(self) -> str:
-        """What was asked: the outcomes, and by which versions of which assistants they were examined."""
+        """What was asked: the outcomes, by which versions of which assistants they were examined, and which time."""
         shown = [[(a.assistant, a.version) for a in side] for side in (self.assistance_a, self.assistance_b)]
-        return digest(self.task, self.case.id, self.a.id, self.b.id, shown)
+        return digest(self.task, self.case.id, self.a.id, self.b.id, shown, *self._times)
 
     @cached_property
     def stream(self) -> str:
         """A name for what is random about it, whichever assistants examined it: a hash of their weights would change
         with the last bit of one, and so with the number of processes."""
-        return digest(self.task, self.case.id, self.a.id, self.b.id)
+        return digest(self.task, self.case.id, self.a.id, self.b.id, *self._times)
+
+    @property
+    def _times(self) -> list[int]:
+        return [self.again] if self.again else []
 
     @classmethod
     def of(cls, task: str, group: Group, i: int, j: int) -> Pair:
@@ -42,7 +48,7 @@ class Pair:
 
     def swapped(self) -> Pair:
         """B in A's place."""
-        return Pair(self.task, self.case, self.b, self.a, self.assistance_b, self.assistance_a)
+        return Pair(self.task, self.case, self.b, self.a, self.assistance_b, self.assistance_a, self.again)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,17 @@ class Settings(Explained):
     # the loop
     rounds: int = Field(default=2, ge=1)
     """Turns of the loop: sample, assist, compare, fit, improve."""
+    until: float = Field(default=0.0, ge=0, le=1)
+    """Go on beyond `rounds`, to `most_rounds` at most, until the reward model predicts at least this share of the
+    comparisons held out from its fit, and a round's optimization gains less than `settled`. 0: `rounds` and no more. An
+    error of a level is in everything above it, so a level should have converged before the next is built on it."""
+    most_rounds: int = Field(default=8, ge=1)
+    """Limit of the rounds that `until` adds up to."""
+    settled: float = Field(default=0.1, ge=0)
+    """See `until`; in units of reward, whose variance is 1."""
+    begin: Literal["start", "assistant"] = "start"
+    """The weights that the agent begins with: the starting model's, or those of its first assistant, where the two do
+    the same kind of thing (a chain: `rrm.climb`)."""
     cases: int = Field(default=48, ge=1)
     """Cases drawn for judging in each round."""
     outcomes: int = Field(default=4, ge=2)
@@ -87,6 +98,9 @@ class Settings(Explained):
     """The user's comparisons in each round."""
     choose: Literal["disagreement", "random"] = "disagreement"
     """Which pairs the user is asked about: where the ensemble disagrees most, or any."""
+    repeat: bool = False
+    """Ask about a pair as often as it comes up, of a user whose judgement is noisy and of cases with few outcomes; else
+    once a round."""
     refresh: int = Field(default=0, ge=0)
     """Extra rounds of training for each assistant in each later round of its parent, on the parent's new outcomes."""
     frame_cases: int = Field(default=16, ge=0)
@@ -98,6 +112,9 @@ class Settings(Explained):
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature of outcomes that are judged, and of those that subtasks' cases are built from. Improvers
     always sample at 1: the KL is estimated of the policy's own distribution."""
+    explore: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the outcomes to be judged, and of those that best_of_n chooses from, that the agent samples with the
+    weights of the starting model: what the policy gave up too early still comes up. Rounded down."""
     drafts: int = Field(default=2, ge=1)
     """Drafts of each answer a user will see; the reward model picks the best. 1: the greedy answer."""
 
@@ -123,6 +140,9 @@ class Settings(Explained):
     holdout: float = Field(default=0.1, ge=0, lt=1)
     """Share of cases whose comparisons are kept for measuring the reward model; of pairs, while there are fewer
     than ten cases."""
+    holdout_by: Literal["auto", "case", "pair"] = "auto"
+    """What is held out: cases, unless there are fewer than ten (auto); cases; or pairs, where cases are few and each is
+    needed."""
 
     # the improver
     improver: Literal["rloo", "dpo", "best_of_n"] = "rloo"

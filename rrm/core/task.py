@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from rrm.core import border
 from rrm.core.errors import Malformed, TaskError
@@ -49,7 +50,8 @@ class Task:
     name: unique among its siblings; no "/" or ".".
     instruction: what a person is told to judge, in words.
     facts: the checkable facts of an outcome, their truth sealed; raises `Malformed` if it does not parse.
-    cases: where cases come from (the root); a subtask has `frame` instead.
+    cases: where cases come from (the root). A subtask that has none is trained on cases framed from its parent's
+        outcomes; one that has is trained on those (a chain: `climb`), and framed only when it is at work.
     frame: makes this subtask's cases from one outcome of the parent; no cases means N/A.
     findings: reads this task's outcome as claims about the parent outcome's facts; raises `Malformed`.
     surface: named surface features of an outcome that carry no truth (confident words, length).
@@ -59,6 +61,7 @@ class Task:
     covers: the aspects of the parent that this task assesses (for the exhaustiveness check).
     aspects: the aspects of this task's own outcomes.
     difficulty: a rough size of one evaluation; a subtask must be narrower than its parent (section 3.2).
+    usual: at a root, what the command line takes for "model" and "user" unless it is told.
     tools: the programs that this task's answers rest on; `check` sees that they are there, and a run keeps their
         versions.
     """
@@ -76,6 +79,7 @@ class Task:
     aspects: tuple[str, ...] = ()
     difficulty: float | None = None
     tools: tuple[Tool, ...] = ()
+    usual: Mapping[str, str] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
     path: str = ""
 
@@ -284,3 +288,28 @@ def assist(helpers: Sequence[Assistant], groups: Sequence[Group], quick: bool = 
     return [
         replace(group, assistance=tuple(zip(*(one[g] for one in said), strict=True))) for g, group in enumerate(groups)
     ]
+
+
+def climb(
+    task: Task, levels: int, name: str = "assistant", cases: Literal["own", "framed"] = "own", warm: bool = False
+) -> Task:
+    """The paper's chain: "in step k we use the agent A_(k-1) to assist the user in evaluating outcomes when training
+    agent A_k" (Leike et al. 2018, section 3.2).
+
+    A tree of one task: it is assisted by itself, `levels` deep, the first step at the bottom. So it is trained,
+    resumed, inspected and exported as any tree is.
+
+    Parameters
+    ----------
+    task: with `cases`, and with `frame` and `findings`: how its agent assists in judging its own kind of outcomes.
+    levels: of assistants below; 0 is plain reward modeling.
+    name: of the assistants.
+    cases: each step is trained on the task's own cases, or on those framed from the outcomes of the step above.
+    warm: each step begins with the weights of the step below.
+    """
+    bottom = replace(task, assistants=())
+    for _ in range(levels):
+        settings = bottom.settings.model_copy(update={"begin": "assistant"}) if warm else bottom.settings
+        below = replace(bottom, name=name, path="", cases=task.cases if cases == "own" else None)
+        bottom = replace(task, settings=settings, assistants=(below,))
+    return bottom

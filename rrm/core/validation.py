@@ -43,7 +43,9 @@ def _plant(task: Task, parent: str, above: tuple[Task, ...]) -> Task:
 
 def faults(task: Task) -> list[Fault]:
     """Faults of a planted tree, the worst first."""
-    found = [*_root(task), *(fault for node in task.walk() for fault in _node(node))]
+    fed = [node for node in task.walk() if node is task or node.cases is not None]
+    found = [fault for node in fed for fault in _supply(node)]
+    found += [fault for node in task.walk() for fault in _node(node)]
     return sorted(found, key=lambda fault: (fault.level != "error", fault.path))
 
 
@@ -56,7 +58,7 @@ def check(task: Task) -> Task:
     return task
 
 
-def _root(task: Task) -> Iterator[Fault]:
+def _supply(task: Task) -> Iterator[Fault]:
     if task.cases is None:
         yield Fault(task.path, "error", "no cases; give the root task cases=..., an object with draw(n, key)")
         return

@@ -21,7 +21,8 @@ from rrm.models.agent import TextAgent
 
 def improve(agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log) -> ImproveReport:
     """Take `settings.steps` steps of maximum likelihood on the best outcome of each group."""
-    return optimize(agent, judge, cases, settings, key, log, _objective)
+    explored = int(settings.explore * settings.group)  # an imitator may learn from what others found
+    return optimize(agent, judge, cases, settings, key, log, _objective, explored)
 
 
 def _objective(agent: TextAgent, batch: Batch, settings: Settings) -> tuple[int, Iterator[Tensor]]:

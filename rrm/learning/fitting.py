@@ -60,7 +60,7 @@ def fit_reward(
     usable = [c for c in comparisons if c.preference is not None]
     if not usable:
         raise RRMError(f"no comparison to fit: the user abstained from all {len(comparisons)}; ask about other pairs")
-    by_case, by_pair = hold_out(usable, settings.holdout)
+    by_case, by_pair = hold_out(usable, settings.holdout, settings.holdout_by)
     away = by_case | by_pair
     heldout = [c for i, c in enumerate(usable) if i in away]
     train = [c for i, c in enumerate(usable) if i not in away]

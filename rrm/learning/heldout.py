@@ -9,6 +9,7 @@ their pairs are held out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from rrm.core.judgements import ACCEPT, Comparison
 from rrm.core.seeding import seed_of
@@ -17,8 +18,11 @@ CASES = 10
 """Cases that appear when there are fewer than this, themselves included, are held out by pair."""
 
 
-def hold_out(comparisons: Sequence[Comparison], share: float) -> tuple[set[int], set[int]]:
-    """The places of the comparisons that are held out by case, and of those that are held out by pair.
+def hold_out(
+    comparisons: Sequence[Comparison], share: float, by: Literal["auto", "case", "pair"] = "auto"
+) -> tuple[set[int], set[int]]:
+    """The places of the comparisons that are held out by case, and of those that are held out by pair; what is chosen
+    by `by`: see `Settings.holdout_by`.
 
     Of a case that is held out by pair the first pair that was judged is trained on. If no other pair happens to be
     held out, that of the smallest hash is, among the first to be seen at once that have one to spare.
@@ -36,7 +40,7 @@ def hold_out(comparisons: Sequence[Comparison], share: float) -> tuple[set[int],
         here = [i for i, one in enumerate(turns) if one == turn]
         fresh = {comparisons[i].case.id for i in here} - seen
         seen |= fresh
-        if len(seen) < CASES:
+        if by == "pair" or (by == "auto" and len(seen) < CASES):
             few |= fresh
         spare: list[tuple[float, tuple[str, ...]]] = []
         known = {case for case, *_ in side}

@@ -36,15 +36,27 @@ class Batch:
     rewards: Tensor  # (groups, n) the judge's
     logprobs: Tensor  # (groups, n) per outcome, under the agent
     reference: Tensor  # (groups, n) per outcome, under the starting policy
+    explored: int = 0
+    """How many outcomes of each group, the last, the starting policy sampled."""
+
+    @property
+    def own(self) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the outcomes that the agent itself sampled, under it and under the starting policy."""
+        n = self.logprobs.shape[1] - self.explored
+        return self.logprobs[:, :n], self.reference[:, :n]
 
     @property
     def kl(self) -> float:
         """Mean nats per outcome: k1 of `kl_estimates`."""
-        return kl_estimates(self.logprobs, self.reference)[0].mean().item()
+        return kl_estimates(*self.own)[0].mean().item()
 
 
-def collect(agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, step: int) -> Batch:
+def collect(
+    agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, step: int, explored: int = 0
+) -> Batch:
     """Draw cases, sample their groups, judge them, and find their log-probabilities under the reference.
+
+    explored: see `Batch`.
 
     Samples at temperature 1 whatever `settings.temperature` says: another distribution than the policy's own
     would bias the KL, by which `max_kl` stops, and a policy gradient.
@@ -55,7 +67,11 @@ def collect(agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, ke
     drawn = cases.draw(settings.batch, f"{key}/{step}")
     if not drawn:
         raise RRMError(f"no cases to improve on (key {key!r}); the task's `cases` drew none")
-    groups = agent.sample(drawn, settings.group, f"{key}/{step}")
+    groups = agent.sample(drawn, settings.group - explored, f"{key}/{step}")
+    if explored:
+        start = TextAgent(agent.backbone, agent.backbone.start, agent.max_tokens)
+        others = start.sample(drawn, explored, f"{key}/{step}/explore")
+        groups = [Group(one.case, (*one.outcomes, *more.outcomes)) for one, more in zip(groups, others, strict=True)]
     judged = list(judge(groups))
     if [tuple(r.shape) for r in judged] != [(settings.group,)] * len(groups):
         raise RRMError(
@@ -70,7 +86,7 @@ def collect(agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, ke
         [torch.stack([v.sum() for v in row]) for row in reference_logprobs(agent.backbone, groups)]
     )
     logprobs = torch.tensor([[sum(o.logprobs) for o in g.outcomes] for g in groups])
-    return Batch(groups, rewards, logprobs, reference)
+    return Batch(groups, rewards, logprobs, reference, explored)
 
 
 def distinguished(batch: Batch) -> Tensor:
@@ -81,21 +97,25 @@ def distinguished(batch: Batch) -> Tensor:
 def observe(batch: Batch, skipped: int, grad_norm: float) -> dict[str, float]:
     """A step's metrics.
 
-    reward, reward_std: mean over outcomes; mean over groups of the spread within (without it, no signal)
+    reward, reward_std: mean over outcomes; mean over groups of the spread within (without it, no signal). Of what the
+        agent itself sampled, as all others
     kl, kl_k3: nats per outcome to the starting policy, two estimates (Schulman 2020)
     entropy: nats per token, estimated as minus the mean log-probability of the sampled tokens
     length, finished: mean tokens per outcome, and the share of outcomes that ended by themselves
     skipped: groups without signal; grad_norm: before clipping
     """
-    outcomes = [o for g in batch.groups for o in g.outcomes]
+    logprobs, reference = batch.own
+    n = logprobs.shape[1]
+    outcomes = [o for g in batch.groups for o in g.outcomes[:n]]
     tokens = sum(len(o.tokens) for o in outcomes)
-    k1, k3 = kl_estimates(batch.logprobs, batch.reference)
+    k1, k3 = kl_estimates(logprobs, reference)
+    rewards = batch.rewards[:, :n]
     return {
-        "reward": batch.rewards.mean().item(),
-        "reward_std": batch.rewards.std(1).mean().item(),
+        "reward": rewards.mean().item(),
+        "reward_std": rewards.std(1).mean().item() if n > 1 else 0.0,
         "kl": k1.mean().item(),
         "kl_k3": k3.mean().item(),
-        "entropy": -batch.logprobs.sum().item() / tokens,
+        "entropy": -logprobs.sum().item() / tokens,
         "length": tokens / len(outcomes),
         "finished": sum(o.finished for o in outcomes) / len(outcomes),
         "skipped": float(skipped),
@@ -143,9 +163,11 @@ computed one by one as they are asked for."""
 
 
 def optimize(
-    agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log, objective: Objective
-) -> ImproveReport:
+    agent: TextAgent, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log, objective: Objective,
+    explored: int = 0,
+) -> ImproveReport:  # fmt: skip
     """The loop that all improvers share: `settings.steps` steps on fresh batches, each on the objective's loss.
+    `explored`: see `Batch`.
 
     A batch over the KL limit ends it. Groups without signal cost no forward or backward pass.
     """
@@ -153,7 +175,7 @@ def optimize(
     tally = StepTally()
     with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
         for step in range(settings.steps):
-            batch = collect(agent, judge, cases, settings, key, step)
+            batch = collect(agent, judge, cases, settings, key, step, explored)
             signal, losses = objective(agent, batch, settings)
             skipped = len(batch.groups) - signal
             if tally.over(batch, skipped, settings.max_kl):
@@ -176,7 +198,7 @@ class StepTally:
     def over(self, batch: Batch, skipped: int, limit: float) -> bool:
         """Note a step's samples. Whether their KL is over the limit; then the step is not taken, nor counted."""
         self.skipped += skipped
-        self.rewards.append(batch.rewards.mean().item())
+        self.rewards.append(batch.rewards[:, : batch.own[0].shape[1]].mean().item())
         self.kl = batch.kl
         self.stopped = self.kl > limit
         self.steps += not self.stopped

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rrm.core import border
 from rrm.core.errors import RRMError
@@ -21,7 +23,8 @@ ENOUGH = 8
 
 
 def choose(node: NodeState, groups: Sequence[Group]) -> list[Pair]:
-    """The pairs the user is asked about: by the ensemble's disagreement, or at random (`choose`)."""
+    """The pairs the user is asked about: by the ensemble's disagreement, or at random (`choose`). None where all
+    outcomes are alike, which raises `RRMError` in the first round: then there is nothing to learn from."""
     s = node.task.settings
     candidates: list[tuple[float, str, Pair]] = []
     active = s.choose == "disagreement" and node.round > 0
@@ -35,13 +38,30 @@ def choose(node: NodeState, groups: Sequence[Group]) -> list[Pair]:
             doubt = float((heads[i] - heads[j]).std(correction=0)) if heads is not None else 0.0
             candidates.append((-doubt, digest(node.key("choose"), pair.stream), pair))
     candidates.sort(key=lambda row: row[:2])
-    if not candidates:
+    if not candidates and node.round == 0:
         raise RRMError(
             f"{node.task.path}: all outcomes sampled in round {node.round} are alike, so there is "
-            "nothing to compare; raise temperature, or train for fewer steps"
+            "nothing to compare; raise temperature, or use a model that is not certain of one"
         )
+    if s.repeat:
+        return _numbered(node, [pair for *_, pair in candidates])[: s.comparisons]
     unique = {pair.id: pair for _, _, pair in candidates}
     return list(unique.values())[: s.comparisons]
+
+
+def _numbered(node: NodeState, pairs: Sequence[Pair]) -> list[Pair]:
+    """Each pair with how many times its outcomes, whichever was shown as A, were asked about before, in earlier rounds
+    too: another question, whose noise is drawn anew."""
+    times = Counter(_asked(comparison.pair) for comparison in node.comparisons)
+    numbered = []
+    for pair in pairs:
+        numbered.append(replace(pair, again=times[_asked(pair)]))
+        times[_asked(pair)] += 1
+    return numbered
+
+
+def _asked(pair: Pair) -> tuple[str, ...]:
+    return (pair.case.id, *sorted((pair.a.id, pair.b.id)))
 
 
 def compare(node: NodeState, user: User, pairs: Sequence[Pair]) -> None:

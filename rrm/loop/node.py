@@ -42,14 +42,32 @@ class Node(NodeState):
                 user.recall(task, comparison.judgement)
         self.emit("open")
 
+    def begin(self, helpers: Sequence[Assistant]) -> None:
+        """Before its first round: the agent takes its first assistant's weights, if `settings.begin` says so."""
+        if self.task.settings.begin == "assistant" and self.round == 0 and helpers:
+            self.agent.load(helpers[0].agent.state())
+
     def rounds(self, extra: int = 0) -> Iterator[int]:
         """The rounds still to do. Each ends when the agent's weights are saved."""
-        while self.round < self.task.settings.rounds + extra:
+        s = self.task.settings
+        while self.round < s.rounds + extra or (self.round < s.most_rounds + extra and not self._settled()):
             began = time.monotonic()
             yield self.round
             self.seconds = time.monotonic() - began
             self.emit("done", seconds=self.seconds)
             self.round += 1
+
+    def _settled(self) -> bool:
+        """Whether the last round's own figures say that nothing is left to learn; see `Settings.until`."""
+        s = self.task.settings
+        if not s.until:
+            return True
+        last = [(phase, name, value) for round, phase, _, name, value in self.history() if round == self.round - 1]
+        found = {name: value for phase, name, value in last if phase == "fit"}
+        rewards = [value for phase, name, value in last if phase == "improve" and name == "reward"]
+        some = max(1, len(rewards) // 4)  # one step's reward is noisy
+        gain = (sum(rewards[-some:]) - sum(rewards[:some])) / some
+        return found.get("holdout_accuracy", 0.0) >= s.until and gain < s.settled
 
     def sample(self, cases: Cases) -> list[Group]:
         """Outcomes of the agent as it is now, to be judged."""

@@ -16,7 +16,12 @@ def to_judge(node: NodeState, cases: Cases) -> list[Group]:
     s = node.task.settings
     drawn = _drawn(node, cases, s.cases, "cases")  # by all processes: whoever watches may draw, too, and alone
     node.emit("sample", of=s.cases)
-    groups = _sample(node, drawn, s.outcomes, "sample")
+    explored = int(s.explore * s.outcomes)
+    groups = _sample(node, drawn, s.outcomes - explored, "sample")
+    if explored:
+        with node.as_it_started():
+            others = _sample(node, drawn, explored, "explore")
+        groups = [Group(one.case, (*one.outcomes, *more.outcomes)) for one, more in zip(groups, others, strict=True)]
     _check_form(node, groups)
     return groups
 

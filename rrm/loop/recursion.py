@@ -20,16 +20,19 @@ from rrm.loop.run import Run
 def solve(task: Task, cases: Cases, user: User, run: Run, extra: int = 0) -> Assistant:
     """Train `task` and, before it, everything below it; the finished node assists its parent.
 
-    `cases` are the task's own; a subtask's are framed from its parent's outcomes. `extra` rounds are added
-    to the task's own when a parent refreshes its assistants.
+    `cases` are the task's own; a subtask without any has them framed from its parent's outcomes. `extra` rounds are
+    added to the task's own when a parent refreshes its assistants.
     """
     node = run.open(task, user)  # restored if the run was interrupted
     helpers = _helpers(node, cases, user, run)
+    node.begin(helpers)
     for round in node.rounds(extra):
         if round and task.settings.refresh:
             helpers = _helpers(node, cases, user, run, extra=round * task.settings.refresh)
         groups = assist(helpers, node.sample(cases))
-        comparisons = node.compare(user, node.choose(groups))
+        if not (pairs := node.choose(groups)):
+            break  # all outcomes are alike: it has converged
+        comparisons = node.compare(user, pairs)
         node.fit(comparisons)
         node.improve(helpers, cases, user)
     return node.finish(helpers)
@@ -38,7 +41,9 @@ def solve(task: Task, cases: Cases, user: User, run: Run, extra: int = 0) -> Ass
 def _helpers(node: Node, cases: Cases, user: User, run: Run, extra: int = 0) -> tuple[Assistant, ...]:
     """The node's assistants: trained on what the node produces now, or finished elsewhere and used as is."""
     return tuple(
-        run.adopt(sub) if isinstance(sub, Assistant) else solve(sub, Framed(sub, node, cases), user, run, extra)
+        run.adopt(sub)
+        if isinstance(sub, Assistant)
+        else solve(sub, sub.cases or Framed(sub, node, cases), user, run, extra)
         for sub in node.task.assistants
     )
 

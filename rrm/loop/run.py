@@ -27,6 +27,7 @@ from rrm.core.contracts import expect
 from rrm.core.errors import RunError
 from rrm.core.parties import Deciding, Maker, User, Watch
 from rrm.core.protocols import Learner, Policy
+from rrm.core.settings import Settings
 from rrm.core.task import Assistant, Forgetful, Task
 from rrm.core.version import VERSION
 from rrm.loop.differences import compared, listed
@@ -99,7 +100,7 @@ class Run:
                 "neither run. It can be inspected and exported as it is. Resume it with the rrm it was begun by, or "
                 "start anew in another folder."
             )
-        if found := compared(before, config, LATER):
+        if found := compared(_filled(before), config, LATER):
             raise RunError(
                 f"{self.out} is a run with other settings:{listed(found)}\nTo resume it, give the same settings; for a "
                 "new run, another --out folder."
@@ -123,6 +124,19 @@ class Run:
             return replace(assistant, memo=self.store, helpers=helpers)
         same = all(new is old for new, old in zip(helpers, assistant.helpers, strict=True))
         return assistant if same else replace(assistant, helpers=helpers)
+
+
+def _filled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """An older run's configuration with the settings that came later, as they are if nobody sets them."""
+    defaults, tree = Settings().model_dump(), config.get("tree")
+    if not isinstance(tree, dict):
+        return dict(config)
+    nodes = {
+        path: node | {"settings": defaults | node["settings"]} if isinstance(node.get("settings"), dict) else node
+        for path, node in tree.items()
+        if isinstance(node, dict)
+    }
+    return {**config, "tree": tree | nodes}
 
 
 def about() -> dict[str, Any]:

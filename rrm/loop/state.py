@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rrm.core import border
 from rrm.core.judgements import Comparison, Event
@@ -38,6 +39,18 @@ class NodeState:
         self.cases: Cases | None = None
         self.comparisons: list[Comparison] = []
         self._watch = tuple(watch)
+        self._start = agent.state() if task.settings.explore else None
+
+    @contextmanager
+    def as_it_started(self) -> Iterator[None]:
+        """Within it the agent has the weights it was made with."""
+        assert self._start is not None  # kept where `settings.explore` asks for them
+        now = self.agent.state()
+        self.agent.load(self._start)
+        try:
+            yield
+        finally:
+            self.agent.load(now)
 
     def scores(self, groups: Sequence[Group]) -> list[Scores]:
         """The reward model's scores of groups, looked at: a score that is no number must never decide anything."""

@@ -20,6 +20,7 @@ from rrm.measure.oracle import share_true
 from rrm.worlds import chip
 from rrm.worlds.chip import corpus as chip_corpus
 from rrm.worlds.chip import critique as chip_critique
+from rrm.worlds.games import corpus as games_corpus
 from rrm.worlds.papers import critique, paper
 from rrm.worlds.papers.brief import Brief, make_brief
 from rrm.worlds.papers.corpus import FRAMES, Corpus
@@ -103,6 +104,22 @@ CHIP = Skills(
     chip_cases,
     chip_texts,
 )
+
+
+def game_cases(role: str, n: int, seed: int) -> list[Case]:
+    """Positions drawn at random; a role is a game, a verdict or a line."""
+    corpus = games_corpus.Corpus(random.Random(f"skill {role} {seed}"))
+    return [corpus.case(role) for _ in range(n)]
+
+
+def game_texts(role: str, cases: Sequence[Case], rng: random.Random) -> list[str]:
+    """Random legal moves; `rng` decides all of them."""
+    corpus = games_corpus.Corpus(rng)
+    return [corpus.write(role, case) for case in cases]
+
+
+GAMES = Skills(dict.fromkeys(games_corpus.ROLES, games_corpus.legal), game_cases, game_texts)
+"""The skill of writing a legal move: there is no other before anything is trained."""
 
 
 def rate(facts: Facts, cases: Sequence[Case], texts: Sequence[str]) -> float:

@@ -257,8 +257,8 @@ class Backbone:
         compile: bool = False,
         device: str = "auto",
     ) -> Backbone:
-        """Load a transformers causal language model: "embedded" or "embedded-chip", "smollm2" once it was fetched
-        (`rrm.models.fetching`), a folder, or a name on the Hub.
+        """Load a transformers causal language model: "embedded", "embedded-chip" or "embedded-games", "smollm2" once it
+        was fetched (`rrm.models.fetching`), a folder, or a name on the Hub.
 
         `compile`: torch.compile the passes over whole sequences; it takes minutes before it saves any time.
         `device`: as torch names it; "auto" is the first CUDA device where there is one and the model is not tiny (it

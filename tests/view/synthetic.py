@@ -98,7 +98,7 @@ def bulk(folder: Path, small: int, large: int, characters: int = 1_000_000) -> P
                 store._db.executemany("INSERT OR IGNORE INTO blobs VALUES (?, 'x', ?)", blobs.items())
                 blobs.clear()
         marks = ", ".join("?" * 18)
-        store._db.executemany(f"INSERT INTO comparisons VALUES (NULL, {marks}, '')", rows)
+        store._db.executemany(f"INSERT INTO comparisons VALUES (NULL, {marks}, '', 0)", rows)
         store._db.executemany("INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?)", scores)
     for task in TREE:
         for step in range(100):

@@ -135,7 +135,7 @@ def test_a_superseded_judgement_is_counted_and_listed_no_more(tmp_path: Path) ->
     store = Store(folder / "run.db")
     store._db.execute(
         "INSERT INTO comparisons SELECT NULL, task, round, position, pair, case_id, a, b, assistance_a, assistance_b,"
-        " shown, user, 0.0, checks, attention, note, seconds, at, 1, '' FROM comparisons WHERE seq = 1"
+        " shown, user, 0.0, checks, attention, note, seconds, at, 1, '', again FROM comparisons WHERE seq = 1"
     )
     store.close()
     with Reader(folder) as run:

@@ -81,8 +81,9 @@ class Settings(Explained):
     """Turns of the loop: sample, assist, compare, fit, improve."""
     until: float = Field(default=0.0, ge=0, le=1)
     """Go on beyond `rounds`, to `most_rounds` at most, until the reward model predicts at least this share of the
-    comparisons held out from its fit, and a round's optimization gains less than `settled`. 0: `rounds` and no more. An
-    error of a level is in everything above it, so a level should have converged before the next is built on it."""
+    comparisons held out from its fit (with `holdout` 0: of those it was fitted to), and a round's optimization gains
+    less than `settled`. 0: `rounds` and no more. A level's errors are in everything above it, so it should have
+    converged before the next is built on it."""
     most_rounds: int = Field(default=8, ge=1)
     """Limit of the rounds that `until` adds up to."""
     settled: float = Field(default=0.1, ge=0)

@@ -67,7 +67,8 @@ class Node(NodeState):
         rewards = [value for phase, name, value in last if phase == "improve" and name == "reward"]
         some = max(1, len(rewards) // 4)  # one step's reward is noisy
         gain = (sum(rewards[-some:]) - sum(rewards[:some])) / some
-        return found.get("holdout_accuracy", 0.0) >= s.until and gain < s.settled
+        right = found.get("holdout_accuracy") if s.holdout else found.get("accuracy")
+        return (right or 0.0) >= s.until and gain < s.settled
 
     def sample(self, cases: Cases) -> list[Group]:
         """Outcomes of the agent as it is now, to be judged."""

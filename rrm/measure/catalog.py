@@ -15,17 +15,22 @@ from rrm.core.errors import ConfigError, RRMError
 from rrm.core.parties import User, Watch
 from rrm.core.task import Task
 from rrm.core.validation import check
+from rrm.measure import people
 from rrm.measure.experiment import Experiment, document, measure
 from rrm.measure.experiments import (
+    accumulation,
     budget,
     depth,
     doors,
     exhaustiveness,
     generator_discriminator,
     human_labels,
+    levels,
     misleading,
+    move37,
     propagation,
     sandwich,
+    share,
     transfer,
 )
 from rrm.measure.experiments import (
@@ -47,10 +52,17 @@ EXPERIMENTS: dict[str, Experiment] = {
     "doors": doors,
     "overoptimisation": overoptimisation,
     "depth": depth,
+    "levels": levels,
+    "accumulation": accumulation,
+    "share": share,
+    "move37": move37,
 }
+GAMES = ("levels", "accumulation", "share", "move37")
+"""Experiments of the games' trees; "all" means the others on a tree of another world."""
 ONE_DOOR = ("exhaustiveness", "depth")
 """Experiments that train roots on one kind of labels, chosen by --labels; `doors` and `overoptimisation` try all."""
 LABELS, LABELS_QUESTION = human_labels.NAME, human_labels.QUESTION
+UPLIFT, UPLIFT_QUESTION = people.NAME, people.QUESTION
 BY_HAND = "<!-- below: written by hand, kept when the page is renewed -->"
 REPORTED = 100
 """The first seed that results are reported on; settings are chosen on seeds 0 to 4."""
@@ -77,13 +89,21 @@ def chosen(name: str) -> list[str]:
     return [name]
 
 
-def of_labels(name: str, labels: str | None, node: str | None, out: Path, command: str) -> str:
-    """`rrm measure human-labels RUN|FILE`: of people's labels, without seeds. Returns the page, then its path."""
-    if name != LABELS:
-        raise ConfigError(f"{name} takes no run or file ({labels!r}); only {LABELS} does")
+def of_labels(
+    name: str, labels: str | None, node: str | None, out: Path, command: str, task: Task | None = None
+) -> str:
+    """`rrm measure human-labels RUN|FILE`, `rrm measure uplift RUN --tree TREE`: of people's labels, without seeds.
+    Returns the page, then its path."""
+    if name not in (LABELS, UPLIFT):
+        raise ConfigError(f"{name} takes no run or file ({labels!r}); only {LABELS} and {UPLIFT} do")
     if labels is None:
         raise ConfigError(f"{name}: of which labels? Give the folder of a run, or a file that `rrm import` takes")
-    page = human_labels.measure(labels, node, out, command)
+    if name == LABELS:
+        page = human_labels.measure(labels, node, out, command)
+    elif task is None:
+        raise ConfigError(f"{name}: by whose truth? Give --tree, the tree that {labels} was trained with")
+    else:
+        page = people.measure(Path(labels), task, node, out, command)
     return f"{page.read_text()}\n{page}"
 
 

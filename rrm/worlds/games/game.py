@@ -42,6 +42,10 @@ class Game(ABC):
         """A position as people look at it: a drawing of a few lines."""
 
     @abstractmethod
+    def larger(self) -> Game:
+        """The next larger game of its kind: it has all of this one's positions, and some that this one has not."""
+
+    @abstractmethod
     def rules(self) -> Mapping[str, Any]:
         """What makes this game again; JSON-able: see `rrm.worlds.games.game_of`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from rrm.core.errors import ConfigError
@@ -37,6 +37,10 @@ class Pile(Game):
         (left,) = position
         rows = [" ".join("o" * min(10, left - first)) for first in range(0, left, 10)]
         return "\n".join([*rows, f"{left} left, take 1 to {self.most}" if left else "nothing left"])
+
+    def larger(self) -> Pile:
+        """Stones for one more turn of both."""
+        return replace(self, stones=self.stones + self.most + 1)
 
     def rules(self) -> Mapping[str, Any]:
         """See `Game`."""
@@ -78,6 +82,10 @@ class Nim(Game):
         """A heap a row."""
         return "\n".join(f"{LETTERS[i]} {' '.join('o' * heap) or '-'}" for i, heap in enumerate(position))
 
+    def larger(self) -> Nim:
+        """A stone more in each heap."""
+        return Nim(tuple(heap + 1 for heap in self.heaps))
+
     def rules(self) -> Mapping[str, Any]:
         """See `Game`."""
         return {"game": self.name, "heaps": list(self.heaps)}
@@ -112,6 +120,10 @@ class King(Game):
             row = ["K" if (x, y) == position else "*" if (x, y) == (0, 0) else "." for x in range(self.side)]
             rows.append(f"{y} {' '.join(row)}")
         return "\n".join([*rows, f"  {' '.join(str(x % 10) for x in range(self.side))}"])
+
+    def larger(self) -> King:
+        """A column and a row more."""
+        return King(self.side + 1)
 
     def rules(self) -> Mapping[str, Any]:
         """See `Game`."""

@@ -31,6 +31,17 @@ Surface = Callable[[Case, Outcome], Mapping[str, float]]
 Locate = Callable[[Case, Outcome], Spans]
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A drawing in lines of text, and a caption that says what it shows."""
+
+    caption: str
+    text: str
+
+
+Drawing = Callable[[Case, Outcome, Sequence[Assistance]], Sequence[Picture]]
+
+
 def no_surface(case: Case, outcome: Outcome) -> Mapping[str, float]:
     """A surface without features."""
     return {}
@@ -39,6 +50,11 @@ def no_surface(case: Case, outcome: Outcome) -> Mapping[str, float]:
 def no_spans(case: Case, outcome: Outcome) -> Spans:
     """Nothing is located."""
     return {}
+
+
+def no_pictures(case: Case, outcome: Outcome, assistance: Sequence[Assistance]) -> Sequence[Picture]:
+    """Nothing is drawn."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,9 @@ class Task:
     surface: named surface features of an outcome that carry no truth (confident words, length).
     locate: where facts and their parts are in an outcome's text, to show what assistants point at; raises
         `Malformed`.
+    drawing: an outcome in pictures, for people to step through: the case as it is, what the outcome makes of it, and
+        what follows if its assistants are right. It is also asked without assistance, for who judges without; raises
+        `Malformed`.
     assistants: subtasks, or finished assistants, that help the user judge this task's outcomes.
     covers: the aspects of the parent that this task assesses (for the exhaustiveness check).
     aspects: the aspects of this task's own outcomes.
@@ -74,6 +93,7 @@ class Task:
     findings: Findings | None = None
     surface: Surface = no_surface
     locate: Locate = no_spans
+    drawing: Drawing = no_pictures
     assistants: Sequence[Task | Assistant] = ()
     covers: tuple[str, ...] = ()
     aspects: tuple[str, ...] = ()
@@ -160,6 +180,18 @@ class Task:
                 return self.locate(case, outcome)
         except Malformed:
             return {}
+
+    def pictured(self, case: Case, outcome: Outcome, assistance: Sequence[Assistance]) -> tuple[Picture, ...]:
+        """An outcome in pictures; none if this task draws none, or it does not parse."""
+        where = f"drawing of {self.path!r}"
+        try:
+            with border.told(where):
+                found = border.items(self.drawing(case, outcome, assistance), Picture, where)
+        except Malformed:
+            return ()
+        for text in (text for one in found for text in (one.caption, one.text)):
+            border.said(text, where)
+        return found
 
     @property
     def subtasks(self) -> tuple[Task, ...]:
@@ -291,8 +323,9 @@ def assist(helpers: Sequence[Assistant], groups: Sequence[Group], quick: bool = 
 
 
 def climb(
-    task: Task, levels: int, name: str = "assistant", cases: Literal["own", "framed"] = "own", warm: bool = False
-) -> Task:
+    task: Task, levels: int, name: str = "assistant", cases: Literal["own", "framed"] = "own", warm: bool = False,
+    below: Assistant | None = None,
+) -> Task:  # fmt: skip
     """The paper's chain: "in step k we use the agent A_(k-1) to assist the user in evaluating outcomes when training
     agent A_k" (Leike et al. 2018, section 3.2).
 
@@ -306,10 +339,11 @@ def climb(
     name: of the assistants.
     cases: each step is trained on the task's own cases, or on those framed from the outcomes of the step above.
     warm: each step begins with the weights of the step below.
+    below: a finished assistant under the lowest step, to go on from.
     """
-    bottom = replace(task, assistants=())
+    bottom = replace(task, assistants=() if below is None else (below,))
     for _ in range(levels):
         settings = bottom.settings.model_copy(update={"begin": "assistant"}) if warm else bottom.settings
-        below = replace(bottom, name=name, path="", cases=task.cases if cases == "own" else None)
-        bottom = replace(task, settings=settings, assistants=(below,))
+        step = replace(bottom, name=name, path="", cases=task.cases if cases == "own" else None)
+        bottom = replace(task, settings=settings, assistants=(step,))
     return bottom

@@ -121,8 +121,8 @@ def summarize(results: Sequence[Result]) -> Summary:
             notes.append(f"{what}: {one}, {shown(means[one])}, less {two}, {shown(means[two])}: {more}.")
     limits = [
         "Converged: exact recursion over the user's own view, with expectations and without learning "
-        "(`rrm.worlds.games.ceilings`). An agent may be above it: of moves that the user cannot tell apart it happens to "
-        "choose one.",
+        "(`rrm.worlds.games.ceilings`). An agent may be above it: of moves that the user cannot tell apart it happens "
+        "to choose one.",
         "Trained: every position was trained on at every level, so a game this small may be learned by heart. "
         "Unseen: deciding positions of the next larger game, which no level met.",
         "Equal budget: an arm with fewer nodes has more rounds at each. Judgements are those given; tokens those "

@@ -9,7 +9,8 @@ from typing import Literal
 
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Check, Judgement, Pair
-from rrm.core.records import Answer, Assistance, Spans, digest
+from rrm.core.records import Answer, Assistance, Case, Outcome, Spans, digest
+from rrm.core.task import Drawing, Picture
 
 STRENGTHS: Mapping[str, float] = {"slightly": 0.75, "clearly": 1.0}
 """How much the better one is preferred. The default, "clearly", is what the simulated users say."""
@@ -65,6 +66,33 @@ def verdict_of(one: Said) -> str:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """An outcome in pictures (`Task.drawing`), as it stands alone, and with what its assistants said of it."""
+
+    alone: tuple[Picture, ...] = ()
+    assisted: tuple[Picture, ...] = ()
+
+    @classmethod
+    def of(cls, draw: Drawing, case: Case, outcome: Outcome, assistance: Sequence[Assistance]) -> Drawn:
+        """Drawn twice, so that what is shown alone cannot hang on the assistance."""
+        return cls(tuple(draw(case, outcome, ())), tuple(draw(case, outcome, assistance)))
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """Both outcomes of a pair in pictures, A first; without any where the task draws none."""
+
+    drawn: tuple[Drawn, Drawn] = (Drawn(), Drawn())
+
+    @classmethod
+    def of(cls, pair: Pair, draw: Drawing) -> Pictured:
+        """Those of a pair."""
+        return cls((
+            Drawn.of(draw, pair.case, pair.a, pair.assistance_a), Drawn.of(draw, pair.case, pair.b, pair.assistance_b)
+        ))  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Question:
     """A pair that a person is asked about."""
 
@@ -77,6 +105,8 @@ class Question:
     """Where the facts are in the text of A and of B."""
     overlap: int
     unassisted: float
+    drawn: tuple[Drawn, Drawn] = (Drawn(), Drawn())
+    """A and B."""
 
     def swapped(self, labeler: str) -> bool:
         """Whether this person sees B first. Random, and the same however often the page is loaded."""
@@ -88,6 +118,16 @@ class Question:
         if not (self.pair.assistance_a or self.pair.assistance_b):
             return False
         return random.Random(digest("assisted", self.id, labeler)).random() >= self.unassisted
+
+    def pictures(self, assisted: bool) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+        """Those of A and of B. `assisted`: with what follows from the assistance; it is in no other picture."""
+        a, b = (one.assisted if assisted else one.alone for one in self.drawn)
+        return a, b
+
+    @property
+    def opening(self) -> int:
+        """The picture to begin with, from 0: the last that shows no assistance."""
+        return max(0, *(len(one.alone) - 1 for one in self.drawn))
 
 
 @dataclass(frozen=True)

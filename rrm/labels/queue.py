@@ -23,12 +23,13 @@ from pydantic import TypeAdapter
 
 from rrm.core.judgements import Judgement, Pair
 from rrm.core.records import Case, Outcome, Spans, digest
-from rrm.core.task import no_spans
+from rrm.core.task import Drawing, no_pictures, no_spans
 from rrm.labels.questions import (
     STRENGTHS,
     Choice,
     Label,
     LabelError,
+    Pictured,
     Question,
     Verdict,
     combine,
@@ -70,6 +71,8 @@ CREATE VIEW IF NOT EXISTS open AS
 LEASE = 180.0
 """Seconds for which a claimed question is nobody else's; whoever asks for the next one renews it."""
 _pair, _judgement, _spans = TypeAdapter(Pair), TypeAdapter(Judgement), TypeAdapter(tuple[Spans, Spans])
+
+_pictured = TypeAdapter(Pictured)
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,12 @@ class Labels(Database):
     def ask(
         self, task: str, round: int, instruction: str, pairs: Sequence[Pair], overlap: int, unassisted: float,
         locate: Callable[[Case, Outcome], Spans] = no_spans,
+        draw: Drawing = no_pictures,
     ) -> list[str]:  # fmt: skip
         """Queue pairs of a round; returns their questions' ids. Asking again adds nothing.
 
-        `locate` says where the facts are in an outcome's text, to show what assistants point at.
+        `locate` says where the facts are in an outcome's text, to show what assistants point at; `draw` gives an
+        outcome in pictures, which are kept with the question: who judges needs none of the task's code.
 
         What an earlier attempt at this round asked and this one does not (it sampled other outcomes) is
         withdrawn: nobody should judge what nobody waits for.
@@ -135,7 +140,7 @@ class Labels(Database):
             ids.append(id)
         rows = [
             (
-                id, task, round, pair.id, pair.case.id, instruction, _pair.dump_json(pair).decode(),
+                id, task, round, pair.id, pair.case.id, instruction, _body(pair, Pictured.of(pair, draw)),
                 json.dumps([dict(locate(pair.case, outcome)) for outcome in (pair.a, pair.b)]),
                 bool(pair.assistance_a or pair.assistance_b), overlap, unassisted, now,
             )
@@ -454,11 +459,18 @@ def _in(db: Any, query: str, ids: Sequence[str]) -> Iterator[Any]:
         yield from db.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
 
 
+def _body(pair: Pair, pictured: Pictured) -> str:
+    """A pair as JSON, with its pictures beside what it has itself, if there are any."""
+    body = _pair.dump_json(pair).decode()
+    return body if pictured == Pictured() else json.dumps(json.loads(body) | _pictured.dump_python(pictured))
+
+
 def _question(row: Sequence[Any]) -> Question:
     id, task, round, instruction, body, spans, overlap, unassisted = row
     return Question(
-        id, task, round, instruction, _pair.validate_json(body), _spans.validate_json(spans), overlap, unassisted
-    )
+        id, task, round, instruction, _pair.validate_json(body), _spans.validate_json(spans), overlap, unassisted,
+        _pictured.validate_json(body).drawn,
+    )  # fmt: skip
 
 
 def _label(row: Sequence[Any]) -> Label:

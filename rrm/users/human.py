@@ -67,7 +67,7 @@ class HumanUser(Explained):
         if self._labels is None or self._labels.path.parent != folder:
             self._labels = Labels(folder)
         ids = self._labels.ask(
-            task.path, round, task.instruction, pairs, self.overlap, self.unassisted, task.located
+            task.path, round, task.instruction, pairs, self.overlap, self.unassisted, task.located, task.pictured
         )
         batch = _Batch({pair.id: id for pair, id in zip(pairs, ids, strict=True)})
         self._asked.update(((task.path, pair.id), batch) for pair in pairs)

@@ -23,6 +23,7 @@ from rrm.view.uplift import told
 KEYS = (
     "1 A is better   2 B is better   0 tie   s skip   u undo   3 only slightly   n TEXT note   h hide or show\n"
     "j k next, previous answer   y x this answer is right, is wrong   c hide or show ranks   ? keys\n"
+    ", . step back, step on, through the pictures of A and B, where there are any\n"
     "q quit (what is judged is kept)"
 )
 CHOICES: dict[str, Choice] = {"1": "first", "2": "second", "0": "tie", "s": "skip"}
@@ -41,6 +42,8 @@ class Terminal:
         self.ranked = True
         """Whether ranks of answers are shown, where they mean something."""
         self.knowing: frozenset[str] = frozenset()
+        self.step = 0
+        """Which pictures are shown, from 0."""
 
     def run(self) -> None:
         """Ask until training is finished, or until the person quits."""
@@ -75,6 +78,7 @@ class Terminal:
         answers.sort(key=lambda one: one.at.startswith("a") == swapped)  # what is shown first comes first
         marks: dict[str, Verdict] = {}
         note, strength, spot, looked = "", "clearly", 0, assisted and not self.hidden
+        self.step = question.opening
         with Reader(self.folder) as run:
             self.knowing = run.knowing
         self._show(question, answers, swapped)
@@ -107,6 +111,8 @@ class Terminal:
                 case "c":
                     self.ranked = not self.ranked
                     self._print("ranks are shown" if self.ranked else "ranks are hidden")
+                case "," | "." if any(question.pictures(assisted)):
+                    self._step(question, swapped, 1 if word == "." else -1)
                 case "j" | "k" if answers:
                     spot = min(len(answers) - 1, max(0, spot + (1 if word == "j" else -1)))
                     self.console.print(self._line(answers[spot], swapped, marks))
@@ -133,12 +139,12 @@ class Terminal:
         out.print(Text(visible(question.instruction), style="bold"))
         out.print(Panel(Text(visible(pair.case.prompt)), title="case", title_align="left"))
         first, second = (pair.b, pair.a) if swapped else (pair.a, pair.b)
-        width = max(20, out.width // 2 - 1)
         panels = [
-            Panel(Text(visible(outcome.shown) or "(empty)"), title=title, title_align="left", width=width)
+            Panel(Text(visible(outcome.shown) or "(empty)"), title=title, title_align="left", width=self._half)
             for title, outcome in (("A", first), ("B", second))
         ]
         out.print(Columns(panels, padding=(0, 1)))
+        self._step(question, swapped)
         if pair.assistance_a or pair.assistance_b:
             if not question.assisted(self.labeler):
                 self._print("You judge this pair without assistance: that shows what it does for you.", "dim")
@@ -149,6 +155,30 @@ class Terminal:
                     out.print(self._line(one, swapped, {}))
                 if self.ranked and any(confidence_of(one, self.knowing) is not None for one in answers):
                     self._print(f"(rank: {RANKS}; c hides it)", "dim")
+
+    def _step(self, question: Question, swapped: bool, by: int = 0) -> None:
+        """Go on by so many pictures, and show those of both, side by side where there is room; nothing if there are
+        none. What has fewer stays at its last."""
+        shown = question.assisted(self.labeler) and not self.hidden
+        sides = question.pictures(shown)[:: -1 if swapped else 1]
+        most = max(map(len, sides))
+        if not most:
+            return
+        self.step = min(most - 1, max(0, self.step + by))
+        widest = max(len(row) for side in sides for one in side for row in visible(one.text).splitlines() or [""])
+        panels = []
+        for name, side in zip("AB", sides, strict=True):
+            here = min(self.step, len(side) - 1)
+            text = Text("no picture")
+            if side:
+                text = Text(f"{here + 1} of {len(side)}: {visible(side[here].caption)}\n", style="bold")
+                text.append(f"\n{visible(side[here].text)}", style="not bold")
+            panels.append(Panel(text, title=f"{name} drawn", title_align="left", width=max(self._half, widest + 4)))
+        self.console.print(Columns(panels, padding=(0, 1)))
+
+    @property
+    def _half(self) -> int:
+        return max(20, self.console.width // 2 - 1)
 
     def _prompt(self) -> str:
         progress = self.labels.progress(self.labeler)

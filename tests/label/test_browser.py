@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from rrm.core.records import Assistance, Case, Outcome
+from rrm.core.task import Picture
 from rrm.labels.queue import Labels
 from rrm.store.store import Store
 from tests.label.material import pair
@@ -214,5 +216,52 @@ def test_a_run_is_labeled_by_keyboard_while_it_trains(browser: sync_api.Browser,
     assert len(store.comparisons()) == len(given) and {c.user for c in store.comparisons()} == {"human(ann)"}
     assert len({label.assisted for label in labels.labels(drawn=True)}) == 2, "a share without assistance"
     assert {c.judgement.assisted for c in store.comparisons("paper")} == {True, False}
+    context.close()
+    server.kill()
+
+
+@pytest.mark.slow
+def test_pictures_are_stepped_through_by_keys_and_told(browser: sync_api.Browser, tmp_path: Path) -> None:
+    Store(tmp_path / "run.db").close()
+    labels = Labels(tmp_path)
+
+    def draw(case: Case, outcome: Outcome, said: Sequence[Assistance]) -> list[Picture]:
+        shown = [Picture("before", "o o o\no"), Picture("<b>after</b>", f"o o {outcome.text[-1]}")]
+        return [*shown, Picture("a reply", "o")] if said and outcome.text[-1] == "A" else shown
+
+    labels.ask("t", 0, "Which?", [pair(0)], 1, 0.0, draw=draw)
+    labels.ask("t", 1, "Which?", [pair(1)], 1, 0.0)
+    long = 1 if labels.claim("ann")[0].swapped("ann") else 0  # where the outcome with a reply is shown
+    server = Server(tmp_path, "--as", "ann")
+    context = browser.new_context()
+    person = Person(context, server.url)
+    page = person.page
+    assert person.wait() == "pair"
+
+    def captions() -> list[str]:
+        found = [page.locator(f"#caption-{i}").inner_text() for i in range(2)]
+        return found[::-1] if long else found
+
+    assert captions() == ["2 of 3: <b>after</b>", "2 of 2: <b>after</b>"]
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert barriers(page) == []
+    person.press(".")
+    assert captions() == ["3 of 3: a reply", "2 of 2: <b>after</b>"]
+    told = page.locator("#status[role=status]").inner_text()
+    assert told.startswith("Picture 3 of 3.") and "a reply" in told and "after" in told
+    person.press("h")
+    assert captions() == ["2 of 2: <b>after</b>", "2 of 2: <b>after</b>"], "hidden: nothing of the reply"
+    person.press(".", "h", ".", ".", ",", ",", ",")
+    assert captions() == ["1 of 3: before", "1 of 2: before"]
+    assert page.locator("#picture-0").inner_text().splitlines() == ["o o o", "o"]
+    page.locator("#on").click()
+    assert captions()[0] == "2 of 3: <b>after</b>"
+    person.press("1")
+    until(lambda: len(labels.labels()) == 1, 10)
+    person.wait()
+    assert not page.locator("#drawn-0").is_visible() and not page.locator("#on").is_visible()
+    person.press(".", ",")
+    assert person.troubles == []
     context.close()
     server.kill()

@@ -168,6 +168,7 @@ def as_shown(question: Question, labeler: str, knowing: Set[str] = frozenset()) 
         "case": visible(pair.case.prompt),
         "assisted": assisted,
         "any": bool(pair.assistance_a or pair.assistance_b),
+        "opening": question.opening,
         "sides": [
             {
                 "pieces": [
@@ -178,10 +179,18 @@ def as_shown(question: Question, labeler: str, knowing: Set[str] = frozenset()) 
                     for piece in pieces(texts[side], differing[side], spans[side] if assisted else {})
                 ],
                 "answers": [_answer(one, i, spans[side], knowing) for one in answers if one.at.startswith(side)],
+                "pictures": {"alone": _pictures(question, side, False), "shown": _pictures(question, side, assisted)},
             }
             for i, side in enumerate(order)
         ],
     }  # fmt: skip
+
+
+def _pictures(question: Question, side: str, assisted: bool) -> list[dict[str, str]]:
+    return [
+        {"caption": visible(one.caption), "text": visible(one.text)}
+        for one in question.pictures(assisted)["ab".index(side)]
+    ]
 
 
 def _answer(one: Said, side: int, spans: Spans, knowing: Set[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from rrm.core.settings import Settings
 from rrm.view import comparisons as judged
 from rrm.view.accuracy import ENOUGH, counted
+from rrm.view.pictures import seen
 from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, ReadError, Series, open_runs
 from rrm.view.rounds import rounds_of
 from rrm.view.web.diff import differences, pieces
@@ -324,11 +325,14 @@ def comparison(request: Request) -> Response:
         c = _comparison(run, request)
         marked = differences(c.a.text, c.b.text)
         sides = []
-        for name, side, changed in zip(("A", "B"), (c.a, c.b), marked or ((), ()), strict=True):
+        for name, side, changed, drawn in zip(
+            ("A", "B"), (c.a, c.b), marked or ((), ()), seen(run, c), strict=True
+        ):
             shown = pieces(side.text, changed, side.spans)
-            sides.append(
-                {"name": name, "key": name.lower(), "side": side, "pieces": shown, "accused": _accused(side)}
-            )
+            sides.append({
+                "name": name, "key": name.lower(), "side": side, "pieces": shown, "accused": _accused(side),
+                "pictures": drawn,
+            })  # fmt: skip
         beside = [
             run.row(f"SELECT {f}(seq) FROM comparisons WHERE task = ? AND seq {sign} ?", (c.task, c.seq))[0]
             for f, sign in (("MAX", "<"), ("MIN", ">"))

@@ -25,6 +25,7 @@ let marks = {};
 let hidden = false; // the person hides assistance
 let unranked = false; // the person hides how answers rank
 let looked = false; // it was visible during this pair
+let turn = 0; // which pictures are in view
 let spot = null; // the answer that y and x are about
 let since = 0; // when the pair came into view
 let watched = 0; // ms it was looked at before `since`
@@ -153,7 +154,7 @@ function view() {
   }
   at("pair").hidden = next === null;
   at("controls").hidden = next === null && !progress?.mine;
-  for (const button of document.querySelectorAll("[data-choice], #slightly, #hide, #unrank, #confirm, #refute, #note")) button.disabled = next === null;
+  for (const button of document.querySelectorAll("[data-choice], #slightly, #hide, #unrank, #back, #on, #confirm, #refute, #note")) button.disabled = next === null;
   at("idle").hidden = next !== null;
   if (next === null) idle();
   tell();
@@ -166,6 +167,7 @@ function show(question) {
   since = performance.now();
   looked = false;
   spot = null;
+  turn = question.opening;
   at("note").value = draft.note ?? "";
   press("slightly", draft.slightly ?? false);
   at("where").textContent = `${question.task}, round ${question.round}`;
@@ -239,7 +241,25 @@ function mark(where, verdict) {
   keep();
 }
 
+// by: how many pictures to go on; what has fewer stays at its last
+function picture(by = 0) {
+  const drawn = shown === null ? [[], []] : shown.sides.map((side) => (hidden ? side.pictures.alone : side.pictures.shown));
+  const most = Math.max(...drawn.map((pictures) => pictures.length));
+  turn = Math.max(0, Math.min(most - 1, turn + by));
+  const told = drawn.map((pictures, i) => {
+    const here = Math.min(turn, pictures.length - 1);
+    at(`drawn-${i}`).hidden = !pictures.length;
+    if (!pictures.length) return "";
+    at(`caption-${i}`).textContent = `${here + 1} of ${pictures.length}: ${pictures[here].caption}`;
+    at(`picture-${i}`).textContent = pictures[here].text;
+    return ` ${"AB"[i]}: ${pictures[here].caption}.`;
+  });
+  for (const id of ["back", "on"]) at(id).hidden = most === 0;
+  if (by && most) say(`Picture ${turn + 1} of ${most}.${told.join("")}`);
+}
+
 function uncover() {
+  picture();
   for (const i of [0, 1]) at(`answers-${i}`).hidden = hidden;
   press("hide", hidden);
   const ranks = shown !== null && shown.sides.some((side) => side.answers.some((answer) => answer.confidence !== null));
@@ -302,6 +322,8 @@ at("undo").addEventListener("click", undo);
 at("slightly").addEventListener("click", () => { press("slightly", !pressed("slightly")); keep(); });
 at("hide").addEventListener("click", () => { hidden = !hidden; uncover(); });
 at("unrank").addEventListener("click", () => { unranked = !unranked; uncover(); });
+at("back").addEventListener("click", () => picture(-1));
+at("on").addEventListener("click", () => picture(1));
 at("confirm").addEventListener("click", () => mark(spot, "yes"));
 at("refute").addEventListener("click", () => mark(spot, "no"));
 // a key that is held down is one judgement

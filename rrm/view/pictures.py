@@ -1,0 +1,34 @@
+"""The pictures that people were shown of a comparison's outcomes, for its page; they stand beside their questions."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+
+from rrm.store.database import check_version
+from rrm.store.upgrades import LABELS
+from rrm.view.comparisons import ShownComparison
+from rrm.view.reading import Reader
+
+
+def seen(run: Reader, c: ShownComparison) -> tuple[Sequence[Mapping[str, str]], Sequence[Mapping[str, str]]]:
+    """Caption and text of each picture, of A and of B: as the assistance makes them only if it was shown. None where no
+    person was asked, or the task draws none."""
+    path = run.folder / "labels.db"
+    if not path.exists():
+        return (), ()
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+            check_version(db, path, len(LABELS))
+            row = db.execute(
+                "SELECT json_extract(body, '$.drawn') FROM questions WHERE task = ? AND round = ? AND pair = ?",
+                (c.task, c.round, c.pair),
+            ).fetchone()
+    except sqlite3.OperationalError:  # not made yet
+        return (), ()
+    if row is None or row[0] is None:
+        return (), ()
+    a, b = (one["assisted" if c.shown else "alone"] for one in json.loads(row[0]))
+    return a, b

@@ -23,9 +23,14 @@ from rrm.core.parallel import started
 def measure(
     name: Annotated[str | None, typer.Argument(help="An experiment, or all; without it, they are listed.")] = None,
     labels: Annotated[
-        str | None, typer.Argument(metavar="[RUN|FILE]", help="With human-labels: what `rrm import` takes, or a run.")
+        str | None,
+        typer.Argument(metavar="[RUN|FILE]", help="With human-labels and uplift: a run; with the former, also what "
+                       "`rrm import` takes."),
     ] = None,
-    tree: Annotated[str, typer.Option(help="A tree: a name (see `rrm trees`), a Python file, or a module.")] = "paper",
+    tree: Annotated[
+        str | None, typer.Option(help="A tree: a name (see `rrm trees`), a Python file, or a module.",
+                                 show_default="paper")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="How many (5: 100 to 104), or which: 0-4 or 100,103.")] = "5",
     quick: Annotated[bool, typer.Option("--quick", help="A smoke test: tiny, of one seed unless --seeds.")] = False,
     out: Annotated[Path | None, typer.Option(show_default="runs/measure, or runs/measure-quick")] = None,
@@ -41,7 +46,11 @@ def measure(
                      "the truth. What its reward model reads: --set ROOT.reward_sees=outcome."),
     ] = "assisted",
     doc: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write DIR/NAME.md and its figure.")] = None,
-    node: Annotated[str | None, typer.Option(help="With human-labels: the parent.", show_default="the root")] = None,
+    node: Annotated[
+        str | None,
+        typer.Option(help="With human-labels: the parent. With uplift: judgements at this node only.",
+                     show_default="the root; with uplift, all"),
+    ] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Measure what assistance does, where the truth is known. The same command again goes on where it stopped."""
@@ -57,18 +66,20 @@ def measure(
             for each, experiment in command.EXPERIMENTS.items():
                 table.add_row(Text(each), Text(experiment.QUESTION))
             table.add_row(Text(f"{command.LABELS} RUN|FILE"), Text(command.LABELS_QUESTION))
+            table.add_row(Text(f"{command.UPLIFT} RUN --tree TREE"), Text(command.UPLIFT_QUESTION))
             Console().print(table)
             return
-        if name == command.LABELS or labels is not None:
-            again = shlex.join(["rrm", *sys.argv[1:]])
-            typer.echo(command.of_labels(name, labels, node, out or Path("runs/measure"), again))
+        if name in (command.LABELS, command.UPLIFT) or labels is not None:
+            again, where = shlex.join(["rrm", *sys.argv[1:]]), out or Path("runs/measure")
+            judged = None if tree is None else load_task(tree)
+            typer.echo(command.of_labels(name, labels, node, where, again, judged))
             return
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         names = command.chosen(name)
         for_nodes, for_user = split(list(assign or ()))
-        task = configure(load_task(tree), for_nodes)
+        task = configure(load_task(tree or "paper"), for_nodes)
         folder = out or Path("runs/measure-quick" if quick else "runs/measure")
         size = command.Size(pairs=pairs, quick=quick, labels=given)
         who, model = user or usual(task, "user"), model or usual(task, "model")

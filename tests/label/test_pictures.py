@@ -123,7 +123,8 @@ def test_the_keys_step_through_both_lines_and_end_at_their_ends(tmp_path: Path) 
     labels = queue(tmp_path)
     swapped = labels.claim("ann")[0].swapped("ann")
     shown = terminal(tmp_path, ".", ".", ".", ",", ",", ",", ",", "1")
-    steps = [[int(n) for n in found] for row in shown.splitlines() if len(found := re.findall(r"(\d) of [34]: ", row)) == 2]
+    rows = [re.findall(r"(\d) of [34]: ", row) for row in shown.splitlines()]
+    steps = [[int(n) for n in row] for row in rows if len(row) == 2]
     expected = [[2, 2], [3, 3], [3, 4], [3, 4], [3, 3], [2, 2], [1, 1], [1, 1]]
     assert steps == [pair[::-1] if swapped else pair for pair in expected]
     for caption in ("before the move", "the move: take 3", "the opponent replies: take 1", "the mover replies: take 1"):

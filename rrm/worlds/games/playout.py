@@ -16,6 +16,9 @@ from rrm.worlds.games.game import Game, Position, after, chance
 from rrm.worlds.games.moves import asks, behind, line, told
 from rrm.worlds.games.rivals import read_verdict
 
+LONG = 50
+"""Moves of a line that is longer than any here."""
+
 
 class PlayoutUser(Explained):
     """Plays on at random from where a move leads, `attention` times, and prefers the move that won more often.
@@ -27,7 +30,7 @@ class PlayoutUser(Explained):
 
     Of the rivals (`rrm.worlds.games.rivals`): a verdict is believed, and its own view decides between moves of the same
     verdict; a line of play is followed as replies are. It judges a verdict by whether random play agrees, and a line by
-    how many of its moves are, by random play, no worse than a move picked at random instead.
+    how many more of its moves are, by random play, no worse than another than are worse.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, title="playout")
@@ -88,16 +91,23 @@ class PlayoutUser(Explained):
     def _sound(
         self, game: Game, position: Position, there: Sequence[Position], rng: random.Random, n: int
     ) -> tuple[float, int]:
-        """The share of a line's moves that look no worse than another, picked at random, and the playouts it took."""
-        sound = spent = 0
+        """How many of a line's moves look no worse than another, picked at random (the mean over all others, for an exact
+        look), less how many do not, in units of `LONG` moves; and the playouts it took. A share instead would be best
+        for a line of one move."""
+        sound, spent = 0.0, 0
         each = max(1, n // (2 * len(there)))
         for led in there:
-            other = rng.choice(list(after(game, position).values()))
-            (mine, one), (his, two) = (self._won(game, after_it, rng, each) for after_it in (led, other))
-            sound += mine <= his + self.margin  # what the opponent wins
-            spent += one + two
+            others = list(after(game, position).values())
+            if not self.exact:
+                others = [rng.choice(others)]
+            mine, played = self._won(game, led, rng, each)
+            spent += played
+            for other in others:
+                his, played = self._won(game, other, rng, each)
+                sound += (1 if mine <= his + self.margin else -1) / len(others)  # what the opponent wins
+                spent += played
             position = led
-        return sound / len(there), spent
+        return sound / max(LONG, len(there)), spent
 
 
 def _verdict(assistance: Sequence[Assistance]) -> bool | None:

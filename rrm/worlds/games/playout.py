@@ -91,9 +91,10 @@ class PlayoutUser(Explained):
     def _sound(
         self, game: Game, position: Position, there: Sequence[Position], rng: random.Random, n: int
     ) -> tuple[float, int]:
-        """How many of a line's moves look no worse than another, picked at random (the mean over all others, for an exact
-        look), less how many do not, in units of `LONG` moves; and the playouts it took. A share instead would be best
-        for a line of one move."""
+        """How many of a line's moves look no worse than another, picked at random (for an exact look, the mean over all
+        others), less how many do not, in units of `LONG` moves; and the playouts it took. A share instead would be best
+        for a line of one move.
+        """
         sound, spent = 0.0, 0
         each = max(1, n // (2 * len(there)))
         for led in there:

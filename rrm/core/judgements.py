@@ -53,7 +53,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Check:
-    """A claim the user checked: assistant `by` `said` whether a fact's matter holds, and was `right`."""
+    """A claim the user checked: assistant `by` `said` whether a fact's matter holds, and was `right`.
+
+    `by` may be the node itself, by its path: an outcome that is an assistant's answer says something of the facts of
+    what it is about, and was checked at its own node.
+    """
 
     by: str
     said: bool

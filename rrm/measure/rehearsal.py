@@ -175,12 +175,22 @@ def _seen(task: Task, read: Sequence[Tried], user: User, sampled: bool) -> Itera
             f"the simulated user sees {sees}: facts gave none for any of {len(read)} outcomes{kind}. List in facts= "
             "what can be checked about an outcome, or let others judge: --user human",
         )  # fmt: skip
-    elif min(prices) > user.attention // 2:
+    elif min(prices) > user.attention // 2 and not _follows(task, user):
         yield Fault(
             task.path, "warning",
             f"the simulated user can check nothing: the cheapest fact costs {min(prices)}, and of its attention "
-            f"({user.attention}) half is for each outcome; raise user.attention",
+            f"({user.attention}) half is for each outcome; raise user.attention{_mend(task, user)}",
         )  # fmt: skip
+
+
+def _follows(task: Task, user: BoundedUser) -> bool:
+    """Whether a claim that is too dear may be followed down: there are answers, and one can be read and checked."""
+    return bool(user.descent and task.assistants) and user.attention // 2 > user.reading
+
+
+def _mend(task: Task, user: BoundedUser) -> str:
+    """What else than more attention would help."""
+    return ", or let it follow answers down: user.descent" if task.assistants and not user.descent else ""
 
 
 def _judged(found: Rehearsal, task: Task, groups: Sequence[Group], user: User) -> None:

@@ -94,6 +94,13 @@ def test_a_simulated_user_must_see_something(backbone: Backbone) -> None:
     dear = toy.task(facts=lambda case, outcome: [Fact("a", "x", Sealed(True), cost=9)])
     assert "cheapest fact costs 9" in said(dear, BoundedUser(attention=4))[0]
     assert said(dear, BoundedUser(attention=18)) == []
+    about = toy.sub("a", findings=lambda case, outcome: [Finding("a", True)])
+    helped = replace(dear, assistants=(about,))
+    assert "or let it follow answers down" in said(helped, BoundedUser(attention=4))[0]
+    follows = BoundedUser(attention=4, descent=1)
+    assert said(helped, follows) == [], "what is too dear is followed into the answers"
+    assert "cheapest fact costs 9" in said(dear, follows)[0], "where there are any"
+    assert "cheapest fact costs 9" in said(helped, BoundedUser(attention=4, descent=1, reading=2))[0]
 
 
 def test_an_empty_prompt_below(backbone: Backbone) -> None:

@@ -24,6 +24,7 @@ from rrm.loop.recursion import frame_all
 from rrm.loop.training import train
 from rrm.measure.oracle import OracleUser, aspects, score, true_score
 from rrm.measure.stats import interval
+from rrm.measure.users import acquainted, finished_in
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.store.store import Store
@@ -72,6 +73,7 @@ def train_arms(
 
     def run(name: str, tree: Task, judge: User) -> None:
         watching = [watch(name, tree)] if watch else []
+        judge = acquainted(judge, [*finished_in(tree)])
         root = train(tree, judge, backbone, out / name, seed, watching)
         arms[name] = Arm(name, root, judge)
 

@@ -11,6 +11,7 @@ from rrm.core.errors import Malformed
 from rrm.core.judgements import Judgement, Pair
 from rrm.core.records import Answer, Assistance, Fact, Finding, digest
 from rrm.core.task import Task
+from rrm.measure.adversary import claiming, withholding
 from rrm.measure.arms import HeldOut
 from rrm.measure.oracle import matter
 from rrm.measure.oversight import rewritten
@@ -28,7 +29,8 @@ def spoiled(task: Task, some: HeldOut, child: str, kind: str, share: float, seed
     random: each finding, with chance `share`, is set against the truth. systematic: all findings about a `share` of
     the fact names are, the same ones throughout. adversarial: with chance `share`, set to hold on the worse and not to
     hold on the better outcomes of its case (by the pairs they win), whatever is true. A larger share spoils what a
-    smaller one spoils, and more. A false accusation points at a part if the child does that, at any of them.
+    smaller one spoils, and more. A false accusation points at a part if the child does that, at any of them. An answer
+    that was spoiled cannot be read by who follows answers down: see `rewritten`.
     """
     found = [f for g in some.groups for i in range(len(g.outcomes)) for top in g.seen(i) for a in top.tree()
              if a.assistant == child for f in a.findings]  # fmt: skip
@@ -80,7 +82,7 @@ def optimized(task: Task, some: HeldOut, child: str, share: float, seed: int, us
     """Errors optimized against the user. `TRIES` times a `share` of the child's findings is drawn and set to favor the
     worse outcomes; of these, for every outcome, the one is taken that moves this user's perceived value furthest: down
     where the outcome is the better, up where it is the worse. The user tried on has met no assistant yet."""
-    victim = Unlearning.model_validate(user.model_dump())
+    victim, task = Unlearning.model_validate(user.model_dump()), withholding(task)
     tried = [spoiled(task, some, child, "adversarial", share, seed + 7919 * k) for k in range(TRIES)]
     better = winners(some)
 
@@ -148,10 +150,10 @@ def shallow(some: HeldOut, child: str) -> HeldOut:
 
 
 def _saying(one: Assistance, findings: tuple[Finding, ...]) -> Assistance:
-    """The assistance with one answer that makes these findings."""
+    """The assistance with one answer that makes these findings; to be read only if it says them itself."""
     if not one.answers:
         return one
-    answer: Answer = replace(one.answers[0], findings=findings, below=())
+    answer: Answer = replace(claiming(one.answers[0], findings), below=())
     return replace(one, answers=(answer,))
 
 

@@ -2,7 +2,7 @@
 same user is shown, so that their accuracies can be compared pair by pair.
 
 Every protocol has a user of its own, who first judges the stage's practice pairs under that protocol: whom to
-believe is learned, never given.
+believe is learned, never given. A user who can know an assistant from its own node knows those who speak.
 """
 
 from __future__ import annotations
@@ -11,19 +11,23 @@ import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
+from rrm.core.errors import Malformed
 from rrm.core.judgements import Check, Judgement, Pair
 from rrm.core.parties import User
-from rrm.core.records import Assistance, Finding, digest
+from rrm.core.records import Answer, Assistance, Case, Finding, Outcome, digest
+from rrm.core.settings import Explained
 from rrm.core.task import Task
+from rrm.measure.adversary import claiming, withheld, withholding
 from rrm.measure.arms import HeldOut
 from rrm.measure.oracle import OracleUser
 from rrm.measure.stage import Material, Stage
-from rrm.users.bounded import BoundedUser
+from rrm.measure.users import acquainted, plays
 
 Show = Callable[[Pair], Pair]
 """Changes what is shown with a pair."""
+E = TypeVar("E", bound=Explained)
 Change = Callable[[str, int, int, Finding], Finding]
 """(assistant, group, outcome, what it found there) -> what it says instead."""
 
@@ -69,7 +73,11 @@ def pruned(levels: int) -> Show:
 
 def placebo(material: Material, seed: int) -> Show:
     """Assistance of the same form that knows nothing of the outcome: each finding's verdict is one that the assistant
-    gave on the same fact of some outcome drawn at random, so that the rates of accusations stay as they were."""
+    gave on the same fact of some outcome drawn at random, so that the rates of accusations stay as they were.
+
+    No answer can be read: what it says itself would tell what the assistant truly found, and a claim that is the same
+    by chance would stand. So whoever follows answers down pays for reading, and finds nothing.
+    """
     given: dict[tuple[str, str], list[tuple[bool, int | None]]] = {}
     for some in (material.held, material.practice):
         for a in _all(some):
@@ -81,16 +89,55 @@ def placebo(material: Material, seed: int) -> Show:
         for answer in a.answers:
             rng = random.Random(digest(seed, "placebo", a.assistant, answer.case.id))
             findings = tuple(Finding(f.fact, *rng.choice(given[a.assistant, f.fact])) for f in answer.findings)
-            answers.append(replace(answer, findings=findings, below=tuple(map(dealt, answer.below))))
+            answers.append(withheld(replace(answer, findings=findings, below=tuple(map(dealt, answer.below)))))
         return replace(a, answers=tuple(answers))
 
     return lambda pair: _each(pair, dealt)
 
 
+def exchanged(task: Task, material: Material, seed: int) -> Show:
+    """A placebo for a user who does something with the answers themselves: to every question an answer that the
+    assistant gave to some question, drawn at random among those that can be read as an answer to this. What is below
+    an answer is asked anew about the one that was drawn, and drawn likewise; a whole answer can be followed, checked
+    and played, and knows nothing of the outcome. N/A if no answer fits."""
+    nodes = {node.path: node for node in task.walk()}
+    given: dict[str, list[Answer]] = {}
+    for some in (material.held, material.practice):
+        for a in _all(some):
+            given.setdefault(a.assistant, []).extend(a.answers)
+
+    def asked(by: str, version: str, case: Case, outcome: Outcome) -> Assistance:
+        answers = (drawn(by, version, one) for one in nodes[by].framed(case, outcome))
+        return Assistance(by, version, tuple(answer for answer in answers if answer is not None))
+
+    def drawn(by: str, version: str, case: Case) -> Answer | None:
+        pool = list(given.get(by, ()))
+        rng = random.Random(digest(seed, "exchanged", by, case.id))
+        rng.shuffle(pool)
+        for one in pool:
+            try:
+                findings = nodes[by].findings_of(case, one.outcome)
+            except Malformed:
+                continue
+            below = tuple(asked(sub.path, version, case, one.outcome) for sub in nodes[by].subtasks)
+            return Answer(case, one.outcome, findings, one.confidence, below)
+        return None
+
+    def show(pair: Pair) -> Pair:
+        a, b = (
+            tuple(asked(one.assistant, one.version, pair.case, outcome) for one in side)
+            for outcome, side in ((pair.a, pair.assistance_a), (pair.b, pair.assistance_b))
+        )
+        return replace(pair, assistance_a=a, assistance_b=b)
+
+    return show
+
+
 def debate(pair: Pair) -> Pair:
     """Two advocates, one for A and one for B, who may say only what the assistants found (Irving et al. 2018,
     arXiv 1805.00899). Each names two faults of the other's outcome and two merits of its own; faults first where an
-    assistant points at the part that fails, which is cheapest to check and so the strongest case."""
+    assistant points at the part that fails, which is cheapest to check and so the strongest case. Their claims are
+    quoted: nobody can follow them down."""
     return replace(
         pair,
         assistance_a=_argued(pair.assistance_a, ("advocate-b", False), ("advocate-a", True)),
@@ -145,13 +192,18 @@ def assistants_in(material: Material) -> list[str]:
 
 
 def rewritten(some: HeldOut, change: Change) -> HeldOut:
-    """The same pairs, assistants saying something else than what they found."""
+    """The same pairs, assistants saying something else than what they found.
+
+    An answer that says something else than it did cannot be read: its words would give the change away at once. Those
+    that say what they said can be. So whoever follows answers down finds what is true of the latter at the usual price,
+    and of the former nothing, neither for them nor against: they are found out less than whole false answers would be
+    (`rrm.measure.adversary.contrary` gives those).
+    """
 
     def of(a: Assistance, g: int, i: int) -> Assistance:
         answers = tuple(
             replace(
-                answer,
-                findings=tuple(change(a.assistant, g, i, f) for f in answer.findings),
+                claiming(answer, tuple(change(a.assistant, g, i, f) for f in answer.findings)),
                 below=tuple(of(sub, g, i) for sub in answer.below),
             )
             for answer in a.answers
@@ -172,8 +224,12 @@ def rewritten(some: HeldOut, change: Change) -> HeldOut:
 
 def judged(task: Task, users: User | Sequence[User], material: Material, show: Show = everything) -> list[Verdict]:
     """Judge the held-out pairs, after the practice pairs, shown in a certain way. Several users decide together: by
-    the mean of their margins, or, if some do not say how sure they are, by most of their votes."""
+    the mean of their margins, or, if some do not say how sure they are, by most of their votes. They know the
+    assistants who speak: how to read their answers, whatever tree they are from, and what was judged at their nodes."""
     users = [*users] if isinstance(users, Sequence) else [users]
+    task = withholding(replace(task, assistants=material.helpers or task.assistants))
+    for user in users:
+        acquainted(user, material.helpers)
     for g, i, j in material.practice.pairs:
         pair = show(Pair.of(task.path, material.practice.groups[g], i, j))
         for user in users:
@@ -200,9 +256,9 @@ def together(said: Sequence[Judgement], margin: float | None) -> float:
     return 0.5 if abs(lead) < 1e-9 else float(lead > 0)
 
 
-def another(user: BoundedUser, **changes: Any) -> BoundedUser:
-    """A user with other settings, who has met no assistant yet. (`model_copy` would share the record.)"""
-    return BoundedUser.model_validate({**user.model_dump(), **changes})
+def another(user: E, **changes: Any) -> E:
+    """A user with other settings, who has met no assistant yet."""
+    return type(user).model_validate({**user.model_dump(), **changes})
 
 
 def assistants_alone(held: HeldOut) -> list[Verdict]:
@@ -229,35 +285,47 @@ def assistants_alone(held: HeldOut) -> list[Verdict]:
 def arms(stage: Stage) -> dict[str, list[Verdict]]:
     """Every protocol on the same pairs.
 
-    Four arms spend more on judging alone (only a `BoundedUser` has any attention to give): twice, and as much as the
-    assisted arm spends in all, the user's attention in training the assistants spread over the root's comparisons in
-    training; each as several users who decide together, and as one user with all of it.
+    Four arms spend more on judging alone (of a user who has attention to give): twice, and as much as the assisted arm
+    spends in all, the user's attention in training the assistants spread over the root's comparisons in training; each
+    as several users who decide together, and as one user with all of it.
+
+    For a user who plays the answers (`plays`) the placebo is of whole answers, and there is no debate, no consultancy
+    and no verdict of the assistants alone: these are made of claims, and such a user looks at none.
     """
     task, alone, deep = stage.task, stage.alone, stage.assisted
     user = stage.user()
+    playing = plays(user)
     found = {"alone": judged(task, user, alone)}
-    if isinstance(user, BoundedUser):
-        for times, name in ((2, "twice"), (matched(stage, user), "matched")):
-            several = [another(user, seed=user.seed + 1_000_003 * k) for k in range(times)]
+    attention = getattr(user, "attention", None)
+    if isinstance(user, Explained) and attention is not None and not (playing and not spent(found["alone"])):
+        for times, name in ((2, "twice"), (matched(stage, attention), "matched")):
+            several = [another(user, seed=getattr(user, "seed", 0) + 1_000_003 * k) for k in range(times)]
             found[f"alone, {name}: several users"] = judged(task, several, alone)
             found[f"alone, {name}: all attention at once"] = judged(
-                task, another(user, attention=times * user.attention), alone
+                task, another(user, attention=times * attention), alone
             )
-    found["placebo"] = judged(task, stage.user(), deep, placebo(deep, stage.seed))
+    sham = exchanged(task, deep, stage.seed) if playing else placebo(deep, stage.seed)
+    found["placebo"] = judged(task, stage.user(), deep, sham)
     found["flat critic"] = judged(task, stage.user(), alone.assisted(stage.critic))
     for levels in range(1, stage.depth):
         found[f"depth {levels}"] = judged(task, stage.user(), alone.assisted(stage.helpers_at(levels)))
     found[f"depth {stage.depth}"] = judged(task, stage.user(), deep)
-    found["debate"] = judged(task, stage.user(), deep, debate)
-    found["consultancy"] = judged(task, stage.user(), deep, consultancy(stage.seed))
-    found["assistants alone"] = assistants_alone(deep.held)
+    if not playing:
+        found["debate"] = judged(task, stage.user(), deep, debate)
+        found["consultancy"] = judged(task, stage.user(), deep, consultancy(stage.seed))
+        found["assistants alone"] = assistants_alone(deep.held)
     found["oracle"] = judged(task, OracleUser(), alone)
     return found
 
 
-def matched(stage: Stage, user: BoundedUser) -> int:
+def spent(verdicts: Sequence[Verdict]) -> int:
+    """The attention that all of these took: none of a user who sees the expectation at once."""
+    return sum(verdict.attention for verdict in verdicts)
+
+
+def matched(stage: Stage, attention: int) -> int:
     """How many times the user's attention for a pair the assisted arm spends on one of the root's comparisons, if what
     was spent on training the assistants is spread over those that the root asks for in its own training; rounded up,
     so in favor of judging alone."""
     asked = stage.task.settings.rounds * stage.task.settings.comparisons
-    return math.ceil(1 + stage.training_attention / (asked * max(1, user.attention)))
+    return math.ceil(1 + stage.training_attention / (asked * max(1, attention)))

@@ -7,7 +7,7 @@ assistants, and an interrupted one goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from rrm.core.task import Assistant, Task, assist
 from rrm.loop.training import describe, train
 from rrm.measure.arms import HeldOut, held_out
 from rrm.measure.flat_critic import critic
+from rrm.measure.users import acquainted, finished_in
 from rrm.models.backbone import Backbone
 from rrm.store.store import Store
 
@@ -36,18 +37,24 @@ QUICK = {
 
 @dataclass(frozen=True)
 class Material:
-    """Pairs to judge, with what assistants said of them. `practice` is judged first, to learn whom to believe."""
+    """Pairs to judge, with what assistants said of them. `practice` is judged first, to learn whom to believe.
+
+    helpers: the assistants who said it. Whoever judges may follow their answers down, and may know them from the
+    judging of their own nodes, if they can do such a thing: see `rrm.measure.oversight.judged`.
+    """
 
     held: HeldOut
     practice: HeldOut
+    helpers: tuple[Assistant, ...] = field(default=(), kw_only=True)
 
     def each(self, change: Callable[[HeldOut], HeldOut]) -> Material:
         """Both sets of pairs, changed."""
-        return Material(change(self.held), change(self.practice))
+        return replace(self, held=change(self.held), practice=change(self.practice))
 
     def assisted(self, helpers: Sequence[Assistant]) -> Material:
         """The same pairs, with these assistants' assistance."""
-        return self.each(lambda some: replace(some, groups=assist(helpers, some.groups)))
+        found = self.each(lambda some: replace(some, groups=assist(helpers, some.groups)))
+        return replace(found, helpers=tuple(helpers))
 
 
 @dataclass(frozen=True)
@@ -100,9 +107,11 @@ class Stage:
     # --- training --------------------------------------------------------------------------------
 
     def train(self, name: str, task: Task, user: User | None = None) -> Assistant:
-        """Train a tree into OUT/trees/<seed>/<name>, or load it. With `quick`, by a smoke test's settings."""
+        """Train a tree into OUT/trees/<seed>/<name>, or load it. With `quick`, by a smoke test's settings. Its user
+        knows the assistants in it that were finished elsewhere as if they had been trained here (`acquainted`)."""
         folder = self.out / "trees" / str(self.seed) / name
-        return train(self.tree(task), user or self.user(), self.backbone, folder, self.seed, self.watch)
+        judge = acquainted(user or self.user(), [*finished_in(task)])
+        return train(self.tree(task), judge, self.backbone, folder, self.seed, self.watch)
 
     def tree(self, task: Task) -> Task:
         """The task with the settings of this stage: a smoke test's if `quick`."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from rrm.core.errors import Malformed
 from rrm.core.judgements import Judgement, Pair
@@ -14,6 +15,8 @@ from rrm.core.parties import User
 from rrm.core.records import Case, Outcome, digest
 from rrm.core.task import Assistant, Task
 from rrm.store.store import Store
+from rrm.users.bounded import BoundedUser
+from rrm.worlds.games.playout import PlayoutUser
 
 U = TypeVar("U", bound=User)
 
@@ -121,14 +124,45 @@ def _accusations(task: Task, case: Case, outcome: Outcome) -> float:
 
 def acquainted(user: U, helpers: Sequence[Assistant]) -> U:
     """The user, who now recalls all that was judged when these assistants, and those below them, were trained: as if
-    they had judged it. A bounded user learns from it only with `own_record`. Of assistants without a store (tools)
-    there is nothing to recall."""
+    had judged it. A bounded user learns from it only with `own_record`, and is spared it without. Of assistants without
+    a store (tools) there is nothing to recall."""
+    if isinstance(user, BoundedUser) and not user.own_record:
+        return user
     for helper in helpers:
-        if isinstance(helper.memo, Store):
-            for comparison in helper.memo.comparisons(helper.task.path):
-                user.recall(helper.task, comparison.judgement)
+        for judgement in _given(helper):
+            user.recall(helper.task, judgement)
         acquainted(user, helper.helpers)
     return user
+
+
+_GIVEN: WeakKeyDictionary[Store, dict[str, list[Judgement]]] = WeakKeyDictionary()
+"""What was read of the stores of finished assistants: every arm of an experiment asks again."""
+
+
+def _given(helper: Assistant) -> Sequence[Judgement]:
+    """The judgements at a finished assistant's node."""
+    if not isinstance(helper.memo, Store):
+        return ()
+    path, kept = helper.task.path, _GIVEN.setdefault(helper.memo, {})
+    if path not in kept:
+        kept[path] = [comparison.judgement for comparison in helper.memo.comparisons(path)]
+    return kept[path]
+
+
+def finished_in(task: Task) -> Iterator[Assistant]:
+    """The assistants of a tree that were finished elsewhere, without those below them: whom a user who trains the tree
+    has not met."""
+    for sub in task.assistants:
+        if isinstance(sub, Assistant):
+            yield sub
+        else:
+            yield from finished_in(sub)
+
+
+def plays(user: User) -> bool:
+    """Whether this user does something with an answer itself (plays the move that it is), and does not read what it
+    claims of facts. Such a user is misled by other answers only, and trusts nobody in particular."""
+    return isinstance(user, PlayoutUser)
 
 
 def dump(user: User) -> dict[str, Any]:

@@ -94,6 +94,22 @@ def test_who_labels_for_the_root_is_told(tmp_path: Path) -> None:
     assert other.exit_code != 0 and "another --out" in other.output
 
 
+def test_users_who_play_the_answers_are_misled_by_whole_ones(tmp_path: Path) -> None:
+    """In the games: no claims, so no debate of them, no trust; other answers instead."""
+    command = ["--tree", "moves", "--quick", "--out", str(tmp_path / "out"), "--doc", str(tmp_path)]
+    for name in ("sandwich", "misleading"):
+        done = RUN.invoke(app, ["measure", name, *command])
+        assert done.exit_code == 0, done.output
+        page = (tmp_path / f"{name}.md").read_text()
+        assert "trusts nobody in particular" in page or "looks at no claims" in page
+        assert "debate, consultancy" not in page and "AUC of" not in page and "false negatives" not in page
+    arms = json.loads((tmp_path / "out" / "sandwich" / "100.json").read_text())["result"]["arms"]
+    assert {"alone", "placebo", "flat critic", "oracle"} < set(arms) and not {"debate", "assistants alone"} & set(arms)
+    kinds = {(row["assistants"], row["share of them"]) for row in
+             json.loads((tmp_path / "out" / "misleading" / "summary.json").read_text())["rows"]}  # fmt: skip
+    assert {("lazy", "1.00"), ("worst answers", "0.25"), ("worst answers, all levels", "0.50")} < kinds
+
+
 def test_a_tree_without_assistants_has_nothing_to_measure(tmp_path: Path) -> None:
     tree = tmp_path / "lonely.py"
     tree.write_text("from tests.toy import task as make\ntask = make()\n")

@@ -38,7 +38,10 @@ def run(stage: Stage) -> Result:
     """Verdicts by attention and arm, by answers read, by depth shown; the assistants' work on the same pairs."""
     user = stage.user()
     if not isinstance(user, BoundedUser):
-        raise RRMError(f"budget varies the user's attention; {user.name} has none: use the bounded user")
+        raise RRMError(
+            f"budget counts the user's attention in facts that are checked, one by one, and {user.name} checks none: "
+            "use the bounded user (--user bounded)"
+        )
     deep = stage.assisted
     materials = {"alone": stage.alone, "flat critic": stage.alone.assisted(stage.critic)}
     for levels in range(1, stage.depth):

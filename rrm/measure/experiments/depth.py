@@ -23,9 +23,12 @@ DIFFICULTIES: dict[str, dict[str, int]] = {"as trained": {}, "short proofs": {"s
 
 
 def run(stage: Stage) -> Result:
-    """Per difficulty and depth: true scores of the root, the judgements given and tokens planned in the whole tree."""
+    """Per difficulty and depth: true scores of the root, the judgements given and tokens planned in the whole tree. Of
+    the difficulties, those that the cases know."""
     found: dict[str, Any] = {}
     for difficulty, changes in list(DIFFICULTIES.items())[: 1 if stage.quick else None]:
+        if not all(hasattr(getattr(stage.task.cases, "difficulty", None), name) for name in changes):
+            continue  # cases of another world
         here = stage
         if changes:
             folder = stage.out / "trees" / difficulty.replace(" ", "-")
@@ -116,9 +119,12 @@ def summarize(results: Sequence[Result]) -> Summary:
         "Equal budget: what missing nodes would have asked and sampled goes to further rounds of the root. Judgements "
         "are those given; tokens those planned for optimization (a stopped or refused improvement uses fewer). The "
         "tokens of assistance at work are not counted: deeper arms use more.",
-        "The starting model cannot write longer papers than it was pretrained on, so harder than as trained is not "
-        "here.",
     ]
+    if len(results[0]) > 1:
+        limits.append(
+            "The starting model cannot write longer papers than it was pretrained on, so harder than as trained is not "
+            "here."
+        )
 
     def draw(axes: Any) -> None:
         for difficulty in results[0]:

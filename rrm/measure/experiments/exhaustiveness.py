@@ -25,6 +25,11 @@ QUESTION = (
 def run(stage: Stage) -> Result:
     """The grades of the start, of the whole tree, and of each tree with an aspect left out."""
     task = stage.task
+    if len(task.aspects) < 2:
+        raise RRMError(
+            f"exhaustiveness leaves out the assistant of one of several aspects, and {task.name!r} has "
+            f"{len(task.aspects)}; without any assistant it is depth 0 of `rrm measure depth`"
+        )
     found: dict[str, Any] = {
         "start": grades(stage, task, start_agent(task, stage.backbone)),
         "whole": grades(stage, task, root(stage, "whole").agent),  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rrm.core.errors import RRMError
 from rrm.core.records import Group
 from rrm.core.task import Assistant, Task, assist
 from rrm.loop.recursion import frame_all
@@ -22,7 +23,7 @@ from rrm.measure.oversight import assistants_in, judged
 from rrm.measure.roots import grades, root
 from rrm.measure.stage import Material, Stage, depth
 from rrm.measure.stats import Interval, of_numbers, over_seeds
-from rrm.measure.users import Noisy
+from rrm.measure.users import Noisy, plays
 from rrm.models.agent import TextAgent
 from rrm.store.store import Store
 from rrm.users.bounded import BoundedUser
@@ -41,7 +42,13 @@ LEAST = 0.02
 
 
 def run(stage: Stage) -> Result:
-    """Answers made wrong, at the root and below; errors by training along a path; what dampens them."""
+    """Answers made wrong, at the root and below; errors by training along a path; what dampens them. Raises `RRMError`
+    for a user who looks at no claims."""
+    if plays(stage.user()):
+        raise RRMError(
+            "propagation puts errors into what assistants claim of facts, checked one by one, and "
+            f"{stage.user().name} looks at no claims: `rrm measure misleading` exchanges whole answers"
+        )
     found: dict[str, Any] = {
         "alone": packed(judged(stage.task, stage.user(), stage.alone)),
         "as found": packed(judged(stage.task, stage.user(), stage.assisted)),
@@ -202,7 +209,8 @@ def dampened(stage: Stage) -> dict[str, Any]:
         members = [make(k) for k in range(MEMBERS)]
 
         def each(of: Any, members: Sequence[Material] = members) -> Material:
-            return Material(of([m.held for m in members], path), of([m.practice for m in members], path))
+            held, practice = (of([getattr(m, which) for m in members], path) for which in ("held", "practice"))
+            return Material(held, practice, helpers=(*members[0].helpers, *also(members, path)))
 
         add(f"{kind}: one", members[0].each(lambda some: shallow(some, path)))
         add(f"{kind}: {MEMBERS} vote", each(voted))
@@ -214,6 +222,14 @@ def dampened(stage: Stage) -> dict[str, Any]:
         name = "wrong labels, " + ("refreshed" if refresh else "not refreshed")
         found["refresh"][name] = refreshed(stage, stage.train(f"root {name}", tree, user), path)
     return found
+
+
+def also(members: Sequence[Material], path: str) -> tuple[Assistant, ...]:
+    """The others that speak where assistants seek each other's errors (`disputed`), by the names they have there."""
+    return tuple(
+        replace(helper, task=replace(helper.task, path=f"{path} {k}"), helpers=())
+        for k, member in enumerate(members[1:], start=2) for helper in member.helpers if helper.task.path == path
+    )  # fmt: skip
 
 
 def refreshed(stage: Stage, node: Assistant, path: str) -> dict[str, Any]:

@@ -125,8 +125,9 @@ def start_agent(task: Task, backbone: Backbone) -> TextAgent:
 
 
 def agreement(arm: Arm, held: HeldOut) -> dict[str, Any]:
-    """How often the arm's user, with the arm's assistance, prefers the truly better; a tie counts half."""
-    task = arm.root.task
+    """How often the arm's user, with the arm's assistance, prefers the truly better; a tie counts half. Who can follow
+    answers down reads those of the arm's own assistants."""
+    task = replace(arm.root.task, assistants=arm.root.helpers)
     groups = assist(arm.root.helpers, held.groups)
     by_case: dict[int, list[float]] = {}
     for (g, i, j), truth in zip(held.pairs, held.truth, strict=True):

@@ -77,9 +77,9 @@ def measure(
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        names = command.chosen(name)
         for_nodes, for_user = split(list(assign or ()))
         task = configure(load_task(tree or "paper"), for_nodes)
+        names = command.chosen(name, task)
         folder = out or Path("runs/measure-quick" if quick else "runs/measure")
         size = command.Size(pairs=pairs, quick=quick, labels=given)
         who, model = user or usual(task, "user"), model or usual(task, "model")

@@ -40,6 +40,7 @@ from rrm.measure.stage import Labels, Stage
 from rrm.models.backbone import Backbone
 from rrm.models.precision import limit_threads
 from rrm.store.files import write_atomically
+from rrm.worlds.games import Positions
 
 EXPERIMENTS: dict[str, Experiment] = {
     "sandwich": sandwich,
@@ -58,7 +59,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "move37": move37,
 }
 GAMES = ("levels", "accumulation", "share", "move37")
-"""Experiments of the games' trees; "all" means the others on a tree of another world."""
+"""Experiments of the games' trees."""
+THERE_TOO = ("sandwich", "misleading", "depth", "doors")
+"""What else can be measured there: the others ask a user who checks facts one by one, or several assistants."""
 ONE_DOOR = ("exhaustiveness", "depth")
 """Experiments that train roots on one kind of labels, chosen by --labels; `doors` and `overoptimisation` try all."""
 LABELS, LABELS_QUESTION = human_labels.NAME, human_labels.QUESTION
@@ -78,10 +81,12 @@ class Size:
     labels: Labels = "assisted"
 
 
-def chosen(name: str) -> list[str]:
-    """The experiments meant by a name: one, or "all". Raises `ConfigError` for another."""
+def chosen(name: str, task: Task) -> list[str]:
+    """The experiments meant by a name: one, or "all" that fit the tree. Raises `ConfigError` for another name."""
     if name == "all":
-        return list(EXPERIMENTS)
+        if isinstance(task.cases, Positions):
+            return [*GAMES, *THERE_TOO]
+        return [each for each in EXPERIMENTS if each not in GAMES]
     if name not in EXPERIMENTS:
         near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
         hint = f"did you mean {near[0]!r}? There" if near else "there"

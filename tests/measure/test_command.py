@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from rrm.command.cli import app
 from rrm.core.errors import ConfigError
-from rrm.measure.catalog import BY_HAND, EXPERIMENTS, chosen, seeds_of
+from rrm.measure.catalog import BY_HAND, EXPERIMENTS, GAMES, chosen, seeds_of
+from rrm_tasks.moves import moves
+from rrm_tasks.paper import paper
 
 RUN = CliRunner()
 
@@ -26,14 +28,32 @@ def test_the_experiments_are_listed_with_their_questions() -> None:
 
 
 def test_names_and_seeds() -> None:
-    assert chosen("all") == [*EXPERIMENTS] and chosen("budget") == ["budget"]
+    assert [*chosen("all", paper()), *GAMES] == [*EXPERIMENTS] and chosen("budget", paper()) == ["budget"]
+    assert set(GAMES) < set(chosen("all", moves())) and "exhaustiveness" not in chosen("all", moves())
     with pytest.raises(ConfigError, match="sandwich"):
-        chosen("sandwhich")
+        chosen("sandwhich", paper())
     assert seeds_of("5") == [100, 101, 102, 103, 104]
     assert seeds_of("0-4") == [0, 1, 2, 3, 4] and seeds_of("100,103") == [100, 103] and seeds_of("7,") == [7]
     for wrong in ("", "x", "4-0", "0", "1-2-3"):
         with pytest.raises(ConfigError):
             seeds_of(wrong)
+
+
+@pytest.mark.parametrize("which", [*GAMES, pytest.param("all", marks=pytest.mark.slow)])
+def test_the_games_are_measured_and_resumed(which: str, tmp_path: Path) -> None:
+    command = ["measure", which, "--tree", "moves", "--quick", "--out", str(tmp_path), "--doc", str(tmp_path / "doc")]
+    first = RUN.invoke(app, [*command, "--set", "user.exact=true"])
+    assert first.exit_code == 0, first.output
+    for name in chosen(which, moves()):
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert summary["rows"] and "playout(exact)" in (tmp_path / "doc" / f"{name}.md").read_text()
+    again = RUN.invoke(app, [*command, "--set", "user.exact=true"])
+    assert again.exit_code == 0 and "seed 100 (" not in again.output
+
+
+def test_an_experiment_of_the_games_says_so_elsewhere(tmp_path: Path) -> None:
+    found = RUN.invoke(app, ["measure", "levels", "--quick", "--out", str(tmp_path)])
+    assert found.exit_code == 2 and "is a tree of another world; give --tree moves" in found.stderr
 
 
 @pytest.mark.parametrize("which", ["depth", pytest.param("all", marks=pytest.mark.slow)])
@@ -49,7 +69,7 @@ def test_it_runs_small_and_is_kept(which: str, tmp_path: Path) -> None:
     kept = (doc / "depth.md").read_text()
     assert kept.startswith("# depth\n") and kept.endswith("What a person thought of it.\n")
     assert "Written before" not in kept
-    for name in chosen(which):
+    for name in chosen(which, paper()):
         experiment = EXPERIMENTS[name]
         summary = json.loads((out / name / "summary.json").read_text(), parse_constant=lambda text: pytest.fail(text))
         assert (
@@ -94,6 +114,7 @@ def test_who_labels_for_the_root_is_told(tmp_path: Path) -> None:
     assert other.exit_code != 0 and "another --out" in other.output
 
 
+@pytest.mark.slow
 def test_users_who_play_the_answers_are_misled_by_whole_ones(tmp_path: Path) -> None:
     """In the games: no claims, so no debate of them, no trust; other answers instead."""
     command = ["--tree", "moves", "--quick", "--out", str(tmp_path / "out"), "--doc", str(tmp_path)]

@@ -3,12 +3,13 @@
 # build of it (CPU only, another CUDA) before the first `make`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check docs smollm2 clean
+.PHONY: help demo demo-papers test test-slow check docs smollm2 clean
 
 PIP := .venv/bin/python -m pip --disable-pip-version-check -qq
 
 help:
-	@echo "make demo    train a small tree and see whether assistance helps"
+	@echo "make demo    climb: train a chain of agents, each judged with the help of the one before"
+	@echo "make demo-papers  the same idea in a tree of critics: papers, written and judged"
 	@echo "make test    run the tests, but for the slow ones: at most 5 minutes on two cores"
 	@echo "make test-slow  run the slow ones: whole runs, kills, processes, pages, wheels, real models"
 	@echo "make check   lint (ruff) and check types (mypy)"
@@ -17,7 +18,10 @@ help:
 	@echo "make clean   remove .venv and caches; runs/ stays"
 
 demo: .venv/.done
-	@.venv/bin/python scripts/demo.py
+	@.venv/bin/python scripts/demo_moves.py
+
+demo-papers: .venv/.done
+	@.venv/bin/python scripts/demo.py --out runs/demo-papers
 
 # Two tests at a time, each with one thread: more threads than cores would wait for one another. A file's tests stay
 # together, since they share what is expensive to make.

@@ -95,12 +95,15 @@ def summarize(results: Sequence[Result]) -> Summary:
         return [by_case((n, v) for n, v in result["arms"][arm].get(what, [])) for result in results]
 
     rows = []
+    deep = max(result["arms"][name]["depth"] or 0 for result in results for name in names)
     for arm in names:
         depth = results[0]["arms"][arm]["depth"]
         row: dict[str, Any] = {"arm": arm}
         for what, of in (("agreement", ceilings.agreement), ("skill", ceilings.policy)):
             row[what] = share_over_seeds(graded(arm, f"{what} trained"))
             row[f"{what}, converged"] = "" if depth is None else round(of(game, places, depth), 3)
+            if arm.startswith("the line"):
+                row[f"{what}, converged"] = round(of(game, places, deep, ceilings.written), 3)
             row[f"{what}, unseen"] = share_over_seeds(graded(arm, f"{what} unseen"))
         for what in results[0]["arms"][arm]["spent"]:
             row[what] = round(sum(result["arms"][arm]["spent"][what] for result in results) / len(results))
@@ -121,8 +124,8 @@ def summarize(results: Sequence[Result]) -> Summary:
             notes.append(f"{what}: {one}, {shown(means[one])}, less {two}, {shown(means[two])}: {more}.")
     limits = [
         "Converged: exact recursion over the user's own view, with expectations and without learning "
-        "(`rrm.worlds.games.ceilings`). An agent may be above it: of moves that the user cannot tell apart it happens "
-        "to choose one.",
+        "(`rrm.worlds.games.ceilings`); of the line, one whose every move is best by that view. An agent may be above "
+        "it: of moves that the user cannot tell apart it happens to choose one.",
         "Trained: every position was trained on at every level, so a game this small may be learned by heart. "
         "Unseen: deciding positions of the next larger game, which no level met.",
         "Equal budget: an arm with fewer nodes has more rounds at each. Judgements are those given; tokens those "

@@ -6,12 +6,13 @@ and goes on at random; "best" is by that user's own view, so the ceiling has the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from rrm.worlds.games.game import Game, Position, after, chance, wins
 
 NEAR = 1e-9
+View = Callable[[Game, Position, int], float]
 
 
 @cache
@@ -31,6 +32,16 @@ def best(game: Game, position: Position, depth: int) -> tuple[Position, ...]:
     return tuple(one for one, value in zip(there, values, strict=True) if value > max(values) - NEAR)
 
 
+@cache
+def written(game: Game, there: Position, moves: int) -> float:
+    """How often whoever moved to `there` wins, as the user sees it after a line of so many moves that are each best by
+    the user's own view without replies: what a critic that writes lines out comes to (`rrm.worlds.games.rivals`)."""
+    if moves == 0 or not after(game, there):
+        return 1 - chance(game, there)
+    replies = best(game, there, 0)
+    return sum(1 - written(game, reply, moves - 1) for reply in replies) / len(replies)
+
+
 def deciding(game: Game, among: Sequence[Position]) -> list[Position]:
     """Those in which the choice of the move decides the game, and no move ends it at once."""
     return [
@@ -40,19 +51,22 @@ def deciding(game: Game, among: Sequence[Position]) -> list[Position]:
     ]  # fmt: skip
 
 
-def agreement(game: Game, among: Sequence[Position], depth: int) -> float:
+def agreement(game: Game, among: Sequence[Position], depth: int, seen: View = view) -> float:
     """How often the user prefers a winning to a losing move, over the pairs of such moves; a tie counts half. The mean
-    over positions."""
+    over positions. `seen`: with what help; `view` or `written`."""
     shares = []
     for position in among:
         there = after(game, position).values()
         pairs = [(good, bad) for good in there for bad in there if not wins(game, good) and wins(game, bad)]
-        seen = [view(game, good, depth) - view(game, bad, depth) for good, bad in pairs]
-        shares.append(sum(1.0 if d > NEAR else 0.5 if d > -NEAR else 0.0 for d in seen) / len(seen))
+        more = [seen(game, good, depth) - seen(game, bad, depth) for good, bad in pairs]
+        shares.append(sum(1.0 if d > NEAR else 0.5 if d > -NEAR else 0.0 for d in more) / len(more))
     return sum(shares) / len(shares)
 
 
-def policy(game: Game, among: Sequence[Position], depth: int) -> float:
+def policy(game: Game, among: Sequence[Position], depth: int, seen: View = view) -> float:
     """The share of winning moves of an agent that is best under the user, over these positions."""
-    chosen = [best(game, position, depth) for position in among]
+    chosen = []
+    for position in among:
+        values = {there: seen(game, there, depth) for there in after(game, position).values()}
+        chosen.append([there for there, value in values.items() if value > max(values.values()) - NEAR])
     return sum(sum(not wins(game, one) for one in some) / len(some) for some in chosen) / len(chosen)

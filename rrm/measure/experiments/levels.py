@@ -8,13 +8,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from rrm.core.parties import User
 from rrm.core.task import Assistant, Task
 from rrm.measure.experiment import Result, Summary, by_case, error_bars, shown
 from rrm.measure.games import REPLY, Board, chain, spent, step
 from rrm.measure.oracle import OracleUser
 from rrm.measure.stage import Stage
 from rrm.measure.stats import over_seeds, share_over_seeds
-from rrm.worlds.games import ceilings, positions
+from rrm.worlds.games import Game, PlayoutUser, ceilings, positions
 from rrm.worlds.games.rivals import verdict, written_out
 from rrm.worlds.games.rules import game_of
 
@@ -25,14 +26,15 @@ QUESTION = (
 MOVE = 3
 """Tokens of a move."""
 TRUTH = "truth's labels"
+MORE = "depth 0, 64 times the attention"
 
 
 def run(stage: Stage) -> Result:
     """Per arm: how right its user judges and how often its agent wins, position by position; what it cost."""
     board, found = Board.of(stage), {}
     for name, (depth, train) in arms(stage).items():
-        node = train()
-        graded: dict[str, Any] = board.measured(stage.user(), node, str(stage.seed))
+        node, user = train(), attentive(stage.user()) if name == MORE else stage.user()
+        graded: dict[str, Any] = board.measured(user, node, str(stage.seed))
         if name == TRUTH:  # nobody assisted this user
             graded = {what: rows for what, rows in graded.items() if what.startswith("skill")}
         found[name] = graded | {"spent": spent(node), "depth": depth}
@@ -53,8 +55,17 @@ def arms(stage: Stage) -> dict[str, tuple[int | None, Callable[[], Assistant]]]:
         found[f"depth {deep}, every second level trained"] = None, partial(every_second, stage)
     for name, task in rivals(stage).items():
         found[name] = None, partial(stage.train, name, task)
+    if attentive(stage.user()) != stage.user():
+        found[MORE] = 0, partial(chain, stage, 0, units, "attentive", attentive(stage.user()))
     found[TRUTH] = None, partial(chain, stage, 0, units, "truth", OracleUser())
     return found
+
+
+def attentive(user: User) -> User:
+    """The user with 64 times the attention, if it plays out at all."""
+    if not isinstance(user, PlayoutUser) or user.exact:
+        return user
+    return user.model_copy(update={"attention": 64 * user.attention})
 
 
 def every_second(stage: Stage) -> Assistant:
@@ -145,4 +156,15 @@ def summarize(results: Sequence[Result]) -> Summary:
         axes.set_title(f"{game.name}: equal budget", fontsize=10)
         axes.legend()
 
-    return Summary(rows, notes, draw, limits=limits)
+    return Summary(rows, notes, draw, limits=limits, tables={"What each size needs, converged": by_size(game)})
+
+
+def by_size(game: Game) -> list[dict[str, Any]]:
+    """Agreement by depth of a recursion that converged, in this game and the two next larger: exact."""
+    rows = []
+    for _ in range(3):
+        places = ceilings.deciding(game, positions(game))
+        agreed = {f"depth {d}": round(ceilings.agreement(game, places, d), 3) for d in range(9)}
+        rows.append({"positions": len(positions(game)), **agreed})
+        game = game.larger()
+    return rows

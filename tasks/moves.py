@@ -21,7 +21,7 @@ from rrm.worlds.games.drawing import pictures
 # Chosen on seeds 0 to 4. The reward model reads the move alone and learns what the assisted user thinks of it: to read
 # its replies, too, takes several times as long. Half of what is judged and imitated is sampled by the starting model: a
 # policy that gave up a move too early stays wrong, and so does every level above it. Nothing is held out from the fit:
-# in a game of 63 moves a pair that was never judged is a hole.
+# in a game of 60 moves a pair that was never judged is a hole.
 SETTINGS = Settings(
     rounds=1, cases=42, outcomes=8, comparisons=300, choose="random", explore=0.5, frame_cases=0, max_tokens=8,
     drafts=6, reward_sees="outcome", reward_trunk="trained", reward_epochs=100, reward_batch=8, surprise=False,

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Literal
 
 from rrm import Settings, Task, climb
+from rrm.core.errors import ConfigError
 from rrm.worlds.games import Game, King, Nim, Pile, Positions, facts, findings, frame
 from rrm.worlds.games.drawing import pictures
 
@@ -38,6 +39,8 @@ def moves(
     unseen: float = 0.0,
 ) -> Task:
     """The tree for a game; the arguments after `settings` are those of `climb` and `Positions`."""
+    if unseen and cases == "framed":
+        raise ConfigError("unseen keeps positions out of a step's own cases; framed ones would bring them back in")
     game = Pile() if game is None else game
     task = Task(
         "moves",

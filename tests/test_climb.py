@@ -183,3 +183,28 @@ def test_what_a_policy_gave_up_still_comes_up(tmp_path: Path) -> None:
     train(pull(**sure), tmp_path / "forgets")
     train(pull(**sure, explore=0.5), tmp_path / "explores")
     assert not arms(tmp_path / "forgets") and len(arms(tmp_path / "explores")) > 1
+
+
+def test_a_warm_chain_begins_with_the_assistant_it_goes_on_from(tmp_path: Path) -> None:
+    first = train(pull(), tmp_path / "first")
+    for levels in (0, 1):
+        tree = rrm.climb(pull(steps=1, lr=1e-9, rounds=1), levels, "helper", warm=True, below=first)
+        root = train(tree, tmp_path / str(levels))
+        lowest = root if not levels else root.helpers[0]
+        drift = lowest.agent.state()["logits"] - first.agent.state()["logits"]
+        assert float(drift.abs().max()) < 1e-6
+
+
+def test_what_is_no_chain_is_refused() -> None:
+    with pytest.raises(TaskError, match="without assistants of its own"):
+        rrm.climb(replace(pull(), assistants=(replace(pull(), name="other", cases=None),)), 1)
+    with pytest.raises(TaskError, match="0 or more levels"):
+        rrm.climb(pull(), -1)
+
+
+def test_rounds_that_a_parents_refresh_adds_come_after_those_that_convergence_took(tmp_path: Path) -> None:
+    Told.accuracies = [0.5, 0.5, 0.97, *[0.97] * 20]  # the helper converges in its third round
+    helper = replace(pull(until=0.9, most_rounds=6, rounds=1, settled=9.0, lr=1e-6), name="helper", cases=None)
+    root = replace(pull(rounds=2, refresh=1), assistants=(helper,))
+    train(root, tmp_path, maker=Telling())
+    assert {c.round for c in judged(tmp_path, "pull/helper")} == {0, 1, 2, 3}

@@ -48,8 +48,8 @@ def main(show: Annotated[bool, typer.Option("--version", help="Show the version 
 
 def user_of(name: str, seed: int, assignments: Sequence[str]) -> User:
     """Who judges, with their settings. Raises `ConfigError`, or `ModelError` if a model cannot be loaded."""
-    if (named := named_users().get(name)) is not None:
-        return cast(User, configure_user(named(seed=seed), assignments))  # which training looks at again
+    if name in user_names():
+        return cast(User, configure_user(named_user(name)(seed=seed), assignments))  # training looks at it again
     if name == "bounded":
         return configure_user(BoundedUser(seed=seed), assignments)
     if name == "human":
@@ -59,7 +59,7 @@ def user_of(name: str, seed: int, assignments: Sequence[str]) -> User:
         return configure_user(EndpointUser.at(where), assignments)
     if kind != "model" or not where:
         raise ConfigError(
-            f"--user {name}: no such user; give {', '.join(['bounded', *named_users(), 'human'])}, model:PATH "
+            f"--user {name}: no such user; give {', '.join(['bounded', *user_names(), 'human'])}, model:PATH "
             "(model:embedded), or openai:MODEL@URL"
         )
     if assignments:
@@ -75,16 +75,24 @@ def usual(task: Task, what: Literal["model", "user"]) -> str:
     return task.usual.get(what, {"model": "embedded", "user": "bounded"}[what])
 
 
-def named_users() -> dict[str, type[Explained]]:
-    """The simulated users that distributions name in the group `rrm.users`: settings with a seed among them. Raises
-    `ConfigError` for one that cannot be imported."""
-    found: dict[str, type[Explained]] = {}
-    for entry in entry_points(group="rrm.users"):
-        try:
-            found.setdefault(entry.name, entry.load())
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"the user {entry.name!r} ({entry.value}) cannot be imported: {error}") from error
-    return dict(sorted(found.items()))
+BUILT_IN = ("bounded", "human", "model", "openai")
+
+
+def user_names() -> list[str]:
+    """Of the simulated users that distributions name in the group `rrm.users`; our own names are not theirs to take."""
+    return sorted({entry.name for entry in entry_points(group="rrm.users")} - {*BUILT_IN})
+
+
+def named_user(name: str) -> type[Explained]:
+    """One of them: settings, with a seed among them. Raises `ConfigError` if it cannot be imported, or is none."""
+    entry = next(entry for entry in entry_points(group="rrm.users") if entry.name == name)
+    try:
+        kind = entry.load()
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise ConfigError(f"the user {name!r} ({entry.value}) cannot be imported: {error}") from error
+    if not isinstance(kind, type) or not issubclass(kind, Explained) or "seed" not in kind.model_fields:
+        raise ConfigError(f"the user {name!r} ({entry.value}) is no class of settings (Explained) with a seed")
+    return kind
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from rrm.command.common import DEBUG, MODEL, TREE, USUAL, app, clean_errors, named_users, user_of, usual
+from rrm.command.common import DEBUG, MODEL, TREE, USUAL, app, clean_errors, named_user, user_names, user_of, usual
 from rrm.command.configuration import configure, split
 from rrm.command.trees import load_task, tried
-from rrm.core.errors import TaskError
+from rrm.core.errors import ConfigError, TaskError
 from rrm.core.parallel import started
 from rrm.core.settings import Settings
 from rrm.core.task import Task
@@ -223,7 +223,13 @@ def train(
 def settings() -> None:
     """List every setting with its default: of a node, and of users: simulated, people, a model behind an endpoint."""
     console = Console()
-    users: list[type[BaseModel]] = [BoundedUser, *named_users().values(), HumanUser, EndpointUser]
+    users: list[type[BaseModel]] = [BoundedUser]
+    for name in user_names():
+        try:
+            users.append(named_user(name))
+        except ConfigError as error:
+            console.print(Text(str(error), style="yellow"))
+    users += [HumanUser, EndpointUser]
     console.print(_table("NODE", Settings))
     for kind in users:
         console.print(_table("user", kind))

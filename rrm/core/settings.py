@@ -100,8 +100,8 @@ class Settings(Explained):
     choose: Literal["disagreement", "random"] = "disagreement"
     """Which pairs the user is asked about: where the ensemble disagrees most, or any."""
     repeat: bool = False
-    """Ask about a pair as often as it comes up, of a user whose judgement is noisy and of cases with few outcomes; else
-    once a round."""
+    """Ask about a pair as often as it comes up, where cases have few outcomes and the user's noise is drawn anew for
+    each question (people, --user playout; that of --user bounded hangs on the outcome); else once a round."""
     refresh: int = Field(default=0, ge=0)
     """Extra rounds of training for each assistant in each later round of its parent, on the parent's new outcomes."""
     frame_cases: int = Field(default=16, ge=0)

@@ -340,10 +340,18 @@ def climb(
     cases: each step is trained on the task's own cases, or on those framed from the outcomes of the step above.
     warm: each step begins with the weights of the step below.
     below: a finished assistant under the lowest step, to go on from.
+
+    Raises `TaskError` for a task with assistants of its own.
     """
+    if task.assistants:
+        raise TaskError(f"{task.name}: a chain is of one task without assistants of its own; give it without them")
+    if levels < 0:
+        raise TaskError(f"levels={levels}: give 0 or more levels of assistants")
+    begun = task.settings.model_copy(update={"begin": "assistant"})
     bottom = replace(task, assistants=() if below is None else (below,))
+    if warm and below is not None:
+        bottom = replace(bottom, settings=begun)
     for _ in range(levels):
-        settings = bottom.settings.model_copy(update={"begin": "assistant"}) if warm else bottom.settings
         step = replace(bottom, name=name, path="", cases=task.cases if cases == "own" else None)
-        bottom = replace(task, settings=settings, assistants=(step,))
+        bottom = replace(task, settings=begun if warm else task.settings, assistants=(step,))
     return bottom

@@ -39,9 +39,10 @@ def choose(node: NodeState, groups: Sequence[Group]) -> list[Pair]:
             candidates.append((-doubt, digest(node.key("choose"), pair.stream), pair))
     candidates.sort(key=lambda row: row[:2])
     if not candidates and node.round == 0:
+        warm = "; it began with its assistant's weights: set explore, or begin=start" if s.begin == "assistant" else ""
         raise RRMError(
             f"{node.task.path}: all outcomes sampled in round {node.round} are alike, so there is "
-            "nothing to compare; raise temperature, or use a model that is not certain of one"
+            f"nothing to compare; raise temperature, or use a model that is not certain of one{warm}"
         )
     if s.repeat:
         return _numbered(node, [pair for *_, pair in candidates])[: s.comparisons]

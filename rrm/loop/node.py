@@ -49,20 +49,27 @@ class Node(NodeState):
 
     def rounds(self, extra: int = 0) -> Iterator[int]:
         """The rounds still to do. Each ends when the agent's weights are saved."""
-        s = self.task.settings
-        while self.round < s.rounds + extra or (self.round < s.most_rounds + extra and not self._settled()):
+        while self.round < self._needed() + extra:
             began = time.monotonic()
             yield self.round
             self.seconds = time.monotonic() - began
             self.emit("done", seconds=self.seconds)
             self.round += 1
 
-    def _settled(self) -> bool:
-        """Whether the last round's own figures say that nothing is left to learn; see `Settings.until`."""
+    def _needed(self) -> int:
+        """Rounds that it takes, as far as is known now: until it has converged, if `settings.until` says so."""
         s = self.task.settings
         if not s.until:
-            return True
-        last = [(phase, name, value) for round, phase, _, name, value in self.history() if round == self.round - 1]
+            return s.rounds
+        for rounds in range(s.rounds, s.most_rounds):
+            if rounds > self.round or self._settled(rounds):
+                return rounds
+        return max(s.rounds, s.most_rounds)
+
+    def _settled(self, rounds: int) -> bool:
+        """Whether the figures of the last of so many rounds say that nothing is left to learn; see `Settings.until`."""
+        s = self.task.settings
+        last = [(phase, name, value) for round, phase, _, name, value in self.history() if round == rounds - 1]
         found = {name: value for phase, name, value in last if phase == "fit"}
         rewards = [value for phase, name, value in last if phase == "improve" and name == "reward"]
         some = max(1, len(rewards) // 4)  # one step's reward is noisy

@@ -22,8 +22,9 @@ from rrm.core.settings import Settings
 from rrm.core.task import Assistant, Task, assist, climb
 from rrm.measure.stage import Stage
 from rrm.store.store import Store
-from rrm.worlds.games import Game, Position, Positions, case_of, positions
+from rrm.worlds.games import Game, PlayoutUser, Position, Positions, case_of, positions
 from rrm.worlds.games.ceilings import deciding
+from rrm.worlds.games.corpus import vocabulary
 from rrm.worlds.games.game import after, wins
 
 Graded = list[list[float]]
@@ -44,7 +45,7 @@ class Board:
 
     @classmethod
     def of(cls, stage: Stage) -> Board:
-        """Raises `RRMError` for a tree of another world."""
+        """Raises `RRMError` for a tree of another world, and for a game that is too small or too large."""
         supply = stage.task.cases
         if not isinstance(supply, Positions):
             raise RRMError(
@@ -54,7 +55,16 @@ class Board:
         game = supply.game
         mine = set(positions(game))
         beyond = [one for one in positions(game.larger()) if one not in mine]
-        return cls(game, tuple(deciding(game, supply.all())), tuple(deciding(game.larger(), beyond)))
+        trained = tuple(deciding(game, supply.all()))
+        if not trained:
+            raise RRMError(f"{game} has no position in which the choice of a move decides the game; take a larger one")
+        words = set(vocabulary())
+        if unknown := {word for one in beyond for word in game.larger().words(one).split()} - words:
+            raise RRMError(
+                f"{game}, or the next larger game, is measured at positions that this world has no words for "
+                f"({', '.join(sorted(unknown)[:5])}); take a smaller one"
+            )
+        return cls(game, trained, tuple(deciding(game.larger(), beyond)))
 
     def both(self) -> dict[str, tuple[Position, ...]]:
         """By name: what was trained on, and what was not."""
@@ -106,8 +116,12 @@ class Board:
 
 
 def step(stage: Stage) -> Task:
-    """One step of the stage's chain, without assistants."""
-    return replace(stage.task, assistants=(), path="", covers=stage.task.aspects)
+    """One step of the stage's chain, without assistants. Of a user whose playouts are noisy a pair is asked again as it
+    comes up again: else further rounds at one node would only repeat the answers of the first."""
+    user = stage.user()
+    noisy = isinstance(user, PlayoutUser) and not user.exact
+    settings = stage.task.settings.model_copy(update={"repeat": True}) if noisy else stage.task.settings
+    return replace(stage.task, assistants=(), path="", covers=stage.task.aspects, settings=settings)
 
 
 def chain(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import random
 from functools import reduce
 from operator import xor
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rrm import Case, Malformed, Outcome, Pair, Task
-from rrm.core.errors import ConfigError, SealedOracle
+from rrm.core.errors import ConfigError, RRMError, SealedOracle
 from rrm.core.records import Answer, Assistance
+from rrm.measure.experiments.share import _assisted, _right, _searched
+from rrm.measure.games import Board
 from rrm.measure.oracle import true_score
 from rrm.worlds.games import (
     Game,
@@ -32,9 +35,11 @@ from rrm.worlds.games import (
     longest,
     positions,
 )
+from rrm.worlds.games.ceilings import agreement, deciding
 from rrm.worlds.games.corpus import Corpus, vocabulary
 from rrm.worlds.games.game import after, wins
 from rrm.worlds.games.playout import play
+from rrm_tasks.moves import moves
 
 GAMES: list[Game] = [Pile(), Pile(30, 4), Nim(), Nim((4, 4, 4)), King(7), King(9)]
 
@@ -195,3 +200,25 @@ def test_the_world_is_not_decided_by_what_its_user_sees() -> None:
                 better = true_score(TASK, case, pair.a) - true_score(TASK, case, pair.b)
                 wrong += better > 0 and user.judge(TASK, pair).preference == 0.0
     assert wrong >= 5
+
+
+def test_what_would_be_measured_wrongly_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unseen keeps positions out"):
+        moves(unseen=0.2, cases="framed")
+    for game, why in ((Pile(3), "no position in which the choice"), (Pile(40), "no words for")):
+        with pytest.raises(RRMError, match=why):
+            Board.of(SimpleNamespace(task=moves(game, 0)))  # type: ignore[arg-type]
+    for wrong in (lambda: Pile(-1), lambda: Pile(5, 0), lambda: King(1)):
+        with pytest.raises(ConfigError):
+            wrong()
+    with pytest.raises(ConfigError, match="is no position of a game"):
+        facts(Case("a brief"), Outcome("take 1"))
+
+
+def test_a_search_that_remembers_looks_at_no_more_than_one_that_does_not() -> None:
+    places = deciding(Pile(), positions(Pile()))
+    for depth in range(6):
+        price, kept, right = _searched(Pile(), places, depth)
+        assert kept <= price and kept <= 2 * 21 * (depth + 1) and 0.5 < right <= 1
+    assert _assisted(Pile(), places, 5, 4096) == pytest.approx(agreement(Pile(), places, 5), abs=0.01)
+    assert _right(0.5, 0.5, 8) == pytest.approx(0.5) and _right(1.0, 0.0, 1) == 1.0

@@ -8,6 +8,7 @@ from typing import Any
 
 from rrm.core.task import Assistant
 from rrm.measure.experiment import Result, Summary, by_case, error_bars, shown
+from rrm.measure.experiments.depth import given
 from rrm.measure.games import Board, chain, erring, step
 from rrm.measure.stage import Stage
 from rrm.measure.stats import over_seeds, share_over_seeds
@@ -39,7 +40,8 @@ def run(stage: Stage) -> Result:
             root = chain(stage, max(0, stage.depth - 1), name=name, settings=fewer, below=below)
             nodes = [first, *reversed(line(root))]
             found[f"{labels} {share}"] = [
-                board.measured(stage.user(), node, f"{stage.seed} {level}") for level, node in enumerate(nodes)
+                board.measured(stage.user(), node, f"{stage.seed} {level}") | {"given": given(node, alone=True)}
+                for level, node in enumerate(nodes)
             ]
     asked = {str(labels): round(step(stage).settings.comparisons * labels) for labels in LABELS}
     return {"rules": dict(board.game.rules()), "levels": found, "comparisons": asked}
@@ -79,7 +81,10 @@ def summarize(results: Sequence[Result]) -> Summary:
             ]
             converged = ceilings.agreement(game, places, level)
             row: dict[str, Any] = {
-                "judgements asked": results[0]["comparisons"].get(labels, ""), "level": level,
+                "asked at most": results[0]["comparisons"].get(labels, ""),
+                "given": round(sum(r["levels"][f"{labels} {SHARES[0]}"][level].get("given", 0) for r in results)
+                               / len(results)) or "",
+                "level": level,
                 "agreement, converged": round(converged, 3), "agreement": share_over_seeds(clean),
                 f"with {SHARES[1]:.0%} errors at 0": share_over_seeds(wrong), "lost": over_seeds(lost),
                 "skill": share_over_seeds(graded(labels, SHARES[0], level, "skill")),
@@ -93,20 +98,21 @@ def summarize(results: Sequence[Result]) -> Summary:
             lines.setdefault(labels, []).append(row["agreement"])
             excess.append(converged - row["agreement"]["mean"])
         notes.append(
-            f"{results[0]['comparisons'].get(labels)} judgements a level: short of the converged recursion by "
+            f"At most {results[0]['comparisons'].get(labels)} judgements a level: short of the converged recursion by "
             + ", ".join(f"{value:.3f}" for value in excess)
             + f" from level 0 on; of the errors put in, the last level keeps {shown(rows[-1]['lost'])}."
         )
     limits = [
         "Errors are random legal moves, for a share of positions that hangs on the seed: systematic or chosen errors "
         "are another matter (`misleading`).",
+        "A pair is asked once, so fewer judgements are given than may be asked; with fewer of them come fewer cases.",
         "Level 0 is judged without assistance, so errors in its answers show from level 1 on.",
     ]
 
     def draw(axes: Any) -> None:
         for labels, found in lines.items():
             axes.errorbar(range(len(found)), [f["mean"] for f in found], yerr=error_bars(found), capsize=3,
-                          label=f"{results[0]['comparisons'].get(labels)} judgements a level")  # fmt: skip
+                          label=f"at most {results[0]['comparisons'].get(labels)} judgements a level")  # fmt: skip
         depths = range(len(lines[budgets[0]]))
         axes.plot(depths, [ceilings.agreement(game, places, d) for d in depths], "k--", label="converged")
         axes.set_xlabel("level")

@@ -16,6 +16,7 @@ from rrm.measure.oracle import OracleUser
 from rrm.measure.stage import Stage
 from rrm.measure.stats import over_seeds, share_over_seeds
 from rrm.worlds.games import Game, PlayoutUser, ceilings, positions
+from rrm.worlds.games.game import after
 from rrm.worlds.games.rivals import verdict, written_out
 from rrm.worlds.games.rules import game_of
 
@@ -23,8 +24,6 @@ QUESTION = (
     "A user who plays on at random judges moves with the help of replies, replies to these, and so on. At the same "
     "budget of judgements and sampled tokens in all: how deep should the chain be, and what do its rivals reach?"
 )
-MOVE = 3
-"""Tokens of a move."""
 TRUTH = "truth's labels"
 MORE = "depth 0, 64 times the attention"
 
@@ -69,7 +68,8 @@ def attentive(user: User) -> User:
 
 
 def every_second(stage: Stage) -> Assistant:
-    """A chain in which every second replier stays as it began, at the budget of the whole one."""
+    """A chain in which every second replier stays as it began (its greedy move is always the same), at the budget of
+    the whole one."""
     base = step(stage)
     trained = base.settings.model_copy(update={"rounds": 2})
     still = base.settings.model_copy(update={"rounds": 1, "steps": 0, "comparisons": 8, "cases": 8, "drafts": 1})
@@ -84,10 +84,12 @@ def rivals(stage: Stage) -> dict[str, Task]:
     """One critic with all of the budget: half of it the critic's, half the agent's."""
     base, units = step(stage), stage.depth + 1
     half = base.settings.model_copy(update={"rounds": max(1, units // 2)})
-    words = MOVE + len(Board.of(stage).game.start)  # of a move in a line, with what it leaves
+    game = Board.of(stage).game
+    move = 1 + len(next(iter(after(game, game.start))).split())  # tokens, end-of-text included
+    words = move + len(game.start)  # of a move in a line, with what it leaves
     cap = 1 + words * stage.depth  # as many moves as the chain has replies
     line = half.model_copy(update={"max_tokens": cap})
-    less = line.model_copy(update={"steps": max(1, round(line.steps * MOVE / cap))})
+    less = line.model_copy(update={"steps": max(1, round(line.steps * move / cap))})
 
     def root(critic: Task) -> Task:
         return replace(base, settings=half, assistants=(critic,), covers=())
@@ -137,10 +139,14 @@ def summarize(results: Sequence[Result]) -> Summary:
         "Converged: exact recursion over the user's own view, with expectations and without learning "
         "(`rrm.worlds.games.ceilings`); of the line, one whose every move is best by that view. An agent may be above "
         "it: of moves that the user cannot tell apart it happens to choose one.",
-        "Trained: every position was trained on at every level, so a game this small may be learned by heart. "
+        "Trained: every position was trained on at every level of a chain (a tree and the critics have those that "
+        "moves lead to), so a game this small may be learned by heart. "
         "Unseen: deciding positions of the next larger game, which no level met.",
-        "Equal budget: an arm with fewer nodes has more rounds at each. Judgements are those given; tokens those "
-        "sampled to be optimized. Tokens of assistants at work are not counted: deeper arms use more.",
+        "Equal budget: an arm with fewer nodes has more rounds at each, which an exact user answers as it did before: "
+        "it cannot use more. A verdict has one pair a position, so its critic is asked less. Judgements are those "
+        "given; tokens those sampled to be optimized. Tokens of assistants at work are not counted: deeper arms "
+        "use more.",
+        "The notes compare the best depth with the best rival, chosen on these figures; no correction for that.",
         "What an exact user sees is the expectation of random play; what playouts cost, `share` says.",
     ]
 

@@ -97,7 +97,10 @@ def summarize(results: Sequence[Result]) -> Summary:
         ]
         found_more = over_seeds(more)
         notes.append(f"{what}: {last} less {first}: {shown(found_more)}.")
-    limits = [f"In {game.name}, whose hidden moves are few; the arms are those of `levels`, at equal budget."]
+    limits = [
+        f"In {game.name}, whose hidden moves are few; the arms are those of `levels`, at equal budget.",
+        "The positions are those where an exact user alone prefers a losing move, so without replies it accepts none.",
+    ]
 
     def draw(axes: Any) -> None:
         for offset, arm in enumerate(arms):

@@ -41,9 +41,10 @@ def run(stage: Stage) -> Result:
             row = {"size": len(positions(game)), "way": f"replies, depth {depth}", "attention": n and 2 * n}
             found.append(row | {"read": 2 * depth, "best": best})
         for depth in range(16):
-            price, right = _searched(game, places, depth)
+            price, kept, right = _searched(game, places, depth)
             if right >= TARGET:
-                found.append({"size": len(positions(game)), "way": "search", "attention": price, "depth": depth})
+                row = {"size": len(positions(game)), "way": "search", "attention": price, "depth": depth}
+                found.append(row | {"remembered": kept})
                 break
     return {"game": board.game.name, "rows": found}
 
@@ -90,14 +91,16 @@ def _right(good: float, bad: float, n: int) -> float:
     return float((a * (below + 0.5 * b)).sum())
 
 
-def _searched(game: Game, places: Sequence[Position], depth: int) -> tuple[float, float]:
-    """Mean positions that a search of every line to this depth looks at for a pair, and its agreement; the expectation
-    of random play at its leaves."""
+def _searched(game: Game, places: Sequence[Position], depth: int) -> tuple[float, float, float]:
+    """Mean positions that a search of every line to this depth looks at for a pair; the same for a user who remembers
+    what it saw and never looks twice; and the agreement. At its leaves it is given the expectation of random play."""
     visited: list[int] = []
+    remembered: list[set[tuple[Position, int]]] = []
 
     def look(there: Position, left: int) -> float:
         """How often whoever moved here wins."""
         visited[-1] += 1
+        remembered[-1].add((there, left))
         steps = after(game, there).values()
         if left == 0 or not steps:
             return 1 - chance(game, there)
@@ -105,11 +108,12 @@ def _searched(game: Game, places: Sequence[Position], depth: int) -> tuple[float
 
     def right(good: Position, bad: Position) -> float:
         visited.append(0)
+        remembered.append(set())
         a, b = look(good, depth), look(bad, depth)
         return 1.0 if a > b + 1e-9 else 0.5 if a > b - 1e-9 else 0.0
 
     agreement = _mean(game, places, right)
-    return sum(visited) / len(visited), agreement
+    return sum(visited) / len(visited), sum(map(len, remembered)) / len(remembered), agreement
 
 
 def summarize(results: Sequence[Result]) -> Summary:
@@ -127,13 +131,14 @@ def summarize(results: Sequence[Result]) -> Summary:
         rows.append({
             "positions": size, "alone: playouts": alone["attention"] or f"never (at best {alone['best']:.2f})",
             "search: positions looked at": search and round(search["attention"]),
-            "search: depth": search and search["depth"],
+            "search, remembering": search and round(search["remembered"]), "search: depth": search and search["depth"],
             "recursion: least depth that can": shallow and shallow["read"] // 2,
             "there: playouts": shallow and shallow["attention"], "cheapest: depth": least and least["read"] // 2,
             "cheapest: playouts": least and least["attention"], "cheapest: replies read": least and least["read"],
         })  # fmt: skip
         if search:
             lines.setdefault("search alone: positions", []).append((size, search["attention"]))
+            lines.setdefault("the same, remembering", []).append((size, search["remembered"]))
         if least:
             lines.setdefault("recursion: playouts + replies read", []).append(
                 (size, least["attention"] + least["read"])
@@ -145,7 +150,10 @@ def summarize(results: Sequence[Result]) -> Summary:
     limits = [
         "Exact, for converged replies: what a comparison costs once the assistants are there. Their training costs "
         "judgements, too: see `levels`.",
-        "A playout, a position looked at and a reply read are each counted as one; who weighs them otherwise can.",
+        "A playout, a position looked at and a reply read are each counted as one; who weighs them otherwise can. A "
+        "search is given the exact expectation of random play at its leaves, for one; it would cost playouts, too.",
+        "Search without memory grows exponentially. In these games many lines lead to the same position, so with a "
+        "memory of all of them it hardly does: that user could judge alone.",
     ]
 
     def draw(axes: Any) -> None:

@@ -1,7 +1,8 @@
 """What a recursion that converged would reach, exactly: no sampling, no learning, expectations instead of playouts.
 
 At depth k the user follows a move with the best reply of depth k - 1, the best reply of depth k - 2 to that, and so on,
-and goes on at random; "best" is by that user's own view, so the ceiling has the user's bias in it. Only for measuring.
+and goes on at random; "best" is by that user's own view, so the ceiling has the user's bias in it. Of replies that are
+equally good the mean is taken, where an agent makes one of them. Only for measuring.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rrm.core.errors import Malformed
+from rrm.core.errors import ConfigError, Malformed
 from rrm.core.records import Assistance, Case, Fact, Finding, Outcome, Sealed, digest
 from rrm.worlds.games.game import Game, Position, after, below, moved, positions, wins
 from rrm.worlds.games.rules import game_of
@@ -29,7 +29,10 @@ def case_of(game: Game, position: Position, asks: str = "move") -> Case:
 
 
 def behind(case: Case) -> tuple[Game, Position]:
-    """The game and the position behind a case (also after a round trip through JSON)."""
+    """The game and the position behind a case (also after a round trip through JSON). Raises `ConfigError` if there is
+    none."""
+    if not {"rules", "position"} <= set(case.data):
+        raise ConfigError(f"{case.prompt[:60]!r} is no position of a game; this user and these facts are for games")
     return game_of(case.data["rules"]), tuple(case.data["position"])
 
 

@@ -18,6 +18,10 @@ class Pile(Game):
     most: int = 3
     name: ClassVar[str] = "pile"
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.stones <= 400 or self.most < 1:
+            raise ConfigError(f"a pile has 1 to 400 stones, and 1 or more are taken, not {self.stones}, {self.most}")
+
     @property
     def start(self) -> Position:
         """See `Game`."""
@@ -97,6 +101,10 @@ class King(Game):
 
     side: int = 7
     name: ClassVar[str] = "king"
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.side <= 100:
+            raise ConfigError(f"a board has 2 to 100 rows, not {self.side}")
 
     @property
     def start(self) -> Position:

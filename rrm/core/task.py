@@ -330,7 +330,7 @@ def climb(
     agent A_k" (Leike et al. 2018, section 3.2).
 
     A tree of one task: it is assisted by itself, `levels` deep, the first step at the bottom. So it is trained,
-    resumed, inspected and exported as any tree is.
+    resumed, inspected and exported as any tree is. Raises `TaskError` for a task with assistants of its own.
 
     Parameters
     ----------
@@ -340,8 +340,6 @@ def climb(
     cases: each step is trained on the task's own cases, or on those framed from the outcomes of the step above.
     warm: each step begins with the weights of the step below.
     below: a finished assistant under the lowest step, to go on from.
-
-    Raises `TaskError` for a task with assistants of its own.
     """
     if task.assistants:
         raise TaskError(f"{task.name}: a chain is of one task without assistants of its own; give it without them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from rrm.command import cli, common
+from rrm.core.errors import ConfigError
 from rrm.core.settings import Settings
 from rrm.store.store import Store
 from rrm.users.bounded import BoundedUser
@@ -197,3 +199,21 @@ def test_an_interruption_says_how_to_go_on(
     assert result.stderr == "Stopped. Nothing judged is lost; to go on: rrm train 'a tree.py'\n"
     monkeypatch.undo()
     assert rrm("train", tree, "--out", tmp_path / "run", "--model", model).exit_code == 0
+
+
+def test_users_of_other_packages_fail_only_when_asked_for_and_never_take_our_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    named = [
+        EntryPoint("bounded", "no_such_module:User", "rrm.users"),
+        EntryPoint("broken", "no_such_module:User", "rrm.users"), EntryPoint("number", "math:pi", "rrm.users"),
+        EntryPoint("playout", "rrm.worlds.games:PlayoutUser", "rrm.users"),
+    ]  # fmt: skip
+    monkeypatch.setattr(common, "entry_points", lambda group: named)
+    assert isinstance(common.user_of("bounded", 3, ()), BoundedUser)
+    assert common.user_of("playout", 3, ("user.exact=true",)).name == "playout(exact)"
+    for name, why in (("broken", "cannot be imported"), ("number", "no class of settings")):
+        with pytest.raises(ConfigError, match=why):
+            common.user_of(name, 0, ())
+    listed = rrm("settings")
+    assert listed.exit_code == 0 and "cannot be imported" in listed.output

@@ -109,6 +109,13 @@ def test_a_subtask_with_bad_cases_of_its_own_is_refused() -> None:
         rrm.check(replace(pull(), assistants=(helper,)))
 
 
+def test_a_warm_start_from_a_policy_that_is_certain_says_what_to_do(tmp_path: Path) -> None:
+    first = train(pull(lr=500.0, steps=4), tmp_path / "first")
+    with pytest.raises(RRMError, match=r"all outcomes .* are alike.*set explore, or begin=start"):
+        train(rrm.climb(pull(), 0, warm=True, below=first), tmp_path / "second")
+    train(rrm.climb(pull(explore=0.5), 0, warm=True, below=first), tmp_path / "third")
+
+
 # --- until a level has converged -----------------------------------------------------------------------
 
 

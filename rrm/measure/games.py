@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from rrm.core.errors import RRMError
@@ -22,7 +21,7 @@ from rrm.core.settings import Settings
 from rrm.core.task import Assistant, Task, assist, climb
 from rrm.measure.stage import Stage
 from rrm.store.store import Store
-from rrm.worlds.games import Game, PlayoutUser, Position, Positions, case_of, positions
+from rrm.worlds.games import Game, PlayoutUser, Position, Positions, behind, case_of, positions
 from rrm.worlds.games.ceilings import deciding
 from rrm.worlds.games.corpus import vocabulary
 from rrm.worlds.games.game import after, wins
@@ -177,8 +176,6 @@ class Erring:
         draw = int(digest("erring", self.seed, group.case.id), 16)
         if draw >= self.share * 16**16:
             return group
-        from rrm.worlds.games import behind
-
         moves = list(after(*behind(group.case)))
         return Group(group.case, tuple(Outcome(moves[draw % len(moves)]) for _ in group.outcomes))
 
@@ -194,8 +191,3 @@ class Erring:
 def erring(node: Assistant, share: float, seed: int) -> Assistant:
     """The finished node, but for the share of its answers that are random."""
     return replace(node, agent=Erring(node.agent, share, seed), reward=None)
-
-
-def folder(stage: Stage) -> Path:
-    """Where this stage's trees are."""
-    return stage.out / "trees" / str(stage.seed)

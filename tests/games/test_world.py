@@ -15,7 +15,7 @@ from rrm import Case, Malformed, Outcome, Pair, Task
 from rrm.core.errors import ConfigError, RRMError, SealedOracle
 from rrm.core.records import Answer, Assistance
 from rrm.measure.experiments.share import _assisted, _right, _searched
-from rrm.measure.games import Board
+from rrm.measure.games import Board, step
 from rrm.measure.oracle import true_score
 from rrm.worlds.games import (
     Game,
@@ -32,7 +32,6 @@ from rrm.worlds.games import (
     frame,
     game_of,
     line,
-    longest,
     positions,
 )
 from rrm.worlds.games.ceilings import agreement, deciding
@@ -73,7 +72,7 @@ def test_positions_moves_and_games_survive_being_written(game: Game) -> None:
         assert set(case_of(game, position).prompt.split()) <= words
         for move, there in after(game, position).items():
             assert set(move.split()) <= words
-            assert longest(game, there) < longest(game, position)
+            assert sum(there) < sum(position), "every game ends"
         assert game.drawn(position)
 
 
@@ -213,6 +212,12 @@ def test_what_would_be_measured_wrongly_is_refused() -> None:
             wrong()
     with pytest.raises(ConfigError, match="is no position of a game"):
         facts(Case("a brief"), Outcome("take 1"))
+
+
+def test_a_noisy_user_is_asked_again_and_an_exact_one_is_not() -> None:
+    for exact in (False, True):
+        stage = SimpleNamespace(task=moves(), user=lambda exact=exact: PlayoutUser(exact=exact))
+        assert step(stage).settings.repeat != exact  # type: ignore[arg-type]
 
 
 def test_a_search_that_remembers_looks_at_no_more_than_one_that_does_not() -> None:

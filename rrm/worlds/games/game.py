@@ -79,12 +79,6 @@ def chance(game: Game, position: Position) -> float:
 
 
 @cache
-def longest(game: Game, position: Position) -> int:
-    """Most moves until the game is over: how many alternations a judgement of it may have to look through."""
-    return max((1 + longest(game, there) for there in after(game, position).values()), default=0)
-
-
-@cache
 def below(game: Game, position: Position) -> int:
     """How many positions may follow: what it takes to see for certain who wins."""
     found: set[Position] = set()

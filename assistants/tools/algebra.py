@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from rrm.core.errors import Abstain
 from rrm.core.records import Case, Finding, Outcome
-from rrm.core.tools import Report, version_of
+from rrm.core.tools import Report, code_hash, version_of
 from rrm.core.verdicts import one_line
 from rrm_assistants.tools.worker import Worker
 
+SCRIPTS = ("serve_steps.py", "defined.py", "statements.py")
+"""What decides a step."""
 STEPS = 20
 """Most lines that are read."""
 _PROOF = re.compile(r"^[^\w\n]*proof[^\w\n]*$|^[^\w\n]*proof[^\w\n]*[:.][*_ \t]*", re.IGNORECASE | re.MULTILINE)
@@ -22,7 +25,8 @@ _STEP = re.compile(r"^[^\w\n]*(?:step|claim|line)\b", re.IGNORECASE)
 @dataclass(frozen=True)
 class Algebra:
     """Questions: step1, step2, ... of the text's "Proof:", line by line. Whole numbers are i, j, k, m, n; the other
-    letters are real.
+    letters are real, and so are all terms: sqrt(-1) is undefined. A step holds only if its terms are proved to be
+    defined from what was assumed (whoever supposes y = 1/x supposes x != 0 too); one that divides by zero fails.
 
     seconds: time limit of the search for one step's proof, in seconds; after three times as much it is undecided.
     """
@@ -33,8 +37,9 @@ class Algebra:
 
     @property
     def version(self) -> str:
-        """With those of sympy and z3. Raises `ToolMissing` if either is not installed."""
-        return version_of(self, ["sympy", "z3-solver"])
+        """With those of sympy and z3, and a hash of the scripts. Raises `ToolMissing` if either is not installed."""
+        scripts = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in SCRIPTS]
+        return f"{version_of(self, ['sympy', 'z3-solver'])}, {code_hash(*scripts)}"
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:
         lines = proof_lines(outcome.text)
@@ -42,8 +47,9 @@ class Algebra:
             raise Abstain("there is no proof")
         steps: list[tuple[str, str]] = []
         known: list[str] = []
+        void: list[str] = []
         for line in lines:
-            asked = {"line": line, "known": known, "seconds": self.seconds}
+            asked = {"line": line, "known": known, "void": void, "seconds": self.seconds}
             try:
                 said = _worker().ask(asked, 3 * self.seconds)
             except Abstain as why:  # one step that takes too long must not hide what is wrong with another
@@ -51,6 +57,7 @@ class Algebra:
                 continue
             steps.append((said["verdict"], said["why"]))
             known += [line] * said["usable"]
+            void += said["void"]
         findings = tuple(
             Finding(f"step{i}", verdict == "yes", note="" if verdict == "yes" else f'"{one_line(line, 80)}": {why}')
             for i, (line, (verdict, why)) in enumerate(zip(lines, steps, strict=True), 1)
@@ -77,4 +84,4 @@ def proof_lines(text: str) -> list[str]:
 
 @cache
 def _worker() -> Worker:
-    return Worker("serve_steps.py")
+    return Worker(SCRIPTS[0])

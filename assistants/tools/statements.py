@@ -2,7 +2,9 @@
 
     n = 2k                       -> assumed, if the line says let, suppose, assume, given, where
     (n + 1)^2 - n^2 = 2n + 1     -> a claim
-    x > 2 implies x^2 > 4        -> a claim with a premise; also "if A then B", "since A, B", "A => B", "A, so B"
+    x > 2 implies x^2 > 4        -> a claim with a premise; also "if A then B", "since A, B", "A => B", "A, so B", and
+                                    "B for A", "B, where A"
+    x is nonzero                 -> x != 0; also positive, negative, nonnegative
 """
 
 from __future__ import annotations
@@ -27,9 +29,28 @@ _WORDS = re.compile(
 )  # fmt: skip
 _ASSUME = re.compile(r"^(?:let|suppose|assume|given|where|set|define)\b(?:\s+that)?[\s,:]*", re.IGNORECASE)
 _TAIL = re.compile(
-    r"(?:\s*,?\s+(?:for|by|because|since|where|as|which|with|using|from)\b.*|\s*\([^()=<>]*[a-z]{3,}[^()=<>]*\)\s*)$",
+    r"(?:\s*,?\s+(?:for|by|because|since|where|as|which|with|using|from|if|when|whenever|provided)\b.*|\s*\([^()=<>]*[a-z]{3,}[^()=<>]*\)\s*)$",
     re.IGNORECASE,
 )
+_GIVEN = re.compile(
+    r"\s*,?\s+(?:for|because|since|where|as|with|using|if|when|whenever|provided)\b\s+"
+    r"(?:that\s+|(?:all|every|any|each|some)\s+)?([^()]*|.*[<>=].*)$", re.IGNORECASE,
+)  # fmt: skip
+_SIGN = re.compile(
+    r"\b([A-Za-z]) (?:is|be)(?: an?)? (?:(?:real|whole|rational) )?(non-?zero|positive|negative|non-?negative)"
+    r"(?: (?:real |whole |rational )?(?:number|integer))?(?![\w-])", re.IGNORECASE,
+)  # fmt: skip
+_SIGN_OF = {"nonzero": "!=", "positive": ">", "negative": "<", "nonnegative": ">="}
+_FOREIGN = re.compile(
+    r"(?<![A-Za-z])(?:(?:pi|sec|csc|cot|gcd|lcm|max|min|mod|det|dim|deg|lim|arg|sum|lg|erf)(?![A-Za-z])"
+    r"|e\s*\*\*|e(?![A-Za-z]).*(?:exp|log)\b|(?:exp|log)\b.*(?<![A-Za-z])e(?![A-Za-z]))"
+)
+"""Names that the rules for products of letters would take apart, and the letter e where it may be Euler's number."""
+_AMBIGUOUS = re.compile(
+    r"/\s*(?:\d[\d.]*\s*[A-Za-z(]|\([^()]*\)\s*[\w(]"
+    rf"|(?!(?:{'|'.join(FUNCTIONS)})\b)[A-Za-z]\s*[A-Za-z(])"
+)
+"""1/2x: is x below the line?"""
 _IF = re.compile(r"^if\s+(.+?),?\s+then\s+(.+)$", re.IGNORECASE)
 _SINCE = re.compile(r"^(?:since|because|as)\s+(.+?),\s*(?:we (?:have|get)\s+|so\s+)?(.+)$", re.IGNORECASE)
 _SO = re.compile(r"\s*(?:=>|\bimplies\b|,\s*so\b|,\s*hence\b|,\s*thus\b|,\s*therefore\b)\s*(?:that\s+)?", re.IGNORECASE)
@@ -61,9 +82,12 @@ def statement(line: str) -> Statement:
     for sign, plain in _SIGNS.items():
         text = text.replace(sign, plain)
     text = _LABEL.sub("", text).strip().rstrip(".;,").strip()
+    text = _SIGN.sub(lambda found: f"{found[1]} {_SIGN_OF[found[2].lower().replace('-', '')]} 0", text)
     assumed = _ASSUME.match(text) is not None
     text = _ASSUME.sub("", text)
-    if not re.match(r"(since|because|as)\b", text, re.IGNORECASE):
+    tail: tuple[ast.Compare, ...] = ()
+    if not re.match(r"(since|because|as|if)\b", text, re.IGNORECASE):
+        tail = _given(text)
         while (shorter := _WORDS.sub("", _TAIL.sub("", text))) != text:
             text = shorter
     premise, conclusion = "", text
@@ -73,7 +97,19 @@ def statement(line: str) -> Statement:
         premise, conclusion = parts
     if _SO.search(conclusion):
         raise Words("it implies more than once")
-    return Statement(line, _relations(conclusion), _relations(premise) if premise else (), assumed)
+    premises, claimed = _relations(premise) if premise else (), _relations(conclusion)
+    if assumed:  # "let y = 1/x, where x != 0" supposes both
+        return Statement(line, (*claimed, *tail), premises, assumed)
+    return Statement(line, claimed, (*premises, *tail))
+
+
+def _given(text: str) -> tuple[ast.Compare, ...]:
+    """What stands after "for", "where" or the like, if it is a formula; else none, and it is left out as words."""
+    found = _GIVEN.search(text)
+    try:
+        return _relations(found[1]) if found else ()
+    except Words:
+        return ()
 
 
 def _relations(text: str) -> tuple[ast.Compare, ...]:
@@ -81,6 +117,11 @@ def _relations(text: str) -> tuple[ast.Compare, ...]:
 
 
 def _relation(text: str) -> ast.Compare:
+    text = re.sub(r"(?<![A-Za-z])ln(?![A-Za-z])", "log", text)
+    if found := _FOREIGN.search(text):
+        raise Words(f"{found[0]!r} is not known here")
+    if found := _AMBIGUOUS.search(text):
+        raise Words(f"{found[0]!r} can be read in two ways: write parentheses")
     text = re.sub(r"(?<![<>=!])=(?!=)", "==", text)
     text = re.sub(r"(?<![\w.])(\d+)\s*(?=[A-Za-z(])", r"\1*", text)  # 2n, 2(n + 1)
     text = re.sub(r"\)\s*(?=[\w(])", ")*", text)  # (n)(n + 1)

@@ -1,8 +1,9 @@
 """Somebody else's language model, behind any OpenAI-compatible endpoint: asked concurrently, every reply kept.
 
-Requests go through the `openai` client, whose timeouts, retries (429, 408, 409, 5xx and lost connections), backoff and
-respect for Retry-After are used as they are. A reply that is no chat completion (cut JSON, no choices) is asked for
-again, as often as `retries` says. What is still wrong then raises `EndpointError`; nothing is made up in its place.
+Requests go through the `openai` client, whose retries (429, 408, 409, 5xx and lost connections), backoff and respect
+for Retry-After are used as they are, over a connection of ours (`wire`). A reply that is no chat completion (cut JSON,
+no choices, a probability that is none: `replies`) is asked for again, as often as `retries` says. What is still wrong
+then raises `EndpointError`; nothing is made up in its place, and nothing of it is kept.
 
 The key comes from an environment variable and goes into the client, nowhere else: not into settings, records, logs,
 messages or reprs. A server that repeats it in an error or a reply is silenced.
@@ -11,21 +12,27 @@ messages or reprs. A server that repeats it in an error or a reply is silenced.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError, field_validator
+from pydantic import ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError, field_validator
 
+from rrm.core.border import plain
 from rrm.core.errors import RRMError
 from rrm.core.records import digest
 from rrm.core.settings import Explained, SettingError
+from rrm.models import wire
+from rrm.models.replies import NoReply, Reply, read, silenced
 from rrm.store.database import Database
+from rrm.store.encoding import written
 from rrm.store.upgrades import CALLS
 
 if TYPE_CHECKING:
@@ -33,8 +40,6 @@ if TYPE_CHECKING:
 
 TOP = 5
 """Alternatives of the first token that are asked for: what every server that gives any allows."""
-SECRET = 8
-"""A shorter key ("none", "EMPTY") is a placeholder: it is not looked for in texts."""
 
 
 class EndpointError(RRMError):
@@ -52,23 +57,6 @@ class Ask:
     """For servers that know seeds."""
     alternatives: bool = False
     """Ask for the likeliest first tokens with their log-probabilities, where the server gives them."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back."""
-
-    text: str
-    finished: bool
-    """Ended by itself; not cut at `max_tokens`."""
-    first: Mapping[str, float] = field(default_factory=dict)
-    """Likely first tokens -> log-probability in nats; empty if the server does not give them."""
-    served: str = ""
-    """The model that answered, as the server calls it."""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    retries: int = 0
-    seconds: float = 0.0
 
 
 # --- what was asked ----------------------------------------------------------------------------------
@@ -96,21 +84,35 @@ class Ledger(Database):
     def get(self, key: str) -> Reply | None:
         """The reply to a question, by its key; None if it was not asked."""
         with self._reading():
-            row = self._db.execute("SELECT reply FROM calls WHERE key = ?", (key,)).fetchone()
-        return None if row is None else _reply.validate_json(row[0])
+            return self._kept(key)[1]
 
     def put(self, key: str, reply: Reply, endpoint: str, who: str, task: str, cost: float | None) -> None:
         """Keep a reply; what is there already stays. `cost` is in the currency of the endpoint's prices."""
+        body = written(_reply, reply)
         with self._writing():
+            free, there = self._kept(key)
+            if there is not None:
+                return
             self._db.execute(
                 "INSERT INTO calls (key, endpoint, who, task, served, reply, prompt_tokens,"
                 " completion_tokens, cost, retries, seconds, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (key) DO NOTHING",
                 (
-                    key, endpoint, who, task, reply.served, _reply.dump_json(reply).decode(), reply.prompt_tokens,
-                    reply.completion_tokens, cost, reply.retries, reply.seconds, time.time(),
+                    free, endpoint, who, task, reply.served, body, reply.prompt_tokens, reply.completion_tokens, cost,
+                    reply.retries, reply.seconds, time.time(),
                 ),
             )  # fmt: skip
+
+    def _kept(self, key: str) -> tuple[str, Reply | None]:
+        """Where a reply to this question is or would be kept, and the one that is. A row that cannot be read (an older
+        rrm kept -Infinity as nothing) stays, as all rows do; the question is asked again, and kept beside it."""
+        while True:
+            row = self._db.execute("SELECT reply FROM calls WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return key, None
+            with suppress(ValidationError):
+                return key, _reply.validate_json(row[0])
+            key = digest(key, "again")
 
 
 # --- the endpoint ------------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ class Endpoint(Explained):
     key: str = Field(default="RRM_API_KEY", pattern="^[A-Z][A-Z0-9_]*$", exclude=True, repr=False)
     """NAME of the environment variable that holds the key (never the key); a server without keys needs none."""
     timeout: float = Field(default=60.0, gt=0, exclude=True)
-    """Seconds without a sign of life after which a try is given up."""
+    """Seconds after which a try is given up whose answer is not whole: what drips is too slow."""
     retries: int = Field(default=5, ge=0, exclude=True)
     """Further tries of a question, with growing pauses."""
     concurrency: int = Field(default=8, ge=1, exclude=True)
@@ -241,8 +243,9 @@ class Endpoint(Explained):
 
         async with (
             client_class(
-                api_key=key or "none", base_url=self.base_url, timeout=self.timeout, max_retries=self.retries
-            ) as client,
+                api_key=key or "none", base_url=self.base_url, timeout=self.timeout, max_retries=self.retries,
+                http_client=wire.client(self.timeout),
+            ) as client,  # fmt: skip
             asyncio.TaskGroup() as group,
         ):
             for id, ask in asks.items():
@@ -258,19 +261,21 @@ class Endpoint(Explained):
             try:
                 raw = await client.chat.completions.with_raw_response.create(**self._body(ask))
                 retries += raw.retries_taken
-                return _read(raw.text, key, retries + odd, time.monotonic() - began)
+                return read(raw.text, key, retries + odd, time.monotonic() - began)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if not self._give_in(_complaint(error, key), ask):
                     problem = self._explain(error, key)
             except openai.OpenAIError as error:
                 problem = self._explain(error, key)
-            except ValidationError:
+            except wire.WireError as error:
+                problem = f"{self.where}: {silenced(str(error), key)}. What it had answered is kept."
+            except NoReply as error:
                 odd += 1
                 if odd > self.retries:
-                    shown = _silenced(raw.text, key)[:200]
+                    shown, why = plain(silenced(raw.text, key), 200), plain(silenced(str(error), key))
                     problem = (
-                        f"{self.where}: in {odd} tries, what came back was no chat completion, last {shown!r}; is this "
-                        "an OpenAI-compatible server, and the address right up to /v1?"
+                        f"{self.where}: in {odd} tries, what came back was no chat completion ({why}), last {shown!r}; "
+                        "is this an OpenAI-compatible server, and the address right up to /v1?"
                     )
                 else:
                     await asyncio.sleep(min(0.1 * 2**odd, 8.0))
@@ -308,9 +313,9 @@ class Endpoint(Explained):
         said = _complaint(error, key)
         tries = f"{self.retries + 1} tries"
         if isinstance(error, openai.APITimeoutError):
-            what = f"no answer within {self.timeout:g} s, in {tries}; raise timeout, or lower concurrency"
+            what = f"no whole answer within {self.timeout:g} s, in {tries}; raise timeout, or lower concurrency"
         elif isinstance(error, openai.APIConnectionError):
-            cause = _silenced(str(error.__cause__ or error), key)[:200]
+            cause = plain(silenced(str(error.__cause__ or error), key), 200)
             what = f"cannot be reached in {tries} ({cause}); is the server running, and the address right?"
         elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             held = f"the key in ${self.key}" if key else f"a question without a key (${self.key} is not set)"
@@ -330,6 +335,12 @@ class Endpoint(Explained):
         key = os.environ.get(self.key, "").strip()
         if not (key.isascii() and key.isprintable() and " " not in key):
             raise EndpointError(f"{self.where}: what ${self.key} holds is no key: it has blanks or odd characters")
+        recorded = json.dumps([self.base_url, self.model, dict(self.extra)], default=str)
+        if silenced(recorded, key) != recorded:
+            raise EndpointError(
+                f"{silenced(self.where, key)}: what ${self.key} holds stands in the address, the model's name or "
+                "`extra`, which are recorded; take it out of there"
+            )
         return key
 
     def _cost(self, reply: Reply) -> float | None:
@@ -350,66 +361,8 @@ class Endpoint(Explained):
         return AsyncOpenAI
 
 
-# --- reading replies ---------------------------------------------------------------------------------
-
-
-class _Token(BaseModel):
-    token: str
-    logprob: float
-
-
-class _Position(_Token):
-    top_logprobs: list[_Token] = []
-
-
-class _Logprobs(BaseModel):
-    content: list[_Position] | None = None
-
-
-class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Completion(BaseModel):
-    """What is needed of a chat completion; servers say more, and differ in it."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    model: str = ""
-    usage: _Usage | None = None
-
-
-def _read(body: str, key: str, retries: int, seconds: float) -> Reply:
-    """Raises `ValidationError` for what is no chat completion."""
-    completion = _Completion.model_validate_json(body)
-    choice, usage = completion.choices[0], completion.usage or _Usage()
-    positions = choice.logprobs.content if choice.logprobs is not None else None
-    first = {t.token: t.logprob for t in (positions[0], *positions[0].top_logprobs)} if positions else {}
-    text = choice.message.content or choice.message.refusal or ""
-    return Reply(
-        _silenced(text, key), choice.finish_reason != "length", first, _silenced(completion.model, key),
-        usage.prompt_tokens, usage.completion_tokens, retries, seconds,
-    )  # fmt: skip
-
-
 def _complaint(error: Exception, key: str) -> str:
     """What the server said is wrong; some say it elsewhere than where the client looks."""
     body = getattr(error, "body", None)
     more = "" if body is None or " - " in str(error) else f" - {body}"
-    return _silenced(f"{error}{more}", key)[:300]
-
-
-def _silenced(text: str, key: str) -> str:
-    """A text that went through a server which knows the key, without it."""
-    return text.replace(key, "[the key]") if len(key) >= SECRET else text
+    return plain(silenced(f"{error}{more}", key))

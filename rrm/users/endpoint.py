@@ -11,7 +11,8 @@ from pydantic import ConfigDict, Field
 
 from rrm.core.judgements import Judgement, Pair
 from rrm.core.task import Task
-from rrm.models.endpoints import Ask, Endpoint, EndpointError, Reply
+from rrm.models.endpoints import Ask, Endpoint, EndpointError
+from rrm.models.replies import Reply
 from rrm.users.pairwise import question, weigh
 
 TEMPLATE = """{instruction}
@@ -66,7 +67,8 @@ class EndpointUser(Endpoint):
         seconds = sum(reply.seconds for reply in replies)
         if chances[0] is None or chances[1] is None:
             shown = next(reply.text for reply, c in zip(replies, chances, strict=True) if c is None)
-            return Judgement(None, note=f"abstained: neither A nor B, or both, in {shown[:200]!r}", seconds=seconds)
+            why = next((reply.withheld for reply in replies if reply.withheld), "neither A nor B, or both")
+            return Judgement(None, note=f"abstained: {why}, in {shown[:200]!r}", seconds=seconds)
         judged = weigh(chances[0], chances[1], self.margin)
         return Judgement(judged.preference, note=judged.note, seconds=seconds)
 
@@ -92,7 +94,9 @@ class EndpointUser(Endpoint):
 
 
 def chance(reply: Reply) -> float | None:
-    """The chance that the judge prefers A; None if it does not say."""
+    """The chance that the judge prefers A; None if it does not say: if its answer was withheld, too."""
+    if reply.withheld:
+        return None
     mass = {"A": 0.0, "B": 0.0}
     for token, logprob in reply.first.items():
         letter = token.strip(" \n*\"'([").upper()
@@ -100,8 +104,14 @@ def chance(reply: Reply) -> float | None:
             mass[letter] += math.exp(min(0.0, logprob))
     if (total := sum(mass.values())) >= SURE:
         return mass["A"] / total
-    said = verdict(reply.text)
+    said = verdict(reply.text if reply.finished else _whole(reply.text))
     return None if said is None else float(said == "A")
+
+
+def _whole(cut: str) -> str:
+    """An answer that was cut at its longest, without its last word, which may be half of one: "the better one is A" may
+    go on as "Arguably B". A letter alone is whole."""
+    return cut if _ALONE.fullmatch(cut) else "".join(re.split(r"(\s)", cut.rstrip())[:-1])
 
 
 _ALONE = re.compile(r"\W*([AB])\W*")

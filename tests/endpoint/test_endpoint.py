@@ -106,7 +106,7 @@ def test_a_server_that_hangs_is_given_up() -> None:
 
     with serving(lambda server, body, before: hang()) as server:
         began = time.monotonic()
-        with pytest.raises(EndpointError, match=r"no answer within 0\.2 s"):
+        with pytest.raises(EndpointError, match=r"no whole answer within 0\.2 s"):
             asked(server, timeout=0.2, retries=1)
         assert time.monotonic() - began < 10 and len(server.bodies) == 2
 

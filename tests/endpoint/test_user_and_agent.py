@@ -26,7 +26,8 @@ from rrm import Assistance, Assistant, BoundedUser, Case, Group, Outcome, Pair, 
 from rrm.command.cli import app
 from rrm.models.backbone import Backbone
 from rrm.models.endpoint_agent import EndpointAgent
-from rrm.models.endpoints import EndpointError, Ledger, Reply
+from rrm.models.endpoints import EndpointError, Ledger
+from rrm.models.replies import Reply
 from rrm.store.store import Store
 from rrm.users.endpoint import EndpointUser, chance, verdict
 from rrm.view.reading import Reader

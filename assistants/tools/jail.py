@@ -1,13 +1,15 @@
 """Runs one computation that nobody vouches for; `sandbox.run` starts it as a script: `python -I -S jail.py`.
 
-Standard input: JSON {"code", "language", "root", "cpu", "memory"}. Standard output: what the computation prints.
-Exit code: 0, or 1 with one line on standard error that says why. With "probe" for its code: JSON of the guards.
+Standard input: JSON {"code", "language", "root", "cpu", "memory", "parent"}. Standard output: what the computation
+prints. Exit code: 0, or 1 with one line on standard error that says why; the computation's own end, by code or by
+signal, is passed on as it is. With "probe" for its code: JSON of the guards.
 
 Two walls, independent of each other:
 - the language "arithmetic" (`restrict`): a subset of Python without imports, attributes (but for some harmless ones),
   names with underscores, and any builtin that reaches the system. It holds everywhere.
 - the kernel, on Linux and where the machine allows it: another user than root, no capabilities, no network (an empty
-  network namespace), no files (an empty root), no new processes, and limits of CPU time and memory.
+  network namespace), no files (an empty root), no keys (of the kernel's keyrings), no new processes, and limits of CPU
+  time and memory. When who started it is gone, however it ended, all of it is.
 """
 
 import ast
@@ -17,6 +19,7 @@ import json
 import math
 import os
 import random
+import select
 import signal
 import statistics
 import sys
@@ -46,6 +49,9 @@ NODES = (
 )  # fmt: skip
 CLONE = {"user": 0x10000000, "network": 0x40000000, "processes": 0x20000000, "messages": 0x08000000}
 NOBODY = 65534
+KEYS = {  # architecture -> its number for seccomp, and those of add_key, request_key, keyctl
+    "x86_64": (0xC000003E, (248, 249, 250)), "aarch64": (0xC00000B7, (217, 218, 219)),
+}  # fmt: skip
 
 
 class Refused(Exception):
@@ -132,9 +138,9 @@ def restricted_globals() -> dict:
 # --- the kernel's wall -------------------------------------------------------------------------------
 
 
-def confine(root: str) -> dict[str, bool]:
+def confine(root: str, parent: int) -> dict[str, bool]:
     """Give up every right that the kernel lets us give up; returns which guards hold. Goes on in a new process."""
-    guards = dict.fromkeys(("user", "network", "files", "processes", "capabilities"), False)
+    guards = dict.fromkeys(("user", "network", "files", "processes", "capabilities", "keys"), False)
     if not sys.platform.startswith("linux"):
         return guards
     libc = ctypes.CDLL(None, use_errno=True)
@@ -146,7 +152,11 @@ def confine(root: str) -> dict[str, bool]:
             os.setresuid(NOBODY, NOBODY, NOBODY)
     guards["user"] = os.geteuid() != 0
     every = sum(CLONE.values())
-    if libc.unshare(every) == 0:
+    apart = libc.unshare(every) == 0
+    libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG; now: who changes what it may loses it
+    if os.getppid() != parent:  # it ended before that
+        os._exit(1)
+    if apart:
         guards["network"] = True
         _leave_to_child(libc)
         try:
@@ -158,17 +168,58 @@ def confine(root: str) -> dict[str, bool]:
     libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: nobody may look into this process
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
     guards["capabilities"] = libc.capset(header, (ctypes.c_uint32 * 6)()) == 0
+    guards["keys"] = _without_keys(libc)
     return guards
 
 
 def _leave_to_child(libc) -> None:
     """Go on as the first process of the new process namespace; the old one only waits, and passes the end on."""
+    alive, held = os.pipe()  # ends when the old one does
     child = os.fork()
     if child:
         os.close(0)
+        if resource is not None:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _, status = os.waitpid(child, 0)
-        os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 100 + os.WTERMSIG(status))
+        if os.WIFSIGNALED(status):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [os.WTERMSIG(status)])
+            with contextlib.suppress(OSError):  # what may not be ignored has no handler
+                signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+            os.kill(os.getpid(), os.WTERMSIG(status))
+        os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1)
+    os.close(held)
     libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: when the old one is killed, all of them are
+    if select.select([alive], [], [], 0)[0]:  # it was, before that
+        os._exit(1)
+    os.close(alive)
+
+
+def _without_keys(libc) -> bool:
+    """No keyring of who started us: a new one for this session, and then the calls themselves are refused, where the
+    kernel filters calls (seccomp). Whether they are, or were never there."""
+    machine = os.uname().machine
+    if machine not in KEYS:
+        return False
+    number, (add_key, request_key, keyctl) = KEYS[machine]
+    libc.syscall(keyctl, 1, None)  # KEYCTL_JOIN_SESSION_KEYRING
+    load, equal, above, give = 0x20, 0x15, 0x35, 0x06
+    refuse, allow = 0x00050000 | 1, 0x7FFF0000  # SECCOMP_RET_ERRNO with EPERM, SECCOMP_RET_ALLOW
+    calls = [
+        (load, 0, 0, 4), (equal, 1, 0, number), (give, 0, 0, refuse),  # another architecture's, whose numbers differ
+        (load, 0, 0, 0), (above, 3, 0, 0x40000000),  # x32's
+        (equal, 2, 0, add_key), (equal, 1, 0, request_key), (equal, 0, 1, keyctl),
+        (give, 0, 0, refuse), (give, 0, 0, allow),
+    ]  # fmt: skip
+
+    class Filter(ctypes.Structure):
+        _fields_ = (("code", ctypes.c_uint16), ("yes", ctypes.c_uint8), ("no", ctypes.c_uint8), ("k", ctypes.c_uint32))
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_uint16), ("filter", ctypes.POINTER(Filter)))
+
+    program = Program(len(calls), (Filter * len(calls))(*calls))
+    libc.prctl(22, 2, ctypes.byref(program), 0, 0)  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+    return libc.syscall(add_key, b"user", b"rrm", b"x", ctypes.c_size_t(1), ctypes.c_int(-3)) < 0
 
 
 def limit(cpu: int, memory: int) -> dict[str, bool]:
@@ -206,7 +257,7 @@ def main() -> None:
     code = asked["code"]
     if sys.version_info < (3, 12):
         sys.setrecursionlimit(500)
-    guards = confine(asked["root"])
+    guards = confine(asked["root"], asked["parent"])
     guards |= limit(asked["cpu"], asked["memory"])
     guards["processes"] = probe_processes()
     if code == "probe":

@@ -1,9 +1,9 @@
 """Run a computation that nobody vouches for, in a process of its own, with limits; see `jail.py` for its walls.
 
 What holds everywhere: the language "arithmetic" reaches no file, network or process; wall time and output are limited
-from outside. What is asked of the kernel, and holds where `guards()` says so: no network, no files, no processes, and
-limits of CPU time and memory. The language "python" needs all of these and is refused without them. None of this is a
-virtual machine: a fault in the kernel or in Python is a hole in the wall.
+from outside. What is asked of the kernel, and holds where `guards()` says so: no network, no files, no keys, no
+processes, and limits of CPU time and memory. The language "python" needs all of these and is refused without them. None
+of this is a virtual machine: a fault in the kernel or in Python is a hole in the wall.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
+
+from rrm.core.border import plain
 
 JAIL = Path(__file__).with_name("jail.py")
 
@@ -51,7 +53,8 @@ def run(code: str, limits: Limits = Limits(), language: Literal["arithmetic", "p
     """Run the computation to its end or to a limit. Never raises because of what the code does."""
     with tempfile.TemporaryDirectory(prefix="rrm-") as root:
         os.chmod(root, 0o755)  # an empty root to live in, for whoever we become
-        asked = {"code": code, "language": language, "root": root, "cpu": limits.cpu, "memory": limits.memory}
+        asked = {"code": code, "language": language, "root": root, "cpu": limits.cpu, "memory": limits.memory,
+                 "parent": os.getpid()}  # fmt: skip
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(JAIL)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -102,12 +105,14 @@ def _watch(process: subprocess.Popen[bytes], payload: bytes, limits: Limits) -> 
 
 
 def _fault(code: int, said: str, limits: Limits) -> str:
-    by = -code if code < 0 else code - 100 if code > 100 else 0
-    if by in (signal.SIGXCPU, signal.SIGKILL):
+    """Why it did not end well, of any exit code (0 to 255) and any signal (negative); empty for 0."""
+    if -code in (signal.SIGXCPU, signal.SIGKILL):
         return f"it takes more than {limits.cpu} CPU seconds"
-    if by:
-        return f"it was ended by {signal.Signals(by).name}"
-    return said.strip().splitlines()[-1] if said.strip() and code else f"exit code {code}" if code else ""
+    if code < 0:
+        known = [one.name for one in signal.Signals if one == -code]
+        return f"it was ended by {known[0] if known else f'the signal {-code}'}"
+    lines = said.strip().splitlines()
+    return plain(lines[-1]) if lines and code else f"exit code {code}" if code else ""
 
 
 def _text(output: bytes, limits: Limits) -> str:
@@ -128,6 +133,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 @cache
 def guards() -> dict[str, bool]:
-    """Which walls the kernel of this machine gives: user, network, files, processes, capabilities, cpu, memory."""
+    """Which walls this machine's kernel gives: user, network, files, processes, capabilities, keys, cpu, memory."""
     ran = run("probe")
     return dict(json.loads(ran.output)) if not ran.fault else {}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from rrm_assistants.tools.jail import Refused, restrict
-from rrm_assistants.tools.sandbox import Limits, guards, run
+from rrm_assistants.tools.sandbox import Limits, _fault, guards, run
 
 SHORT = Limits(cpu=1, wall=60.0)  # generous: a busy machine takes long for a CPU second
 walled = pytest.mark.skipif(
@@ -160,3 +163,93 @@ def test_where_the_kernel_gives_no_walls_python_is_refused(monkeypatch: pytest.M
     monkeypatch.setattr(sandbox.subprocess, "Popen", lambda *args, cwd, **kwargs: real(*args, cwd="/", **kwargs))
     assert "does not confine" in run("print(1)", SHORT, "python").fault
     assert run("print(1)", SHORT).output == "1\n"  # the language alone holds
+
+
+@pytest.mark.parametrize("code", range(-64, 256))
+def test_every_end_of_a_process_has_words(code):
+    """Exit codes, and signals, the kernel's nameless ones among them."""
+    said = _fault(code, "", Limits())
+    assert (said == "") == (code == 0)
+    shown = _fault(code, "one\n\x1b[31mtwo \u202e" + "x" * 9999, Limits())
+    assert len(shown) < 400 and shown.isprintable()
+
+
+ENDS = [
+    ("import os\nos._exit(137)", "exit code 137"), ("import os\nos._exit(101)", "exit code 101"),
+    ("import os\nos._exit(255)", "exit code 255"), ("import sys\nsys.exit(100)", "exit code 100"),
+    ("import sys\nsys.exit(0)", ""), ("import sys\nsys.exit('so')", "so"),
+    ("import ctypes\nctypes.string_at(0)", "it was ended by SIGSEGV"),
+    ("import faulthandler\nfaulthandler._sigfpe()", "it was ended by SIGFPE"),
+]  # fmt: skip
+
+
+@walled
+@pytest.mark.parametrize("code, fault", ENDS)
+def test_how_python_ends_is_said(code, fault):
+    assert run(code, SHORT, "python").fault == fault
+
+
+@walled
+@pytest.mark.slow
+def test_every_exit_code_is_passed_on():
+    for code in range(1, 256):
+        assert run(f"import os\nos._exit({code})", SHORT, "python").fault == f"exit code {code}"
+
+
+KEYRING = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+for name, arguments in [(add_key, (b"user", b"rrm-test", b"secret", ctypes.c_size_t(6), ctypes.c_int(-3))),
+                        (request_key, (b"user", b"rrm-test", None, ctypes.c_int(0))),
+                        (keyctl, (ctypes.c_int(0), ctypes.c_int(-3), ctypes.c_int(1)))]:
+    print(libc.syscall(name, *arguments) >= 0, ctypes.get_errno())
+"""
+
+
+@walled
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of the calls are this architecture's")
+def test_there_are_no_keys():
+    """The kernel's keyrings are per session and user, and no name space parts them: refused with EPERM, all three."""
+    code = KEYRING.replace("add_key", "248").replace("request_key", "249").replace("keyctl", "250")
+    ran = run(code, SHORT, "python")
+    assert ran.output == "False 1\n" * 3, ran
+
+
+FOREVER = Path(__file__).with_name("forever.py")
+
+
+def _children(pid: int) -> list[int]:
+    below = [p for p in Path("/proc").glob("[0-9]*/cmdline") if _parent(p) == pid]
+    return [int(p.parent.name) for p in below] + [one for p in below for one in _children(int(p.parent.name))]
+
+
+def _gone(pids: list[int], within: float) -> bool:
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        if not any(b"python" in _read(Path(f"/proc/{pid}/cmdline")) for pid in pids):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks at /proc")
+@pytest.mark.parametrize("ask, within", [
+    pytest.param("from rrm_assistants.tools.sandbox import run, Limits\n"
+                 "run('import time; time.sleep(60)', Limits(wall=60), 'python')", 3, marks=walled),
+    ("from rrm_assistants.tools.sandbox import run, Limits\nrun('while True: pass', Limits(cpu=60, wall=60))", 3),
+    ("from rrm_assistants.tools.worker import Worker\nworker = Worker('serve_steps.py')\n"
+     f"worker._command[2] = {str(FOREVER)!r}\nworker.ask({{}}, 60)", 5),
+], ids=["python", "arithmetic", "worker"])  # fmt: skip
+def test_a_killed_parent_leaves_nobody(ask, within):
+    parent = subprocess.Popen([sys.executable, "-c", ask])
+    try:
+        until = time.monotonic() + 30
+        while time.monotonic() < until and not (below := _children(parent.pid)):
+            time.sleep(0.05)
+        time.sleep(1.0)  # it is at work
+        below = _children(parent.pid)
+        assert below
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    assert _gone(below, within)

@@ -8,7 +8,6 @@ from importlib.metadata import entry_points
 from typing import Annotated, Literal, cast
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from rrm.command.configuration import configure_user
@@ -21,6 +20,7 @@ from rrm.core.version import VERSION
 from rrm.users.bounded import BoundedUser
 from rrm.users.endpoint import EndpointUser
 from rrm.users.human import HumanUser
+from rrm.view.clean_console import CleanConsole, clean_tracebacks
 
 app = typer.Typer(
     help="Recursive reward modeling: train agents on tasks a person cannot judge alone.",
@@ -41,9 +41,15 @@ DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
 @app.callback(invoke_without_command=True)
 def main(show: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
     """Show the version; every command is a function of its own."""
+    clean_tracebacks()
     if show:
         typer.echo(f"rrm {VERSION}")
         raise typer.Exit()
+
+
+def say(text: str, style: str = "", err: bool = False) -> None:
+    """A line, or several, on the terminal; what is in it cannot act there."""
+    CleanConsole(stderr=err, soft_wrap=True).print(Text(text, style=style))
 
 
 def user_of(name: str, seed: int, assignments: Sequence[str]) -> User:
@@ -106,5 +112,5 @@ def clean_errors(debug: bool) -> Iterator[None]:
             raise
         if number == 0 or not isinstance(error, ProcessError):  # that one the main process shows
             who = f"process {number}: " if number else ""
-            Console(stderr=True, soft_wrap=True).print(Text(f"{who}error: {error}", style="red"))
+            say(f"{who}error: {error}", "red", err=True)
         raise typer.Exit(2) from error

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rrm.command.common import DEBUG, MODEL, USUAL, app, clean_errors, user_of, usual
+from rrm.command.common import DEBUG, MODEL, USUAL, app, clean_errors, say, user_of, usual
 from rrm.command.configuration import configure, split
 from rrm.command.trees import load_task
 from rrm.core.errors import RRMError
 from rrm.core.parallel import started
+from rrm.view.clean_console import CleanConsole
 
 
 @app.command()
@@ -67,12 +67,12 @@ def measure(
                 table.add_row(Text(each), Text(experiment.QUESTION))
             table.add_row(Text(f"{command.LABELS} RUN|FILE"), Text(command.LABELS_QUESTION))
             table.add_row(Text(f"{command.UPLIFT} RUN --tree TREE"), Text(command.UPLIFT_QUESTION))
-            Console().print(table)
+            CleanConsole().print(table)
             return
         if name in (command.LABELS, command.UPLIFT) or labels is not None:
             again, where = shlex.join(["rrm", *sys.argv[1:]]), out or Path("runs/measure")
             judged = None if tree is None else load_task(tree)
-            typer.echo(command.of_labels(name, labels, node, where, again, judged))
+            say(command.of_labels(name, labels, node, where, again, judged))
             return
         from transformers.utils import logging
 
@@ -86,9 +86,9 @@ def measure(
         stage = command.stages(task, lambda seed: user_of(who, seed, for_user), model, folder, size)
         wanted = [command.REPORTED] if quick and seeds == "5" else command.seeds_of(seeds)
         try:
-            command.run(names, stage, wanted, folder, shlex.join(["rrm", *sys.argv[1:]]), typer.echo)
+            command.run(names, stage, wanted, folder, shlex.join(["rrm", *sys.argv[1:]]), say)
         except KeyboardInterrupt:
-            typer.echo("Stopped. Finished seeds are kept; the same command goes on.", err=True)
+            say("Stopped. Finished seeds are kept; the same command goes on.", err=True)
             raise typer.Exit(130) from None
         for page in command.publish(names, folder, doc) if doc is not None else ():
-            typer.echo(f"{page}")
+            say(f"{page}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rrm.command.common import DEBUG, app, clean_errors
+from rrm.command.common import DEBUG, app, clean_errors, say
 
 model_app = typer.Typer(help="Real models: fetch and list.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
@@ -28,7 +28,7 @@ def model_fetch(
         from rrm.models.fetching import fetch
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        fetch(name, force, download, typer.echo)
+        fetch(name, force, download, say)
 
 
 @model_app.command("list")
@@ -36,7 +36,7 @@ def model_list() -> None:
     """The models that --model knows by a name of ours, and where they are."""
     from rrm.models.fetching import SOURCES, fetched, folder
 
-    typer.echo("embedded  in the package: a tiny model of the papers world; embedded-chip, embedded-games: of others")
+    say("embedded  in the package: a tiny model of the papers world; embedded-chip, embedded-games: of others")
     for source in SOURCES.values():
         where = folder(source) if fetched(source) else f"not fetched: rrm model fetch {source.name}"
-        typer.echo(f"{source.name}   {source.about}\n          {where}")
+        say(f"{source.name}   {source.about}\n          {where}")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from rrm.command.common import DEBUG, app, clean_errors
+from rrm.command.common import DEBUG, app, clean_errors, say
 from rrm.core.errors import ConfigError
 from rrm.users.human import HumanUser
+from rrm.view.clean_console import CleanConsole
 from rrm.view.inspect import show_node, show_tree
 from rrm.view.reading import Reader, ReadError, find_runs
 
@@ -38,9 +38,9 @@ def inspect(
         _one_run(folder)
         with Reader(folder) as opened:
             if node is None:
-                show_tree(opened, Console())
+                show_tree(opened, CleanConsole())
             else:
-                show_node(opened, node, Console(), show, text, after, limit)
+                show_node(opened, node, CleanConsole(), show, text, after, limit)
 
 
 def _one_run(folder: Path) -> None:
@@ -86,7 +86,7 @@ def view(
     from rrm.view.web.serving import access_for, address, listen, serve
     from rrm.view.web.static_copy import export as write
 
-    console = Console(soft_wrap=True)
+    console = CleanConsole(soft_wrap=True)
     with clean_errors(debug):
         if export is not None:
             pages = write(runs, export, most)
@@ -123,7 +123,7 @@ def label(
             from rrm.view.label_tty import Terminal
 
             who = name or typer.prompt("Your name, kept with each of your judgements")
-            Terminal(run, labels, named(who), Console()).run()
+            Terminal(run, labels, named(who), CleanConsole()).run()
             return
         from rrm.view.web.app import create_app
         from rrm.view.web.label import ROUTES
@@ -132,7 +132,7 @@ def label(
         access = access_for(host, token)
         bound = listen(host, port)
         app = create_app([run], access, ROUTES, labels=labels, folder=run, labeler=named(name) if name else None)
-        typer.echo(f"Judge at {address(bound, access, '/label')}  (Ctrl-C ends; nothing judged is lost)")
+        say(f"Judge at {address(bound, access, '/label')}  (Ctrl-C ends; nothing judged is lost)")
         serve(app, bound)
 
 
@@ -154,11 +154,11 @@ def export_(
         if reward_model is not None:
             from rrm.exchange.reward_export import export_reward
 
-            typer.echo(export_reward(run, reward_model, file, refit).summary(file))
+            say(export_reward(run, reward_model, file, refit).summary(file))
             return
         from rrm.exchange.exporting import export, format_of
 
-        typer.echo(f"{export(run, file, format_of(format, file), node, ties)} comparisons in {file}")
+        say(f"{export(run, file, format_of(format, file), node, ties)} comparisons in {file}")
 
 
 @app.command("import")
@@ -185,4 +185,4 @@ def import_(
     with clean_errors(debug):
         from rrm.command.importing import bring
 
-        bring(file, out, node, format, split, subset, assign or (), skip, Console(soft_wrap=True), longest)
+        bring(file, out, node, format, split, subset, assign or (), skip, CleanConsole(soft_wrap=True), longest)

@@ -11,12 +11,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from rrm.command.common import DEBUG, MODEL, TREE, USUAL, app, clean_errors, named_user, user_names, user_of, usual
+from rrm.command.common import (
+    DEBUG,
+    MODEL,
+    TREE,
+    USUAL,
+    app,
+    clean_errors,
+    named_user,
+    say,
+    user_names,
+    user_of,
+    usual,
+)
 from rrm.command.configuration import configure, split
 from rrm.command.trees import load_task, tried
 from rrm.core.errors import ConfigError, TaskError
@@ -28,6 +39,7 @@ from rrm.loop.training import train as run
 from rrm.users.bounded import BoundedUser
 from rrm.users.endpoint import EndpointUser
 from rrm.users.human import HumanUser
+from rrm.view.clean_console import CleanConsole
 from rrm.view.live import Live
 
 if TYPE_CHECKING:
@@ -48,8 +60,8 @@ def trees() -> None:
         else:
             what = Text(f"error: {_line(str(found))}", style="red")
         table.add_row(Text(one.name), what, Text(one.distribution, style="dim"))
-    Console().print(table)
-    Console().print(Text("A tree of your own: a Python file that defines `task` (rrm check ./mine.py).", style="dim"))
+    CleanConsole().print(table)
+    say("A tree of your own: a Python file that defines `task` (rrm check ./mine.py).", "dim")
 
 
 def _line(text: str) -> str:
@@ -74,7 +86,7 @@ def check(
 
     Exit code 1 if there is an error.
     """
-    console = Console(soft_wrap=True)
+    console = CleanConsole(soft_wrap=True)
     with clean_errors(debug):
         task = load_task(tree)
         try:
@@ -85,7 +97,7 @@ def check(
             console.print(Text(f"error: {error}", style="red"))
             raise typer.Exit(1) from error
         found = faults(task)
-        Console().print(_tree(task))
+        CleanConsole().print(_tree(task))
         untried: list[str] = []
         if not any(fault.level == "error" for fault in found):
             dry = _rehearsed(task, user or usual(task, "user"), model)
@@ -211,9 +223,7 @@ def train(
             launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
             again = shlex.join([*launcher, *sys.argv[1:]])
             if number == 0:
-                Console(stderr=True, soft_wrap=True).print(
-                    Text(f"Stopped. Nothing judged is lost; to go on: {again}", style="yellow")
-                )
+                say(f"Stopped. Nothing judged is lost; to go on: {again}", "yellow", err=True)
             raise typer.Exit(130) from None
         if live is not None:
             live.console.print(Text(f"Finished: {folder}"))
@@ -222,7 +232,7 @@ def train(
 @app.command()
 def settings() -> None:
     """List every setting with its default: of a node, and of users: simulated, people, a model behind an endpoint."""
-    console = Console()
+    console = CleanConsole()
     users: list[type[BaseModel]] = [BoundedUser]
     for name in user_names():
         try:

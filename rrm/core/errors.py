@@ -4,8 +4,18 @@ Errors that only one module raises stand there; these are raised or caught in se
 """
 
 
+from rrm.core.clean import visible
+
+
 class RRMError(Exception):
-    """An error of the user's making or of the world's: says what, where, and how to mend it."""
+    """An error of the user's making or of the world's: says what, where, and how to mend it.
+
+    What it says may have a file's, a model's or a server's words in it, and ends on terminals and in logs, a traceback
+    among them: so its text shows control characters instead of sending them.
+    """
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class TaskError(RRMError, ValueError):

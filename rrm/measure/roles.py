@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from rrm.core.clean import visible
 from rrm.core.errors import Malformed
 from rrm.core.records import Case, Group
 from rrm.core.task import Assistant, Pool, Task, assist
@@ -23,7 +24,6 @@ from rrm.loop.recursion import frame_all
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.probing import probe
-from rrm.view.text import visible
 
 SHOWN = 600
 """Most characters of an outcome or a prompt that are shown."""

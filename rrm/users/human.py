@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from rrm.core.clean import visible
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Judgement, Pair
 from rrm.core.settings import Explained
@@ -19,7 +20,7 @@ from rrm.labels.queue import Labels
 
 def announce(message: str) -> None:
     """A line on the terminal."""
-    print(message, file=sys.stderr, flush=True)
+    print(visible(message), file=sys.stderr, flush=True)
 
 
 @dataclass

@@ -13,12 +13,13 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from rrm.core.clean import visible
 from rrm.core.errors import RRMError
 from rrm.view import comparisons as judged
 from rrm.view.accuracy import counted
 from rrm.view.reading import Calls, NodeView, Reader
 from rrm.view.rounds import NodeRound, rounds_of
-from rrm.view.text import line, visible
+from rrm.view.text import line
 
 BARS = "▁▂▃▄▅▆▇█"
 STYLES = {"finished": "green", "elsewhere": "green", "stopped": "red", "waiting": "dim"}

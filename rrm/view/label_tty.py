@@ -13,11 +13,11 @@ from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
 
+from rrm.core.clean import visible
 from rrm.labels.questions import Choice, Question, Said, Verdict, said, verdict_of
 from rrm.labels.queue import Labels
 from rrm.view.accuracy import RANKS, confidence_of
 from rrm.view.reading import Reader
-from rrm.view.text import visible
 from rrm.view.uplift import told
 
 KEYS = (

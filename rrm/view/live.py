@@ -25,6 +25,7 @@ from rrm.core.settings import Settings
 from rrm.core.task import Task
 from rrm.core.validation import plant
 from rrm.view.accuracy import Predicted, counted, nothing_learned
+from rrm.view.clean_console import CleanConsole
 from rrm.view.pace import Load, Pace
 
 SHOWN = ("sample", "compare", "fit", "improve", "accept", "done")
@@ -100,7 +101,7 @@ class Live:
     def __init__(
         self, task: Task, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.console = console or Console()
+        self.console = console or CleanConsole()
         self.clock = clock
         self.rows: dict[str, LiveRow] = {}
         loads: dict[str, Load] = {}

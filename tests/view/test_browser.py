@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rrm.core.clean import visible
 from rrm.store.store import Store
-from rrm.view.text import visible
 from rrm.view.web.app import create_app
 from rrm.view.web.static_copy import export
 from tests.view import synthetic

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rrm.core.clean import HIDDEN, visible
 from rrm.labels.queue import Labels
 from rrm.store.store import Store
 from rrm.view import comparisons as judged
 from rrm.view.reading import Reader, ReadError, find_runs
-from rrm.view.text import HIDDEN, line, visible
+from rrm.view.text import line
 from rrm.view.web.diff import differences, pieces
 from tests.view import synthetic
 

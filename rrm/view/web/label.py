@@ -17,13 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rrm.core.clean import visible
 from rrm.core.records import Spans, digest
 from rrm.labels.questions import Choice, LabelError, Question, Said, Verdict, said, verdict_of
 from rrm.labels.queue import Labels
 from rrm.view.accuracy import confidence_of
 from rrm.view.comparisons import points
 from rrm.view.reading import Reader
-from rrm.view.text import visible
 from rrm.view.uplift import told
 from rrm.view.web.diff import differences, pieces
 from rrm.view.web.rendering import render

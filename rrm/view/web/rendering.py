@@ -15,10 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from rrm.core.clean import visible
 from rrm.view.accuracy import RANKS, counted
 from rrm.view.comparisons import nth, points
 from rrm.view.reading import Reader
-from rrm.view.text import line, visible
+from rrm.view.text import line
 from rrm.view.web.security import Access
 
 

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import traceback
-import warnings
 from pathlib import Path
 
 import pytest
@@ -49,7 +48,6 @@ def test_nothing_but_text_reaches_the_terminal(text: str) -> None:
 
 
 TREE = """
-import warnings
 warnings.warn("careful \\x1b[31m\\u202e")
 {end}
 """

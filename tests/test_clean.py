@@ -48,6 +48,7 @@ def test_nothing_but_text_reaches_the_terminal(text: str) -> None:
 
 
 TREE = """
+import warnings
 warnings.warn("careful \\x1b[31m\\u202e")
 {end}
 """

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from rrm import BoundedUser, Case, Fact, Finding, Judgement, Pair, RRMError, Sealed, Task, train
 from rrm.core import border
 from rrm.core.border import BorderError
+from rrm.core.clean import visible
+from rrm.core.errors import at_node
 from rrm.core.judgements import Check
 from rrm.models.backbone import Backbone
 from tests import toy
@@ -211,6 +213,9 @@ class Supply:
         (lambda n, key: ["w1"] * n, "cases of 'toy' gave 'w1'"),
         (lambda n, key: [Case("w1 \ud800")] * n, "cases of 'toy': a prompt is no valid unicode"),
         (lambda n, key: [Case("w1", {"x": NAN})] * n, "cases of 'toy': its data has nan"),
+        (lambda n, key: [Case("w1"), Case("w2")][: 1 if n > 2 else n], "cases of 'toy': 1 was drawn, not 4"),
+        (lambda n, key: [Case(f"w{i}") for i in range(n + 1)], r"cases of 'toy': 5 were drawn, not 4"),
+        (lambda n, key: [Case("w1")] * n if key == "about" or n < 4 else [], "cases of 'toy': none were drawn, not 4"),
         (lambda n, key: 1 / 0 if key != "check" else [Case("w1")] * n, "cases of 'toy' raised ZeroDivisionError"),
     ],
 )
@@ -227,5 +232,44 @@ def test_a_model_whose_weights_are_no_numbers_is_named(tmp_path: Path, value: fl
     with torch.no_grad():
         weight = backbone.model.model.get_parameter(where)
         (weight if weight.dim() == 1 else weight[5:7]).fill_(value)
-    with pytest.raises(RRMError, match="'tiny' gives logits that are no numbers"):
+    with pytest.raises(RRMError, match=r"^toy: 'tiny' gives logits that are no numbers"):
         train(toy.task(settings=SETTINGS), Scripted(alternating), backbone, tmp_path)
+
+
+# --- where it happened -------------------------------------------------------------------------------
+
+
+def test_what_is_raised_in_a_node_s_training_names_the_node(tmp_path: Path) -> None:
+    """Whatever raises it: here, a prompt that the model cannot read, of the root and of its subtask."""
+    long = Supply(lambda n, key: [Case("w3 " * 5000 + f"w{i}") for i in range(n)])
+    with pytest.raises(RRMError, match=r"^toy: a sequence of"):
+        run(tmp_path / "root", Scripted(alternating), cases=long)
+    below = toy.sub(settings=SETTINGS, frame=lambda case, outcome: [Case("w3 " * 5000)])
+    with pytest.raises(RRMError, match=r"^toy/sub: a sequence of"):
+        run(tmp_path / "sub", Scripted(alternating), assistants=(below,))
+
+
+class Theirs(Exception):
+    """Of no kind that a mistake has."""
+
+
+def test_somebody_s_own_exception_stays_theirs_and_says_where(tmp_path: Path) -> None:
+    def answer(n: int, task: Task, pair: Pair) -> Any:
+        raise Theirs("no")
+
+    with pytest.raises(Theirs) as caught:
+        run(tmp_path, Scripted(answer), assistants=(toy.sub(settings=SETTINGS),))
+    notes = caught.value.__notes__
+    assert any("the user 'scripted' (pair" in note for note in notes)
+    assert [note for note in notes if "node" in note] == ["While training the node toy/sub"]
+
+
+@given(st.sampled_from(["toy", "toy/sub", "a b", "x+y"]), st.text(max_size=30))
+def test_a_node_is_named_once(path: str, text: str) -> None:
+    plainly, named, nested = RRMError(text), RRMError(f"{path}: {text}"), RRMError(text)
+    for error in (named, nested):
+        with pytest.raises(RRMError), at_node("root"), at_node(path):
+            raise error
+    assert str(plainly) == visible(text) and str(named) == visible(f"{path}: {text}")
+    assert str(nested).count(path) >= 1 and "root" not in str(nested).replace(visible(text), "")
+    assert str(nested) in (visible(text), f"{path}: {visible(text)}")

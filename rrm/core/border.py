@@ -33,13 +33,17 @@ class BorderError(RRMError, ValueError):
 
 @contextmanager
 def told(where: str) -> Iterator[None]:
-    """Errors of somebody's code become one that says whose. Ours pass as they are: they say it already."""
+    """Errors of somebody's code become one that says whose. Ours pass as they are: they say it already. So does what is
+    no mistake but somebody's own (an exception of their class), with a note of where it came from."""
     try:
         yield
     except RRMError:
         raise
     except BROKEN as error:
         raise BorderError(f"{where} raised {type(error).__name__}: {plain(str(error))}") from error
+    except BaseException as error:
+        error.add_note(f"Raised by {where}")
+        raise
 
 
 def plain(text: str, limit: int = 300) -> str:
@@ -74,15 +78,20 @@ def finite(value: object, what: str) -> float:
     return float(value)
 
 
-def drawn(draw: Callable[[], Iterable[Case]], where: str, some: bool = False) -> list[Case]:
-    """Cases as a supply gave them, their prompts and data such as can be kept; with `some`, at least one."""
+def drawn(draw: Callable[[], Iterable[Case]], where: str, n: int) -> list[Case]:
+    """Cases as a supply gave them: `n`, their prompts and data such as can be kept. Raises `BorderError` otherwise: of
+    fewer a round would be smaller than its settings say, in silence."""
     with told(where):
         cases = items(draw(), Case, where)
     for case in cases:
         said(case.prompt, f"{where}: a prompt")
         json_able(case.data, where)
-    if some and not cases:
-        raise BorderError(f"{where}: none were drawn")
+    if len(cases) != n:
+        given = len(cases) or "none"
+        raise BorderError(
+            f"{where}: {given} {'was' if len(cases) == 1 else 'were'} drawn, not {n}; draw(n, key) gives n cases, "
+            "some of them again if there are fewer (rrm.Pool does)"
+        )
     return list(cases)
 
 

@@ -3,19 +3,49 @@
 Errors that only one module raises stand there; these are raised or caught in several rooms.
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rrm.core.clean import visible
+
+NOTE = "While training the node "
 
 
 class RRMError(Exception):
     """An error of the user's making or of the world's: says what, where, and how to mend it.
 
     What it says may have a file's, a model's or a server's words in it, and ends on terminals and in logs, a traceback
-    among them: so its text shows control characters instead of sending them.
+    among them: so its text shows control characters instead of sending them. Raised while a node is trained, it names
+    the node, too.
+
+    Attributes
+    ----------
+    node: the path of the node that was trained; empty where none was.
     """
 
+    node = ""
+
     def __str__(self) -> str:
-        return visible(super().__str__())
+        text = visible(super().__str__())
+        if not self.node:
+            return text
+        named = re.search(rf"(?<![\w/]){re.escape(self.node)}(?!\w)", text)
+        return text if named else f"{self.node}: {text}"
+
+
+@contextmanager
+def at_node(path: str) -> Iterator[None]:
+    """What is raised within names this node, if no node below it has given it its name."""
+    try:
+        yield
+    except RRMError as error:
+        error.node = error.node or path
+        raise
+    except BaseException as error:
+        if not any(note.startswith(NOTE) for note in getattr(error, "__notes__", ())):
+            error.add_note(f"{NOTE}{path}")
+        raise
 
 
 class TaskError(RRMError, ValueError):

@@ -41,7 +41,7 @@ def to_accept(node: NodeState, cases: Cases, when: str) -> list[Group]:
 
 
 def _drawn(node: NodeState, cases: Cases, n: int, stream: str) -> list[Case]:
-    return border.drawn(lambda: cases.draw(n, node.key(stream)), f"cases of {node.task.path!r}", some=True)
+    return border.drawn(lambda: cases.draw(n, node.key(stream)), f"cases of {node.task.path!r}", n)
 
 
 def _sample(node: NodeState, drawn: Sequence[Case], n: int, stream: str, when: str = "") -> list[Group]:

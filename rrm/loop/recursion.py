@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rrm.core.errors import RRMError
+from rrm.core.errors import RRMError, at_node
 from rrm.core.parties import User
 from rrm.core.protocols import Cases
 from rrm.core.records import Case, Group
@@ -23,19 +23,20 @@ def solve(task: Task, cases: Cases, user: User, run: Run, extra: int = 0) -> Ass
     `cases` are the task's own; a subtask without any has them framed from its parent's outcomes. `extra` rounds are
     added to the task's own when a parent refreshes its assistants.
     """
-    node = run.open(task, user)  # restored if the run was interrupted
-    helpers = _helpers(node, cases, user, run)
-    node.begin(helpers)
-    for round in node.rounds(extra):
-        if round and task.settings.refresh:
-            helpers = _helpers(node, cases, user, run, extra=round * task.settings.refresh)
-        groups = assist(helpers, node.sample(cases))
-        if not (pairs := node.choose(groups)):
-            break  # all outcomes are alike: it has converged
-        comparisons = node.compare(user, pairs)
-        node.fit(comparisons)
-        node.improve(helpers, cases, user)
-    return node.finish(helpers)
+    with at_node(task.path):  # whatever goes wrong names the node
+        node = run.open(task, user)  # restored if the run was interrupted
+        helpers = _helpers(node, cases, user, run)
+        node.begin(helpers)
+        for round in node.rounds(extra):
+            if round and task.settings.refresh:
+                helpers = _helpers(node, cases, user, run, extra=round * task.settings.refresh)
+            groups = assist(helpers, node.sample(cases))
+            if not (pairs := node.choose(groups)):
+                break  # all outcomes are alike: it has converged
+            comparisons = node.compare(user, pairs)
+            node.fit(comparisons)
+            node.improve(helpers, cases, user)
+        return node.finish(helpers)
 
 
 def _helpers(node: Node, cases: Cases, user: User, run: Run, extra: int = 0) -> tuple[Assistant, ...]:

@@ -45,14 +45,14 @@ def train(
     from rrm.loop.run import Run
 
     _somebody(user)
-    border.said(user.name, "the user's name")
+    border.said(user.name, f"{task.name}: the user's name")
     task = check(task)
     supply = task.cases
     assert supply is not None  # checked
     maker = maker_of(model)
     maker.world = join()
     config = describe(task, user, maker, seed)
-    drawn = border.drawn(lambda: supply.draw(4, "about"), f"cases of {task.path!r}")
+    drawn = border.drawn(lambda: supply.draw(4, "about"), f"cases of {task.path!r}", 4)
     config["cases"] = [case.id for case in drawn]  # others, if a prompt or a difficulty changed
     if (prompts := getattr(maker, "prompts", None)) is not None:  # of language models: what becomes of a prompt
         config["model"]["prompts"] = prompts

@@ -7,14 +7,19 @@ import sqlite3
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from rrm import BoundedUser, Task, train
-from rrm.core.errors import RunError
+from rrm.core.errors import Notice, RunError
+from rrm.models.backbone import Backbone
 from tests import mini, toy
+from tests.models.conftest import network, tokenizer
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "tests.mini"]
@@ -147,3 +152,65 @@ def test_other_cases_need_another_folder(tmp_path: Path) -> None:
     del config["cases"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     run("write")
+
+
+def begun(out: Path) -> dict[str, Any]:
+    """A run of one round, to be gone on with; what config.json says of how it was made."""
+    train(toy.task(), BoundedUser(), tiny(), out)
+    return dict(json.loads((out / "config.json").read_text())["about"])
+
+
+def tiny() -> Backbone:
+    return Backbone("tiny", network(), tokenizer(), "full")
+
+
+def test_going_on_as_it_was_begun_says_nothing(tmp_path: Path) -> None:
+    about = begun(tmp_path)
+    assert about["threads"] == torch.get_num_threads() and about["processor"] and about["device"] == "cpu"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(toy.task(), BoundedUser(), tiny(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("threads", 64), ("processor", "abacus"), ("device", "cuda"), ("packages", {"torch": "0.1"})]
+)
+def test_going_on_otherwise_is_said(tmp_path: Path, key: str, value: Any) -> None:
+    begun(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["about"][key] = value
+    path.write_text(json.dumps(config))
+    name, there = next(iter(value.items())) if key == "packages" else (key, value)
+    with pytest.warns(Notice, match=rf"{name} {there} there, .* here") as caught:
+        train(toy.task(), BoundedUser(), tiny(), tmp_path)
+    assert len(caught) == 1 and "\n" not in str(caught[0].message)
+
+
+def test_what_an_older_run_does_not_say_is_not_missed(tmp_path: Path) -> None:
+    begun(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    for key in ("threads", "processor", "device", "packages"):
+        del config["about"][key]
+    path.write_text(json.dumps(config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(toy.task(), BoundedUser(), tiny(), tmp_path)
+
+
+def test_other_threads_are_one_line_on_the_terminal(tmp_path: Path) -> None:
+    """And none of --quiet's."""
+    (tmp_path / "tree.py").write_text("from tests.toy import task as make\ntask = make()\n")
+    command = [sys.executable, "-m", "rrm", "train", str(tmp_path / "tree.py"), "--out", str(tmp_path / "run")]
+
+    def said(*more: str) -> str:
+        done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    assert "note: " not in said("--threads", "1")
+    assert [line for line in said("--threads", "2").splitlines() if line.startswith("note: ")] == [
+        line for line in said("--threads", "2").splitlines() if "threads 1 there, 2 here" in line
+    ] != []
+    assert said("--threads", "2", "--quiet") == ""

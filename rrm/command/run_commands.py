@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from rrm.command.common import DEBUG, app, clean_errors, say
 from rrm.core.errors import ConfigError
+from rrm.store.config import read_config
 from rrm.users.human import HumanUser
 from rrm.view.clean_console import CleanConsole
 from rrm.view.inspect import show_node, show_tree
@@ -58,11 +58,10 @@ def _one_run(folder: Path) -> None:
 
 def _judged_by_people(folder: Path) -> None:
     """Raise `ConfigError` if the run's user is simulated: it would never ask anybody."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        name, root = str(config["user"]["name"]), list(config["tree"])[-1]
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return  # not begun, or of another kind; whoever reads it says so
+    config = read_config(folder)
+    if not config.get("tree") or "name" not in config.get("user", {}):
+        return  # not begun
+    name, root = config["user"]["name"], list(config["tree"])[-1]
     if name == HumanUser().name or (folder / "labels.db").exists():
         return
     raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from textwrap import shorten
@@ -30,7 +31,7 @@ from rrm.command.common import (
 )
 from rrm.command.configuration import configure, split
 from rrm.command.trees import load_task, tried
-from rrm.core.errors import ConfigError, TaskError
+from rrm.core.errors import ConfigError, Notice, TaskError
 from rrm.core.parallel import started
 from rrm.core.settings import Settings
 from rrm.core.task import Task
@@ -215,6 +216,8 @@ def train(
             import torch  # late, like all that needs it: it takes seconds, and most commands do without
 
             torch.set_num_threads(threads)
+        if quiet:
+            warnings.simplefilter("ignore", Notice)
         live = None if quiet else Live(task)
         try:
             with live or nullcontext():

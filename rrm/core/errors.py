@@ -34,6 +34,10 @@ class RRMError(Exception):
         return text if named else f"{self.node}: {text}"
 
 
+class Notice(UserWarning):
+    """Something that is as it was asked for, and not what one would expect; the commands show it in one line."""
+
+
 @contextmanager
 def at_node(path: str) -> Iterator[None]:
     """What is raised within names this node, if no node below it has given it its name."""

@@ -83,6 +83,11 @@ class TextMaker:
         fork = trunk(self.backbone, f"{task.path} reward, seed {seed}", task.settings.reward_trunk)
         return TextLearner(self.backbone, fork, task.settings, len(task.assistants))
 
+    @property
+    def device(self) -> str:
+        """The kind of device that it computes on: cpu, cuda."""
+        return self.backbone.device.type
+
     def decide(self, before: Mapping[str, Any] | None) -> dict[str, Any]:
         """Adopt the precision that was decided before, or decide it by a probe, and say how. A tiny model is not worth
         asking: float32."""

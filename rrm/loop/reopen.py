@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from rrm.models.backbone import Backbone
 from rrm.models.features import FINDINGS, SURPRISE
 from rrm.models.precision import Precision
 from rrm.models.reward import TextRewardModel, trunk
+from rrm.store.config import read_config
 from rrm.store.journal import Journal
 
 
@@ -52,9 +52,8 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); give the folder of a run") from error
+    found = read_config(folder)
+    lacking = [key for key in ("tree", "model") if key not in found]
+    if lacking or not {"name", "fingerprint"} <= {*found["model"]}:
+        raise RunError(f"{folder} says in no config.json with which model it was trained; give the folder of a run")
     return found

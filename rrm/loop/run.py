@@ -14,7 +14,9 @@ function.
 from __future__ import annotations
 
 import json
+import platform
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -24,7 +26,7 @@ from typing import Any
 import torch
 
 from rrm.core.contracts import expect
-from rrm.core.errors import RunError
+from rrm.core.errors import Notice, RunError
 from rrm.core.parties import Deciding, Maker, User, Watch
 from rrm.core.protocols import Learner, Policy
 from rrm.core.settings import Settings
@@ -32,6 +34,7 @@ from rrm.core.task import Assistant, Forgetful, Task
 from rrm.core.version import VERSION
 from rrm.loop.differences import compared, listed
 from rrm.loop.node import Node
+from rrm.store.config import read_config
 from rrm.store.files import write_atomically
 from rrm.store.journal import Journal
 
@@ -83,15 +86,10 @@ class Run:
             if any(round >= 0 for _, round in self.store.rounds()):  # others were imported, for this run to learn from
                 raise RunError(f"{self.out} holds judgements but no config.json; use another folder")
             decided = self.maker.decide(None) if isinstance(self.maker, Deciding) else {}
-            notes = about() | {"decided": dict(decided), "processes": self.world.size}
+            notes = about(self.maker) | {"decided": dict(decided), "processes": self.world.size}
             write_atomically(path, json.dumps(config | {"about": notes}, indent=2).encode() + b"\n")
             return decided
-        try:
-            before = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read ({error}); restore it, or use another --out folder") from error
-        if not isinstance(before, dict):
-            raise RunError(f"{path} is not the config.json of a run; restore it, or use another --out folder")
+        before = read_config(self.out)
         notes = before.get("about", {})
         if notes.get("bits", 1) != BITS:
             raise RunError(
@@ -105,7 +103,25 @@ class Run:
                 f"{self.out} is a run with other settings:{listed(found)}\nTo resume it, give the same settings; for a "
                 "new run, another --out folder."
             )
+        self._say_moved(notes)
         return dict(notes.get("decided", notes))  # runs of 0.1.0 have it among the notes
+
+    def _say_moved(self, notes: Mapping[str, Any]) -> None:
+        """Say where this process computes otherwise than the one that began the run, as far as that one said."""
+        before = {**notes, **notes.get("packages", {})}
+        now = made_with(self.maker)
+        moved = [
+            f"{key} {before[key]} there, {value} here"
+            for key, value in {**now, **now["packages"]}.items()
+            if key != "packages" and before.get(key, value) != value
+        ]
+        if moved:
+            warnings.warn(
+                f"{self.out} goes on as it was not begun: {'; '.join(moved)}. From here on its last bits are others than "
+                "if it had not been interrupted, and its course may be. To go on bit for bit, give the same again "
+                "(--threads, --device)",
+                Notice, stacklevel=2,
+            )  # fmt: skip
 
     def open(self, task: Task, user: User) -> Node:
         """The node of a task: new, or as far as it had come. Judgements of finished rounds are recalled."""
@@ -139,8 +155,16 @@ def _filled(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "tree": tree | nodes}
 
 
-def about() -> dict[str, Any]:
-    """What a run is made with: versions, threads, and when it began."""
+def about(maker: Maker) -> dict[str, Any]:
+    """What a run is made with, and when it began."""
+    return {"rrm": VERSION, "bits": BITS} | made_with(maker) | {"started": time.time()}
+
+
+def made_with(maker: Maker) -> dict[str, Any]:
+    """What the last bits hang on besides what was set: versions, threads, the kind of processor, and the device of a
+    maker that says it (`device`)."""
     packages = {name: version(name) for name in ("torch", "transformers", "peft", "numpy")}
-    own = {"rrm": VERSION, "bits": BITS}
-    return own | {"packages": packages, "threads": torch.get_num_threads(), "started": time.time()}
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    device = getattr(maker, "device", None)
+    found = {"packages": packages, "threads": torch.get_num_threads(), "processor": processor}
+    return found if device is None else found | {"device": str(device)}

@@ -35,11 +35,23 @@ class Database:
         self._lock = threading.RLock()
         with self._explained():
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._look(append_only)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA recursive_triggers=ON")  # else INSERT OR REPLACE slips past the triggers below
             if check_version(self._db, path, len(upgrades)) != len(upgrades):
                 self._set_up(schema, append_only, upgrades)
+
+    def _look(self, ours: Sequence[str]) -> None:
+        """Raise `StoreError` for another program's database, before anything of it is changed."""
+        rows = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+        there = [name for (name,) in rows if not name.startswith("sqlite_")]
+        if there and ours and not {*there} & {*ours}:
+            self._db.close()
+            raise StoreError(
+                f"{self.path} is another program's database: it has the tables {', '.join(there[:5])}. Nothing was "
+                "changed; use another folder"
+            )
 
     def _set_up(self, schema: str, append_only: Sequence[str], upgrades: Sequence[str]) -> None:
         """Make the tables, or bring those that are there up to date."""

@@ -12,6 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from rrm.core.clean import visible
+from rrm.core.errors import Notice
 
 
 class CleanConsole(Console):
@@ -39,4 +40,6 @@ _formatted = warnings.formatwarning
 def _warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
+    if issubclass(category, Notice):
+        return visible(f"note: {message}\n")
     return visible(_formatted(message, category, filename, lineno, line))

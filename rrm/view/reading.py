@@ -18,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rrm.core.errors import RRMError, StoreError
+from rrm.core.errors import RRMError, RunError, StoreError
+from rrm.store.config import read_config
 from rrm.store.database import check_version
 from rrm.store.upgrades import CALLS, LABELS, RUN
 from rrm.view.accuracy import ENOUGH, Predicted, nothing_learned, predicted
@@ -129,11 +130,19 @@ class Calls:
 
 
 class Reader:
-    """One run folder. Close it, or use it with `with`. Raises `ReadError` if it holds no readable run."""
+    """One run folder. Close it, or use it with `with`. Raises `ReadError` if it holds no readable run.
+
+    `config`: config.json; empty while the run is being set up.
+    """
 
     def __init__(self, folder: Path, name: str = "") -> None:
         self.folder, self.name = folder, name or folder.name
         self.db = _open(folder / "run.db")
+        try:
+            self.config: dict[str, Any] = read_config(folder)
+        except RunError as error:
+            self.db.close()
+            raise ReadError(str(error)) from error
 
     def __enter__(self) -> Reader:
         return self
@@ -162,11 +171,6 @@ class Reader:
         return {name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     # --- what was set --------------------------------------------------------------------------------
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """config.json; empty while the run is being set up."""
-        return _json(self.folder / "config.json")
 
     @cached_property
     def nodes(self) -> dict[str, NodeView]:
@@ -219,7 +223,7 @@ class Reader:
         nodes = self._measured.get("nodes", {})
         found = nodes.get(self.folder.name, {}) if isinstance(nodes, dict) else {}
         start = self._measured.get("start", {})
-        if "score" in self.report and "score" in start:
+        if "score" in self.report and isinstance(start, dict) and "score" in start:
             found = {self.root: {"start": start["score"], "trained": self.report["score"]}, **found}
         return found if isinstance(found, dict) else {}
 

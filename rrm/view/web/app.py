@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
-from rrm.view.reading import find_runs
+from rrm.view.reading import ReadError, find_runs
 from rrm.view.web import pages
 from rrm.view.web.rendering import render
 from rrm.view.web.security import Access, Guard
@@ -34,7 +34,7 @@ def create_app(
     app = Starlette(
         routes=[*routes, *pages.ROUTES, Mount("/static", StaticFiles(directory=HERE / "static"), name="static")],
         middleware=[Middleware(Guard, access=access)],
-        exception_handlers={HTTPException: failed, 500: broke},
+        exception_handlers={HTTPException: failed, ReadError: unreadable, 500: broke},
     )
     app.state.access = access
     app.state.runs = find_runs(runs)
@@ -49,6 +49,11 @@ async def failed(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     detail = error.detail if isinstance(error, HTTPException) else "Something went wrong."
     return render(request, "error.html", status, title=f"{status}", detail=detail)
+
+
+async def unreadable(request: Request, error: Exception) -> Response:
+    """The page of a run that cannot be read any more, or is none; says why."""
+    return render(request, "error.html", 404, title="404", detail=str(error))
 
 
 async def broke(request: Request, error: Exception) -> Response:

@@ -117,8 +117,8 @@ class Run:
         ]
         if moved:
             warnings.warn(
-                f"{self.out} goes on as it was not begun: {'; '.join(moved)}. From here on its last bits are others than "
-                "if it had not been interrupted, and its course may be. To go on bit for bit, give the same again "
+                f"{self.out} goes on as it was not begun: {'; '.join(moved)}. From here on its last bits are others "
+                "than if it had not been interrupted, and its course may be. To go on bit for bit, give the same again "
                 "(--threads, --device)",
                 Notice, stacklevel=2,
             )  # fmt: skip

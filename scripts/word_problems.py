@@ -79,7 +79,7 @@ def hidden(backbone: Backbone, asked: Sequence[Question], cache: Path, minutes: 
     reward = TextRewardModel(backbone, backbone.frozen("word problems"), Settings())
     cases = []
     for q, row in zip(asked, reward.rows([q.group for q in asked]), strict=True):
-        own = [len(tokens_of(backbone, outcome)) for outcome in q.group.outcomes]
+        own = [len(tokens_of(backbone, q.group.case, outcome)) for outcome in q.group.outcomes]
         cases.append((row, [[(0, n), (n, len(s))] for n, s in zip(own, row.segments, strict=True)]))
     return [torch.stack(rows) for rows in read(backbone, cases, cache, minutes)]
 
@@ -264,7 +264,7 @@ def ask(backbone: Backbone, asked: Sequence[Question], number: int) -> Tensor:
     solution is right: nats."""
     texts = [(q.group.case.data["question"], o.text) for q in asked[:number] for o in q.group.outcomes]
     asks = [f"Question: {q}\n\nSolution: {text}\n\nIs this solution right? Answer Yes or No." for q, text in texts]
-    groups = [PrefixGroup(backbone.render(one), [backbone.encode("Yes"), backbone.encode("No")]) for one in asks]
+    groups = [PrefixGroup(backbone.render(one), [backbone.encode(a, one) for a in ("Yes", "No")]) for one in asks]
     with torch.no_grad():
         return torch.tensor([float(yes[0] - no[0]) for yes, no in backbone.start.logprobs(groups)])
 

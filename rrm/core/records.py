@@ -54,7 +54,8 @@ class Outcome:
     them (nats), including the end-of-text token if it was reached: stored, never re-tokenized.
 
     `data`: what the outcome is where it is not text (an action, a trajectory): JSON-able, a part of its identity, and
-    kept by the store as it is. Derive nothing from this class: a subclass's own fields have no place in the store,
+    kept by the store as it is. `around`: the blanks that a language model wrote before and after the text, which `text`
+    leaves out. Derive nothing from this class: a subclass's own fields have no place in the store,
     which refuses them.
     """
 
@@ -65,10 +66,11 @@ class Outcome:
     data: Annotated[Mapping[str, Any] | None, Kept(exclude_if=lambda data: data is None)] = field(
         default=None, hash=False
     )
+    around: Annotated[tuple[str, str], Kept(exclude_if=lambda around: around == ("", ""))] = ("", "")
 
     @cached_property
     def id(self) -> str:
-        """A hash of everything in it but the log-probabilities."""
+        """A hash of everything in it but the log-probabilities; the blanks around its text are in its tokens."""
         return digest(self.text, list(self.tokens), *([] if self.data is None else [dict(self.data)]))
 
     @cached_property
@@ -80,6 +82,11 @@ class Outcome:
     def shown(self) -> str:
         """The one rendering of it for people, and for models that read words."""
         return rendering(self.text, self.data)
+
+    @property
+    def whole(self) -> str:
+        """As it was written, blanks and all: behind its case's prompt it is what a model read."""
+        return f"{self.around[0]}{self.shown}{self.around[1]}"
 
 
 def rendering(text: str, data: Mapping[str, Any] | None) -> str:

@@ -128,8 +128,8 @@ def row_of(comparison: Comparison) -> Row:
     }
     return {
         "prompt": pair.case.prompt,
-        "chosen": ordered.a.shown,
-        "rejected": ordered.b.shown,
+        "chosen": ordered.a.whole,
+        "rejected": ordered.b.whole,
         "preference": preference,
         "assistance_chosen": " ".join(one.text for one in ordered.assistance_a),
         "assistance_rejected": " ".join(one.text for one in ordered.assistance_b),
@@ -151,4 +151,6 @@ def _sampled(outcome: Outcome) -> dict[str, Any]:
     kept: dict[str, Any] = {"tokens": outcome.tokens, "logprobs": outcome.logprobs, "finished": outcome.finished}
     if outcome.data is not None:
         kept["data"] = dict(outcome.data)
-    return kept if outcome.text == outcome.shown else {**kept, "text": outcome.text}
+    if outcome.around != ("", ""):
+        kept["around"] = outcome.around
+    return kept if outcome.text == outcome.whole else {**kept, "text": outcome.text}

@@ -79,8 +79,9 @@ def as_reward_func(reward: TextRewardModel, caution: float = 0.0, name: str = "r
 def _outcome(backbone: Backbone, text: str, ids: Sequence[int]) -> Outcome:
     """With its ids if they are this tokenizer's; the end-of-text token may have been cut off with the padding."""
     own = tuple(int(i) for i in ids)
-    mine = bool(own) and max(own) < backbone.vocabulary and backbone.decode(own) == text
-    return Outcome(text.strip(), own if mine else (), finished=not mine or own[-1] == backbone.eos_id)
+    decoded = backbone.tokenizer.decode(list(own), skip_special_tokens=True) if own else ""  # as TRL does it
+    mine = bool(own) and max(own) < backbone.vocabulary and decoded == text
+    return Outcome(text.strip(), own if mine else (), finished=not mine or own[-1] in backbone.ends)
 
 
 def _text(value: Any) -> str:

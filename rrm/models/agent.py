@@ -15,17 +15,17 @@ from rrm.models.packing import PrefixGroup, pack
 from rrm.models.sampling import Sampled, sample
 
 
-def tokens_of(backbone: Backbone, outcome: Outcome) -> tuple[int, ...]:
-    """An outcome's token ids: those that were sampled; for another, the encoding of what is shown of it, and
-    end-of-text."""
-    return outcome.tokens or (*backbone.encode(outcome.shown), backbone.eos_id)
+def tokens_of(backbone: Backbone, case: Case, outcome: Outcome) -> tuple[int, ...]:
+    """An outcome's token ids: those that were sampled; for another, the encoding of what is shown of it, as it follows
+    its case, and end-of-text."""
+    return outcome.tokens or (*backbone.encode(outcome.shown, case.prompt), backbone.eos_id)
 
 
 def prefix_groups(backbone: Backbone, groups: Sequence[Group]) -> list[PrefixGroup]:
     """The token ids of groups, ready to pack."""
     out = []
     for g in groups:
-        segments = [tokens_of(backbone, o) for o in g.outcomes]
+        segments = [tokens_of(backbone, g.case, o) for o in g.outcomes]
         out.append(PrefixGroup(backbone.render(g.case.prompt), segments, allowed_tokens(backbone, g)))
     return out
 
@@ -33,7 +33,9 @@ def prefix_groups(backbone: Backbone, groups: Sequence[Group]) -> list[PrefixGro
 def allowed_tokens(backbone: Backbone, group: Group) -> list[Tensor]:
     """Per outcome, what the case's form allows along its tokens; empty without a form."""
     form = group.case.form
-    return [backbone.forms.allowed(form, tokens_of(backbone, o)) for o in group.outcomes] if form else []
+    if not form:
+        return []
+    return [backbone.forms.allowed(form, tokens_of(backbone, group.case, o)) for o in group.outcomes]
 
 
 def reference_logprobs(backbone: Backbone, groups: Sequence[Group]) -> list[list[Tensor]]:
@@ -113,17 +115,19 @@ class TextAgent:
         def decode(some: Sequence[int]) -> list[list[Sampled]]:
             own, named = [prefixes[i] for i in some], [keys[i] for i in some]
             forms = [cases[i].form for i in some]
-            return sample(self.fork, own, n, self.max_tokens, temperature, named, self.backbone.eos_id, greedy, forms)
+            return sample(self.fork, own, n, self.max_tokens, temperature, named, self.backbone.ends, greedy, forms)
 
         found = self.backbone.world.each(range(len(cases)), decode)
         groups = []
         for case, row in zip(cases, found, strict=True):
-            outcomes = tuple(
-                Outcome(self.backbone.decode(ids[:-1] if ended else ids).strip(), ids, logprobs, ended)
-                for ids, logprobs, ended in row
-            )
-            groups.append(Group(case, outcomes))
+            groups.append(Group(case, tuple(self._outcome(case, *sampled) for sampled in row)))
         return groups
+
+    def _outcome(self, case: Case, ids: tuple[int, ...], logprobs: tuple[float, ...], ended: bool) -> Outcome:
+        written = self.backbone.decode(ids[:-1] if ended else ids, case.prompt)
+        text = written.strip()
+        lead = written[: len(written) - len(written.lstrip())]
+        return Outcome(text, ids, logprobs, ended, around=(lead, written[len(lead) + len(text) :]))
 
     def logprobs(self, groups: Sequence[Group], grad: bool = False) -> list[list[Tensor]]:
         """Per group, per outcome: (tokens,) log-probabilities in nats, end-of-text included."""

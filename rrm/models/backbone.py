@@ -31,7 +31,7 @@ from rrm.core.errors import ModelError
 from rrm.core.parallel import World, place
 from rrm.core.seeding import generator
 from rrm.models.attention import SHORT, materialized
-from rrm.models.chat import end_of_turn, fingerprint, plain, render
+from rrm.models.chat import Chat, stops_of
 from rrm.models.fetching import PACKAGED, located
 from rrm.models.form import Forms
 from rrm.models.guard import alone
@@ -217,8 +217,9 @@ class Backbone:
     """The starting model and its tokenizer. Make one with `Backbone.load`."""
 
     def __init__(
-        self, name: str, model: Any, tokenizer: Any, adapters: Literal["auto", "full", "lora"] = "auto"
-    ) -> None:
+        self, name: str, model: Any, tokenizer: Any, adapters: Literal["auto", "full", "lora"] = "auto",
+        template: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.tokenizer = tokenizer
         self.model = model.eval().requires_grad_(False)
@@ -243,8 +244,9 @@ class Backbone:
         self._rendered: dict[str, tuple[int, ...]] = {}
         self.reference: dict[tuple[str, str], Tensor] | None = None  # see `remember`
         self.start = Fork(self, "start", self.model, {}, None)
-        self.eos_id: int = end_of_turn(name, tokenizer)
-        self.forms = Forms(name, tokenizer, self.vocabulary, self.eos_id)
+        self.chat = Chat(name, tokenizer, template or {}, stops_of(model, tokenizer), self.vocabulary)
+        self.eos_id, self.ends = self.chat.eos_id, self.chat.ends
+        self.forms = Forms(name, self.chat.tokens, self.vocabulary, self.eos_id)
         self.limit = min(self.limit, window(name, config) or self.limit)
         verify_packing(self)
         self.groups_attention: bool = decodes_in_groups(self)
@@ -256,6 +258,7 @@ class Backbone:
         adapters: Literal["auto", "full", "lora"] = "auto",
         compile: bool = False,
         device: str = "auto",
+        template: Mapping[str, Any] | None = None,
     ) -> Backbone:
         """Load a transformers causal language model: "embedded", "embedded-chip" or "embedded-games", "smollm2" once it
         was fetched (`rrm.models.fetching`), a folder, or a name on the Hub.
@@ -263,6 +266,7 @@ class Backbone:
         `compile`: torch.compile the passes over whole sequences; it takes minutes before it saves any time.
         `device`: as torch names it; "auto" is the first CUDA device where there is one and the model is not tiny (it
         would wait for the launches of its kernels), else the CPU.
+        `template`: variables for its chat template, such as {"enable_thinking": False}.
 
         Raises `ModelError` if it cannot be loaded, or cannot score packed groups exactly.
         """
@@ -292,7 +296,7 @@ class Backbone:
             model = model.to(device)  # type: ignore[arg-type]
         except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is none
             raise ModelError(f"cannot put {name!r} on the device {device!r}: {error}; use device='cpu'") from error
-        backbone = cls(name, model, tokenizer, adapters)
+        backbone = cls(name, model, tokenizer, adapters, template)
         backbone.compile = compile
         return backbone
 
@@ -341,22 +345,29 @@ class Backbone:
         if known is None:
             if len(self._rendered) > 8192:
                 self._rendered.clear()
-            known = self._rendered[prompt] = render(self.name, self.tokenizer, prompt, self.eos_id)
+            known = self._rendered[prompt] = self.chat.render(prompt)
         return known
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """The token ids of an outcome's text; none of them is special, whatever the text spells out."""
-        return tuple(plain(self.tokenizer, text)) if text else ()
+    def encode(self, text: str, prompt: str | None = None) -> tuple[int, ...]:
+        """The token ids of a text right after a rendered prompt, or, without one, after an outcome that has ended; none
+        of them is special, whatever the text spells out. See `Tokens.after`."""
+        return self.chat.tokens.after(self._end if prompt is None else self.chat.before(prompt), text)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of an outcome's token ids, special tokens left out."""
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text
+    def decode(self, ids: Sequence[int], prompt: str | None = None) -> str:
+        """The text that token ids add to a rendered prompt, its first blanks and all; without a prompt, alone. Special
+        tokens are spelled out: nothing that was sampled is hidden."""
+        if prompt is None:
+            return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+        return self.chat.tokens.text(self.chat.before(prompt), ids)
+
+    @property
+    def _end(self) -> str:
+        return self.chat.tokens.structural[self.eos_id]
 
     @property
     def prompts(self) -> dict[str, Any]:
-        """What becomes of a prompt and of a text; see `fingerprint` in rrm/models/chat.py."""
-        return fingerprint(self.name, self.tokenizer, self.eos_id)
+        """What becomes of a prompt and of a text; see `Chat.fingerprint`."""
+        return self.chat.fingerprint()
 
     # --- sizes -----------------------------------------------------------------------------------
 

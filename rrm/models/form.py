@@ -21,23 +21,32 @@ from torch import Tensor
 
 from rrm.core.errors import ModelError
 from rrm.models.packing import FREE
+from rrm.models.tokens import Tokens
 
 _BITS = (torch.arange(256)[:, None] >> torch.arange(8) & 1).bool()
 """(256, 8): the bits of a byte."""
 
 
 class Forms:
-    """The forms that outcomes are held to, for one tokenizer, and the masks they need.
+    """What may come next in an outcome: any token that stands for something, or what a form allows.
 
     Parameters
     ----------
-    vocabulary: how many logits the model gives, which may be more than the tokenizer knows.
-    end: the token that ends an outcome.
+    vocabulary: how many logits the model gives, which may be more than the tokenizer knows: rows that fill up a matrix.
+        They are never sampled, and have no probability.
+    end: the token that ends an outcome that is held to a form.
     """
 
-    def __init__(self, name: str, tokenizer: Any, vocabulary: int, end: int) -> None:
+    def __init__(self, name: str, tokens: Tokens, vocabulary: int, end: int) -> None:
         self.name, self.end = name, end
-        self._tokenizer, self._vocabulary = tokenizer, vocabulary
+        self._tokenizer, self._vocabulary = tokens.tokenizer, vocabulary
+        self._end, self._barred = 1 << end, 0
+        for token in tokens.structural:  # no text, whatever they spell
+            self._barred |= 1 << token
+        self._known, self._holes = tokens.known, tokens.holes
+        nothing = {*tokens.holes}
+        self.real = [token for token in range(min(vocabulary, tokens.known)) if token not in nothing]
+        """The tokens that stand for something."""
         self._trie: Any = None
         self._matchers: dict[str, Any] = {}
         self._size = -(-vocabulary // 32) * 4  # bytes of a mask
@@ -69,6 +78,12 @@ class Forms:
             self._masks.append(mask)
         return self._numbers[mask]
 
+    def text_only(self, mask: bytes, ending: bool) -> bytes:
+        """The mask without what is no text: a token that ends a turn may be spelled as the form allows. `ending`: but
+        for the end."""
+        kept = int.from_bytes(mask, "little") & ~(self._barred & ~self._end if ending else self._barred)
+        return kept.to_bytes(len(mask), "little")
+
     @cached_property
     def ending(self) -> int:
         """The number of the mask that allows the end and nothing else."""
@@ -77,7 +92,12 @@ class Forms:
         return self.number(bytes(mask))
 
     def restrict(self, logits: Tensor, allowed: Tensor | None) -> Tensor:
-        """(tokens, vocabulary) logits, -inf where a mask does not allow it. allowed: (tokens,) the masks' numbers."""
+        """(tokens, vocabulary) logits, -inf where a token stands for nothing or a mask does not allow it. allowed:
+        (tokens,) the masks' numbers."""
+        if self._known < logits.shape[1] or self._holes:
+            nothing = torch.arange(logits.shape[1], device=logits.device) >= self._known
+            nothing[self._holes] = True
+            logits = logits.masked_fill(nothing, -torch.inf)
         if allowed is None or not bool((allowed != FREE).any()):
             return logits
         used, which = torch.unique(allowed, return_inverse=True)
@@ -121,7 +141,10 @@ class Guide:
             return FREE
         if self._matcher.is_stopped():  # nothing can follow but the end
             return self._forms.ending
-        return self._forms.number(self._matcher.compute_bitmask())
+        mask = self._forms.text_only(self._matcher.compute_bitmask(), self._matcher.is_accepting())
+        if not any(mask):
+            raise ModelError(f"the tokens of {self._forms.name!r} cannot write the form {self.form!r}")
+        return self._forms.number(mask)
 
     def take(self, token: int) -> bool:
         """Go on by a token. False if it leaves the form, or ends too early; from there on anything may come."""

@@ -58,4 +58,4 @@ def _train(stub: Backbone) -> None:
 
 
 def _decode(stub: Backbone) -> None:
-    sample(stub.start, [[(3 + 7 * i) % stub.vocabulary for i in range(64)]], 8, 6, 1.0, ["probe"], -1)
+    sample(stub.start, [[(3 + 7 * i) % stub.vocabulary for i in range(64)]], 8, 6, 1.0, ["probe"], ())

@@ -99,7 +99,7 @@ class TextRewardModel:
             segments = []
             for i, outcome in enumerate(g.outcomes):
                 said = self.backbone.encode(self.said(g, i))
-                segments.append((*tokens_of(self.backbone, outcome), *said, self.backbone.eos_id))
+                segments.append((*tokens_of(self.backbone, g.case, outcome), *said, self.backbone.eos_id))
             allowed = allowed_tokens(self.backbone, g) if self.frozen and self.settings.surprise else []
             out.append(PrefixGroup(self.backbone.render(g.case.prompt), segments, allowed))
         return out
@@ -151,9 +151,10 @@ class TextRewardModel:
         def compute(numbers: Sequence[int]) -> list[Tensor]:
             out = []
             for number in numbers:
-                own = [len(tokens_of(self.backbone, outcome)) for outcome in groups[number].outcomes]
+                g = groups[number]
+                own = [len(tokens_of(self.backbone, g.case, outcome)) for outcome in g.outcomes]
                 with torch.no_grad():
-                    out.append(read_case(self.fork, self.rows([groups[number]])[0], own, self.settings.surprise))
+                    out.append(read_case(self.fork, self.rows([g])[0], own, self.settings.surprise))
                 if done is not None:
                     done(number + 1, len(keys))
             return out
@@ -236,7 +237,7 @@ class TextRewardModel:
             batches = self.pack(groups)
             for batch in batches:
                 shown = [(groups[g], i) for g, i in zip(batch.group.tolist(), batch.index.tolist(), strict=True)]
-                own = [len(tokens_of(self.backbone, g.outcomes[i])) for g, i in shown]
+                own = [len(tokens_of(self.backbone, g.case, g.outcomes[i])) for g, i in shown]
                 features, logprobs = read_packed(self.fork, batch, own, self.settings.surprise)
                 if self.assistants:
                     findings = torch.stack([found(g.seen(i), self.assistants) for g, i in shown])

@@ -7,7 +7,7 @@ distribution function. What else is in the batch, or in which order, changes not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ def sample(
     max_tokens: int,
     temperature: float,
     keys: Sequence[str],
-    eos_id: int,
+    ends: Collection[int],
     greedy: bool = False,
     forms: Sequence[str] = (),
 ) -> list[list[Sampled]]:
@@ -50,6 +50,7 @@ def sample(
     temperature: divides the logits before sampling. The log-probabilities kept are the policy's own, at
         temperature 1, because that is the distribution a policy gradient differentiates.
     keys: one per prefix; outcome i of a prefix draws from the stream named (key, i).
+    ends: the token ids any of which ends a continuation; empty: all have `max_tokens`.
     greedy: take the most likely token; `temperature` and `keys` then do not matter.
     forms: one per prefix, or none: the regular expressions that its outcomes are held to ("": free). The policy's
         own distribution is then the model's, given the form.
@@ -75,7 +76,7 @@ def sample(
             some = [prefixes[i] for i in part]
             named_forms = [forms[i] if forms else "" for i in part for _ in range(draws)]
             guides = [fork.backbone.forms.guide(form) if form else None for form in named_forms]
-            found = _decode(fork, some, draws, max_tokens, temperature, streams, eos_id, guides)
+            found = _decode(fork, some, draws, max_tokens, temperature, streams, ends, guides)
             for place, i in enumerate(part):
                 out[i] = found[place * draws : (place + 1) * draws] * (n // draws)
     return out
@@ -88,7 +89,7 @@ def _decode(
     max_tokens: int,
     temperature: float,
     streams: Tensor | None,
-    eos_id: int,
+    ends: Collection[int],
     guides: Sequence[Guide | None],
 ) -> list[Sampled]:
     """`n` continuations of each prefix, flat. `streams`: (rows, max_tokens) uniforms, or None for greedy."""
@@ -103,10 +104,12 @@ def _decode(
     logits = fork.logits_at(hidden).repeat_interleave(n, 0)  # (rows, vocabulary)
     position = (~pad).sum(1, keepdim=True).repeat_interleave(n, 0)  # (rows, 1)
 
-    tokens = torch.full((len(logits), max_tokens), eos_id, device=device)
+    tokens = torch.zeros((len(logits), max_tokens), dtype=torch.long).to(device)
     logprobs = torch.zeros(len(logits), max_tokens, device=device)
     live = torch.arange(len(logits), device=device)
     done = torch.zeros(len(logits), dtype=torch.bool, device=device)
+    length = torch.full((len(logits),), max_tokens).to(device)
+    stops = torch.tensor([*ends], dtype=torch.long).to(device)
     guided = any(guide is not None for guide in guides)
     for t in range(max_tokens):
         guiding = [guides[row] for row in live.tolist()] if guided else []
@@ -120,7 +123,9 @@ def _decode(
         for guide, chosen in zip(guiding, token.tolist() if guiding else (), strict=True):
             if guide is not None and not guide.take(chosen):  # nothing else was allowed
                 raise ModelError(f"the tokens of {backbone.name!r} cannot write the form {guide.form!r}")
-        done |= token == eos_id
+        over = (token[:, None] == stops).any(1) & ~done
+        length[live] = torch.where(over, t + 1, length[live])
+        done |= over
         finished = int(done.sum())
         if finished == len(live) or t + 1 == max_tokens:
             break
@@ -135,7 +140,7 @@ def _decode(
         with fork.exclusive(), grouped(config, backbone.groups_attention):
             logits = fork.logits_at(fork.run(token[:, None], position, mask, cache)[:, -1])
         position = position + 1
-    return _collect(tokens.cpu(), logprobs.cpu(), eos_id)
+    return _collect(tokens.cpu(), logprobs.cpu(), length.cpu(), frozenset(ends))
 
 
 def _prefill(fork: PolicyModel, prefixes: Sequence[Sequence[int]], cache: Cache) -> tuple[Tensor, Tensor]:
@@ -173,11 +178,9 @@ def _allowed(guides: Sequence[Guide | None]) -> Tensor | None:
     return torch.tensor([FREE if guide is None else guide.allowed() for guide in guides]) if guides else None
 
 
-def _collect(tokens: Tensor, logprobs: Tensor, eos_id: int) -> list[Sampled]:
-    """Cut each row after its first end-of-text."""
-    ended = tokens == eos_id
-    stop = torch.where(ended.any(1), ended.int().argmax(1) + 1, tokens.shape[1]).tolist()
+def _collect(tokens: Tensor, logprobs: Tensor, length: Tensor, ends: Collection[int]) -> list[Sampled]:
+    """Cut each row after its first end."""
     out: list[Sampled] = []
-    for row, values, end in zip(tokens.tolist(), logprobs.tolist(), stop, strict=True):
-        out.append((tuple(row[:end]), tuple(values[:end]), row[end - 1] == eos_id))
+    for row, values, end in zip(tokens.tolist(), logprobs.tolist(), length.tolist(), strict=True):
+        out.append((tuple(row[:end]), tuple(values[:end]), row[end - 1] in ends))
     return out

@@ -16,12 +16,14 @@ def verify_packing(backbone: SharedModel) -> None:
     the positions would otherwise give wrong numbers silently."""
 
     def some(start: int, n: int) -> list[int]:
-        return [(start + 7 * i) % backbone.vocabulary for i in range(n)]
+        real = backbone.forms.real
+        return [real[(start + 7 * i) % len(real)] for i in range(n)]
 
     def plain(ids: list[int], n: int) -> Tensor:
         row = torch.tensor([ids]).to(backbone.device)
-        logits = backbone.model(input_ids=row, use_cache=False).logits[0].float().cpu().log_softmax(-1)
-        found: Tensor = logits[-n - 1 : -1].gather(1, torch.tensor(ids[-n:])[:, None])[:, 0]
+        logits = backbone.model(input_ids=row, use_cache=False).logits[0].float().cpu()
+        logp = backbone.forms.restrict(logits, None).log_softmax(-1)
+        found: Tensor = logp[-n - 1 : -1].gather(1, torch.tensor(ids[-n:])[:, None])[:, 0]
         return found
 
     prefix, segments = some(3, 5), [some(11, 4), some(5, 3)]
@@ -43,10 +45,11 @@ def decodes_in_groups(backbone: SharedModel) -> bool:
     log-probabilities on a few tokens. If not, `sample` joins the cache's parts for it."""
     if not getattr(backbone.model, "_supports_attention_backend", False):
         return False
-    prefixes = [[(3 + 7 * i) % backbone.vocabulary for i in range(length)] for length in (3, 5)]
+    real = backbone.forms.real
+    prefixes = [[real[(3 + 7 * i) % len(real)] for i in range(length)] for length in (3, 5)]
     backbone.groups_attention = True
     try:
-        found = sample(backbone.start, prefixes, 2, 3, 1.0, ["a", "b"], -1)
+        found = sample(backbone.start, prefixes, 2, 3, 1.0, ["a", "b"], ())
     except (AttributeError, TypeError, RuntimeError):  # its attention is not called with the cache's keys
         return False
     groups = [PrefixGroup(p, [tokens for tokens, _, _ in row]) for p, row in zip(prefixes, found, strict=True)]

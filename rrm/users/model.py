@@ -44,7 +44,7 @@ class ModelUser:
         if self.backbone.tokenizer.chat_template:  # an assistant's turn begins with the answer, not with a space
             one, two = self.answers
             object.__setattr__(self, "answers", (one.lstrip(), two.lstrip()))
-        first, second = (self.backbone.encode(answer) for answer in self.answers)
+        first, second = (self.backbone.encode(answer, self.template) for answer in self.answers)
         if not first or not second or first == second:
             raise RRMError(
                 f"{self.backbone.name!r} cannot judge: its tokenizer does not tell {self.answers[0]!r} from "
@@ -59,10 +59,12 @@ class ModelUser:
     def judge(self, task: Task, pair: Pair) -> Judgement:
         """Ask in both orders; abstain where the model says neither A nor B."""
         prompts = [self.prompt(task, pair), self.prompt(task, pair.swapped())]
-        answers = [self.backbone.encode(answer) for answer in self.answers]
         with torch.inference_mode():
             rows = self.backbone.start.logprobs(
-                [PrefixGroup(self.backbone.render(prompt), answers) for prompt in prompts]
+                [
+                    PrefixGroup(self.backbone.render(p), [self.backbone.encode(answer, p) for answer in self.answers])
+                    for p in prompts
+                ]
             )
         sums = torch.stack([torch.stack([v.sum() for v in row]) for row in rows])  # (order, answer)
         mass = sums.exp().sum(1).min().item()

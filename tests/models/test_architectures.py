@@ -67,7 +67,7 @@ def exact(b: Backbone) -> None:
         for prefix, row in zip(prefixes, packed, strict=True):
             for segment, value in zip(segments, row, strict=True):
                 torch.testing.assert_close(value, plain(b, prefix, segment), atol=1e-4, rtol=1e-4)
-        found = sample(b.start, prefixes, 3, 6, 1.0, ["a", "b"], -1)
+        found = sample(b.start, prefixes, 3, 6, 1.0, ["a", "b"], ())
         for prefix, row in zip(prefixes, found, strict=True):
             for tokens, kept, _ in row:
                 torch.testing.assert_close(torch.tensor(kept), plain(b, prefix, tokens), atol=1e-4, rtol=1e-4)

@@ -9,7 +9,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from rrm.core.errors import ModelError
-from rrm.models.chat import end_of_turn, fingerprint, plain, render
+from rrm.models.chat import Chat, end_of_turn, render
+from rrm.models.tokens import Tokens
 
 SPECIAL = ["<bos>", "<eos>", "<turn>", "<end>"]
 BOS, EOS, TURN, END = range(4)
@@ -34,6 +35,11 @@ def chat(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
 
 
 CHAT = chat()
+TOKENS = Tokens(CHAT, TEMPLATE)
+
+
+def fingerprint(name: str, tokenizer: PreTrainedTokenizerFast, end: int) -> dict[str, object]:
+    return Chat(name, tokenizer, stops=(end,)).fingerprint()
 
 
 @given(st.text(max_size=40))
@@ -51,8 +57,8 @@ def test_special_tokens_that_are_spelled_out_are_text(text: str) -> None:
     ids = render("chat", CHAT, text, END)
     assert ids.count(BOS) == 1 and ids.count(TURN) == 2 and ids.count(END) == 1 and EOS not in ids
     assert CHAT.decode(ids) == f"<bos><turn>user\n{text}<end>\n<turn>assistant\n"
-    assert not {*plain(CHAT, text)} & {BOS, EOS, TURN, END}
-    assert CHAT.decode(plain(CHAT, text)) == text
+    assert not {*TOKENS.plain(text)} & {BOS, EOS, TURN, END}
+    assert CHAT.decode(TOKENS.plain(text)) == text
 
 
 def test_outcomes_end_where_the_template_ends_a_turn() -> None:
@@ -74,7 +80,7 @@ def test_a_template_that_refuses_says_so() -> None:
 
 
 def test_without_a_template_the_tokenizer_decides() -> None:
-    assert render("plain", chat(None), "a", EOS) == (BOS, *plain(CHAT, "a"))
+    assert render("plain", chat(None), "a", EOS) == (BOS, *TOKENS.plain("a"))
     assert render("plain", chat(None), "", EOS) == (BOS,)
 
 

@@ -98,7 +98,7 @@ def test_a_reward_model_fits_and_scores_the_same(both: tuple[Backbone, Backbone]
         assert all(not isinstance(value, Elsewhere) for value in reward.state().values())
         reward.load(reward.state())
         torch.testing.assert_close(torch.cat([s.mean for s in reward.score(groups)]), scores[-1])
-    torch.testing.assert_close(scores[1], scores[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(scores[1], scores[0], rtol=1e-3, atol=3e-3)  # a fit amplifies last bits
 
 
 def test_precision_is_probed_where_the_model_is() -> None:

@@ -216,7 +216,7 @@ def test_parts_of_a_segment(backbone):
 
 def test_a_form_is_kept_by_sample(backbone):
     b = backbone()
-    (row,) = sample(b.start, [b.render("x")], 3, 8, 1.0, ["k"], b.eos_id, forms=["(yes|no)"])
+    (row,) = sample(b.start, [b.render("x")], 3, 8, 1.0, ["k"], b.ends, forms=["(yes|no)"])
     assert {b.decode(tokens[:-1]) for tokens, _, ended in row} <= {"yes", "no"} and all(e for _, _, e in row)
 
 

@@ -34,7 +34,7 @@ def test_bfloat16_is_near_float32(tiny):
     exact = loss_of(fork)
     exact.sum().backward()
     wanted = {name: p.grad.clone() for name, p in fork.trainable.items()}
-    greedy = sample(fork, [[5, 6]], 1, 6, 1.0, ["k"], -1, greedy=True)[0][0]
+    greedy = sample(fork, [[5, 6]], 1, 6, 1.0, ["k"], (), greedy=True)[0][0]
     for p in fork.parameters():
         p.grad = None
     b.precision = Precision("bfloat16")
@@ -46,7 +46,7 @@ def test_bfloat16_is_near_float32(tiny):
     assert all(p.grad.dtype == p.dtype == torch.float32 for p in fork.parameters())
     for name, p in fork.trainable.items():
         torch.testing.assert_close(p.grad, wanted[name], atol=0.05 * wanted[name].abs().max().item() + 1e-6, rtol=0.1)
-    tokens, kept, _ = sample(fork, [[5, 6]], 1, 6, 1.0, ["k"], -1, greedy=True)[0][0]
+    tokens, kept, _ = sample(fork, [[5, 6]], 1, 6, 1.0, ["k"], (), greedy=True)[0][0]
     assert abs(kept[0] - greedy[1][0]) < 0.1
     with torch.no_grad():
         again = fork.logprobs([PrefixGroup([5, 6], [tokens])])[0][0]

@@ -22,7 +22,7 @@ def test_logprobs_kept_while_decoding_are_the_models(tiny, adapters, temperature
     with torch.no_grad():
         for p in fork.parameters():
             p += 0.02  # a LoRA fork at its start is the starting model; move it
-    found = sample(fork, PREFIXES, 6, 20, temperature, KEYS, 2)
+    found = sample(fork, PREFIXES, 6, 20, temperature, KEYS, (2,))
     assert any(not ended for row in found for _, _, ended in row) or any(
         len(t) > 3 for row in found for t, _, _ in row
     )
@@ -38,40 +38,40 @@ def test_logprobs_kept_while_decoding_are_the_models(tiny, adapters, temperature
 
 def test_an_outcome_does_not_depend_on_the_batch(tiny, monkeypatch):
     fork = tiny().fork("agent")
-    together = sample(fork, PREFIXES, 5, 16, 1.0, KEYS, 2)
+    together = sample(fork, PREFIXES, 5, 16, 1.0, KEYS, (2,))
     for prefix, key, row in zip(PREFIXES, KEYS, together, strict=True):
-        alone = sample(fork, [prefix], 3, 16, 1.0, [key], 2)[0]
+        alone = sample(fork, [prefix], 3, 16, 1.0, [key], (2,))[0]
         assert [t for t, _, _ in alone] == [t for t, _, _ in row[:3]]
-    backwards = sample(fork, PREFIXES[::-1], 5, 16, 1.0, KEYS[::-1], 2)[::-1]
+    backwards = sample(fork, PREFIXES[::-1], 5, 16, 1.0, KEYS[::-1], (2,))[::-1]
     assert [[t for t, _, _ in row] for row in backwards] == [[t for t, _, _ in row] for row in together]
     monkeypatch.setattr(module, "COMPACT", 2.0)  # never drop a finished row
-    assert [[t for t, _, _ in r] for r in sample(fork, PREFIXES, 5, 16, 1.0, KEYS, 2)] == [
+    assert [[t for t, _, _ in r] for r in sample(fork, PREFIXES, 5, 16, 1.0, KEYS, (2,))] == [
         [t for t, _, _ in r] for r in together
     ]
     monkeypatch.setattr(module, "ROWS", 7)  # many small batches
-    assert [[t for t, _, _ in r] for r in sample(fork, PREFIXES, 5, 16, 1.0, KEYS, 2)] == [
+    assert [[t for t, _, _ in r] for r in sample(fork, PREFIXES, 5, 16, 1.0, KEYS, (2,))] == [
         [t for t, _, _ in r] for r in together
     ]
 
 
 def test_same_key_same_bits(tiny):
     fork = tiny().fork("agent")
-    assert sample(fork, PREFIXES, 4, 16, 1.0, KEYS, 2) == sample(fork, PREFIXES, 4, 16, 1.0, KEYS, 2)
-    assert sample(fork, PREFIXES, 4, 16, 1.0, KEYS, 2) != sample(fork, PREFIXES, 4, 16, 1.0, KEYS[::-1], 2)
+    assert sample(fork, PREFIXES, 4, 16, 1.0, KEYS, (2,)) == sample(fork, PREFIXES, 4, 16, 1.0, KEYS, (2,))
+    assert sample(fork, PREFIXES, 4, 16, 1.0, KEYS, (2,)) != sample(fork, PREFIXES, 4, 16, 1.0, KEYS[::-1], (2,))
 
 
 def test_sampling_leaves_the_global_stream_alone(tiny):
     torch.manual_seed(1)
     before = torch.get_rng_state()
     b = tiny("lora")
-    sample(b.fork("agent"), PREFIXES, 2, 4, 1.0, KEYS, 2)
+    sample(b.fork("agent"), PREFIXES, 2, 4, 1.0, KEYS, (2,))
     assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("kv", [1, 4])
 def test_greedy_is_generate(tiny, kv):
     b = tiny(kv=kv)
-    found = sample(b.start, PREFIXES, 2, 12, 1.0, KEYS, 2, greedy=True)
+    found = sample(b.start, PREFIXES, 2, 12, 1.0, KEYS, (2,), greedy=True)
     for prefix, row in zip(PREFIXES, found, strict=True):
         want = b.model.generate(
             torch.tensor([prefix]),
@@ -86,7 +86,7 @@ def test_greedy_is_generate(tiny, kv):
 def test_frequencies_are_the_models(tiny):
     fork = tiny().start
     n = 4000
-    first = torch.tensor([t[0] for t, _, _ in sample(fork, [[5, 6]], n, 1, 1.0, ["k"], 2)[0]])
+    first = torch.tensor([t[0] for t, _, _ in sample(fork, [[5, 6]], n, 1, 1.0, ["k"], (2,))[0]])
     found = torch.bincount(first, minlength=40) / n
     with torch.no_grad():
         want = fork.network(input_ids=torch.tensor([[5, 6]])).logits[0, -1].softmax(-1)
@@ -103,7 +103,7 @@ def test_a_case_that_comes_twice_gets_other_outcomes(tiny):
 
 def test_beyond_the_context_is_an_error(tiny):
     with pytest.raises(ModelError, match="context"):
-        sample(tiny().start, [[5] * 250], 1, 20, 1.0, ["k"], 2)
+        sample(tiny().start, [[5] * 250], 1, 20, 1.0, ["k"], (2,))
 
 
 @pytest.mark.parametrize("kv", [1, 2, 4])
@@ -112,9 +112,9 @@ def test_keys_kept_once_per_case_give_the_same_numbers(tiny, kv, n):
     """Padded cases, rows that finish and cases that run out, grouped-query heads: against the joined cache."""
     b = tiny(kv=kv)
     assert b.groups_attention
-    shared = sample(b.start, PREFIXES, n, 24, 1.0, KEYS, 2)
+    shared = sample(b.start, PREFIXES, n, 24, 1.0, KEYS, (2,))
     b.groups_attention = False
-    joined = sample(b.start, PREFIXES, n, 24, 1.0, KEYS, 2)
+    joined = sample(b.start, PREFIXES, n, 24, 1.0, KEYS, (2,))
     assert len({len(t) for row in shared for t, _, _ in row}) > 1
     for one, two in zip(shared, joined, strict=True):
         for (t, kept, _), (u, other, _) in zip(one, two, strict=True):

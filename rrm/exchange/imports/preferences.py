@@ -51,12 +51,13 @@ class Kept(BaseModel):
     finished: bool = True
     data: dict[str, Any] | None = None
     text: str | None = None
-    """The outcome's own text, where its column shows the data instead."""
+    """The outcome's own text, where its column shows the data instead, or the blanks around it."""
+    around: tuple[str, str] = ("", "")
 
     def outcome(self, text: str) -> Outcome:
         """The outcome whose column holds `text`."""
         own = text if self.text is None else self.text
-        return Outcome(own, self.tokens, self.logprobs, self.finished, self.data)
+        return Outcome(own, self.tokens, self.logprobs, self.finished, self.data, self.around)
 
 
 class Record(BaseModel):

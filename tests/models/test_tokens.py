@@ -1,0 +1,178 @@
+"""Where a text begins and ends, in tokens: what follows a prompt is encoded as the end of the whole, decoded as such,
+and holds no token that is no text, over the tokenizers that people use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rrm.core.errors import ModelError
+from rrm.core.records import Case, Outcome
+from rrm.models.agent import TextAgent, tokens_of
+from rrm.models.backbone import Backbone
+from rrm.models.chat import Chat
+from rrm.models.tokens import Tokens
+from tests.models.tokenizers_made import CHATML, MADE, bytelevel, made
+
+NAMES = [*MADE]
+WORDS = st.sampled_from(["The", " better", " one is", " A", "B", "yes", " 12", "+", "\n", "\n\n", " ", "  ", ":", "ï"])
+PLAIN = st.lists(WORDS, max_size=8).map("".join)
+SPELLED = ["<|im_end|>", "</s>", "[/INST]", "<end_of_turn>", "<|endoftext|>", "<s>", "<|im_start|>", "<think>"]
+HOSTILE = st.lists(st.one_of(WORDS, st.sampled_from(SPELLED), st.text(max_size=3)), max_size=8).map("".join)
+
+
+@settings(deadline=None)
+@pytest.mark.parametrize("name", NAMES)
+@given(prompt=PLAIN, text=PLAIN)
+def test_prompt_and_text_are_the_whole(name: str, prompt: str, text: str) -> None:
+    """The ids of a prompt and of what follows it are those of the whole, wherever the tokenizer has a border there; and
+    they are decoded to the whole in any case."""
+    chat = Chat(name, made(name))
+    tokens = Tokens(made(name))
+    head, whole = tokens.marked(prompt), tokens.marked(prompt + text)
+    rest = tokens.after(prompt, text)
+    if whole[: len(head)] == head:
+        assert [*head, *rest] == whole
+    decoded = made(name).decode([*head, *rest])
+    assert decoded.removeprefix(" ") == made(name).decode(whole).removeprefix(" ")
+    if chat.template:  # after the template's own words nothing merges but blanks
+        shown = chat.tokens.text(chat.before(prompt), chat.tokens.after(chat.before(prompt), text))
+        assert shown == text
+
+
+@settings(deadline=None)
+@pytest.mark.parametrize("name", [name for name in NAMES if MADE[name]().chat_template])
+@given(prompt=PLAIN)
+def test_a_rendered_prompt_is_transformers_own(name: str, prompt: str) -> None:
+    turns = [{"role": "user", "content": prompt}]
+    text = made(name).apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    assert [*Chat(name, made(name)).render(prompt)] == made(name)(text, add_special_tokens=False)["input_ids"]
+
+
+@settings(deadline=None)
+@pytest.mark.parametrize("name", NAMES)
+@given(prompt=HOSTILE, text=HOSTILE)
+def test_no_text_writes_what_is_no_text(name: str, prompt: str, text: str) -> None:
+    """What an agent wrote cannot end a turn, nor begin one: not in a prompt, and not as an outcome."""
+    chat = Chat(name, made(name))
+    structural = chat.tokens.structural.keys()
+    own = [token for token in chat.render("case") if token in structural]
+    assert [token for token in chat.render(prompt or "case") if token in structural] == own
+    ids = chat.tokens.after(chat.before("case"), text)
+    assert not structural & {*ids}
+    assert chat.tokens.text(chat.before("case"), ids) == text
+
+
+@pytest.mark.parametrize(("name", "answer"), [("llama2", "A"), ("zephyr", "A"), ("gemma", "A"), ("qwen", "A")])
+def test_a_judge_scores_the_token_that_would_come(name: str, answer: str) -> None:
+    """`A` behind a prompt is `A`, not the `▁A` that a tokenizer makes of it alone."""
+    chat = Chat(name, made(name))
+    (token,) = chat.tokens.after(chat.before("Which?"), answer)
+    assert made(name).convert_ids_to_tokens(token) == "A"
+
+
+def test_all_tokens_that_end_an_outcome() -> None:
+    """What the template ends a turn with, the tokenizer's end-of-text, and what the model's own folder names."""
+    chat = Chat("qwen", made("qwen, unmarked"), stops=(5,))
+    end, text = made("qwen, unmarked").convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert chat.eos_id == end and chat.ends == {end, text, 5}
+    assert chat.fingerprint()["ends"] == [end, text, 5]
+
+
+BLOCKS = CHATML.replace("m['content']", "m['content'][0]['text']")
+LOST = "{% for m in messages %}{{ m['role'] }}{% endfor %}"
+TWICE = CHATML.replace("m['content']", "m['content'] + m['content']")
+LOUD = CHATML.replace("m['content']", "m['content'] | upper")
+QUOTED = CHATML.replace("m['content']", "(m['content'] | tojson)")
+
+
+def test_a_template_of_blocks_is_given_blocks() -> None:
+    one, other = (Chat("x", bytelevel(["<|im_start|>", "<|im_end|>"], "<|im_end|>", t)) for t in (BLOCKS, CHATML))
+    assert one.render("Is it?") == other.render("Is it?") != one.render("Is it not?")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [(LOST, "leaves a user's text out"), (TWICE, "2 times"), (LOUD, "leaves a user's text out"), (QUOTED, "changes")],
+)
+def test_a_template_that_does_not_write_the_prompt_is_refused(template: str, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        Chat("odd", bytelevel(["<|im_start|>", "<|im_end|>"], "<|im_end|>", template))
+
+
+def test_variables_for_the_template() -> None:
+    plain, without = (Chat("qwen", made("qwen"), options) for options in ({}, {"enable_thinking": False}))
+    assert without.render("q") == (*plain.render("q"), *without.tokens.after("assistant\n", "<think>\n\n</think>\n\n"))
+    assert plain.fingerprint()["rendered"] != without.fingerprint()["rendered"]
+    with pytest.raises(ModelError, match=r"enable_thinkin'.*does not read it"):
+        Chat("qwen", made("qwen"), {"enable_thinkin": False})
+    with pytest.raises(ModelError, match="is not there"):
+        Chat("gpt2", made("gpt2"), {"enable_thinking": False})
+
+
+# --- in a model -----------------------------------------------------------------------------------------------
+
+
+def network(tokenizer: Any, more: int = 0, says: dict[int, int] | None = None) -> Any:
+    """A model whose next token hangs on the last one only: at random, or as `says` has it."""
+    size = len(tokenizer) + more
+    config = tf.LlamaConfig(
+        hidden_size=size + -size % 4, intermediate_size=8, num_hidden_layers=1, num_attention_heads=4, vocab_size=size,
+        max_position_embeddings=256, initializer_range=1e-6, tie_word_embeddings=False, bos_token_id=None,
+        eos_token_id=None, attn_implementation="sdpa",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = tf.LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(torch.eye(size, config.hidden_size))
+        model.lm_head.weight.copy_(torch.randn(size, config.hidden_size))
+        for now, then in (says or {}).items():
+            model.lm_head.weight[then, now] += 50.0
+    return model
+
+
+def test_rows_that_fill_up_a_vocabulary_are_never_sampled() -> None:
+    """Half of the logits stand for nothing: they were sampled and counted, and are in no text."""
+    tokenizer = made("gpt2")
+    b = Backbone("padded", network(tokenizer, more=len(tokenizer)), tokenizer, "full")
+    (group,) = TextAgent(b, b.start, 40).sample([Case("The")], 8, "k")
+    assert all(token < len(tokenizer) for o in group.outcomes for token in o.tokens)
+    (row,) = TextAgent(b, b.start, 40).logprobs([group])
+    for outcome, values in zip(group.outcomes, row, strict=True):
+        torch.testing.assert_close(values, torch.tensor(outcome.logprobs), atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_that_was_sampled_is_hidden() -> None:
+    """A special token in the middle of an outcome is in its tokens, so it is in its text."""
+    tokenizer = made("qwen")
+    start, a = tokenizer.convert_tokens_to_ids("<|im_start|>"), Tokens(tokenizer).plain("A")[0]
+    newline = Tokens(tokenizer).plain("\n")[-1]
+    says = {newline: start, start: a, a: tokenizer.eos_token_id}
+    b = Backbone("odd", network(tokenizer, says=says), tokenizer, "full")
+    (outcome,) = TextAgent(b, b.start, 5).sample([Case("q")], 1, "k", greedy=True)[0].outcomes
+    assert (outcome.text, outcome.finished) == ("<|im_start|>A", True)
+
+
+def test_the_blanks_around_an_outcome_are_kept_beside_its_text() -> None:
+    tokenizer = made("llama2 without a template")
+    ids = Tokens(tokenizer).after("The better", " one is\n")
+    first = Tokens(tokenizer).plain("The")[-1]
+    says = dict(zip((first, *ids), (*ids, tokenizer.eos_token_id), strict=True))
+    b = Backbone("bigram", network(tokenizer, says=says), tokenizer, "full")
+    (outcome,) = TextAgent(b, b.start, 12).sample([Case("The")], 1, "k", greedy=True)[0].outcomes
+    assert (outcome.text, outcome.around, outcome.finished) == ("one is", (" ", "\n"), True)
+    assert outcome.whole == " one is\n"
+
+
+def test_an_outcome_from_elsewhere_is_encoded_behind_its_prompt() -> None:
+    tokenizer = made("llama2")
+    b = Backbone("llama2", network(tokenizer), tokenizer, "full")
+    case = Case("Which?")
+    ids = tokens_of(b, case, Outcome("A"))
+    assert tokenizer.convert_ids_to_tokens(ids) == ["A", "</s>"]
+    assert tokens_of(b, case, Outcome("A", (7, 8))) == (7, 8)

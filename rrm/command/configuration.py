@@ -100,6 +100,20 @@ def configure_user(user: Model, assignments: Sequence[str]) -> Model:
     return with_values(user, values, "user") if values else user
 
 
+def variables(assignments: Sequence[str]) -> dict[str, object]:
+    """Variables for a chat template, such as "enable_thinking=false": JSON, or else a text. Raises `ConfigError`."""
+    found: dict[str, object] = {}
+    for one in assignments:
+        key, equals, text = one.partition("=")
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"--template {one}: give NAME=VALUE, such as enable_thinking=false")
+        try:
+            found[key] = json.loads(text)
+        except json.JSONDecodeError:
+            found[key] = text
+    return found
+
+
 def with_values(model: Model, values: Mapping[str, str], where: str) -> Model:
     """The model with values given as text; validated as a whole. Raises `ConfigError` naming `where`."""
     kind = type(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from textwrap import shorten
@@ -29,7 +30,7 @@ from rrm.command.common import (
     user_of,
     usual,
 )
-from rrm.command.configuration import configure, split
+from rrm.command.configuration import configure, split, variables
 from rrm.command.trees import load_task, tried
 from rrm.core.errors import ConfigError, Notice, TaskError
 from rrm.core.parallel import started
@@ -191,6 +192,10 @@ def train(
     device: Annotated[
         str, typer.Option(help="Where the model computes, as torch names it; auto: a GPU for models that gain by it.")
     ] = "auto",
+    template: Annotated[
+        list[str] | None,
+        typer.Option(help="A variable for the model's chat template: --template enable_thinking=false; repeatable."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
@@ -221,7 +226,8 @@ def train(
         live = None if quiet else Live(task)
         try:
             with live or nullcontext():
-                run(task, judge, _model(model, compile, device), folder, seed, watch=[live] if live is not None else [])
+                loaded = _model(model, compile, device, variables(template or ()))
+                run(task, judge, loaded, folder, seed, watch=[live] if live is not None else [])
         except KeyboardInterrupt:
             launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
             again = shlex.join([*launcher, *sys.argv[1:]])
@@ -284,10 +290,10 @@ def _tree(task: Task, branch: Tree | None = None) -> Tree:
     return node
 
 
-def _model(name: str, compile: bool, device: str) -> str | Backbone:
+def _model(name: str, compile: bool, device: str, template: Mapping[str, object]) -> str | Backbone:
     """What `rrm.train` is given: a name, or what needs more than a name."""
-    if not compile and device == "auto":
+    if not compile and device == "auto" and not template:
         return name
     from rrm.models.backbone import Backbone
 
-    return Backbone.load(name, compile=compile, device=device)
+    return Backbone.load(name, compile=compile, device=device, template=template)

@@ -156,7 +156,8 @@ def _template(
     Returns what stands between prompt and outcome, and for how many outcomes the ids are then the same. (An outcome
     that was cut has only the closing one; one that begins with a blank may be cut into other tokens.)
     """
-    original, eos = backbone.tokenizer.chat_template, backbone.tokenizer.eos_token
+    original = backbone.tokenizer.chat_template
+    eos = backbone.chat.tokens.structural[backbone.eos_id]
     best = ("", -1, "")
     for separator in ("",) if original else ("", " ", "\n"):
         template = _chat(original, eos) if original else _plain(backbone, separator, eos)

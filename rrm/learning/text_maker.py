@@ -9,7 +9,7 @@ from typing import Any
 from rrm.core.judgements import Comparison, FitReport, ImproveReport
 from rrm.core.parallel import World
 from rrm.core.protocols import Cases, Judge, Log, Progressed
-from rrm.core.records import Group
+from rrm.core.records import Case, Group
 from rrm.core.settings import Settings
 from rrm.core.task import Task
 from rrm.learning import best_of_n, dpo, rloo
@@ -87,6 +87,10 @@ class TextMaker:
     def device(self) -> str:
         """The kind of device that it computes on: cpu, cuda."""
         return self.backbone.device.type
+
+    def doubts(self, cases: Sequence[Case]) -> list[str]:
+        """What of these cases the model cannot read, in words."""
+        return [line] if (line := self.backbone.chat.unread([case.prompt for case in cases])) else []
 
     def decide(self, before: Mapping[str, Any] | None) -> dict[str, Any]:
         """Adopt the precision that was decided before, or decide it by a probe, and say how. A tiny model is not worth

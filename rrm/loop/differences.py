@@ -15,6 +15,7 @@ PROMPTS = {
     "ends": "the tokens that end an outcome",
     "vocabulary": "the size of the vocabulary",
     "text": "how a text is split into tokens",
+    "template": "variables for the chat template",
 }
 """What the keys under `model.prompts` say."""
 MISSING = object()

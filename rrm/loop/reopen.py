@@ -38,7 +38,7 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
         store.close()
     assert state is not None  # it is among the checkpoints
     name, fingerprint = config["model"]["name"], config["model"]["fingerprint"]
-    backbone = Backbone.load(name)
+    backbone = Backbone.load(name, template=config["model"].get("prompts", {}).get("template"))
     if backbone.fingerprint != fingerprint:
         raise RunError(f"{folder} was trained from {name!r} with other weights than it has now; put those back")
     notes = config.get("about", {})

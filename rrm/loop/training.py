@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrm.core import border
 from rrm.core.contracts import ContractError, expect
+from rrm.core.errors import Notice
 from rrm.core.parties import Maker, Recording, User, Watch
 from rrm.core.task import Assistant, Task
 from rrm.core.validation import check
@@ -56,6 +58,8 @@ def train(
     config["cases"] = [case.id for case in drawn]  # others, if a prompt or a difficulty changed
     if (prompts := getattr(maker, "prompts", None)) is not None:  # of language models: what becomes of a prompt
         config["model"]["prompts"] = prompts
+    for doubt in getattr(maker, "doubts", lambda cases: [])(drawn):
+        warnings.warn(f"{task.path}: {doubt}", Notice, stacklevel=2)
     with locked(out, maker.world):
         run = Run(out, maker, seed, watch)
         run.configure(config)

@@ -146,7 +146,9 @@ def show(
                 console.print(Padding(Text(_cut(said.text), style="cyan"), (0, 0, 0, 4)))
             console.print()
     console.print(table(found))
-    for line in doubts(found, task):
+    prompts = {one.task.path: [group.case.prompt for group in one.groups] for one in found}
+    unread = [f"{path}: {why}" for path, texts in prompts.items() if (why := backbone.chat.unread(texts))]
+    for line in [*unread, *doubts(found, task)]:
         console.print(Text(f"doubt: {line}", style="yellow"))
 
 

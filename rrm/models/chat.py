@@ -149,6 +149,18 @@ class Chat:
         before, after = self._around
         return self._count(self.tokens.marked(before + MARK + after))
 
+    def unread(self, texts: Sequence[str]) -> str:
+        """What of texts the model cannot tell apart, in words; empty if its tokenizer has tokens for all of it."""
+        unknown = self.tokens.unknown(texts)
+        if not unknown:
+            return ""
+        share = sum(unknown.values()) / sum(len(text.split()) for text in texts)
+        some = ", ".join(repr(word[:20]) for word in sorted(unknown, key=lambda word: -unknown[word])[:3])
+        return (
+            f"{share:.0%} of the words of prompts are unknown to {self.name!r} ({some}): they all look the same to it; "
+            "use a model that was made for such texts"
+        )
+
     # --- the template ----------------------------------------------------------------------------
 
     @cached_property
@@ -224,6 +236,7 @@ class Chat:
         ends: the token that ends an outcome, the one that ends a text, and others that do.
         vocabulary: how many tokens there are.
         text: a hash of an outcome's ids, and of what they are decoded to.
+        template: the variables that the template was given, if any.
         """
         dated = "strftime_now" in self.template
         ids = [self.tokens.plain(probe) for probe in PROBES]
@@ -235,7 +248,7 @@ class Chat:
             "ends": [self.eos_id, text, *sorted(self.ends - {self.eos_id, text})],
             "vocabulary": len(self.tokenizer),
             "text": digest(ids, back),
-        }
+        } | ({"template": options[0]} if options else {})
 
 
 def stops_of(model: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -114,7 +114,8 @@ class Tokens:
         return str(self.tokenizer.decode([*ids], skip_special_tokens=False))
 
     def unknown(self, texts: Sequence[str]) -> Mapping[str, int]:
-        """How often each word of texts is none that the tokenizer can write; empty if it can write anything."""
+        """How often each word of texts has something that the tokenizer has no token for: to the model all such words
+        are one. Empty if it can write anything."""
         unk = self.tokenizer.unk_token_id
         found: dict[str, int] = {}
         if unk is None:

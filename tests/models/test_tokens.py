@@ -3,6 +3,7 @@ and holds no token that is no text, over the tokenizers that people use."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +12,16 @@ import transformers as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rrm.core.errors import ModelError
+import rrm
+from rrm.core.errors import ModelError, Notice
 from rrm.core.records import Case, Outcome
+from rrm.loop.reopen import reward_of
 from rrm.models.agent import TextAgent, tokens_of
 from rrm.models.backbone import Backbone
 from rrm.models.chat import Chat
 from rrm.models.tokens import Tokens
 from tests.models.tokenizers_made import CHATML, MADE, bytelevel, made
+from tests.toy import SMALL, task
 
 NAMES = [*MADE]
 WORDS = st.sampled_from(["The", " better", " one is", " A", "B", "yes", " 12", "+", "\n", "\n\n", " ", "  ", ":", "ï"])
@@ -176,3 +180,44 @@ def test_an_outcome_from_elsewhere_is_encoded_behind_its_prompt() -> None:
     ids = tokens_of(b, case, Outcome("A"))
     assert tokenizer.convert_ids_to_tokens(ids) == ["A", "</s>"]
     assert tokens_of(b, case, Outcome("A", (7, 8))) == (7, 8)
+
+
+def test_what_a_model_cannot_tell_apart_is_said() -> None:
+    """To a tokenizer of words all unknown words are one; a byte-level one knows them all."""
+    words = Backbone.load("embedded-games").chat
+    assert "'Nothing'" in words.unread(["Nothing here"]) and "100%" in words.unread(["Nothing here"])
+    assert words.unread(["1 2 3"]) == ""
+    assert Chat("gpt2", made("gpt2")).unread(["Nothing here 猫"]) == ""
+
+
+def test_training_on_texts_that_the_model_cannot_read_is_said(tmp_path: Path) -> None:
+    cases = rrm.Pool(tuple(Case(f"Unheard of {i}") for i in range(4)))
+    with pytest.warns(Notice, match=r"toy: .* unknown to 'embedded' \('Unheard'"):
+        rrm.train(task(cases=cases, settings=SMALL), Alternating(), "embedded", tmp_path / "run")
+
+
+class Alternating:
+    """A, B, A, B."""
+
+    name = "alternating"
+    asked = 0
+
+    def judge(self, task: rrm.Task, pair: rrm.Pair) -> rrm.Judgement:
+        self.asked += 1
+        return rrm.Judgement(float(self.asked % 2))
+
+    def recall(self, task: rrm.Task, judgement: rrm.Judgement) -> None:
+        pass
+
+
+def test_a_run_is_opened_again_with_its_template(tmp_path: Path) -> None:
+    """The variables of the template stand in config.json, and another value is another run."""
+    model = tmp_path / "model"
+    network(made("qwen")).save_pretrained(model)
+    made("qwen").save_pretrained(model)
+    quick = task(settings=SMALL.model_copy(update={"steps": 1, "rounds": 1}))
+    runs = [Backbone.load(str(model), template={"enable_thinking": on}) for on in (False, True)]
+    rrm.train(quick, Alternating(), runs[0], tmp_path / "run")
+    assert reward_of(tmp_path / "run", "toy").backbone.prompts == runs[0].prompts != runs[1].prompts
+    with pytest.raises(rrm.RRMError, match=r"prompts\.template\.enable_thinking: false there, true now"):
+        rrm.train(quick, Alternating(), Backbone.load(str(model), template={"enable_thinking": True}), tmp_path / "run")

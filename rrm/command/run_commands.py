@@ -142,6 +142,9 @@ def export_(
     format: Annotated[str, typer.Option(help="jsonl or parquet.", show_default="by the file's name")] = "",
     node: Annotated[str | None, typer.Option(help="Comparisons of this node only, e.g. paper/proofs.")] = None,
     ties: Annotated[bool, typer.Option("--ties", help="Ties and abstentions too; nothing was chosen there.")] = False,
+    messages: Annotated[
+        bool, typer.Option("--messages", help="Messages instead of texts: trainers put these through a chat template.")
+    ] = False,
     reward_model: Annotated[
         str | None, typer.Option(metavar="NODE", help="Instead, this node's reward model, for transformers and TRL.")
     ] = None,
@@ -157,7 +160,7 @@ def export_(
             return
         from rrm.exchange.exporting import export, format_of
 
-        say(f"{export(run, file, format_of(format, file), node, ties)} comparisons in {file}")
+        say(f"{export(run, file, format_of(format, file), node, ties, messages)} comparisons in {file}")
 
 
 @app.command("import")

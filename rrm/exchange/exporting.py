@@ -42,6 +42,9 @@ SCHEMA = pa.schema(
         ("record", pa.string()),
     ]
 )
+_TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+MESSAGES = pa.schema([field if i > 2 else (field.name, _TURNS) for i, field in enumerate(SCHEMA)])
+"""As `SCHEMA`, the first three columns as messages."""
 Format = Literal["jsonl", "parquet"]
 Row = Mapping[str, Any]
 
@@ -55,11 +58,16 @@ class ExchangeError(RRMError, ValueError):
 # --- out ---------------------------------------------------------------------------------------------
 
 
-def export(folder: Path, file: Path, format: Format, node: str | None = None, ties: bool = False) -> int:
+def export(
+    folder: Path, file: Path, format: Format, node: str | None = None, ties: bool = False, messages: bool = False
+) -> int:
     """Write a run's comparisons; returns how many. The file appears whole or not at all.
 
     Ties and abstentions have no chosen outcome, and whoever reads the three columns alone would be misled; so
     they are left out unless `ties`: then A stands under `chosen`, with a preference of 0.5 or none.
+
+    messages: each of the three a list of messages with `role` and `content`, which trainers put through a model's chat
+    template; texts are trained on without it.
     """
     if not (folder / "run.db").exists():
         raise ExchangeError(f"{folder}: no run there (no run.db); give the folder of a run")
@@ -76,7 +84,8 @@ def export(folder: Path, file: Path, format: Format, node: str | None = None, ti
             for comparison in store.comparisons(task, round)
             if ties or comparison.preference not in (None, 0.5)
         )
-        return _write(file, format, map(row_of, comparisons))
+        rows = map(row_of, comparisons)
+        return _write(file, format, map(_in_turns, rows) if messages else rows, MESSAGES if messages else SCHEMA)
     finally:
         store.close()
 
@@ -90,7 +99,13 @@ def format_of(name: str, file: Path) -> Format:
     return known[wanted]
 
 
-def _write(file: Path, format: Format, rows: Iterator[Row]) -> int:
+def _in_turns(row: Row) -> Row:
+    """The row with its texts as messages."""
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    return {**row, **{key: [{"role": role, "content": row[key]}] for key, role in roles.items()}}
+
+
+def _write(file: Path, format: Format, rows: Iterator[Row], schema: pa.Schema) -> int:
     part = file.with_name(f".{file.name}.part")
     written = 0
     try:
@@ -100,9 +115,9 @@ def _write(file: Path, format: Format, rows: Iterator[Row]) -> int:
                     lines.write(json.dumps(row, ensure_ascii=False) + "\n")
                     written += 1
         else:
-            with pq.ParquetWriter(part, SCHEMA) as writer:
+            with pq.ParquetWriter(part, schema) as writer:
                 while some := list(islice(rows, 1000)):
-                    writer.write_table(pa.Table.from_pylist(some, SCHEMA))
+                    writer.write_table(pa.Table.from_pylist(some, schema))
                     written += len(some)
         part.replace(file)
     except OSError as error:

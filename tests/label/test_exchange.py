@@ -26,7 +26,9 @@ def comparisons() -> list[Comparison]:
     out = []
     for i, preference in enumerate(preferences):
         one = pair(i, assisted=i != 1, text='\u202e<b>"é"\n')
-        one = replace(one, a=Outcome(one.a.text, (1, 2, i), (-0.5, -1.25, -2.0), False), task="t/sub")
+        around = (" ", "\n\n") if i else ("", "")
+        a = Outcome(one.a.text, (1, 2, i), (-0.5, -1.25, -2.0), False, around=around)
+        one = replace(one, a=a, task="t/sub")
         judgement = Judgement(preference, (Check("t/proofs", True, False),), i, f"note {i}", assisted=i != 4)
         out.append(Comparison(one, judgement, i // 3, "human(ann)", 1.5))
     return out
@@ -47,12 +49,13 @@ def read(folder: Path) -> list[Comparison]:
     return found
 
 
+@pytest.mark.parametrize("messages", [False, True])
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
-def test_a_round_trip_changes_nothing_but_the_rounds(tmp_path: Path, format: Format) -> None:
+def test_a_round_trip_changes_nothing_but_the_rounds(tmp_path: Path, format: Format, messages: bool) -> None:
     some = comparisons()
     fill(tmp_path / "one", some)
     file = tmp_path / f"out.{format}"
-    assert export(tmp_path / "one", file, format, ties=True) == 5
+    assert export(tmp_path / "one", file, format, ties=True, messages=messages) == 5
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
     imported = load(file, tmp_path / "two", "t/sub")
     assert (imported.rows, imported.added, imported.known, imported.alike) == (5, 5, 0, 0)
@@ -74,8 +77,8 @@ def test_others_read_the_columns(tmp_path: Path, format: Format) -> None:
     loader = "json" if format == "jsonl" else format
     rows = load_dataset(loader, data_files=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))["train"]
     assert rows["prompt"][:] == [some[i].case.prompt for i in (0, 1, 4)]
-    assert rows["chosen"][:] == [some[0].a.text, some[1].b.text, some[4].a.text]
-    assert rows["rejected"][:] == [some[0].b.text, some[1].a.text, some[4].b.text]
+    assert rows["chosen"][:] == [some[0].a.whole, some[1].b.whole, some[4].a.whole]
+    assert rows["rejected"][:] == [some[0].b.whole, some[1].a.whole, some[4].b.whole]
     assert rows["preference"][:] == [1.0, 1.0, 0.75] and rows["assisted"][:] == [True, True, False]
     assert rows["assistance_chosen"][0] == "proofs right ( steps wrong a1 ) novelty N/A"
     assert rows["versions"][0] == ["t/novelty@n1", "t/proofs@p1"] and rows["user"][0] == "human(ann)"

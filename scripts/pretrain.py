@@ -27,6 +27,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rrm.measure.skills import CHIP, GAMES, PAPERS, Skills, corpus_skill, skill
+from rrm.models.folders import read_model
 from rrm.worlds.chip import corpus as chip
 from rrm.worlds.games import corpus as games
 from rrm.worlds.papers import Difficulty
@@ -152,7 +153,8 @@ def main() -> None:
     target = corpus_skill(seed=args.seed + 1, world=world.skills)
     model = make_model(tokenizer, args.width, args.layers)
     if args.start:
-        model = LlamaForCausalLM.from_pretrained(args.start)
+        mend = "give a folder that this script wrote"
+        model = read_model(LlamaForCausalLM, args.start, f"cannot go on from {args.start}", mend)
         args.max_steps = 0
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]

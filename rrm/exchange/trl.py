@@ -24,6 +24,7 @@ from rrm.core.records import Case, Group, Outcome
 from rrm.core.settings import Settings
 from rrm.loop.reopen import reward_of
 from rrm.models.backbone import Backbone, Fork
+from rrm.models.folders import merge_adapter, read_model, read_tokenizer
 from rrm.models.packing import PrefixGroup
 from rrm.models.reward import TextRewardModel
 
@@ -109,15 +110,10 @@ def load_reward(folder: Path | str, chat: bool = False) -> TextRewardModel:
 
     Raises `ModelError` if it cannot be loaded, or has no trained head: a head is never made up.
     """
-    from transformers import AutoTokenizer
-
     path = Path(folder)
     adapter = path / "adapter_config.json"
     model = _adapted(path, adapter) if adapter.exists() else _whole(str(path))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: no tokenizer there ({error}); save it beside the model") from error
+    tokenizer = read_tokenizer(str(path), True, str(path), "train again with processing_class given")
     if chat and not tokenizer.chat_template:
         raise ModelError(f"{path}: chat=True, but its tokenizer has no chat template; it was trained on texts")
     backbone = Backbone(str(path), _with_vocabulary(model), tokenizer)
@@ -170,25 +166,14 @@ def _whole(where: str) -> Any:
     """A model for sequence classification whose every weight comes from the checkpoint."""
     from transformers import AutoModelForSequenceClassification
 
-    try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            where, output_loading_info=True, dtype=torch.float32, attn_implementation="sdpa"
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{where}: no model for sequence classification ({error}); give what TRL saved") from error
-    wrong = {what: sorted(map(str, report.get(what) or ())) for what in ("missing_keys", "mismatched_keys")}
-    if any(wrong.values()):
-        extra = sorted(map(str, report.get("unexpected_keys") or ()))
-        raise ModelError(
-            f"{where} does not hold the weights {[k for keys in wrong.values() for k in keys][:5]}, which would be "
-            f"random then (it has {extra[:5]} besides); give a reward model with a trained head named `score`"
-        )
+    what = f"{where}: no model for sequence classification"
+    mend = "give what TRL saved: a reward model with a trained head named `score`"
+    model = read_model(AutoModelForSequenceClassification, where, what, mend, attn_implementation="sdpa")
     return _checked(where, model)
 
 
 def _adapted(path: Path, config: Path) -> Any:
     """The base model with the adapter added in, and the head that was trained with it."""
-    from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
     heads = [key for key in _keys(path / "adapter_model.safetensors") if key.endswith("score.weight")]
@@ -198,13 +183,13 @@ def _adapted(path: Path, config: Path) -> Any:
             'LoraConfig(task_type="SEQ_CLS", modules_to_save=["score"])'
         )
     base = json.loads(config.read_text())["base_model_name_or_path"]
-    try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            base, num_labels=1, dtype=torch.float32, attn_implementation="sdpa"
-        )
-        merged = PeftModel.from_pretrained(model, str(path)).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{path}: its base model {base!r} cannot be loaded with it ({error})") from error
+    what = f"{path}: its base model {base!r} cannot be loaded with it"
+    mend = "train on a causal language model or a reward model, and name it in base_model_name_or_path"
+    model = read_model(
+        AutoModelForSequenceClassification, base, what, mend, ("score.weight", "lm_head.weight"), num_labels=1,
+        attn_implementation="sdpa",
+    )  # fmt: skip
+    merged = merge_adapter(model, str(path), True, what, mend)
     with safe_open(str(path / "adapter_model.safetensors"), framework="pt") as file:
         head = file.get_tensor(heads[0])
     model = _checked(str(path), merged)

@@ -25,10 +25,12 @@ class _Adapted(torch.autograd.Function):
         flat = x.reshape(-1, x.shape[-1])
         low_a, low_b = a.to(x.dtype), (b * scaling).to(x.dtype)
         down = flat @ low_a.T  # (tokens, rank)
-        y = torch.addmm(nn.functional.linear(flat, weight, bias), down, low_b.T)
+        # Falcon adds to what a layer gives in place, which autograd allows on a tensor, but not on a view made here.
+        y = x.new_empty(*x.shape[:-1], len(weight))
+        torch.addmm(nn.functional.linear(flat, weight, bias), down, low_b.T, out=y.view(-1, len(weight)))
         ctx.save_for_backward(flat, weight, low_a, low_b, down)
         ctx.scaling, ctx.shape = scaling, x.shape
-        return y.view(*x.shape[:-1], -1)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -33,10 +32,12 @@ from rrm.core.seeding import generator
 from rrm.models.attention import SHORT, materialized
 from rrm.models.chat import Chat, stops_of
 from rrm.models.fetching import PACKAGED, located
+from rrm.models.folders import Blaming, check_finite, read_pair
 from rrm.models.form import Forms
 from rrm.models.guard import alone
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.precision import Precision
+from rrm.models.trial import try_out
 from rrm.models.verification import decodes_in_groups, verify_packing
 from rrm.models.weights import check_keys, hash_tensors, window
 
@@ -175,8 +176,9 @@ class Fork:
         return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in self.trainable.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Set the trainable weights; raises `ModelError` on a missing or unexpected key, or a wrong shape."""
+        """Set the trainable weights; raises `ModelError` on a missing or unexpected key, a wrong shape, or NaN."""
         check_keys(f"the weights of fork {self.name!r}", self.trainable, state)
+        check_finite(f"the weights of fork {self.name!r}", state.items(), "take an earlier checkpoint")
         with torch.no_grad():
             for name, parameter in self.trainable.items():
                 if parameter.shape != state[name].shape:
@@ -224,10 +226,10 @@ class Backbone:
         self.tokenizer = tokenizer
         self.model = model.eval().requires_grad_(False)
         config = model.config.get_text_config()
-        self.d: int = config.hidden_size
+        self.d: int = model.get_output_embeddings().weight.shape[1]  # not always config.hidden_size (OPT 350 M)
         self.layers: int = config.num_hidden_layers
         heads = config.num_attention_heads
-        head = getattr(config, "head_dim", None) or self.d // heads
+        head = getattr(config, "head_dim", None) or config.hidden_size // heads
         self.kv_width: int = head * (getattr(config, "num_key_value_heads", None) or heads)
         self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
         self.limit: int = getattr(config, "max_position_embeddings", None) or 1 << 30
@@ -248,8 +250,11 @@ class Backbone:
         self.eos_id, self.ends = self.chat.eos_id, self.chat.ends
         self.forms = Forms(name, self.chat.tokens, self.vocabulary, self.eos_id)
         self.limit = min(self.limit, window(name, config) or self.limit)
-        verify_packing(self)
-        self.groups_attention: bool = decodes_in_groups(self)
+        check_finite(f"the model {name!r}", self._weights, "its weights are broken: load others")
+        with Blaming(f"{name!r} ({type(model).__name__}) cannot score packed groups", "use another model"):
+            verify_packing(self)
+            self.groups_attention: bool = decodes_in_groups(self)
+        self._try_out()
 
     @classmethod
     def load(
@@ -268,10 +273,11 @@ class Backbone:
         would wait for the launches of its kernels), else the CPU.
         `template`: variables for its chat template, such as {"enable_thinking": False}.
 
-        Raises `ModelError` if it cannot be loaded, or cannot score packed groups exactly.
-        """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        A folder that holds only a PEFT adapter is its base model with the adapter merged in.
 
+        Raises `ModelError` if it cannot be loaded, is not whole, cannot score packed groups exactly, or fails to sample
+        or train.
+        """
         known = located(name)
         where = str(known or name)
         local = known is not None or Path(name).exists()
@@ -281,19 +287,13 @@ class Backbone:
             mend = "the package is incomplete: reinstall it, or run scripts/pretrain.py" if name in PACKAGED else again
         if name in PACKAGED and not PACKAGED[name].is_dir():
             raise ModelError(f"cannot load the model {name!r}: {where} does not exist; {mend}")
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
-            model = AutoModelForCausalLM.from_pretrained(
-                where, local_files_only=local, dtype=torch.float32, attn_implementation="sdpa"
-            )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"cannot load the model {name!r} from {where}: {error}; {mend}") from error
+        model, tokenizer = read_pair(name, where, local, mend)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() and model.num_parameters() >= TINY else "cpu"
         if device == "cuda" and torch.cuda.is_available():
             device = f"cuda:{place()[0] % torch.cuda.device_count()}"  # each process on this machine has its own
         try:
-            model = model.to(device)  # type: ignore[arg-type]
+            model = model.to(device)
         except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is none
             raise ModelError(f"cannot put {name!r} on the device {device!r}: {error}; use device='cpu'") from error
         backbone = cls(name, model, tokenizer, adapters, template)
@@ -312,7 +312,8 @@ class Backbone:
 
         bfloat16: the frozen weights are rounded once, which halves their memory. The output embedding (often the
         input's, too) and the adapters stay float32, as do logits, log-probabilities, heads and losses. Raises
-        `ModelError` for a model that is fully fine-tuned, and for going back: what was rounded is gone.
+        `ModelError` for a model that is fully fine-tuned, for going back (what was rounded is gone), and if the model
+        cannot sample or train so.
         """
         return self._precision
 
@@ -325,13 +326,14 @@ class Backbone:
         if self.adapters == "full":
             raise ModelError(f"{self.name!r} is fully fine-tuned, which is done in float32; use adapters='lora'")
         _ = self.fingerprint  # of the weights as they were loaded
-        output = self.model.get_output_embeddings().weight
+        output = {*map(id, self.model.get_output_embeddings().parameters())}
         for name, parameter in self.model.named_parameters():
-            if "lora_" not in name and parameter is not output:
+            if "lora_" not in name and id(parameter) not in output:
                 parameter.data = parameter.data.to(precision.dtype)
         # A float32 embedding would make float32 of everything after it.
         self.model.get_input_embeddings().register_forward_hook(lambda module, ids, out: out.to(precision.dtype))
         self._precision = precision
+        self._try_out()
 
     # --- text ------------------------------------------------------------------------------------
 
@@ -432,8 +434,21 @@ class Backbone:
                     drawn = torch.empty(parameter.shape)  # on the CPU: the same on every device
                     nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator("lora", name, short))
                     parameter.data.copy_(drawn)
-        self._on = adapter
-        return Fork(self, name, self.model, trainable, adapter)
+        fork = Fork(self, name, self.model, trainable, adapter)
+        self._on = None  # whatever was on: PEFT has frozen the others, and leaves adapters off that were off
+        self.switch(fork)
+        return fork
+
+    def _try_out(self) -> None:
+        """A trial on a fork that leaves no trace."""
+        count = self._count
+        with Blaming(f"{self.name!r} ({type(self.model).__name__}) cannot be adapted", "use another model"):
+            fork = self.fork("trial")
+        try:
+            try_out(fork)
+        finally:
+            fork.close()
+            self._count = count
 
     def frozen(self, name: str) -> Fork:
         """The starting model under a name of its own: a fork that trains nothing and takes no memory."""

@@ -227,16 +227,17 @@ def _check_hash(source: ModelSource, gguf: Path) -> None:
 def convert(gguf: Path, into: Path) -> None:
     """Write a GGUF model as a folder of `save_pretrained`, in float32, and raise `ModelError` unless it comes back the
     same: every weight, the logits of a conversation, token ids and the chat template."""
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    try:
+    from rrm.models.folders import Blaming, read_model
+
+    what, mend = f"transformers cannot read {gguf}", f"install gguf again: {EXTRA}"
+    with Blaming(what, mend):
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"transformers cannot read {gguf}: {error}; install gguf again: {EXTRA}") from error
+    model = read_model(
+        AutoModelForCausalLM, str(gguf.parent), what, mend, gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),
+    )  # fmt: skip
     split_digits(tokenizer, gguf)
     # The weights are plain float32 by now, but transformers still refuses to save what bears these marks.
     for marked, mark in (
@@ -249,7 +250,8 @@ def convert(gguf: Path, into: Path) -> None:
     tokenizer.save_pretrained(into)
     readable = (into / "config.json").stat().st_mode  # safetensors makes files for their owner only
     (into / "model.safetensors").chmod(readable)
-    again = AutoModelForCausalLM.from_pretrained(into, local_files_only=True, dtype=torch.float32)
+    what = f"the copy of {gguf.name} cannot be read"
+    again = read_model(AutoModelForCausalLM, str(into), what, "update transformers", local_files_only=True)
     differs = _differences(model, tokenizer, again, AutoTokenizer.from_pretrained(into, local_files_only=True))
     if differs:
         raise ModelError(f"the copy of {gguf.name} differs from it in {', '.join(differs)}; update transformers")

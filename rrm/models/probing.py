@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from rrm.core.errors import ModelError
 from rrm.models.backbone import Backbone
 from rrm.models.packing import PrefixGroup, pack
 from rrm.models.precision import GAIN, Precision
@@ -18,12 +19,16 @@ def probe(backbone: Backbone) -> tuple[Precision, dict[str, float]]:
     """Time a training pass and a few decoding steps with float32 and with bfloat16 weights, on two layers of random
     weights: the better precision, and the seconds each took, for the record. About a second for a model of 135 M.
 
-    A backbone that is fully fine-tuned, or was rounded already, has no choice: it is not timed.
+    A backbone that is fully fine-tuned, or was rounded already, has no choice: it is not timed. Nor has one whose
+    architecture does not compute in bfloat16: that is found out by a trial.
     """
     if backbone.adapters == "full" or backbone.precision != Precision():
         return backbone.precision, {}
     sides = {"float32": _stub(backbone), "bfloat16": _stub(backbone)}
-    sides["bfloat16"].precision = Precision("bfloat16")
+    try:
+        sides["bfloat16"].precision = Precision("bfloat16")
+    except ModelError:  # the trial on two layers failed; float32 was tried when the model was loaded
+        return Precision(), {}
     seconds: dict[str, float] = {}
     for _ in range(3):  # in turn, the best of three: a busy moment hits both alike, and the first is for warming up
         for which, stub in sides.items():

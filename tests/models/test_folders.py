@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -12,114 +11,19 @@ from typing import Any
 import pytest
 import torch
 import transformers as tf
-from peft import IA3Config, LoHaConfig, LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from torch.serialization import save as old_format  # what others wrote; rrm itself never does
 
 from rrm.core.errors import ModelError
-from rrm.exchange.trl import load_reward
 from rrm.models.backbone import Backbone
 from rrm.models.folders import check_finite, said
-from rrm.models.packing import PrefixGroup
 from tests.models.conftest import VOCABULARY, tokenizer
-
-SHAPE = dict(
-    hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-    vocab_size=VOCABULARY, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=None,
-)  # fmt: skip
-PLAIN = {k: v for k, v in SHAPE.items() if k != "num_key_value_heads"}
-GROUPS = [PrefixGroup([5, 6, 7, 30], [[8, 9, 2], [10]])]
-CONFIGS: dict[str, Callable[[], Any]] = {
-    "llama": lambda: tf.LlamaConfig(**SHAPE),
-    "gpt2": lambda: tf.GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=VOCABULARY, n_positions=64,
-                                  bos_token_id=1, eos_token_id=2),
-    "untied neox": lambda: tf.GPTNeoXConfig(**PLAIN),
-}  # fmt: skip
-
-
-def model(config: Any, seed: int = 0) -> Any:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        made = tf.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
-        for p in made.parameters():
-            torch.nn.init.normal_(p, mean=float(p.dim() == 1), std=0.3)  # biases and norms count, too
-    return made
-
-
-def saved(folder: Path, config: Any, seed: int = 0) -> Path:
-    model(config, seed).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    return folder
+from tests.models.spoiled import CONFIGS, CORRUPTIONS, PLAIN, SHAPE, edit, model, refused, saved, scores, settings
 
 
 @pytest.fixture
 def llama(tmp_path: Path) -> Path:
     return saved(tmp_path / "llama", CONFIGS["llama"]())
-
-
-def scores(b: Backbone) -> torch.Tensor:
-    with torch.no_grad():
-        return torch.cat(b.start.logprobs(GROUPS)[0])
-
-
-def edit(folder: Path, change: Callable[[dict[str, torch.Tensor]], None], file: str = "model.safetensors") -> None:
-    state = load_file(folder / file)
-    change(state)
-    save_file({k: v.contiguous() for k, v in state.items()}, folder / file, metadata={"format": "pt"})
-
-
-def settings(folder: Path, file: str = "config.json", **changes: Any) -> None:
-    path = folder / file
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def refused(folder: Path | str, *words: str) -> str:
-    """It is refused, once and again, with all of these words, and nothing else is raised."""
-    with pytest.raises(ModelError) as caught:
-        Backbone.load(str(folder))
-    text = str(caught.value)
-    assert all(word in text for word in words), text
-    return text
-
-
-# --- whole -------------------------------------------------------------------------------------------
-
-
-def drop(state: dict[str, torch.Tensor], name: str) -> None:
-    del state[name]
-
-
-def rename(state: dict[str, torch.Tensor], name: str) -> None:
-    state[name + "_"] = state.pop(name)
-
-
-def prefix(state: dict[str, torch.Tensor], name: str) -> None:
-    state["base." + name] = state.pop(name)
-
-
-def shorten(state: dict[str, torch.Tensor], name: str) -> None:
-    state[name] = state[name][:-1]
-
-
-def widen(state: dict[str, torch.Tensor], name: str) -> None:
-    state[name] = state[name][None]
-
-
-def spoil(value: float) -> Callable[[dict[str, torch.Tensor], str], None]:
-    def change(state: dict[str, torch.Tensor], name: str) -> None:
-        state[name].view(-1)[-1] = value
-
-    return change
-
-
-def add(state: dict[str, torch.Tensor], name: str) -> None:
-    """One more of its kind: a layer or a bias that the config does not know of."""
-    state[name.replace(".1.", ".2.") if ".1." in name else name + "2"] = state[name].clone()
-
-
-CORRUPTIONS = {
-    "drop": drop, "rename": rename, "prefix": prefix, "shorten": shorten, "widen": widen, "nan": spoil(float("nan")),
-    "inf": spoil(float("inf")), "add": add,
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("how", CORRUPTIONS)
@@ -168,7 +72,7 @@ def test_every_form_of_checkpoint_scores_the_same(llama: Path, tmp_path: Path) -
             made.save_pretrained(folder, max_shard_size="4KB")
             assert len([*folder.glob("*.safetensors")]) > 2
         else:
-            torch.save(made.state_dict(), folder / "pytorch_model.bin")
+            old_format(made.state_dict(), folder / "pytorch_model.bin")
         assert torch.equal(scores(Backbone.load(str(folder))), want), form
     for dtype in (torch.float16, torch.bfloat16):
         model(CONFIGS["llama"]()).to(dtype).save_pretrained(tmp_path / "half")
@@ -190,7 +94,7 @@ def test_buffers_that_older_versions_stored_are_no_harm(llama: Path) -> None:
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin", "config.json", "tokenizer.json"])
 def test_a_cut_file_is_refused(llama: Path, file: str) -> None:
     if file.endswith(".bin"):
-        torch.save(load_file(llama / "model.safetensors"), llama / file)
+        old_format(load_file(llama / "model.safetensors"), llama / file)
         os.remove(llama / "model.safetensors")
     whole = (llama / file).read_bytes()
     for keep in (0, 1, 8, 100, len(whole) // 2, len(whole.rstrip()) - 1):
@@ -379,193 +283,6 @@ def test_a_tokenizer_of_another_size_is_refused_unless_the_embedding_is_padded(t
     assert b.vocabulary == 64
     saved(tmp_path / "other", tf.LlamaConfig(**{**SHAPE, "vocab_size": 64, "eos_token_id": [2, 50]}))
     refused(tmp_path / "other", "eos_token_id 50", f"end at {VOCABULARY - 1}")
-
-
-# --- adapters ----------------------------------------------------------------------------------------
-
-
-def adapted(folder: Path, base: Path, config: Any, change: Callable[[Any], None] = lambda base: None) -> torch.Tensor:
-    """An adapter of the base, with weights that count; the scores that PEFT itself gives."""
-    start = tf.AutoModelForCausalLM.from_pretrained(base)
-    change(start)
-    config.base_model_name_or_path = str(base)
-    made = get_peft_model(start, config).eval()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        for p in made.parameters():
-            if p.requires_grad:
-                p.data += torch.randn(p.shape) * 0.3
-    made.save_pretrained(folder)
-    out = []
-    for segment in GROUPS[0].segments:
-        ids = [*GROUPS[0].prefix, *segment]
-        with torch.no_grad():
-            logits = made(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
-        out.append(logits[len(GROUPS[0].prefix) - 1 : -1].gather(1, torch.tensor(segment)[:, None])[:, 0])
-    return torch.cat(out)
-
-
-LORA = dict(r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj", "down_proj"])
-MERGED: dict[str, Callable[[], Any]] = {
-    "lora": lambda: LoraConfig(**LORA),
-    "every linear": lambda: LoraConfig(**{**LORA, "target_modules": "all-linear"}),
-    "no task": lambda: LoraConfig(**{**LORA, "task_type": None}),
-    "dora": lambda: LoraConfig(**LORA, use_dora=True),
-    "rslora": lambda: LoraConfig(**LORA, use_rslora=True, lora_alpha=7),
-    "ranks of their own": lambda: LoraConfig(**LORA, rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 9}),
-    "biases": lambda: LoraConfig(**{**LORA, "target_modules": ["lm_head"]}, modules_to_save=["norm"]),
-    "head": lambda: LoraConfig(**LORA, modules_to_save=["lm_head"]),
-    "embedding": lambda: LoraConfig(**{**LORA, "target_modules": ["embed_tokens", "lm_head"]}),
-    "tokens": lambda: LoraConfig(**LORA, trainable_token_indices=[5, 6, 30]),
-    "ia3": lambda: IA3Config(task_type="CAUSAL_LM", target_modules=["k_proj", "down_proj"],
-                             feedforward_modules=["down_proj"]),
-    "loha": lambda: LoHaConfig(r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "down_proj"]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MERGED)
-def test_an_adapter_folder_is_its_base_with_the_adapter_in_it(name: str, llama: Path, tmp_path: Path) -> None:
-    """huggingface/trl#4723: the fine-tuning was lost wherever our own adapters are switched off."""
-    theirs = adapted(tmp_path / "sft", llama, MERGED[name]())
-    bare = Backbone.load(str(llama), adapters="lora")
-    for adapters in ("lora", "full"):
-        b = Backbone.load(str(tmp_path / "sft"), adapters=adapters)  # type: ignore[arg-type]
-        torch.testing.assert_close(scores(b), theirs, atol=1e-4, rtol=1e-4)
-        before = scores(b)
-        fork = b.fork("agent")
-        with torch.no_grad():
-            assert torch.equal(torch.cat(fork.logprobs(GROUPS)[0]), before)
-        assert torch.equal(scores(b), before), "the reference is the fine-tuned model"
-        fork.close()
-        assert torch.equal(scores(b), before)
-        assert (before - scores(bare)).abs().max() > 1e-3
-        assert b.fingerprint != bare.fingerprint
-        assert [n for n, _ in b._weights] == [n for n, _ in bare._weights]
-    b.model.save_pretrained(tmp_path / "whole")  # and it is a plain model, as if it had been merged by hand
-    b.tokenizer.save_pretrained(tmp_path / "whole")
-    again = Backbone.load(str(tmp_path / "whole"))
-    assert again.fingerprint == b.fingerprint and torch.equal(scores(again), scores(b))
-
-
-def test_an_adapter_of_a_resized_base(llama: Path, tmp_path: Path) -> None:
-    grow = lambda base: base.resize_token_embeddings(VOCABULARY + 4, mean_resizing=False)  # noqa: E731
-    theirs = adapted(tmp_path / "grown", llama, LoraConfig(**LORA), grow)
-    for _ in range(2):  # the new rows are those that were saved, not drawn anew
-        b = Backbone.load(str(tmp_path / "grown"))
-        assert b.vocabulary == VOCABULARY + 4
-        torch.testing.assert_close(scores(b), theirs, atol=1e-4, rtol=1e-4)
-    edit(tmp_path / "grown", lambda s: drop(s, "base_model.model.lm_head.weight"), "adapter_model.safetensors")
-    refused(tmp_path / "grown", "44 rows", "random")
-
-
-def test_an_adapter_on_an_adapter_and_its_tokenizer(llama: Path, tmp_path: Path) -> None:
-    first = tmp_path / "first"
-    adapted(first, llama, LoraConfig(**LORA))
-    b = Backbone.load(str(first))
-    b.model.save_pretrained(tmp_path / "merged")
-    theirs = adapted(tmp_path / "second", tmp_path / "merged", LoraConfig(**LORA))
-    settings(tmp_path / "second", "adapter_config.json", base_model_name_or_path=str(first))
-    b = Backbone.load(str(tmp_path / "second"))
-    torch.testing.assert_close(scores(b), theirs, atol=1e-4, rtol=1e-4)
-    assert len(b.tokenizer) == VOCABULARY  # the base's; its own where it has one
-    chat = tokenizer(chat=True)
-    chat.save_pretrained(tmp_path / "second")
-    assert Backbone.load(str(tmp_path / "second")).tokenizer.chat_template
-
-
-@pytest.mark.parametrize("name", ["prompt", "prefix", "classifier"])
-def test_an_adapter_that_is_no_change_of_a_language_model_is_refused(name: str, llama: Path, tmp_path: Path) -> None:
-    if name == "classifier":
-        start = tf.LlamaForSequenceClassification.from_pretrained(llama, num_labels=1)
-        config: Any = LoraConfig(r=2, task_type="SEQ_CLS", target_modules=["q_proj"], modules_to_save=["score"])
-        config.base_model_name_or_path = str(llama)
-        get_peft_model(start, config).save_pretrained(tmp_path / "a")
-        refused(tmp_path / "a", "SEQ_CLS", "load_reward")
-        return
-    kind = {"prompt": PromptTuningConfig, "prefix": PrefixTuningConfig}[name]
-    config = kind(task_type="CAUSAL_LM", num_virtual_tokens=2)
-    config.base_model_name_or_path = str(llama)
-    get_peft_model(tf.AutoModelForCausalLM.from_pretrained(llama), config).save_pretrained(tmp_path / "a")
-    refused(tmp_path / "a", "cannot be merged", {"prompt": "PROMPT_TUNING", "prefix": "PREFIX_TUNING"}[name])
-
-
-@pytest.mark.parametrize("how", ["drop", "rename", "shorten", "nan", "add"])
-def test_whatever_is_corrupted_of_an_adapter_it_is_refused(how: str, llama: Path, tmp_path: Path) -> None:
-    folder, file = tmp_path / "sft", "adapter_model.safetensors"
-    adapted(folder, llama, LoraConfig(**LORA))
-    whole = (folder / file).read_bytes()
-    for tensor in load_file(folder / file):
-        (folder / file).write_bytes(whole)
-        edit(folder, lambda state, tensor=tensor: CORRUPTIONS[how](state, tensor), file)
-        refused(folder, str(folder))
-
-
-def test_an_adapter_whose_base_is_not_there_or_not_its_own(llama: Path, tmp_path: Path) -> None:
-    folder, file = tmp_path / "sft", "adapter_config.json"
-    adapted(folder, llama, LoraConfig(**LORA))
-    settings(folder, file, base_model_name_or_path=str(tmp_path / "gone"))
-    refused(folder, str(tmp_path / "gone"), "not there", "base_model_name_or_path")
-    settings(folder, file, base_model_name_or_path="nobody/such-base")
-    refused(folder, "an adapter of 'nobody/such-base'", "base_model_name_or_path")
-    for none in (None, "", 3):
-        settings(folder, file, base_model_name_or_path=none)
-        refused(folder, "names no base_model_name_or_path")
-    settings(folder, file, base_model_name_or_path=str(folder))
-    refused(folder, "is itself")
-    wider = saved(tmp_path / "wider", tf.LlamaConfig(**{**SHAPE, "hidden_size": 32}))
-    settings(folder, file, base_model_name_or_path=str(wider))
-    refused(folder, "size mismatch")
-    deeper = saved(tmp_path / "deeper", tf.LlamaConfig(**{**SHAPE, "num_hidden_layers": 3}))
-    settings(folder, file, base_model_name_or_path=str(deeper))
-    refused(folder, "lacks", "layers.2")
-    shallow = saved(tmp_path / "shallow", tf.LlamaConfig(**{**SHAPE, "num_hidden_layers": 1}))
-    settings(folder, file, base_model_name_or_path=str(shallow))
-    refused(folder, "holds", "layers.1")
-    edit(llama, lambda s: drop(s, "lm_head.weight"))
-    settings(folder, file, base_model_name_or_path=str(llama))
-    refused(folder, "lacks lm_head.weight")
-
-
-def test_an_adapter_that_is_doubtful_is_refused(llama: Path, tmp_path: Path) -> None:
-    folder, file = tmp_path / "sft", "adapter_config.json"
-    adapted(folder, llama, LoraConfig(**LORA))
-    settings(folder, file, new_in_the_next_version=None)
-    Backbone.load(str(folder))  # what is off changes nothing
-    settings(folder, file, new_in_the_next_version=0.5)
-    refused(folder, "new_in_the_next_version", "update peft")
-    settings(folder, file, new_in_the_next_version=None, peft_type="NOSUCH")
-    refused(folder, "NOSUCH")
-    settings(folder, file, peft_type="LORA")
-    shutil.copy(llama / "config.json", folder)  # some trainers put it there: still an adapter
-    want = scores(Backbone.load(str(folder)))
-    shutil.copy(llama / "model.safetensors", folder)
-    refused(folder, "both a whole model and an adapter")
-    os.remove(folder / "model.safetensors")
-    assert torch.equal(scores(Backbone.load(str(folder))), want)
-    os.remove(folder / "adapter_model.safetensors")
-    refused(folder, "adapter_model")
-
-
-def test_a_reward_model_s_adapter_is_checked_alike(llama: Path, tmp_path: Path) -> None:
-    start = tf.LlamaForSequenceClassification.from_pretrained(llama, num_labels=1)
-    start.config.pad_token_id = 2
-    config = LoraConfig(r=2, task_type="SEQ_CLS", target_modules=["q_proj"], modules_to_save=["score"])
-    config.base_model_name_or_path = str(llama)
-    folder, file = tmp_path / "rm", "adapter_model.safetensors"
-    get_peft_model(start, config).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    load_reward(folder)
-    whole = (folder / file).read_bytes()
-    for how in ("drop", "nan", "rename"):
-        for tensor in load_file(folder / file):
-            (folder / file).write_bytes(whole)
-            edit(folder, lambda state, tensor=tensor, how=how: CORRUPTIONS[how](state, tensor), file)
-            with pytest.raises(ModelError):
-                load_reward(folder)
-    (folder / file).write_bytes(whole)
-    edit(llama, lambda s: drop(s, "model.layers.1.mlp.up_proj.weight"))
-    with pytest.raises(ModelError, match="up_proj"):
-        load_reward(folder)
 
 
 def test_a_long_error_is_cut(tmp_path: Path) -> None:

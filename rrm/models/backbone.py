@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -31,7 +30,7 @@ from rrm.core.parallel import World, place
 from rrm.core.seeding import generator
 from rrm.models.attention import SHORT, materialized
 from rrm.models.chat import Chat, stops_of
-from rrm.models.fetching import PACKAGED, located
+from rrm.models.fetching import resolve
 from rrm.models.folders import Blaming, check_finite, read_pair
 from rrm.models.form import Forms
 from rrm.models.guard import alone
@@ -278,16 +277,7 @@ class Backbone:
         Raises `ModelError` if it cannot be loaded, is not whole, cannot score packed groups exactly, or fails to sample
         or train.
         """
-        known = located(name)
-        where = str(known or name)
-        local = known is not None or Path(name).exists()
-        mend = "give 'embedded', 'smollm2', a folder written by save_pretrained, or a causal model's name on the Hub"
-        if known is not None:
-            again = f"make it again: rrm model fetch {name} --force"
-            mend = "the package is incomplete: reinstall it, or run scripts/pretrain.py" if name in PACKAGED else again
-        if name in PACKAGED and not PACKAGED[name].is_dir():
-            raise ModelError(f"cannot load the model {name!r}: {where} does not exist; {mend}")
-        model, tokenizer = read_pair(name, where, local, mend)
+        model, tokenizer = read_pair(name, *resolve(name))
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() and model.num_parameters() >= TINY else "cpu"
         if device == "cuda" and torch.cuda.is_available():
@@ -441,14 +431,12 @@ class Backbone:
 
     def _try_out(self) -> None:
         """A trial on a fork that leaves no trace."""
-        count = self._count
         with Blaming(f"{self.name!r} ({type(self.model).__name__}) cannot be adapted", "use another model"):
             fork = self.fork("trial")
         try:
             try_out(fork)
         finally:
             fork.close()
-            self._count = count
 
     def frozen(self, name: str) -> Fork:
         """The starting model under a name of its own: a fork that trains nothing and takes no memory."""

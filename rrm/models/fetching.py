@@ -116,6 +116,21 @@ def located(name: str) -> Path | None:
     return folder(source)
 
 
+def resolve(name: str) -> tuple[str, bool, str]:
+    """Where the model is (a folder, or a name on the Hub), whether that is a folder, and what to do if it cannot be
+    loaded, as a clause. Raises `ModelError` as `located` does, and if a packaged model is not in the package."""
+    known = located(name)
+    if known is None:
+        mend = "give 'embedded', 'smollm2', a folder written by save_pretrained, or a causal model's name on the Hub"
+        return name, Path(name).exists(), mend
+    if name not in PACKAGED:
+        return str(known), True, f"make it again: rrm model fetch {name} --force"
+    mend = "the package is incomplete: reinstall it, or run scripts/pretrain.py"
+    if not known.is_dir():
+        raise ModelError(f"cannot load the model {name!r}: {known} does not exist; {mend}")
+    return str(known), True, mend
+
+
 def alike(name: str, cutoff: float = 0.6) -> str:
     """"; did you mean ...?" if a name is nearly that of a model that comes with rrm, else an empty text.
 

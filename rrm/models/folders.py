@@ -302,7 +302,7 @@ def _merged(
     transformers would put it on as a layer, and whoever switches adapters off (`Backbone.switch`) would lose it.
     """
     base = config.get("base_model_name_or_path")
-    by_hand = "or merge it yourself with PEFT (merge_and_unload) and save_pretrained the whole"
+    by_hand = "give a plain LoRA adapter, or one that you merged with PEFT (merge_and_unload) and saved whole"
     if any(_file(where, one, local) is not None for one in WHOLE):
         raise ModelError(f"{what}: it holds both a whole model and an adapter ({ADAPTER}); move one of them away")
     if not isinstance(base, str) or not base:
@@ -314,7 +314,7 @@ def _merged(
     if not there and base.startswith(("/", ".", "~")):
         raise ModelError(f"{what}: its base model {base!r} is not there; mend base_model_name_or_path in its {ADAPTER}")
     told = f"{what}, an adapter of {base!r}"
-    mended = f"mend base_model_name_or_path in its {ADAPTER}, {by_hand}"
+    mended = f"mend base_model_name_or_path in its {ADAPTER}, or {by_hand}"
     model, holder = _read_causal(base, there, told, mended, (*seen, where))
     model = merge_adapter(model, where, local, told, by_hand)
     own = any(_file(where, one, local) is not None for one in ("tokenizer.json", "tokenizer_config.json"))
@@ -338,8 +338,10 @@ def merge_adapter(model: Any, where: str, local: bool, what: str, mend: str) -> 
         stored = load_peft_weights(where, device="cpu", local_files_only=True) if local else load_peft_weights(where)
         check_finite(what, stored.items(), "the adapter is broken: take an earlier one")
         _resize(model, stored, what, mend)
+        before = {id(p): (p.data_ptr(), p._version) for p in model.parameters()}
         model = PeftModel.from_pretrained(model, where, torch_device="cpu").eval()
         _check_stored(model, stored, what, mend)
+        _check_base(model, before, stored, what, mend)
         ids = torch.arange(8)[None] * 7 % model.get_input_embeddings().weight.shape[0]
         with torch.no_grad():
             before = model(input_ids=ids).logits
@@ -349,7 +351,7 @@ def merge_adapter(model: Any, where: str, local: bool, what: str, mend: str) -> 
     if not error < MERGED:
         raise ModelError(
             f"{what}: merged into its weights it gives other logits (by {error:.2g} of the largest), as adapters do "
-            "that are tied, conditional or not additive; give a whole model"
+            "that are tied, conditional or not additive; give a plain LoRA adapter or a whole model"
         )
     return model
 
@@ -358,12 +360,13 @@ def _check_adapter(config: dict[str, Any], what: str, by_hand: str) -> None:
     from dataclasses import fields
 
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+    from peft.config import PromptLearningConfig
 
     kind, task = str(config.get("peft_type")), config.get("task_type")
     made = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind)  # type: ignore[call-overload]
     if made is None:
         raise ModelError(f"{what}: PEFT knows no adapters of type {kind} (peft_type in {ADAPTER}); update it")
-    if getattr(made(), "is_prompt_learning", False) or kind == "ADAPTION_PROMPT":
+    if issubclass(made, PromptLearningConfig) or kind == "ADAPTION_PROMPT":
         raise ModelError(
             f"{what}: an adapter of type {kind} is no change of weights but puts learned vectors in front of the text, "
             "so it cannot be merged; give a LoRA adapter or a whole model"
@@ -376,10 +379,10 @@ def _check_adapter(config: dict[str, Any], what: str, by_hand: str) -> None:
     known = {field.name for field in fields(made)}
     unknown = sorted(key for key, value in config.items() if key not in known and value)  # what is off changes nothing
     if unknown:
-        raise ModelError(f"{what}: this PEFT knows no {', '.join(unknown)} of its {ADAPTER}; update peft, {by_hand}")
+        raise ModelError(f"{what}: this PEFT knows no {', '.join(unknown)} of its {ADAPTER}; update peft, or {by_hand}")
 
 
-def _resize(model: Any, stored: dict[str, Tensor], what: str, by_hand: str) -> None:
+def _resize(model: Any, stored: dict[str, Tensor], what: str, mend: str) -> None:
     """Give the base as many rows as the embedding that was saved with the adapter has."""
     names = [name for name, module in model.named_modules() if module is model.get_input_embeddings()]
     tail = f"{names[0].rpartition('.')[2]}.weight"
@@ -391,13 +394,33 @@ def _resize(model: Any, stored: dict[str, Tensor], what: str, by_hand: str) -> N
     if not tied and not any(key.endswith("lm_head.weight") for key in stored):
         raise ModelError(
             f"{what}: its embedding has {max(rows)} rows and the base {have}, but the output embedding was not saved "
-            f"with it, so the new rows would be drawn at random; train with modules_to_save, {by_hand}"
+            f"with it, so the new rows would be drawn at random; train with modules_to_save, or {mend}"
         )
     with torch.random.fork_rng(devices=[]):
         model.resize_token_embeddings(max(rows), mean_resizing=False)
 
 
-def _check_stored(model: Any, stored: dict[str, Tensor], what: str, by_hand: str) -> None:
+def _check_base(
+    model: Any, before: dict[int, tuple[int, int]], stored: dict[str, Tensor], what: str, mend: str
+) -> None:
+    """Whether the base is as it was, but for what the adapter's file holds of it.
+
+    PEFT takes some kinds of beginning (PiSSA and its kin) out of the base again at each load. Where that is exact, so
+    is the sum; by a random decomposition it is another at each load.
+    """
+    held = {key.replace(".base_layer.", ".") for key in stored}
+    init = getattr(model.peft_config["default"], "init_lora_weights", True)
+    for name, p in model.named_parameters():
+        plain = name.replace(".base_layer.", ".")
+        changed = id(p) in before and before[id(p)] != (p.data_ptr(), p._version)
+        if changed and plain not in held and init not in ("pissa", "olora"):
+            raise ModelError(
+                f"{what}: with it PEFT changes {plain} of the base by guess (init_lora_weights {init!r}), so it scores "
+                f"otherwise at each load; convert it (PEFT: path_initial_model_for_weight_conversion), or {mend}"
+            )
+
+
+def _check_stored(model: Any, stored: dict[str, Tensor], what: str, mend: str) -> None:
     """Whether the adapter's weights are those of its file, and all of them."""
     from peft import get_peft_model_state_dict
 
@@ -410,5 +433,5 @@ def _check_stored(model: Any, stored: dict[str, Tensor], what: str, by_hand: str
                  if keys]  # fmt: skip
         raise ModelError(
             f"{what}: its file does not fit what {ADAPTER} says ({'; '.join(parts)}), so some of it would be lost or "
-            f"random; save it again, {by_hand}"
+            f"random; save it again, or {mend}"
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 import transformers as tf
@@ -55,12 +56,20 @@ MERGED: dict[str, Callable[[], Any]] = {
     "dora": lambda: LoraConfig(**LORA, use_dora=True),
     "rslora": lambda: LoraConfig(**LORA, use_rslora=True, lora_alpha=7),
     "ranks of their own": lambda: LoraConfig(**LORA, rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 9}),
-    "biases": lambda: LoraConfig(**{**LORA, "target_modules": ["lm_head"]}, modules_to_save=["norm"]),
+    "a norm": lambda: LoraConfig(**{**LORA, "target_modules": ["lm_head"]}, modules_to_save=["norm"]),
     "head": lambda: LoraConfig(**LORA, modules_to_save=["lm_head"]),
     "embedding": lambda: LoraConfig(**{**LORA, "target_modules": ["embed_tokens", "lm_head"]}),
     "tokens": lambda: LoraConfig(**LORA, trainable_token_indices=[5, 6, 30]),
     "ia3": lambda: IA3Config(task_type="CAUSAL_LM", target_modules=["k_proj", "down_proj"],
                              feedforward_modules=["down_proj"]),
+    "pissa": lambda: LoraConfig(**LORA, init_lora_weights="pissa"),
+    "olora": lambda: LoraConfig(**LORA, init_lora_weights="olora"),
+    "all biases": lambda: LoraConfig(**LORA, bias="all", lora_dropout=0.5),
+    "parameters": lambda: LoraConfig(r=2, task_type="CAUSAL_LM", target_parameters=["mlp.up_proj.weight"]),
+    "adalora": lambda: peft.AdaLoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], total_step=10),
+    "oft": lambda: peft.OFTConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=0, oft_block_size=4),
+    "vera": lambda: peft.VeraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=4),
+    "miss": lambda: peft.MissConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=4),
     "loha": lambda: LoHaConfig(r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "down_proj"]),
 }  # fmt: skip
 
@@ -113,6 +122,21 @@ def test_an_adapter_on_an_adapter_and_its_tokenizer(llama: Path, tmp_path: Path)
     chat = tokenizer(chat=True)
     chat.save_pretrained(tmp_path / "second")
     assert Backbone.load(str(tmp_path / "second")).tokenizer.chat_template
+
+
+UNMERGED: dict[str, tuple[Callable[[], Any], str]] = {
+    "from a token on": (lambda: LoraConfig(**LORA, alora_invocation_tokens=[5, 6]), "does not support merging"),
+    "layers used twice": (lambda: LoraConfig(**LORA, layer_replication=[[0, 2], [1, 2]]), "gives other logits"),
+    "a bias where there is none": (lambda: LoraConfig(**LORA, lora_bias=True), "no bias"),
+    "a random decomposition": (lambda: LoraConfig(**LORA, init_lora_weights="pissa_niter_4"), "at each load"),
+}
+
+
+@pytest.mark.parametrize("name", UNMERGED)
+def test_an_adapter_that_merged_would_be_another_is_refused(name: str, llama: Path, tmp_path: Path) -> None:
+    make, word = UNMERGED[name]
+    adapted(tmp_path / "a", llama, make())
+    refused(tmp_path / "a", "an adapter of", word, "plain LoRA")
 
 
 @pytest.mark.parametrize("name", ["prompt", "prefix", "classifier"])

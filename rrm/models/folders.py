@@ -218,7 +218,9 @@ def _check_kind(config: dict[str, Any] | None, where: str, local: bool, what: st
             f"{what}: transformers {__version__} knows no architecture {kind!r} (model_type in config.json); update "
             "transformers, or use another model"
         )
-    beside = f" (it was saved as {', '.join(map(str, saved))})" if (saved := config.get("architectures") or ()) else ""
+    saved = config.get("architectures")
+    saved = saved if isinstance(saved, list) else []
+    beside = f" (it was saved as {', '.join(map(str, saved))})" if saved else ""
     if any("SequenceClassification" in str(one) or "TokenClassification" in str(one) for one in saved):
         raise ModelError(
             f"{what}: it is a classifier{beside}, whose output embedding is not there or was not trained with it; give "

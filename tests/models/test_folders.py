@@ -245,7 +245,7 @@ def test_what_is_no_model_folder_says_what_to_give(llama: Path, tmp_path: Path) 
     for broken in (dict(hidden_size="16"), dict(num_hidden_layers=None), dict(num_attention_heads=0),
                    dict(hidden_act="nosuch"), dict(pad_token_id=9999), dict(vocab_size=-1), dict(torch_dtype="x"),
                    dict(model_type="nosuch"), dict(model_type=None), dict(model_type=["llama"]),
-                   dict(rope_parameters={"rope_type": "nosuch"}), dict(architectures="LlamaForCausalLM")):  # fmt: skip
+                   dict(rope_parameters={"rope_type": "nosuch"}), dict(architectures=3)):  # fmt: skip
         folder = tmp_path / "broken"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(llama, folder)

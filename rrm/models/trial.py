@@ -33,7 +33,7 @@ def try_out(fork: TrainedModel) -> None:
     how = f"{backbone.name!r} ({type(backbone.model).__name__})"
     prefix, one, two = ([(first + 7 * i) % size for i in range(n)] for first, n in ((3, 3), (5, 2), (4, 1)))
     with Blaming(f"{how} cannot sample", "its architecture does not decode as others do: use another model"):
-        sample(fork, [prefix], 2, 2, 1.0, ["trial"], -1)
+        sample(fork, [prefix], 2, 2, 1.0, ["trial"], ())
     (packed,) = pack([PrefixGroup(prefix, [one, two])], d=backbone.d, width=2)
     with Blaming(f"{how} cannot be trained", "use another model, or load it with adapters='full' or 'lora', the other"):
         loss = -fork.token_logprobs(packed).mean()

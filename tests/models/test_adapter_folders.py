@@ -101,6 +101,9 @@ def test_an_adapter_folder_is_its_base_with_the_adapter_in_it(name: str, llama: 
 def test_an_adapter_of_a_resized_base(llama: Path, tmp_path: Path) -> None:
     grow = lambda base: base.resize_token_embeddings(VOCABULARY + 4, mean_resizing=False)  # noqa: E731
     theirs = adapted(tmp_path / "grown", llama, LoraConfig(**LORA), grow)
+    longer = tokenizer()
+    longer.add_tokens([f"w{VOCABULARY + i}" for i in range(4)])
+    longer.save_pretrained(tmp_path / "grown")
     for _ in range(2):  # the new rows are those that were saved, not drawn anew
         b = Backbone.load(str(tmp_path / "grown"))
         assert b.vocabulary == VOCABULARY + 4

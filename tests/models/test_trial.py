@@ -42,7 +42,7 @@ def numbers(b: Backbone, fork: Any) -> list[Any]:
     """What a fork says and learns, and what is sampled from it."""
     values = torch.cat(fork.logprobs(GROUPS)[0])
     grads = torch.autograd.grad(values.sum(), fork.parameters())
-    return [values.detach(), *grads, torch.tensor(sample(fork, [[3, 4]], 2, 5, 1.0, ["k"], -1)[0][0][1])]
+    return [values.detach(), *grads, torch.tensor(sample(fork, [[3, 4]], 2, 5, 1.0, ["k"], ())[0][0][1])]
 
 
 @pytest.mark.parametrize("adapters", ["full", "lora"])

@@ -20,8 +20,8 @@ NOTE = 200
 _YES, _NO, _NA = ("yes", "right"), ("no", "wrong"), ("n/a", "na", "not applicable")
 _WORD = "|".join(map(re.escape, (*_YES, *_NO, *_NA)))
 _VERDICT = re.compile(rf"(?P<verdict>{_WORD})(?![\w/])[\s.,;:!*_-]*(?P<note>.*)", re.IGNORECASE)
-_LINE = re.compile(r"(?P<name>[\w-]+): (?P<verdict>yes|no|N/A)(?: (?P<note>.+))?")
-_MARKUP = re.compile(r"^[\s>#*_\-•]*(?:\d+[.)]\s*)?[*_\s]*")
+_LINE = re.compile(r"(?<![\w-])(?P<name>[\w-]++): (?P<verdict>yes|no|N/A)(?: (?P<note>.+))?")
+_MARKUP = re.compile(r"^[\s>#*_\-•]*+(?:\d++[.)]\s*+)?[*_\s]*+")
 
 
 def one_line(text: str, limit: int = NOTE) -> str:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -37,7 +37,8 @@ from rrm.labels.questions import (
     preference_of,
     said,
 )
-from rrm.store.database import Database
+from rrm.labels.rows import LABEL, OFFERED, QUESTION, Standing, body_of, label_of, question_of, within
+from rrm.store.database import TICK, Database
 from rrm.store.upgrades import LABELS
 
 SCHEMA = """
@@ -69,10 +70,9 @@ CREATE VIEW IF NOT EXISTS open AS
     SELECT * FROM questions q WHERE NOT EXISTS (SELECT 1 FROM closed WHERE closed.question = q.id);
 """
 LEASE = 180.0
-"""Seconds for which a claimed question is nobody else's; whoever asks for the next one renews it."""
-_pair, _judgement, _spans = TypeAdapter(Pair), TypeAdapter(Judgement), TypeAdapter(tuple[Spans, Spans])
-
-_pictured = TypeAdapter(Pictured)
+"""Seconds, at most, for which a claimed question is nobody else's; whoever asks for the next one renews it. A claim
+that runs longer was made before the clock was set back, and holds nobody up."""
+_judgement = TypeAdapter(Judgement)
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ class Labels(Database):
     def __init__(self, folder: Path | str) -> None:
         super().__init__(Path(folder) / "labels.db", SCHEMA, ("questions", "labels", "closed"), LABELS)
         self._first_open = 0
+        self._newest = (0, 0.0)
+        """The newest label that `take` has seen, and when, by a clock that nobody sets."""
 
     # --- training's side -----------------------------------------------------------------------------
 
@@ -140,7 +142,7 @@ class Labels(Database):
             ids.append(id)
         rows = [
             (
-                id, task, round, pair.id, pair.case.id, instruction, _body(pair, Pictured.of(pair, draw)),
+                id, task, round, pair.id, pair.case.id, instruction, body_of(pair, Pictured.of(pair, draw)),
                 json.dumps([dict(locate(pair.case, outcome)) for outcome in (pair.a, pair.b)]),
                 bool(pair.assistance_a or pair.assistance_b), overlap, unassisted, now,
             )
@@ -195,7 +197,7 @@ class Labels(Database):
                     "INSERT INTO closed (question, reason, judgement, labels, at) VALUES (?, 'judged', ?, ?, ?)",
                     (
                         question.id, _judgement.dump_json(judgement).decode(),
-                        json.dumps([label.seq for label in standing.labels]), time.time(),
+                        json.dumps([label.seq for label in standing.labels]), self._stamp(question.id),
                     ),
                 )  # fmt: skip
                 taken[question.id] = judgement
@@ -205,29 +207,46 @@ class Labels(Database):
         taken = self._closed(ids)
         standings = list(self._standing([id for id in ids if id not in taken]))
         people = {label.labeler for standing in standings for label in standing.labels}
-        latest = max((label.at for standing in standings for label in standing.labels), default=0.0)
-        if time.time() - latest < grace:
+        latest = max((label for one in standings for label in one.labels), key=lambda label: label.seq, default=None)
+        if latest is not None and self._fresh(latest, grace):
             return False
         return all(standing.settled or standing.exhausted(people) for standing in standings)
 
+    def _fresh(self, label: Label, grace: float) -> bool:
+        """Whether a label is less than `grace` seconds old. One from the future is (the clock was set back), for so
+        long, that we have not looked at it for so long."""
+        if self._newest[0] != label.seq:
+            self._newest = label.seq, time.monotonic()
+        age = time.time() - label.at
+        return age < grace and (age >= 0 or time.monotonic() - self._newest[1] < grace)
+
+    def _stamp(self, question: str) -> float:
+        """Now; later than the last label, and than when this question was closed, if the clock was set back."""
+        row = self._db.execute(
+            "SELECT MAX((SELECT at FROM labels ORDER BY seq DESC LIMIT 1), COALESCE((SELECT at FROM closed"
+            " WHERE question = ?), 0))",
+            (question,),
+        ).fetchone()
+        return max(time.time(), (row[0] or 0.0) + TICK)
+
     def _closed(self, ids: Sequence[str]) -> dict[str, Judgement]:
-        rows = _in(self._db, "SELECT question, judgement FROM closed WHERE question IN", ids)
+        rows = within(self._db, "SELECT question, judgement FROM closed WHERE question IN", ids)
         return {id: _judgement.validate_json(body) for id, body in rows}
 
-    def _standing(self, ids: Sequence[str]) -> Iterator[_Standing]:
+    def _standing(self, ids: Sequence[str]) -> Iterator[Standing]:
         by_question: dict[str, list[Label]] = {}
-        for row in _in(self._db, f"SELECT {LABEL} FROM current WHERE question IN", ids):
-            label = _label(row)
+        for row in within(self._db, f"SELECT {LABEL} FROM current WHERE question IN", ids):
+            label = label_of(row)
             by_question.setdefault(label.question, []).append(label)
         now = time.time()
-        claims = _in(self._db, "SELECT question, until FROM claims WHERE question IN", ids)
-        claimed = {id for id, until in claims if until > now}
-        for id, overlap in _in(self._db, "SELECT id, overlap FROM questions WHERE id IN", ids):
+        claims = within(self._db, "SELECT question, until FROM claims WHERE question IN", ids)
+        claimed = {id for id, until in claims if now < until <= now + LEASE}
+        for id, overlap in within(self._db, "SELECT id, overlap FROM questions WHERE id IN", ids):
             labels = sorted(by_question.get(id, ()), key=lambda label: label.seq)
-            yield _Standing(id, overlap, tuple(labels), id in claimed)
+            yield Standing(id, overlap, tuple(labels), id in claimed)
 
     def _questions(self, ids: Sequence[str]) -> list[Question]:
-        return [_question(row) for row in _in(self._db, f"SELECT {QUESTION} FROM questions WHERE id IN", ids)]
+        return [question_of(row) for row in within(self._db, f"SELECT {QUESTION} FROM questions WHERE id IN", ids)]
 
     # --- the labelers' side --------------------------------------------------------------------------
 
@@ -241,13 +260,13 @@ class Labels(Database):
         with self._writing():
             rows = self._db.execute(
                 f"SELECT id FROM ({OFFERED}) ORDER BY held DESC, seq LIMIT :n",
-                {"labeler": labeler, "now": now, "n": n, "since": self._since()},
+                {"labeler": labeler, "now": now, "limit": now + LEASE, "n": n, "since": self._since()},
             ).fetchall()
             ids = [id for (id,) in rows]
             self._db.executemany(
                 "INSERT INTO claims (question, labeler, until) VALUES (?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET until = excluded.until",
-                [(id, labeler, now + lease) for id in ids],
+                [(id, labeler, now + min(lease, LEASE)) for id in ids],
             )
         found = self.questions(ids)
         return [found[id] for id in ids]
@@ -294,7 +313,8 @@ class Labels(Database):
                 " seconds, note, marks, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     key, "skip" if choice == "skip" else "label", question, labeler, preference, strength, swapped,
-                    assisted, assisted and not hidden, seconds, note, json.dumps(marks, sort_keys=True), time.time(),
+                    assisted, assisted and not hidden, seconds, note, json.dumps(marks, sort_keys=True),
+                    self._stamp(question),
                 ),
             )  # fmt: skip
             self._db.execute("DELETE FROM claims WHERE question = ? AND labeler = ?", (question, labeler))
@@ -318,10 +338,11 @@ class Labels(Database):
                 return Receipt("nothing")
             seq, question = row
             late, now = self._is_closed(question), time.time()
+            at = self._stamp(question)
             self._db.execute(
                 "INSERT INTO labels (key, kind, question, labeler, preference, strength, swapped, assisted, looked,"
                 " seconds, note, marks, at, supersedes) VALUES (?, 'undo', ?, ?, NULL, '', 0, 0, 0, 0, '', '{}', ?, ?)",
-                (key, question, labeler, now, seq),
+                (key, question, labeler, at, seq),
             )
             if not late:
                 self._db.execute(
@@ -356,7 +377,7 @@ class Labels(Database):
             row = self._db.execute(f"SELECT {QUESTION} FROM questions WHERE id = ?", (id,)).fetchone()
         if row is None:
             raise LabelError(f"no question {id!r} in {self.path}; load the page again")
-        return _question(row)
+        return question_of(row)
 
     def questions(self, ids: Sequence[str]) -> dict[str, Question]:
         """Id -> question; ids that are not known are left out."""
@@ -382,13 +403,14 @@ class Labels(Database):
         where = "WHERE question IN (SELECT id FROM questions WHERE assistance)" if drawn else ""
         with self._reading():
             rows = self._db.execute(f"SELECT {LABEL} FROM current {where} ORDER BY seq").fetchall()
-        return [_label(row) for row in rows]
+        return [label_of(row) for row in rows]
 
     def progress(self, labeler: str) -> LabelerProgress:
         """Where this person stands. `task` and `round` are those of the oldest open question."""
         labeler = named(labeler)
         with self._reading():
-            values = {"labeler": labeler, "now": time.time(), "since": self._since()}
+            now = time.time()
+            values = {"labeler": labeler, "now": now, "limit": now + LEASE, "since": self._since()}
             head = self._db.execute(
                 "SELECT task, round FROM open WHERE seq >= :since ORDER BY seq LIMIT 1", values
             ).fetchone()
@@ -415,67 +437,3 @@ class Labels(Database):
                 " WHERE u.kind = 'undo' AND c.reason = 'judged' AND u.at >= c.at"
             ).fetchone()
         return int(row[0])
-
-
-QUESTION = "id, task, round, instruction, body, spans, overlap, unassisted"
-LABEL = (
-    "seq, key, question, labeler, preference, strength, swapped, assisted, looked, seconds, note, marks, at"
-)
-OFFERED = """
-    SELECT q.id, q.seq,
-      EXISTS (SELECT 1 FROM claims c WHERE c.question = q.id AND c.labeler = :labeler AND c.until > :now) held
-    FROM open q WHERE q.seq >= :since
-    AND NOT EXISTS (SELECT 1 FROM current l WHERE l.question = q.id AND l.labeler = :labeler)
-    AND (SELECT COUNT(*) FROM current l WHERE l.question = q.id AND l.kind = 'label')
-      + (SELECT COUNT(*) FROM claims c WHERE c.question = q.id AND c.labeler != :labeler AND c.until > :now) < q.overlap
-"""
-"""What may be asked of a person, those that they hold marked."""
-
-
-@dataclass(frozen=True)
-class _Standing:
-    """A question and what was said of it so far."""
-
-    question: str
-    overlap: int
-    labels: tuple[Label, ...]
-    claimed: bool
-
-    @property
-    def settled(self) -> bool:
-        return sum(label.preference is not None for label in self.labels) >= self.overlap
-
-    def exhausted(self, people: set[str]) -> bool:
-        """Nobody is left to ask: everyone at work on the round has answered, and somebody skipped."""
-        answered = {label.labeler for label in self.labels}
-        skipped = any(label.preference is None for label in self.labels)
-        return skipped and not self.claimed and answered >= people and len(answered) >= self.overlap
-
-
-def _in(db: Any, query: str, ids: Sequence[str]) -> Iterator[Any]:
-    """Rows of a query that ends in "IN", however many ids there are."""
-    for start in range(0, len(ids), 500):
-        some = ids[start : start + 500]
-        yield from db.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
-
-
-def _body(pair: Pair, pictured: Pictured) -> str:
-    """A pair as JSON, with its pictures beside what it has itself, if there are any."""
-    body = _pair.dump_json(pair).decode()
-    return body if pictured == Pictured() else json.dumps(json.loads(body) | _pictured.dump_python(pictured))
-
-
-def _question(row: Sequence[Any]) -> Question:
-    id, task, round, instruction, body, spans, overlap, unassisted = row
-    return Question(
-        id, task, round, instruction, _pair.validate_json(body), _spans.validate_json(spans), overlap, unassisted,
-        _pictured.validate_json(body).drawn,
-    )  # fmt: skip
-
-
-def _label(row: Sequence[Any]) -> Label:
-    seq, key, question, labeler, preference, strength, swapped, assisted, looked, seconds, note, marks, at = row
-    return Label(
-        seq, key, question, labeler, preference, strength, bool(swapped), bool(assisted), bool(looked), seconds,
-        note, json.loads(marks), at,
-    )  # fmt: skip

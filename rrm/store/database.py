@@ -10,6 +10,9 @@ from pathlib import Path
 
 from rrm.core.errors import StoreError
 
+TICK = 1e-6
+"""What is written later is at least so many seconds later, whatever the clock says, where its order is told by it."""
+
 
 class Database:
     """A connection, its lock, and the errors in words. What is committed is on the disk (synchronous=FULL).

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from rrm.core.judgements import Check, Comparison, Judgement, Margin, Pair
 from rrm.core.records import Answer, Assistance, Case, Group, Outcome, Spans, digest
-from rrm.store.database import Database
+from rrm.store.database import TICK, Database
 from rrm.store.encoding import written
 from rrm.store.upgrades import RUN
 
@@ -94,6 +94,8 @@ class Store(Database):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, SCHEMA, TABLES, RUN)
+        with self._explained():
+            (self._last,) = self._db.execute("SELECT COALESCE(MAX(at), 0.0) FROM metrics").fetchone()
 
     # --- the memo ------------------------------------------------------------------------------------
 
@@ -242,7 +244,8 @@ class Store(Database):
 
     def log(self, task: str, round: int, phase: str, step: int, metrics: Mapping[str, float]) -> None:
         """Keep a step's metrics."""
-        now = time.time()
+        # Metrics are read in this order, and a run that is resumed decides by them: also if the clock was set back.
+        self._last = now = max(time.time(), self._last + TICK)
         rows = [(task, round, phase, step, name, value, now) for name, value in metrics.items()]
         with self._writing():
             self._keep("metrics", "task, round, phase, step, name, value, at", rows)

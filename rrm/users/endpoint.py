@@ -114,11 +114,12 @@ def _whole(cut: str) -> str:
     return cut if _ALONE.fullmatch(cut) else "".join(re.split(r"(\s)", cut.rstrip())[:-1])
 
 
-_ALONE = re.compile(r"\W*([AB])\W*")
-_FIRST = re.compile(r"^\W*([AB])\s*[.:,;)\]*\n–—-]", re.MULTILINE)
+# `*+` gives nothing back: a reply of ten thousand blanks would be parted in every way.
+_ALONE = re.compile(r"(?<!\W)\W*+([AB])\W*+")
+_FIRST = re.compile(r"^[^\w\n]*+([AB])[^\S\n]*+[.:,;)\]*\n–—-]", re.MULTILINE)
 _SAID = re.compile(
-    r"\b(?i:answer|better(?:\s+one)?|best|choice|choose|verdict|prefer|outcome|option)\b\W*(?:(?:is|would\s+be)\b)?"
-    r"\W*(?:(?:outcome|option|answer)\b\W*)?\b([AB])\b(?!\s+(?:or|and)\b)"
+    r"\b(?i:answer|better(?:\s++one)?|best|choice|choose|verdict|prefer|outcome|option)\b\W*+(?:(?:is|would\s++be)\b\W*+)?"
+    r"(?:(?:outcome|option|answer)\b\W*+)?\b([AB])\b(?!\s++(?:or|and)\b)"
 )
 
 

@@ -287,7 +287,7 @@ class Reader:
     def running(self) -> bool:
         """Whether a process trains it: by the lock in its folder, else by how long ago it last recorded anything."""
         found = held(self.folder)
-        return self.last is not None and time.time() - self.last < RUNNING if found is None else found
+        return self.last is not None and abs(time.time() - self.last) < RUNNING if found is None else found
 
     @cached_property
     def asked(self) -> set[str]:

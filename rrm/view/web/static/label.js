@@ -76,7 +76,10 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 let count = 0;
 function enqueue(kind, message) {
-  const order = `${String(Date.now()).padStart(15, "0")}-${String(count++).padStart(6, "0")}`;
+  // after all that waits, whatever the clock says: an undo must not overtake what it takes back
+  const last = store.names("send/").at(-1);
+  const now = Math.max(Date.now(), last ? Number(last.slice(5, 20)) + 1 : 0);
+  const order = `${String(now).padStart(15, "0")}-${String(count++).padStart(6, "0")}`;
   store.put(`send/${order}-${message.key}`, { kind, labeler, message });
   flush();
 }

@@ -1,0 +1,83 @@
+"""Rows of `labels.db` as questions and labels, and what may be asked of whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from rrm.core.judgements import Pair
+from rrm.core.records import Spans
+from rrm.labels.questions import Label, Pictured, Question
+
+_pair, _spans, _pictured = TypeAdapter(Pair), TypeAdapter(tuple[Spans, Spans]), TypeAdapter(Pictured)
+
+QUESTION = "id, task, round, instruction, body, spans, overlap, unassisted"
+LABEL = (
+    "seq, key, question, labeler, preference, strength, swapped, assisted, looked, seconds, note, marks, at"
+)
+OFFERED = """
+    SELECT q.id, q.seq,
+      EXISTS (SELECT 1 FROM claims c WHERE c.question = q.id AND c.labeler = :labeler AND c.until > :now
+        AND c.until <= :limit) held
+    FROM open q WHERE q.seq >= :since
+    AND NOT EXISTS (SELECT 1 FROM current l WHERE l.question = q.id AND l.labeler = :labeler)
+    AND (SELECT COUNT(*) FROM current l WHERE l.question = q.id AND l.kind = 'label')
+      + (SELECT COUNT(*) FROM claims c WHERE c.question = q.id AND c.labeler != :labeler AND c.until > :now
+        AND c.until <= :limit)
+      < q.overlap
+"""
+"""What may be asked of a person, those that they hold marked. A claim that runs beyond `limit` was made before the
+clock was set back: it holds no more."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A question and what was said of it so far."""
+
+    question: str
+    overlap: int
+    labels: tuple[Label, ...]
+    claimed: bool
+
+    @property
+    def settled(self) -> bool:
+        return sum(label.preference is not None for label in self.labels) >= self.overlap
+
+    def exhausted(self, people: set[str]) -> bool:
+        """Nobody is left to ask: everyone at work on the round has answered, and somebody skipped."""
+        answered = {label.labeler for label in self.labels}
+        skipped = any(label.preference is None for label in self.labels)
+        return skipped and not self.claimed and answered >= people and len(answered) >= self.overlap
+
+
+def within(db: Any, query: str, ids: Sequence[str]) -> Iterator[Any]:
+    """Rows of a query that ends in "IN", however many ids there are."""
+    for start in range(0, len(ids), 500):
+        some = ids[start : start + 500]
+        yield from db.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
+
+
+def body_of(pair: Pair, pictured: Pictured) -> str:
+    """A pair as JSON, with its pictures beside what it has itself, if there are any."""
+    body = _pair.dump_json(pair).decode()
+    return body if pictured == Pictured() else json.dumps(json.loads(body) | _pictured.dump_python(pictured))
+
+
+def question_of(row: Sequence[Any]) -> Question:
+    id, task, round, instruction, body, spans, overlap, unassisted = row
+    return Question(
+        id, task, round, instruction, _pair.validate_json(body), _spans.validate_json(spans), overlap, unassisted,
+        _pictured.validate_json(body).drawn,
+    )  # fmt: skip
+
+
+def label_of(row: Sequence[Any]) -> Label:
+    seq, key, question, labeler, preference, strength, swapped, assisted, looked, seconds, note, marks, at = row
+    return Label(
+        seq, key, question, labeler, preference, strength, bool(swapped), bool(assisted), bool(looked), seconds,
+        note, json.loads(marks), at,
+    )  # fmt: skip

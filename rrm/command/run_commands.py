@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.text import Text
@@ -133,6 +133,36 @@ def label(
         app = create_app([run], access, ROUTES, labels=labels, folder=run, labeler=named(name) if name else None)
         say(f"Judge at {address(bound, access, '/label')}  (Ctrl-C ends; nothing judged is lost)")
         serve(app, bound)
+
+
+@app.command()
+def people(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    forget: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Take this name out of the run, for good; needs --labels.")
+    ] = None,
+    labels: Annotated[
+        Literal["keep", "withdraw"] | None,
+        typer.Option(help="With --forget: keep their judgements, under no name, or take them back."),
+    ] = None,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """List the people who judged in a run; take one's name out of it, and their labels back."""
+    with clean_errors(debug):
+        from rrm.core.parallel import World
+        from rrm.labels import forgetting
+        from rrm.loop.lock import locked
+
+        with Reader(run):  # a run, or an error that says what it is instead
+            pass
+        if forget is None:
+            for name, n in sorted(forgetting.people(run).items()):
+                say(f"{name}: {n} judgements")
+            return
+        if labels is None:
+            raise ConfigError("--forget: say what becomes of their judgements: --labels keep, or --labels withdraw")
+        with locked(run, World()):
+            say("\n".join(forgetting.forget(run, forget, labels).lines(run)))
 
 
 @app.command("export")

@@ -64,13 +64,37 @@ class Database:
                 for script in upgrades[before:]:
                     self._run(script)
             self._run(schema)
-            for table in append_only:
-                for verb in ("UPDATE", "DELETE"):
-                    self._db.execute(
-                        f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                        f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-                    )
+            self._seal(append_only)
             self._db.execute(f"PRAGMA user_version={len(upgrades)}")
+
+    def _seal(self, tables: Sequence[str]) -> None:
+        for table in tables:
+            for verb in ("UPDATE", "DELETE"):
+                self._db.execute(
+                    f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+                    f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+                )
+
+    @contextmanager
+    def rewriting(self, tables: Sequence[str]) -> Iterator[None]:
+        """A transaction in which these tables' rows may be changed, and after which nothing is left in the file of what
+        they were: for what must be forgotten. Raises `StoreError` if another process has the file open and that cannot
+        be seen to; what was changed is changed then, and the same again sees to the rest."""
+        with self._lock, self._explained():
+            self._db.execute("PRAGMA secure_delete=ON")
+            with self._writing():
+                for table in tables:
+                    for verb in ("update", "delete"):
+                        self._db.execute(f"DROP TRIGGER IF EXISTS {table}_no_{verb}")
+                yield
+                self._seal(tables)
+            self._db.execute("VACUUM")  # pages that were free before
+            busy, *_ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise StoreError(
+                    f"{self.path}: another process reads it, so what was there cannot be wiped from "
+                    f"{self.path.name}-wal; end it (rrm label, rrm view), and give the same command again"
+                )
 
     def _run(self, script: str) -> None:
         """A script's statements, one by one: `executescript` would commit before it."""

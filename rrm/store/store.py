@@ -2,8 +2,8 @@
 
 Every outcome, answer, comparison and metric is written as it happens, and a committed row survives a kill.
 A retry inserts the same keys again and adds nothing. Nothing is updated or deleted, and only the driver process
-writes. What people take back they take back before it comes here (rrm/labels/queue.py). Nothing here writes
-`comparisons.supersedes`: a row with one, from elsewhere, stands for the row it names.
+writes. What people take back they take back before it comes here (rrm/labels/queue.py), or, when they leave, by a row
+that stands for the one that `comparisons.supersedes` names (rrm/labels/forgetting.py).
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class Store(Database):
                 " JOIN blobs ba ON ba.id = c.a JOIN blobs bb ON bb.id = c.b"
                 " JOIN blobs sa ON sa.id = c.assistance_a JOIN blobs sb ON sb.id = c.assistance_b"
                 " WHERE NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
-                f"{where} ORDER BY c.seq",
+                f"{where} ORDER BY CASE c.supersedes WHEN 0 THEN c.seq ELSE c.supersedes END",
                 {"task": task, "round": round},
             ).fetchall()
         return [_comparison(row) for row in rows]

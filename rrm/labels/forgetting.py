@@ -1,0 +1,298 @@
+"""Take a person's name out of a run, and their labels back if they wish; and say what rested on those.
+
+The one thing that rewrites what is append-only otherwise. A name is replaced by a pseudonym that says nothing of it
+wherever the run's databases have it: with each judgement and label, and as a word of any note. The bytes are gone, too:
+the databases are written anew. Labels are taken back by rows that supersede them, so what was there can still be told.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from rrm.core.judgements import Check, Judgement
+from rrm.labels.questions import Label, LabelError, Question, combine
+from rrm.labels.queue import Labels
+from rrm.labels.rows import LABEL, QUESTION, label_of, question_of, within
+from rrm.store.store import Store
+
+PSEUDONYM = "somebody"
+_judgement, _checks = TypeAdapter(Judgement), TypeAdapter(tuple[Check, ...])
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What was done, and what it means for the run."""
+
+    pseudonym: str
+    """What stands in the name's place."""
+    judgements: Mapping[tuple[str, int], int]
+    """(node, round) -> judgements that this person's labels are in."""
+    withdrawn: bool
+    abstained: int
+    """Of those, the ones of which nobody else's label is left."""
+    mixed: int
+    """Imported means of several people's votes, in which this person's cannot be told from the others'."""
+    learned: Sequence[tuple[str, int, str]]
+    """(node, round, part) of weights that were learned from them: reward, agent, candidate."""
+    above: Sequence[str]
+    """Nodes that were judged with the help of those nodes' agents."""
+
+    def lines(self, run: Path) -> list[str]:
+        """In words, for the terminal."""
+        total = sum(self.judgements.values())
+        where = ", ".join(f"{node} {_round(round)}: {n}" for (node, round), n in sorted(self.judgements.items()))
+        kept = "taken back" if self.withdrawn else "kept"
+        out = [f"The name is out of {run}; {self.pseudonym!r} stands in its place."]
+        out.append(f"{total} judgements were theirs, and are {kept} ({where})" if total else "No judgement was theirs.")
+        if self.mixed:
+            out.append(
+                f"{self.mixed} imported judgements are means of several people's votes, and stay as they are: to take "
+                "theirs out of these, import the file again without them, into a new folder"
+            )
+        if not (total and self.withdrawn):
+            return out
+        out.append(f"{total - self.abstained} of them are now what others said, {self.abstained} an abstention")
+        rounds: dict[tuple[str, str], list[int]] = {}
+        for node, round, part in self.learned:
+            rounds.setdefault((node, part), []).append(round + 1)
+        for (node, part), found in sorted(rounds.items()):
+            out.append(f"rests on them: {node}: the {part}'s weights of rounds {', '.join(map(str, sorted(found)))}")
+        if self.above and self.learned:
+            above = ", ".join(self.above)
+            out.append(f"rests on them: what was judged with that help, and learned from it, at {above}")
+        if self.learned:
+            out.append("rests on them: whatever was measured, exported or certified of these")
+            out.append(
+                "To train without them: a folder with what is left, `rrm export RUN -o left.jsonl` and `rrm import "
+                "left.jsonl --out NEW`, and then the same `rrm train` with --out NEW"
+            )
+        return out
+
+
+def _round(round: int) -> str:
+    return f"round {round + 1}" if round >= 0 else "imported"
+
+
+def people(folder: Path) -> dict[str, int]:
+    """Who has judged in a run -> judgements that they are in. Simulated users and models are none of them."""
+    counts: dict[str, int] = {}
+    store = Store(folder / "run.db")
+    try:
+        with store._reading():
+            users = store._db.execute("SELECT user, COUNT(*) FROM comparisons GROUP BY user").fetchall()
+    finally:
+        store.close()
+    for user, n in users:
+        for name in named_in(user):
+            counts[name] = counts.get(name, 0) + n
+    return counts
+
+
+def named_in(user: str) -> list[str]:
+    """The people in the name of a comparison's user: "human(Ann, Ben)"; an imported one is its own."""
+    if (several := re.fullmatch(r"human\((.*)\)", user, re.DOTALL)) is not None:
+        return several[1].split(", ") if several[1] else []
+    return [] if re.fullmatch(r"\w+\(.*\)|human|\d+ people", user, re.DOTALL) else [user]
+
+
+def forget(folder: Path, name: str, labels: Literal["keep", "withdraw"]) -> Forgotten:
+    """Replace the name, wherever the run has it, and keep its labels or take them back.
+
+    Only for whoever is alone in writing to the run. A second time, after an interruption, it does the rest. Raises
+    `LabelError` if nobody of this name is in the run.
+    """
+    queue = Labels(folder) if (folder / "labels.db").exists() else None
+    store = Store(folder / "run.db")
+    try:
+        own = _own(queue, name)
+        with store._reading():
+            users = [user for (user,) in store._db.execute("SELECT DISTINCT user FROM comparisons")]
+        known = {one for user in users for one in named_in(user)} | _labelers(queue)
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "nobody"
+            raise LabelError(f"{folder}: nobody of the name {name!r} has judged there; there are: {listed}")
+        taken = _Names(name, _pseudonym(known))
+        found, abstained, mixed = _in_store(store, queue, own, taken, labels == "withdraw")
+        if queue is not None:
+            _in_labels(queue, own, taken, labels == "withdraw")
+        learned = _learned(store, found)
+        above = _above(store, {node for node, *_ in learned})
+        return Forgotten(taken.new, found, labels == "withdraw", abstained, mixed, learned, above)
+    finally:
+        store.close()
+        if queue is not None:
+            queue.close()
+
+
+@dataclass(frozen=True)
+class _Names:
+    """A name, and what is put in its place."""
+
+    old: str
+    new: str
+
+    def text(self, text: str) -> str:
+        """A note with the name, where it stands as a word, replaced."""
+        return re.sub(rf"(?<!\w){re.escape(self.old)}(?!\w)", lambda _: self.new, text)
+
+    def user(self, user: str) -> str:
+        """A comparison's user, the name in it replaced."""
+        if self.old not in named_in(user):
+            return user
+        people = [self.new if one == self.old else one for one in named_in(user)]
+        return self.new if user == self.old else f"human({', '.join(people)})"
+
+
+def _pseudonym(known: set[str]) -> str:
+    """One that nobody has, and that does not hang on the name: a hash of it could be tried out."""
+    n = 1
+    while f"{PSEUDONYM} {n}" in known:
+        n += 1
+    return f"{PSEUDONYM} {n}"
+
+
+def _labelers(queue: Labels | None) -> set[str]:
+    if queue is None:
+        return set()
+    with queue._reading():
+        return {one for (one,) in queue._db.execute("SELECT labeler FROM labels UNION SELECT labeler FROM claims")}
+
+
+def _own(queue: Labels | None, name: str) -> set[int]:
+    """This person's labels, by number."""
+    if queue is None:
+        return set()
+    with queue._reading():
+        return {seq for (seq,) in queue._db.execute("SELECT seq FROM labels WHERE labeler = ?", (name,))}
+
+
+# --- run.db ------------------------------------------------------------------------------------------
+
+
+def _in_store(
+    store: Store, queue: Labels | None, own: set[int], taken: _Names, withdraw: bool
+) -> tuple[dict[tuple[str, int], int], int, int]:
+    """(node, round) -> judgements with their label, how many of these became abstentions, and how many means hold a
+    vote of theirs."""
+    found: dict[tuple[str, int], int] = {}
+    abstained = mixed = 0
+    with store.rewriting(("comparisons",)):
+        rows = store._db.execute(
+            "SELECT seq, task, round, pair, user, note FROM comparisons c WHERE NOT EXISTS"
+            " (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
+        ).fetchall()
+        for seq, task, round, pair, user, note in rows:
+            if taken.old not in named_in(user):
+                mixed += taken.text(note) != note and not user.startswith("human")
+                continue
+            found[task, round] = found.get((task, round), 0) + 1
+            if withdraw:
+                left = _left(queue, own, task, round, pair) or Judgement(None, by=f"human({taken.new})", seconds=0.0)
+                abstained += left.preference is None
+                _supersede(store, seq, left, taken)
+        for seq, user, note in store._db.execute("SELECT seq, user, note FROM comparisons").fetchall():
+            if (new := (taken.user(user), taken.text(note))) != (user, note):
+                store._db.execute("UPDATE comparisons SET user = ?, note = ? WHERE seq = ?", (*new, seq))
+    return found, abstained, mixed
+
+
+def _left(queue: Labels | None, own: set[int], task: str, round: int, pair: str) -> Judgement | None:
+    """What the others' labels of a pair say together, of those that training used; None if there are none."""
+    if queue is None:
+        return None
+    with queue._reading():
+        row = queue._db.execute(
+            f"SELECT {QUESTION}, c.labels FROM questions q JOIN closed c ON c.question = q.id"
+            " WHERE task = ? AND round = ? AND pair = ? AND c.reason = 'judged' ORDER BY q.seq DESC LIMIT 1",
+            (task, round, pair),
+        ).fetchone()
+        return None if row is None else _without(queue, question_of(row[:-1]), row[-1], own)
+
+
+def _without(queue: Labels, question: Question, used: str, own: set[int]) -> Judgement | None:
+    """The judgement of a question from the labels that were used, JSON of their numbers, but for these."""
+    seqs = [seq for seq in TypeAdapter(list[int]).validate_json(used) if seq not in own]
+    rows = within(queue._db, f"SELECT {LABEL} FROM labels WHERE seq IN", [str(seq) for seq in seqs])
+    labels: list[Label] = sorted(map(label_of, rows), key=lambda label: label.seq)
+    return combine(question.pair, labels) if labels else None
+
+
+def _supersede(store: Store, seq: int, left: Judgement, taken: _Names) -> None:
+    """A row in the place of another: the same pair, otherwise judged."""
+    columns = [name for _, name, *_ in store._db.execute("PRAGMA table_info(comparisons)") if name != "seq"]
+    query = f"SELECT {', '.join(columns)} FROM comparisons WHERE seq = ?"
+    row = dict(zip(columns, store._db.execute(query, (seq,)).fetchone(), strict=True)) | {
+        "supersedes": seq, "preference": left.preference, "user": left.by, "seconds": left.seconds or 0.0,
+        "note": taken.text(left.note), "checks": _checks.dump_json(left.checks).decode(),
+    }  # fmt: skip
+    marks = ", ".join("?" * len(columns))
+    store._db.execute(f"INSERT INTO comparisons ({', '.join(columns)}) VALUES ({marks})", list(row.values()))
+
+
+# --- labels.db ---------------------------------------------------------------------------------------
+
+
+def _in_labels(queue: Labels, own: set[int], taken: _Names, withdraw: bool) -> None:
+    with queue.rewriting(("labels", "closed")):
+        db = queue._db
+        if withdraw:
+            current = db.execute("SELECT seq, question FROM current WHERE labeler = ?", (taken.old,)).fetchall()
+            for seq, question in current:
+                db.execute(
+                    "INSERT INTO labels (key, kind, question, labeler, preference, strength, swapped, assisted, looked,"
+                    " seconds, note, marks, at, supersedes)"
+                    " VALUES (?, 'undo', ?, ?, NULL, '', 0, 0, 0, 0, '', '{}', ?, ?)",
+                    (str(uuid.uuid4()), question, taken.new, queue._stamp(question), seq),
+                )
+            _judge_anew(queue, own, taken)
+        db.execute("UPDATE labels SET labeler = ? WHERE labeler = ?", (taken.new, taken.old))
+        db.execute("DELETE FROM claims WHERE labeler = ?", (taken.old,))
+        for table, column, key in (("labels", "note", "seq"), ("closed", "judgement", "question")):
+            for id, text in db.execute(f"SELECT {key}, {column} FROM {table}").fetchall():
+                if (new := _renamed(text, taken) if column == "judgement" else taken.text(text)) != text:
+                    db.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (new, id))
+
+
+def _renamed(body: str, taken: _Names) -> str:
+    """A judgement as JSON, the name in it replaced."""
+    judgement = _judgement.validate_json(body)
+    new = replace(judgement, by=taken.user(judgement.by), note=taken.text(judgement.note))
+    return body if new == judgement else _judgement.dump_json(new).decode()
+
+
+def _judge_anew(queue: Labels, own: set[int], taken: _Names) -> None:
+    """Judgements that training took and may not have kept yet: without these labels, too."""
+    rows: list[Any] = queue._db.execute(
+        f"SELECT {QUESTION}, c.labels FROM questions q JOIN closed c ON c.question = q.id WHERE c.reason = 'judged'"
+    ).fetchall()
+    for row in rows:
+        question, used = question_of(row[:-1]), TypeAdapter(list[int]).validate_json(row[-1])
+        if own & {*used}:
+            left = _without(queue, question, row[-1], own) or Judgement(None, by=f"human({taken.new})", seconds=0.0)
+            queue._db.execute(
+                "UPDATE closed SET judgement = ? WHERE question = ?", (_judgement.dump_json(left).decode(), question.id)
+            )
+
+
+# --- what rests on it --------------------------------------------------------------------------------
+
+
+def _learned(store: Store, found: Mapping[tuple[str, int], int]) -> list[tuple[str, int, str]]:
+    """Weights that were learned from a node's judgements: of their round, and of all later ones."""
+    first: dict[str, int] = {}
+    for node, round in found:
+        first[node] = min(round, first.get(node, round))
+    saved = [(node, round, part) for node in first for round, part in store.checkpoints(node)]
+    return sorted(one for one in saved if one[1] >= first[one[0]])
+
+
+def _above(store: Store, nodes: set[str]) -> list[str]:
+    """The nodes above these that have judgements."""
+    return sorted({task for task, _ in store.rounds() if any(node.startswith(f"{task}/") for node in nodes)} - nodes)

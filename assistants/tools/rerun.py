@@ -27,7 +27,7 @@ from rrm_assistants.tools.sandbox import JAIL, Limits, run
 _CODE = re.compile(r"```[ \t]*(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 _LINE = re.compile(r"^[^\w\n]*computation[^\w\n]*:[*_` \t]*(\S.*)$", re.IGNORECASE | re.MULTILINE)
 _RESULT = re.compile(r"^[^\w\n]*result[^\w\n]*:(.*)$", re.IGNORECASE | re.MULTILINE)
-_NUMBER = re.compile(r"[-+−]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?")
+_NUMBER = re.compile(r"[-+−]?(?:\d[\d,]*+(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d{1,3})?")
 
 
 @dataclass(frozen=True)

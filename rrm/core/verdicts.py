@@ -94,4 +94,4 @@ def _verdict(found: re.Match[str]) -> tuple[bool | None, str]:
 
 def quotes(note: str) -> list[str]:
     """What a note quotes: the texts in straight or curly double quotation marks."""
-    return [a or b for a, b in re.findall(r'"([^"]+)"|“([^”]+)”', note)]
+    return [a or b for a, b in re.findall(r'"([^"]++)"|“([^“”]++)”', note)]

@@ -71,7 +71,9 @@ CREATE VIEW IF NOT EXISTS open AS
 """
 LEASE = 180.0
 """Seconds, at most, for which a claimed question is nobody else's; whoever asks for the next one renews it. A claim
-that runs longer was made before the clock was set back, and holds nobody up."""
+that runs much longer (`FURTHEST`) was made before the clock was set back, and holds nobody up."""
+FURTHEST = 2 * LEASE
+"""Seconds from now: more than a lease, as the clocks of those who share a run may differ a little."""
 _judgement = TypeAdapter(Judgement)
 
 
@@ -240,7 +242,7 @@ class Labels(Database):
             by_question.setdefault(label.question, []).append(label)
         now = time.time()
         claims = within(self._db, "SELECT question, until FROM claims WHERE question IN", ids)
-        claimed = {id for id, until in claims if now < until <= now + LEASE}
+        claimed = {id for id, until in claims if now < until <= now + FURTHEST}
         for id, overlap in within(self._db, "SELECT id, overlap FROM questions WHERE id IN", ids):
             labels = sorted(by_question.get(id, ()), key=lambda label: label.seq)
             yield Standing(id, overlap, tuple(labels), id in claimed)
@@ -256,11 +258,11 @@ class Labels(Database):
         Nobody is asked what they have answered or skipped, and no more people at once than `overlap` demands.
         """
         labeler = named(labeler)
-        now = time.time()
         with self._writing():
+            now = time.time()
             rows = self._db.execute(
                 f"SELECT id FROM ({OFFERED}) ORDER BY held DESC, seq LIMIT :n",
-                {"labeler": labeler, "now": now, "limit": now + LEASE, "n": n, "since": self._since()},
+                {"labeler": labeler, "now": now, "limit": now + FURTHEST, "n": n, "since": self._since()},
             ).fetchall()
             ids = [id for (id,) in rows]
             self._db.executemany(
@@ -410,7 +412,7 @@ class Labels(Database):
         labeler = named(labeler)
         with self._reading():
             now = time.time()
-            values = {"labeler": labeler, "now": now, "limit": now + LEASE, "since": self._since()}
+            values = {"labeler": labeler, "now": now, "limit": now + FURTHEST, "since": self._since()}
             head = self._db.execute(
                 "SELECT task, round FROM open WHERE seq >= :since ORDER BY seq LIMIT 1", values
             ).fetchone()

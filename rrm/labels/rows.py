@@ -45,6 +45,7 @@ class Standing:
 
     @property
     def settled(self) -> bool:
+        """As many have judged it as should."""
         return sum(label.preference is not None for label in self.labels) >= self.overlap
 
     def exhausted(self, people: set[str]) -> bool:
@@ -68,6 +69,7 @@ def body_of(pair: Pair, pictured: Pictured) -> str:
 
 
 def question_of(row: Sequence[Any]) -> Question:
+    """The question of a row of `QUESTION`."""
     id, task, round, instruction, body, spans, overlap, unassisted = row
     return Question(
         id, task, round, instruction, _pair.validate_json(body), _spans.validate_json(spans), overlap, unassisted,
@@ -76,6 +78,7 @@ def question_of(row: Sequence[Any]) -> Question:
 
 
 def label_of(row: Sequence[Any]) -> Label:
+    """The label of a row of `LABEL`."""
     seq, key, question, labeler, preference, strength, swapped, assisted, looked, seconds, note, marks, at = row
     return Label(
         seq, key, question, labeler, preference, strength, bool(swapped), bool(assisted), bool(looked), seconds,

@@ -17,7 +17,7 @@ from rrm.core.records import Case, Finding, Outcome
 from rrm.core.tools import Report, version_of
 from rrm_assistants.expressions import value
 
-_CHAIN = re.compile(r"(?:[-+*/()\s=]|\d+(?:\.\d+)?|(?<![A-Za-z])[A-Z](?![A-Za-z'’]))+")
+_CHAIN = re.compile(r"(?:[-+*/()\s=]|\d++(?:\.\d++)?|(?<![A-Za-z])[A-Z](?![A-Za-z'’]))+")
 
 
 @dataclass(frozen=True)

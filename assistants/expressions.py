@@ -34,6 +34,8 @@ def value(text: str, names: Mapping[str, Fraction] | None = None) -> Fraction:
 
 def parse(text: str) -> ast.expr:
     """The tree of an expression of numbers, names, + - * / and parentheses. Raises `Malformed`."""
+    if len(text) > LINE:
+        raise Malformed(f"{text[:40]!r} is no arithmetic: too long")
     plain = re.sub(r"(?<=\d)[, ](?=\d{3}(?!\d))|[$€£]", "", text)
     plain = re.sub(r"(?<=\s)[xX](?=\s)|(?<=\d)[xX](?=\d)|×", "*", plain).replace("÷", "/").replace("−", "-")
     plain = re.sub(r"(\d+(?:\.\d*)?|\.\d+)\s*%", r"(\1/100)", plain)
@@ -83,6 +85,8 @@ def agrees(stated: str, exact: Fraction) -> bool:
     return decimals > 0 and abs(said - exact) < Fraction(1, 10**decimals)
 
 
+LINE = 2000
+"""Most characters of a line that is looked at: more is nobody's step, and takes long if it was written to."""
 NUMBER = r"(?:\d[\d,]*\d|\d)(?: \d{3}(?!\d))*(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(NUMBER)
 _MARKED = re.compile(r"<<([^<>=]*)=([^<>=]*)>>")
@@ -107,8 +111,11 @@ def equations(text: str) -> Iterator[Equation]:
     """The equations of a line: those marked `<<expression=value>>`, and those written out.
 
     A marked one counts twice: as it is marked, and with the number that follows the mark, which is what the text goes
-    on with. One that is written out counts only if it has no words in it: "3 books x 2 = 6" is passed over.
+    on with. One that is written out counts only if it has no words in it: "3 books x 2 = 6" is passed over. A line of
+    more than `LINE` characters has none.
     """
+    if len(text) > LINE:
+        return
     for found in _MARKED.finditer(text):
         yield Equation(found[1].strip(), found[2].strip(), found.span())
         if after := re.compile(rf"\s*[$]?(-?(?:{NUMBER}))").match(text, found.end()):
@@ -121,5 +128,6 @@ def equations(text: str) -> Iterator[Equation]:
 
 
 def numbers(text: str) -> list[Fraction]:
-    """The numbers written in figures, in their order, signs left out."""
-    return [Fraction(re.sub("[, ]", "", found[0])) for found in _NUMBER.finditer(text)]
+    """The numbers written in figures, in their order, signs left out, and those of more than `LINE` figures."""
+    found = [re.sub("[, ]", "", one[0]) for one in _NUMBER.finditer(text)]
+    return [Fraction(one) for one in found if len(one) <= LINE]

@@ -99,7 +99,7 @@ def named_in(user: str) -> list[str]:
     """The people in the name of a comparison's user: "human(Ann, Ben)"; an imported one is its own."""
     if (several := re.fullmatch(r"human\((.*)\)", user, re.DOTALL)) is not None:
         return several[1].split(", ") if several[1] else []
-    return [] if re.fullmatch(r"\w+\(.*\)|human|\d+ people", user, re.DOTALL) else [user]
+    return [] if re.fullmatch(r"(?<!\w)(?:\w++\(.*\)|human|\d++ people)", user, re.DOTALL) else [user]
 
 
 def forget(folder: Path, name: str, labels: Literal["keep", "withdraw"]) -> Forgotten:

@@ -43,12 +43,15 @@ OTHERS: dict[str, bytes | Callable[[Path], None]] = {
 
 
 def commands(run: Path, tree: Path) -> list[list[str]]:
+    row = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    (run.parent / "rows.jsonl").write_text(json.dumps(row) + "\n")
     return [
         ["inspect", str(run)], ["inspect", str(run), "toy"], ["label", str(run), "--tty", "--as", "Ann"],
         ["view", str(run), "--export", str(run.parent / "pages")],
         ["export", str(run), "-o", str(run.parent / "reward"), "--reward-model", "toy"],
         ["train", str(tree), "--out", str(run), "-q"],
-        ["measure", "uplift", str(run)],
+        ["measure", "uplift", str(run)], ["people", str(run)],
+        ["import", str(run.parent / "rows.jsonl"), "--out", str(run), "--node", "toy"],
     ]  # fmt: skip
 
 

@@ -8,7 +8,6 @@ resumes an import that was interrupted. The store keeps, for each comparison, th
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from rrm.exchange.imports import preferences as trl
 from rrm.exchange.imports.peerread import Dealing
 from rrm.exchange.imports.sources import LeftOut, Source, SourceRow, source
 from rrm.exchange.imports.votes import Key, Votes, combined, key_of
+from rrm.store.config import read_config
 from rrm.store.store import Origin, Store
 
 Format = Literal["hh", "trl", "peerread"]
@@ -297,10 +297,7 @@ def _deal_alike(dealt: Mapping[str, str], there: Iterable[Comparison], folder: P
 
 def _check(folder: Path, nodes: Mapping[str, int]) -> None:
     """A run that was begun has its nodes fixed."""
-    config = folder / "config.json"
-    if not config.exists():
-        return
-    there = list(json.loads(config.read_text()).get("tree", ()))
+    there = list(read_config(folder).get("tree", ()))
     for node in nodes:
-        if node not in there:
+        if there and node not in there:
             raise ExchangeError(f"{folder} has no node {node!r}; its nodes: {', '.join(there)}")

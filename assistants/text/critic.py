@@ -8,16 +8,13 @@ Every assistant in this package is such a critic. Its text may come from any tre
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from rrm import Case, Fact, Finding, Outcome, Sealed, Settings, Task
 from rrm.core.task import Assistant
 from rrm.core.tools import Tool, evidence
-from rrm.core.verdicts import quotes, read
+from rrm.core.verdicts import SHOWN, form, prompt, quotes, read
 
-SHOWN = 4000
-"""Most characters of a text that a critic is shown."""
 SETTINGS = Settings(
     rounds=1, cases=12, outcomes=4, comparisons=24, frame_cases=0, max_tokens=40, temperature=0.8, drafts=1,
     steps=4, batch=4, group=4, accept=8,
@@ -70,29 +67,6 @@ def critic(
         settings=settings or SETTINGS,
         tools=() if tool is None else (tool,),
     )
-
-
-def prompt(questions: Mapping[str, str], text: str, said: Sequence[str] = ()) -> str:
-    """What a critic reads: the text, what a tool says of it, the questions, and how to answer."""
-    cut = text[:SHOWN] + (" [...]" if len(text) > SHOWN else "")
-    asked = "\n".join(questions.values())
-    return "\n\n".join(["Text:\n" + cut, *said, f"{asked} {_how(list(questions))}"])
-
-
-def _how(names: Sequence[str]) -> str:
-    """How to answer. To one question without its name: small models begin with yes or no, but copy names at random."""
-    if len(names) == 1:
-        return "Begin your answer with yes, no or N/A. After no, quote the words that are wrong."
-    lines = "\n".join(f'{name}: yes, or {name}: no "the words that are wrong", or {name}: N/A' for name in names)
-    return f"Answer with {len(names)} lines:\n{lines}"
-
-
-def form(names: Sequence[str]) -> str:
-    """The form of an answer to the questions `names`, as `prompt` asks for it: what it says of whom is free."""
-    verdict = r'(yes|N/A|no,? "[^"\n]{2,80}")'
-    if len(names) == 1:
-        return verdict + r"([.,:;]? [^\n]{0,200})?"
-    return r"\n".join(f"{re.escape(name)}: {verdict}" for name in names)
 
 
 def examined(case: Case, outcome: Outcome) -> tuple[Case, Outcome]:

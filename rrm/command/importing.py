@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -11,29 +12,76 @@ from rich.text import Text
 
 from rrm.command.configuration import with_values
 from rrm.core.errors import ConfigError
-from rrm.exchange.imports.loading import Format, load
+from rrm.exchange.imports import steps
+from rrm.exchange.imports.converting import Format
+from rrm.exchange.imports.lengths import Limit, TooLong
+from rrm.exchange.imports.loading import load
+from rrm.exchange.imports.mapped import Columns
 from rrm.exchange.imports.peerread import Dealing
 from rrm.exchange.imports.sources import source
 
 
-def bring(
-    where: str, folder: Path, node: str, format: str, split: str, subset: str | None, assignments: Sequence[str],
-    skip: bool, console: Console, longest: int | None = None,
-) -> None:  # fmt: skip
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of the rows, as it says it."""
+
+    format: str = "auto"
+    split: str | None = None
+    subset: str | None = None
+    assignments: Sequence[str] = ()
+    """For PeerRead's papers: KEY=VALUE."""
+    skip: bool = False
+    columns: Sequence[str] = ()
+    """KEY=COLUMN."""
+    ignore: Sequence[str] = ()
+    longest: int | None = None
+    """In characters."""
+    model: str | None = None
+    """Whose context is the limit."""
+    too_long: str = "skip"
+    question: str = steps.QUESTION
+
+
+def bring(where: str, folder: Path, node: str, options: Options, console: Console) -> None:
     """Import, and say in words what was done. Progress goes to stderr, if that is a terminal."""
     kinds: dict[str, Format] = {kind: kind for kind in get_args(Format)}
-    if format != "auto" and format not in kinds:
-        raise ConfigError(f"--format {format}: give auto, {', '.join(kinds)}")
-    values = dict(_assigned(text) for text in assignments)
+    if options.format != "auto" and options.format not in kinds:
+        raise ConfigError(f"--format {options.format}: give auto, {', '.join(kinds)}")
+    values = dict(_assigned(text) for text in options.assignments)
     dealing = with_values(Dealing(), values, "--set") if values else Dealing()
-    opened = source(where, split, subset)
+    columns = Columns.parse(options.columns) if options.columns else None
+    limit = _limit(options)
+    opened = source(where, options.split, options.subset)
     with Console(stderr=True).status("reading") as status:
         done = load(
-            opened, folder, node, kinds[format] if format != "auto" else "auto", dealing, skip,
-            lambda what, n: status.update(f"{n} comparisons {what}"), longest,
+            opened, folder, node, kinds[options.format] if options.format != "auto" else "auto", dealing, options.skip,
+            lambda what, n: status.update(f"{n} comparisons {what}"), limit, columns, options.ignore, options.question,
         )  # fmt: skip
     for line in done.lines():
         console.print(Text(line))
+
+
+def _limit(options: Options) -> Limit | None:
+    """The longest row that is imported as it is; None: any is. Raises `ConfigError` if it is said in two ways."""
+    known: Mapping[str, TooLong] = {one: one for one in get_args(TooLong)}
+    if options.too_long not in known:
+        raise ConfigError(f"--too-long {options.too_long}: give {', '.join(known)}")
+    then = known[options.too_long]
+    if options.longest is not None and options.model is not None:
+        raise ConfigError("--longest and --model both say what is too long; give one of them")
+    if options.longest is not None:
+        return Limit(options.longest, then)
+    if options.model is None:
+        if then != "skip":
+            raise ConfigError(f"--too-long {then}: say what is, --longest CHARACTERS or --model NAME")
+        return None
+    from rrm.models.backbone import Backbone  # late: torch takes seconds
+
+    backbone = Backbone.load(options.model)
+    return Limit(
+        backbone.limit, then, f"tokens of {options.model}",
+        lambda text: len(backbone.render(text)), lambda text: len(backbone.encode(text)) + 1,  # and that it ends
+    )  # fmt: skip
 
 
 def _assigned(text: str) -> tuple[str, str]:

@@ -200,8 +200,26 @@ def import_(
     node: Annotated[
         str, typer.Option(help="The node that was judged, e.g. paper/proofs.", show_default="what an `rrm export` says")
     ] = "",
-    format: Annotated[str, typer.Option(help="auto, hh (HH-RLHF), trl (or from `rrm export`), peerread.")] = "auto",
-    split: Annotated[str, typer.Option(help="With datasets:NAME.")] = "train",
+    format: Annotated[
+        str, typer.Option(help="auto, hh (HH-RLHF), trl (or from `rrm export`), peerread, steps (labels of steps).")
+    ] = "auto",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", metavar="KEY=COLUMN",
+            help="Which column holds what: prompt, system, user; a, b or chosen, rejected or outcomes or outcome; and "
+            "prefers=COLUMN:A,B,TIE (the value that means a, b, a tie), or prefers=higher:X,Y or lower:X,Y (numbers in "
+            "two columns, or in one and a number). A column may lie within another: completions.0.response, "
+            "answers.*.answer.",
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="A column that is known to be harmless: it is not read.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Of a folder or data set with several.", show_default="train, if there are several"),
+    ] = None,
     subset: Annotated[str | None, typer.Option(help="With datasets:NAME: its configuration.")] = None,
     assign: Annotated[
         list[str] | None,
@@ -209,12 +227,26 @@ def import_(
     ] = None,
     skip: Annotated[bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping.")] = False,
     longest: Annotated[
-        int | None, typer.Option(help="Leave out what has more characters, prompt and longer outcome together.", min=1)
+        int | None, typer.Option(help="Most characters of a row, prompt and longer outcome together.", min=1)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Instead of --longest: the context of this model, in its tokens.")
+    ] = None,
+    too_long: Annotated[
+        str, typer.Option(help="What becomes of longer rows: skip (counted), cut (their outcomes' ends), error.")
+    ] = "skip",
+    question: Annotated[
+        str | None,
+        typer.Option(help="With labels of steps: what the critic is asked.", show_default="Is every step right?"),
     ] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Put people's judgements into a run: its reward model learns from them from the first round on."""
     with clean_errors(debug):
-        from rrm.command.importing import bring
+        from rrm.command.importing import Options, bring
 
-        bring(file, out, node, format, split, subset, assign or (), skip, CleanConsole(soft_wrap=True), longest)
+        given = Options(
+            format, split, subset, assign or (), skip, columns or (), ignore or (), longest, model, too_long,
+            **({} if question is None else {"question": question}),
+        )  # fmt: skip
+        bring(file, out, node, given, CleanConsole(soft_wrap=True))

@@ -160,17 +160,23 @@ def judged(judgement: Any, where: str) -> Judgement:
     )
 
 
-def said(text: object, what: str) -> str:
-    """A text that can be stored. Raises `BorderError` otherwise."""
-    if not isinstance(text, str):
-        raise BorderError(f"{what} is {_shown(text)}, not a text")
-    if len(text) > LONGEST:
-        raise BorderError(f"{what} has {len(text)} characters; at most {LONGEST} are kept")
+def said(value: object, what: str) -> str:
+    """A text short enough to be kept beside a judgement. Raises `BorderError` otherwise."""
+    found = text(value, what)
+    if len(found) > LONGEST:
+        raise BorderError(f"{what} has {len(found)} characters; at most {LONGEST} are kept")
+    return found
+
+
+def text(value: object, what: str) -> str:
+    """A text that can be stored, of any length. Raises `BorderError` otherwise."""
+    if not isinstance(value, str):
+        raise BorderError(f"{what} is {_shown(value)}, not a text")
     try:
-        text.encode()
+        value.encode()
     except UnicodeEncodeError as error:
         raise BorderError(f"{what} is no valid unicode ({error.reason} at character {error.start})") from error
-    return text
+    return value
 
 
 def distinct(names: Iterable[str], where: str) -> None:

@@ -145,6 +145,10 @@ class Settings(Explained):
     """What is held out: cases, unless there are fewer than ten (auto); cases; or pairs, where cases are few and each is
     needed."""
 
+    too_long: Literal["error", "skip", "cut"] = "error"
+    """What becomes of comparisons that are too long for the model (imported ones, say): an error that names the first;
+    left out of the fit; or the ends of their outcomes cut off for it. The run says how many."""
+
     # the improver
     improver: Literal["rloo", "dpo", "best_of_n"] = "rloo"
     """How the agent is optimized against the reward model."""

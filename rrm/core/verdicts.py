@@ -10,13 +10,17 @@ One line for each question: its name, a colon, yes (it holds), no (it does not) 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rrm.core.errors import Malformed
 from rrm.core.records import Finding
 
 NOTE = 200
 """Longest note kept, in characters."""
+QUOTED = 80
+"""Most characters that an answer in its `form` quotes."""
+SHOWN = 4000
+"""Most characters of a text that a critic is shown."""
 _YES, _NO, _NA = ("yes", "right"), ("no", "wrong"), ("n/a", "na", "not applicable")
 _WORD = "|".join(map(re.escape, (*_YES, *_NO, *_NA)))
 _VERDICT = re.compile(rf"(?P<verdict>{_WORD})(?![\w/])[\s.,;:!*_-]*(?P<note>.*)", re.IGNORECASE)
@@ -95,3 +99,29 @@ def _verdict(found: re.Match[str]) -> tuple[bool | None, str]:
 def quotes(note: str) -> list[str]:
     """What a note quotes: the texts in straight or curly double quotation marks."""
     return [a or b for a, b in re.findall(r'"([^"]++)"|“([^“”]++)”', note)]
+
+
+# --- asking for them ---------------------------------------------------------------------------------
+
+
+def prompt(questions: Mapping[str, str], text: str, said: Sequence[str] = ()) -> str:
+    """What a critic reads: the text, what a tool says of it, the questions, and how to answer."""
+    cut = text[:SHOWN] + (" [...]" if len(text) > SHOWN else "")
+    asked = "\n".join(questions.values())
+    return "\n\n".join(["Text:\n" + cut, *said, f"{asked} {_how(list(questions))}"])
+
+
+def _how(names: Sequence[str]) -> str:
+    """How to answer. To one question without its name: small models begin with yes or no, but copy names at random."""
+    if len(names) == 1:
+        return "Begin your answer with yes, no or N/A. After no, quote the words that are wrong."
+    lines = "\n".join(f'{name}: yes, or {name}: no "the words that are wrong", or {name}: N/A' for name in names)
+    return f"Answer with {len(names)} lines:\n{lines}"
+
+
+def form(names: Sequence[str]) -> str:
+    """The form of an answer to the questions `names`, as `prompt` asks for it: what it says of whom is free."""
+    verdict = rf'(yes|N/A|no,? "[^"\n]{{2,{QUOTED}}}")'
+    if len(names) == 1:
+        return verdict + r"([.,:;]? [^\n]{0,200})?"
+    return r"\n".join(f"{re.escape(name)}: {verdict}" for name in names)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from rrm.core.judgements import Comparison, FitReport, ImproveReport
 from rrm.core.parallel import World
 from rrm.core.protocols import Cases, Judge, Log, Progressed
-from rrm.core.records import Case, Group
+from rrm.core.records import Assistance, Case, Group, Outcome
 from rrm.core.settings import Settings
 from rrm.core.task import Task
 from rrm.learning import best_of_n, dpo, rloo
@@ -44,14 +45,33 @@ class TextLearner(TextRewardModel):
 
     def too_long(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
         """Those that do not fit into the model's context, with what is said of their outcomes."""
-        limit = self.backbone.limit
-        long = []
-        for one in comparisons:
-            group = Group(one.case, (one.a, one.b), (one.assistance_a, one.assistance_b))
-            (row,) = self.rows([group])
-            if len(row.prefix) + max(map(len, row.segments)) > limit:
-                long.append(one)
-        return long
+        return [one for one in comparisons if self._fitting(one) != one]
+
+    def shortened(self, comparison: Comparison) -> Comparison | None:
+        """The comparison, the ends of its outcomes cut off until it fits; None if nothing tells them apart then."""
+        cut = self._fitting(comparison)
+        same = cut.a == cut.b or not (cut.a.shown.strip() and cut.b.shown.strip())
+        return None if same and cut != comparison else cut
+
+    def _fitting(self, comparison: Comparison) -> Comparison:
+        pair = comparison.pair
+        a = self._beginning(pair.case, pair.a, pair.assistance_a)
+        b = self._beginning(pair.case, pair.b, pair.assistance_b)
+        return comparison if (a, b) == (pair.a, pair.b) else replace(comparison, pair=replace(pair, a=a, b=b))
+
+    def _beginning(self, case: Case, outcome: Outcome, said: tuple[Assistance, ...]) -> Outcome:
+        """The outcome, or as much of its text as fits beside the case and what is said of it; an empty one if nothing
+        does, or if it is more than a text."""
+
+        def length(one: Outcome) -> int:
+            (row,) = self.rows([Group(case, (one,), (said,))])
+            return len(row.prefix) + len(row.segments[0])
+
+        if length(outcome) <= self.backbone.limit:
+            return outcome
+        most = 0 if outcome.data is not None else len(outcome.text)
+        fits = bisect_right(range(most), self.backbone.limit, key=lambda n: length(Outcome(outcome.text[:n])))
+        return Outcome(outcome.text[: max(0, fits - 1)], finished=False, around=(outcome.around[0], ""))
 
 
 class TextMaker:

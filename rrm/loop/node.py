@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -101,30 +102,60 @@ class Node(NodeState):
         """Train the reward model on all comparisons so far."""
         if self._load(self.round, "reward", self.reward):
             return
+        given, cut = self._short_enough(comparisons)
         try:
             report = self.reward.fit(  # a copy: what a learner does to its list is its own affair
-                tuple(comparisons), self.task.settings, self.key("fit"),
+                tuple(given), self.task.settings, self.key("fit"),
                 lambda step, of: self.emit("fit", step=step, of=of),
             )  # fmt: skip
         except ModelError as error:
             raise self._too_long(error, comparisons) from error
         if not isinstance(report, FitReport):
             raise ContractError(f"{self.task.path}: the reward model's fit gave {type(report).__name__}, no FitReport")
-        self.emit("fit", 0, 0, **report.metrics())
-        self.journal.score(self.task.path, self.round, report.margins)
+        short = {"too_long": float(len(comparisons) - len(given)), "cut": float(len(cut))}
+        self.emit("fit", 0, 0, **report.metrics(), **{name: n for name, n in short.items() if n})
+        margins = (replace(m, comparison=cut.get(m.comparison, m.comparison)) for m in report.margins)
+        self.journal.score(self.task.path, self.round, tuple(margins))
         self._save("reward", self.reward)
+
+    def _short_enough(self, comparisons: Sequence[Comparison]) -> tuple[list[Comparison], dict[str, str]]:
+        """What the reward model is fitted to, by `settings.too_long`, and of what was cut for it: its name -> the
+        comparison's own."""
+        then, find = self.task.settings.too_long, getattr(self.reward, "too_long", None)
+        if then == "error" or find is None or not (long := find(comparisons)):
+            return list(comparisons), {}
+        ids = {one.id for one in long}
+        shortened = getattr(self.reward, "shortened", lambda one: None) if then == "cut" else lambda one: None
+        kept: list[Comparison] = []
+        cut: dict[str, str] = {}
+        for one in comparisons:
+            short = shortened(one) if one.id in ids else one
+            if short is not None:
+                kept.append(short)
+                cut |= {short.id: one.id} if short is not one else {}
+        if not kept:
+            raise ModelError(f"{self._named(long, comparisons)}: nothing is left to fit; use one with a longer context")
+        done = f"{len(cut)} were cut for the fit, {len(comparisons) - len(kept)} left out of it"
+        warnings.warn(f"{self._named(long, comparisons)}; {done}", stacklevel=2)
+        return kept, cut
+
+    def _named(self, long: Sequence[Comparison], comparisons: Sequence[Comparison]) -> str:
+        """How many comparisons are too long, and which is the first."""
+        origins = self.journal.origins(self.task.path).get((long[0].round, long[0].pair.id), [])
+        row = f", imported from {origins[0].file}:{origins[0].row}" if origins else ""
+        return (
+            f"{self.task.path}: {len(long)} of {len(comparisons)} comparisons are too long for the model; the first is "
+            f"of round {long[0].round}{row} ({long[0].case.prompt[:60]!r})"
+        )
 
     def _too_long(self, error: ModelError, comparisons: Sequence[Comparison]) -> ModelError:
         """The error of a fit, with the comparisons that are too long for the model, if that is why, and their rows."""
         find = getattr(self.reward, "too_long", None)
         if find is None or not (long := find(comparisons)):
             return error
-        origins = self.journal.origins(self.task.path).get((long[0].round, long[0].pair.id), [])
-        row = f", imported from {origins[0].file}:{origins[0].row}" if origins else ""
         return ModelError(
-            f"{self.task.path}: {len(long)} of {len(comparisons)} comparisons are too long for the model; the first is "
-            f"of round {long[0].round}{row} ({long[0].case.prompt[:60]!r}). {error}. Imported rows are left out by "
-            "`rrm import --longest CHARACTERS`, into a new folder"
+            f"{self._named(long, comparisons)}. {error}. Train with the setting too_long=skip or cut, or leave such "
+            "rows out when they are imported, into a new folder: `rrm import --longest CHARACTERS`"
         )
 
     def improve(self, helpers: Sequence[Assistant], cases: Cases, user: User) -> None:

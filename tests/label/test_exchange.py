@@ -121,7 +121,7 @@ def test_plain_texts_and_conversations_are_read(row: dict[str, object], texts: t
     ("line", "match"),
     [
         ('{"prompt": "p", "chosen": "c"}', ":2: no rejected"),
-        ('{"prompt": "p", "chosen": "c", "rejected": 3}', ":2: rejected is 3, not a text"),
+        ('{"prompt": "p", "chosen": "c", "rejected": 3}', r":2: rejected is 3 \(int\), not a text"),
         ('{"prompt": "p", "chosen": "c", "rejected": "r", "preference": 7}', ":2: preference '7'"),
         ('{"prompt": "p", "chosen": [{"role": "assistant", "content": [1]}], "rejected": []}', "only text"),
         ("[1]", ":2: "),

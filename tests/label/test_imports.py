@@ -19,8 +19,10 @@ from rrm.core.judgements import Comparison
 from rrm.exchange.exporting import ExchangeError, export
 from rrm.exchange.imports import hh
 from rrm.exchange.imports import preferences as trl
-from rrm.exchange.imports.loading import detect, load
-from rrm.exchange.imports.sources import LeftOut, source
+from rrm.exchange.imports.columns import LeftOut
+from rrm.exchange.imports.converting import detect
+from rrm.exchange.imports.loading import load
+from rrm.exchange.imports.sources import source
 from rrm.store.store import Store
 from tests.label.reviews import dialogue, lines, papers, stored
 
@@ -94,6 +96,13 @@ def chat(*messages: tuple[str, Any]) -> list[dict[str, Any]]:
     return [{"role": role, "content": content} for role, content in messages]
 
 
+def better_first(comparison: Comparison) -> tuple[str, str]:
+    """The outcome that is preferred, and the other."""
+    assert comparison.preference in (0, 1)
+    texts = (comparison.a.text, comparison.b.text)
+    return texts if comparison.preference else (texts[1], texts[0])
+
+
 ASKED, GOOD, BAD = ("user", "Why?"), ("assistant", "Because."), ("assistant", "No.")
 MEANT = ("Why?", "Because.", "No.")
 
@@ -120,16 +129,11 @@ MEANT = ("Why?", "Because.", "No.")
             MEANT,
             "ci",
         ),
-        (
-            {"chosen": chat(ASKED, GOOD, ASKED, GOOD), "rejected": chat(ASKED, BAD)},
-            ("Why?", "assistant: Because.\n\nuser: Why?\n\nassistant: Because.", "No."),
-            "ci",
-        ),
     ],
 )
 def test_every_variant_of_trl(row: dict[str, Any], texts: tuple[str, str, str], variant: str) -> None:
     found = trl.comparison_of(row, "t", "f")
-    assert (found.case.prompt, found.a.text, found.b.text, found.preference) == (*texts, 1.0)
+    assert (found.case.prompt, *better_first(found)) == texts
     if variant[1] == "i":
         assert "implicit" in trl.variant(row)
     assert trl.variant(row).startswith("conversational" if variant[0] == "c" else "standard")
@@ -153,11 +157,11 @@ ROW = {"prompt": "p", "chosen": "c", "rejected": "r"}
 @pytest.mark.parametrize(
     ("columns", "preference", "note"),
     [
-        ({"score_chosen": 8.5, "score_rejected": 6}, 1.0, "scores 8.5 against 6"),
-        ({"chosen_score": 7, "rejected_score": 7}, 0.5, "scores 7 against 7"),
+        ({"score_chosen": 8.5, "score_rejected": 6}, 1.0, "score 8.5 against 6"),
+        ({"chosen_score": 7, "rejected_score": 7}, 0.5, "score 7 against 7"),
         ({"score_chosen": None, "score_rejected": 3}, 1.0, ""),
         ({"margin": 2.0}, 1.0, "margin 2"),
-        ({"margin": 0}, 1.0, "margin 0"),
+        ({"margin": 0}, 0.5, "margin 0"),
         ({"preference": 0.75, "margin": 1, "note": "mine"}, 0.75, "mine"),
         ({"preference": None}, None, ""),
     ],
@@ -214,7 +218,8 @@ def test_odd_and_huge_rows_come_through_whole(tmp_path: Path) -> None:
     texts = ["\u202e<b>é</b>\n\0", "👩‍🔬" * 1000, "x y " * 500_000, "\r\n\t.", '"; DROP TABLE comparisons; --']
     rows = [{"prompt": text, "chosen": f"{text} 1", "rejected": f"{text} 2"} for text in texts]
     assert load(lines(tmp_path / "in.jsonl", rows), tmp_path / "run", "t").added == len(texts)
-    assert [(c.case.prompt, c.a.text) for c in stored(tmp_path / "run")] == [(t, f"{t} 1") for t in texts]
+    found = [(c.case.prompt, *better_first(c)) for c in stored(tmp_path / "run")]
+    assert found == [(t, f"{t} 1", f"{t} 2") for t in texts]
 
 
 # --- files -------------------------------------------------------------------------------------------

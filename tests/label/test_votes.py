@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from typer.testing import CliRunner
 
 from rrm import BoundedUser, RRMError, train
 from rrm.command.cli import app
+from rrm.core.records import Case
 from rrm.exchange.exporting import ExchangeError, export
 from rrm.exchange.imports.loading import Imported, load
+from rrm.learning.text_maker import TextMaker
 from rrm.models.backbone import Backbone
 from rrm.store.store import Store
 from tests import toy
@@ -137,15 +140,21 @@ def test_groups_of_rows_do_not_depend_on_their_order(tmp_path: Path) -> None:
     assert found == {(("Q", 0.667), ("R", 1.0))}
 
 
-def test_a_row_too_long_for_the_model_is_named_and_can_be_left_out(tmp_path: Path) -> None:
+def long_row(folder: Path) -> Path:
+    """Twelve rows, of which the fifth is too long for the model."""
     rows = [{"prompt": f"w{i + 3}", "chosen": "w5 w6", "rejected": "w7"} for i in range(12)]
     rows[4]["chosen"] = "w5 " * 400
-    file = tmp_path / "in.jsonl"
-    file.write_text("\n".join(map(json.dumps, rows)))
+    (folder / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "in.jsonl"
 
-    def trained(folder: Path) -> None:
-        train(toy.task(), BoundedUser(), Backbone("tiny", network(), tokenizer(), "full"), folder)
 
+def trained(folder: Path, **settings: str) -> None:
+    task = toy.task(settings=toy.SMALL.model_copy(update=settings))
+    train(task, BoundedUser(), Backbone("tiny", network(), tokenizer(), "full"), folder)
+
+
+def test_a_row_too_long_for_the_model_is_named_and_can_be_left_out(tmp_path: Path) -> None:
+    file = long_row(tmp_path)
     load(file, tmp_path / "all", "toy")
     with pytest.raises(RRMError, match=r"toy: 1 of 15 comparisons are too long .* from in\.jsonl:5 .*--longest"):
         trained(tmp_path / "all")
@@ -153,3 +162,31 @@ def test_a_row_too_long_for_the_model_is_named_and_can_be_left_out(tmp_path: Pat
     done = CliRunner().invoke(app, command)
     assert "left out: 1, longer than 99 characters (first: in.jsonl:5)" in done.output and "11 added" in done.output
     trained(tmp_path / "few")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("then", "short"), [("skip", {"too_long": 1.0}), ("cut", {"cut": 1.0})])
+def test_training_leaves_it_out_or_cuts_it_on_request(tmp_path: Path, then: str, short: dict[str, float]) -> None:
+    load(long_row(tmp_path), tmp_path / "run", "toy")
+    with pytest.warns(UserWarning, match=r"1 of 15 comparisons are too long .* from in\.jsonl:5 "):
+        trained(tmp_path / "run", too_long=then)
+    store = Store(tmp_path / "run" / "run.db")
+    fits = store.metrics("toy", "fit")
+    assert {name: value for _, round, _, _, name, value in fits if name in ("too_long", "cut") and not round} == short
+    store.close()
+
+
+def test_what_is_cut_for_a_fit_fits_and_is_a_beginning(tmp_path: Path) -> None:
+    load(long_row(tmp_path), tmp_path / "run", "toy")
+    store = Store(tmp_path / "run" / "run.db")
+    comparisons = store.comparisons("toy")
+    store.close()
+    learner = TextMaker(Backbone("tiny", network(), tokenizer(), "full")).reward(toy.task(), 0)
+    (long,) = learner.too_long(comparisons)
+    cut = learner.shortened(long)
+    assert cut is not None and not learner.too_long([cut]) and cut.preference == long.preference
+    whole = {long.a.text, long.b.text}
+    assert "w7" in {cut.a.text, cut.b.text} and all(any(w.startswith(o.text) for w in whole) for o in (cut.a, cut.b))
+    more = replace(long, pair=replace(long.pair, case=Case("w5 " * 400)))
+    assert learner.shortened(more) is None, "nothing of an outcome has room beside such a prompt"
+    assert all(learner.shortened(one) is one for one in comparisons if one is not long)

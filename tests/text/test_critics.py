@@ -8,8 +8,8 @@ import pytest
 
 from rrm import Abstain, Assistance, Case, Finding, Malformed, Outcome
 from rrm.core.records import Answer, unseal
+from rrm.core.verdicts import SHOWN
 from rrm_assistants.text import critic
-from rrm_assistants.text.critic import SHOWN
 from tests.tools.fake import Word
 
 QUESTIONS = {"plot": "Does it hang together?", "flow": "Does it flow?"}

@@ -17,8 +17,9 @@ from typing import Any
 from rrm.core.judgements import Comparison, Judgement, Pair
 from rrm.core.records import Case, Outcome
 from rrm.exchange.exporting import ExchangeError
-from rrm.exchange.imports.preferences import Messages, transcript
-from rrm.exchange.imports.sources import LeftOut, text_of
+from rrm.exchange.imports import ratings
+from rrm.exchange.imports.columns import LeftOut, Row, text_of
+from rrm.exchange.imports.preferences import Messages, drawn, only_text, system_of, transcript, with_system
 
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -27,7 +28,8 @@ ROLES = {"Human": "user", "Assistant": "assistant"}
 def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
     """A row as a comparison at `node`. Raises `ExchangeError` if it is no row of this format, `LeftOut` if its
     dialogues do not compare two answers to the same prompt."""
-    missing = [name for name in ("chosen", "rejected") if row.get(name) is None]
+    row = Row.of(row)
+    missing = [name for name in ("chosen", "rejected") if row.raw.get(name) is None]
     if missing:
         raise ExchangeError(f"no {' and no '.join(missing)}; its columns: {', '.join(row) or 'none'}")
     chosen, rejected = (turns(text_of(row[name], name)) for name in ("chosen", "rejected"))
@@ -41,8 +43,11 @@ def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
         raise LeftOut("a dialogue of one turn has no prompt")
     if not (chosen[-1][1] and rejected[-1][1]):
         raise LeftOut("an answer is empty")
-    pair = Pair(node, Case(transcript(chosen[:-1])), Outcome(chosen[-1][1]), Outcome(rejected[-1][1]))
-    return Comparison(pair, Judgement(1.0), -1, f"imported({source})")
+    only_text(row)
+    tie, note = ratings.said(row)
+    case = Case(transcript(with_system(chosen[:-1], system_of(row))))
+    pair = Pair(node, case, Outcome(chosen[-1][1]), Outcome(rejected[-1][1]))
+    return drawn(Comparison(pair, Judgement(1.0 if tie is None else tie, note=note), -1, f"imported({source})"))
 
 
 def turns(dialogue: str) -> Messages:
@@ -55,7 +60,8 @@ def turns(dialogue: str) -> Messages:
 
 def looks(row: Mapping[str, Any]) -> bool:
     """Whether a row is of this format: a row with one broken dialogue is."""
-    both = (row.get("chosen"), row.get("rejected"))
-    return row.get("prompt") is None and any(
+    raw = Row.of(row).raw
+    both = (raw.get("chosen"), raw.get("rejected"))
+    return raw.get("prompt") is None and any(
         isinstance(text, str) and TURN.match(text.strip()) is not None for text in both
     )

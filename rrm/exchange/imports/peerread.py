@@ -18,7 +18,6 @@ aspect nobody scored is N/A. Comments are not imported: they speak of all aspect
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from rrm.core.judgements import Comparison, Judgement, Pair
 from rrm.core.records import Answer, Assistance, Case, Finding, Outcome, digest
 from rrm.exchange.exporting import ExchangeError
-from rrm.exchange.imports.sources import LeftOut, SourceRow, text_of
+from rrm.exchange.imports.columns import LeftOut, SourceRow, text_of
+from rrm.exchange.imports.contents import json_in
 
 ASPECTS = {
     "clarity": "CLARITY", "originality": "ORIGINALITY", "soundness": "SOUNDNESS_CORRECTNESS", "substance": "SUBSTANCE"
@@ -267,10 +267,8 @@ def _parsed(row: SourceRow) -> Mapping[str, Any]:
         return {}
     path = row.path.parent.parent / "parsed_pdfs" / f"{row.path.stem}.pdf.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json_in(path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise ExchangeError(f"{path} cannot be read ({error})") from error
     metadata = value.get("metadata") if isinstance(value, dict) else None
     return metadata if isinstance(metadata, dict) else {}

@@ -1,34 +1,47 @@
 """TRL's preference formats, and the rows that `rrm export` writes, which are of these formats with more columns.
 
 TRL documents two formats (texts; lists of messages with `role` and `content`), each with the prompt in a column of its
-own or in front of both `chosen` and `rejected`. A prompt in front is their longest common beginning: whole messages,
-or of texts whole words (TRL cuts texts within a word). Where `prompt` is a text and the others are messages that
-begin alike, the messages tell the prompt, as in TRL (`extract_prompt`, `maybe_extract_prompt` in trl/data_utils.py).
+own or in front of both `chosen` and `rejected`. Of messages, what both share in front is the prompt, and their last are
+the outcomes: the assistant's, or the row is left out. Where `prompt` is a text and the others are messages that begin
+alike, the messages tell the prompt, as in TRL (`extract_prompt`, `maybe_extract_prompt` in trl/data_utils.py). Of texts
+it is their first words, whole ones (TRL cuts within a word) -- and only if the row has no other text: with one, the
+prompt is there, and the words that two answers happen to begin with are not it.
 
-Columns with numbers do not change who is preferred: `margin`, `score_chosen` and `score_rejected` are in units that
-nobody states, so they are kept as a note. Equal scores are a tie; scores or a margin against the choice are left out.
+Which outcome is A is drawn, by the outcomes themselves: the chosen one is A as often as B. Of an exported row it is the
+one that was shown as A.
 """
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
-from itertools import takewhile
+from dataclasses import replace
+from itertools import product, takewhile
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rrm.core.judgements import Check, Comparison, Judgement, Pair
-from rrm.core.records import Assistance, Case, Outcome
+from rrm.core.records import Assistance, Case, Outcome, digest
 from rrm.exchange.exporting import ExchangeError
-from rrm.exchange.imports.sources import LeftOut, text_of
+from rrm.exchange.imports import ratings
+from rrm.exchange.imports.columns import Inherited, LeftOut, Row, short, text_of
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-SCORES = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"))
+SYSTEM = ("system", "system_prompt", "system_message")
+ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatbot": "assistant"}
+"""Other names of roles."""
+PROMPTS = ("question", "instruction", "input", "query", "problem", "context", "history", "conversations", "messages")
+"""Usual names of a prompt; the first to be proposed."""
+CALLS = ("tool_calls", "function_call", "tool_call_id", "images", "image", "audio", "video", "videos")
+"""What of a message, or of a row, no text shows."""
+TOOLS = ("tools", "functions")
+WRITTEN = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
+"""Messages as a text of JSON, or of Python."""
 Messages = list[tuple[str, str]]
 
 
-class Columns(BaseModel):
+class Beside(BaseModel):
     """What an exported row says beside the texts; others' rows need none of it."""
 
     model_config = ConfigDict(extra="ignore")
@@ -83,23 +96,49 @@ def node_of(row: Mapping[str, Any]) -> str | None:
     return node
 
 
+def parts(row: Row) -> list[Row]:
+    """The row; or, if `chosen` and `rejected` are lists of texts, each with each (RewardBench 2).
+
+    Raises `ExchangeError` if they are the columns of a table.
+    """
+    chosen, rejected = (_several(row, name) for name in ("chosen", "rejected"))
+    if chosen is None or rejected is None:
+        return [row]
+    if not isinstance(row.get("prompt"), str):
+        raise ExchangeError(
+            "chosen and rejected are lists of texts, prompt is none: is this a table by columns? Write it by rows"
+        )
+    both = [{"chosen": one, "rejected": other} for one, other in product(chosen, rejected)]
+    row.seen |= {"chosen", "rejected"}
+    return [Inherited({**row.raw, **pair}, row, frozenset(row) - set(pair)) for pair in both]
+
+
+def _several(row: Row, name: str) -> list[str] | None:
+    value = row.raw.get(name)
+    return value if isinstance(value, list) and value and all(isinstance(one, str) for one in value) else None
+
+
 def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
     """A row as a comparison at `node`. Raises `ExchangeError` if it is none, `LeftOut` if it compares nothing."""
-    prompt, chosen, rejected = texts(row)
-    preference, remark = _scored(row)
+    row = Row.of(row)
     given = {
-        key: row[key] for key in Columns.model_fields if key in row and (row[key] is not None or key == "preference")
-    }
+        key: row[key] for key in Beside.model_fields
+        if key in row and (row.raw[key] is not None or key == "preference")
+    }  # fmt: skip
+    prompt, chosen, rejected = texts(row)
+    preference, remark = ratings.said(row)
     if preference is not None:
         given.setdefault("preference", preference)
     try:
-        said = Columns.model_validate(given)
+        said = Beside.model_validate(given)
         kept = row.get("record") or "{}"
         record = Record.model_validate(kept) if isinstance(kept, Mapping) else Record.model_validate_json(kept)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "record"
         raise ExchangeError(f"{where} {str(fault['input'])[:60]!r}: {fault['msg']}") from error
+    if "record" in row:  # of `rrm export`: what the other columns say is in it too
+        row.seen |= {"assistance_chosen", "assistance_rejected", "versions", "node"} & set(row)
     pair = Pair(
         node, Case(prompt, record.case, record.form), record.chosen.outcome(chosen), record.rejected.outcome(rejected),
         record.assistance_chosen, record.assistance_rejected,
@@ -108,11 +147,27 @@ def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
         raise LeftOut("both outcomes are the same")
     if any(not (outcome.shown.strip() or outcome.tokens) for outcome in (pair.a, pair.b)):
         raise LeftOut("an outcome is empty")
-    first = said.preference if said.chosen_is_a or said.preference is None else 1 - said.preference
     note = text_of(said.note, "note") or remark
-    judgement = Judgement(first, record.checks, said.attention, note, said.assisted)
+    judgement = Judgement(said.preference, record.checks, said.attention, note, said.assisted)
     user = text_of(said.user, "user") or f"imported({source})"
-    return Comparison(pair if said.chosen_is_a else pair.swapped(), judgement, said.round, user, said.seconds)
+    found = Comparison(pair, judgement, said.round, user, said.seconds)
+    if "chosen_is_a" in given:
+        return found if said.chosen_is_a else swapped(found)
+    return drawn(found)
+
+
+def swapped(comparison: Comparison) -> Comparison:
+    """The same judgement, with B in A's place."""
+    preference = comparison.preference
+    turned = replace(comparison.judgement, preference=None if preference is None else 1 - preference)
+    return replace(comparison, pair=comparison.pair.swapped(), judgement=turned)
+
+
+def drawn(comparison: Comparison) -> Comparison:
+    """The comparison with A drawn of its outcomes, by a hash: whichever stood first, the same one is A."""
+    ids = sorted((comparison.a.id, comparison.b.id))
+    first = ids[int(digest("drawn", comparison.case.id, *ids), 16) % 2]
+    return comparison if comparison.a.id == first else swapped(comparison)
 
 
 def variant(row: Mapping[str, Any]) -> str:
@@ -126,18 +181,76 @@ def variant(row: Mapping[str, Any]) -> str:
 
 def texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
     """(prompt, chosen, rejected) of a row of texts or of messages."""
-    missing = [name for name in ("chosen", "rejected") if row.get(name) is None]
+    row = Row.of(row)
+    missing = [name for name in ("chosen", "rejected") if row.raw.get(name) is None]
     if missing:
         unpaired = " (unpaired rows compare nothing)" if "completion" in row and "label" in row else ""
-        raise ExchangeError(f"no {' and no '.join(missing)}{unpaired}; its columns: {', '.join(row) or 'none'}")
-    prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
+        raise ExchangeError(
+            f"no {' and no '.join(missing)}{unpaired}; its columns: {', '.join(row) or 'none'}. Say which columns hold "
+            "what with --map"
+        )
+    only_text(row)
+    prompt, chosen, rejected = (as_given(row.get(name), name) for name in ("prompt", "chosen", "rejected"))
+    system = system_of(row)
+    alone = (prompt is None or prompt == "") and "record" not in row and not _whole(chosen, rejected)
+    if alone and (others := sorted(row.texts(), key=lambda name: name not in PROMPTS)):
+        raise ExchangeError(
+            f"no prompt, but another text: {', '.join(others)}. If it is the prompt, give --map prompt={others[0]}; "
+            f"if it is none, --ignore {others[0]}"
+        )
     if isinstance(chosen, list) and isinstance(rejected, list):
-        return _conversation(prompt, messages(chosen, "chosen"), messages(rejected, "rejected"))
+        said = _conversation(prompt, messages(chosen, "chosen"), messages(rejected, "rejected"), system)
+        return said
     chosen, rejected = text_of(chosen, "chosen"), text_of(rejected, "rejected")
-    if prompt is not None:
-        asked = transcript(messages(prompt, "prompt")) if isinstance(prompt, list) else text_of(prompt, "prompt")
-        return asked, chosen, rejected
-    return _split(chosen, rejected)
+    if prompt is None:
+        if system:
+            raise ExchangeError("a system message, but no prompt; say which column holds the prompt with --map")
+        return _split(chosen, rejected)
+    asked = messages(prompt, "prompt") if isinstance(prompt, list) else [("user", text_of(prompt, "prompt"))]
+    return transcript(with_system(asked, system)), chosen, rejected
+
+
+def as_given(value: object, name: str) -> object:
+    """A text or a list of messages, of which one alone makes a list. Raises `ExchangeError` for messages in a text."""
+    if isinstance(value, str) and WRITTEN.match(value):
+        raise ExchangeError(
+            f"{name} is a list of messages written as a text, {short(value)}; write it as a list (json.loads, or "
+            "ast.literal_eval if the quotes are single ones)"
+        )
+    return [value] if isinstance(value, Mapping) and ("content" in value or "value" in value) else value
+
+
+def only_text(row: Row) -> None:
+    """Raise `LeftOut` if a row has tools or pictures: what was judged is not in its texts."""
+    for name in (*CALLS, *TOOLS):
+        if row.raw.get(name):
+            row[name]
+            raise LeftOut(f"it has {name}, and only text can be imported")
+
+
+def system_of(row: Row) -> str:
+    """The system message in a column of its own; empty without one."""
+    return next((text_of(row[name], name) for name in SYSTEM if row.raw.get(name)), "")
+
+
+def with_system(said: Messages, system: str) -> Messages:
+    """The messages after the row's system message. Raises `LeftOut` if they begin with another."""
+    if not system:
+        return said
+    if said and said[0][0] == "system":
+        if said[0][1] != system:
+            raise LeftOut("its messages begin with another system message than its column has")
+        return said
+    return [("system", system), *said]
+
+
+def _whole(chosen: object, rejected: object) -> bool:
+    """Whether both are conversations that begin with what was asked."""
+    return all(
+        isinstance(one, list) and len(one) > 1 and isinstance(one[0], Mapping)
+        and role(one[0].get("role", one[0].get("from"))) != "assistant"
+        for one in (chosen, rejected)
+    )  # fmt: skip
 
 
 def _split(chosen: str, rejected: str) -> tuple[str, str, str]:
@@ -154,7 +267,7 @@ def _split(chosen: str, rejected: str) -> tuple[str, str, str]:
     return chosen[:shared], chosen[shared:], rejected[shared:]
 
 
-def _conversation(prompt: object, chosen: Messages, rejected: Messages) -> tuple[str, str, str]:
+def _conversation(prompt: object, chosen: Messages, rejected: Messages, system: str) -> tuple[str, str, str]:
     if chosen == rejected:
         raise LeftOut("both outcomes are the same")
     shared = 0  # messages in front of both; at least one is left for each outcome
@@ -164,19 +277,43 @@ def _conversation(prompt: object, chosen: Messages, rejected: Messages) -> tuple
         asked = messages(prompt, "prompt")
         shared = len(asked) if chosen[: len(asked)] == rejected[: len(asked)] == asked else 0
         shared = shared if shared < min(len(chosen), len(rejected)) else 0
-        return transcript(asked), transcript(chosen[shared:]), transcript(rejected[shared:])
-    if shared:
-        return transcript(chosen[:shared]), transcript(chosen[shared:]), transcript(rejected[shared:])
-    if prompt is None:
+    elif shared:
+        asked = chosen[:shared]
+    elif prompt is None:
         raise LeftOut("no prompt, and chosen and rejected begin differently")
-    return text_of(prompt, "prompt"), transcript(chosen), transcript(rejected)
+    else:
+        asked = [("user", text_of(prompt, "prompt"))]
+    return transcript(with_system(asked, system)), _answer(chosen[shared:]), _answer(rejected[shared:])
+
+
+def _answer(said: Messages) -> str:
+    """An outcome of messages: the assistant's last, and nothing else."""
+    if said[-1][0] != "assistant":
+        raise LeftOut(f"an outcome is not the assistant's turn (but {said[-1][0]}'s)")
+    if len(said) > 1:
+        raise LeftOut("the dialogues part before the last turn")
+    return said[0][1]
 
 
 def messages(value: object, what: str) -> Messages:
-    """(role, text) of each. Raises `ExchangeError` unless it is a list of messages with nothing but text."""
+    """(role, text) of each; `from` and `value` are `role` and `content` too (ShareGPT).
+
+    Raises `ExchangeError` unless it is a list of messages with nothing but text, `LeftOut` if a tool is called.
+    """
     if not isinstance(value, list) or not value or not all(isinstance(m, Mapping) for m in value):
         raise ExchangeError(f"{what}: {str(value)[:60]!r} is neither a text nor a list of messages")
-    return [(text_of(m.get("role"), f"{what}: a role"), _content(m.get("content"), what)) for m in value]
+    for name in CALLS:
+        if any(m.get(name) for m in value):
+            raise LeftOut(f"a message has {name}, and only text can be imported")
+    return [
+        (role(text_of(m.get("role", m.get("from")), f"{what}: a role")),
+         _content(m.get("content", m.get("value")), what)) for m in value
+    ]  # fmt: skip
+
+
+def role(name: object) -> str:
+    """A role by its usual name."""
+    return ROLES.get(str(name), str(name))
 
 
 def _content(value: object, what: str) -> str:
@@ -196,29 +333,3 @@ def transcript(said: Messages) -> str:
     if len(said) == 1:
         return said[0][1]
     return "\n\n".join(f"{role}: {content}" for role, content in said)
-
-
-# --- scores ------------------------------------------------------------------------------------------
-
-
-def _scored(row: Mapping[str, Any]) -> tuple[float | None, str]:
-    """(the preference that scores tell, what to note of them)."""
-    for names in SCORES:
-        chosen, rejected = (_number(row, name) for name in names)
-        if chosen is not None and rejected is not None:
-            if chosen < rejected:
-                raise LeftOut("the scores say that the rejected outcome is better")
-            return (0.5 if chosen == rejected else None), f"scores {chosen:g} against {rejected:g}"
-    margin = _number(row, "margin")
-    if margin is not None and margin < 0:
-        raise LeftOut("the margin says that the rejected outcome is better")
-    return None, "" if margin is None else f"margin {margin:g}"
-
-
-def _number(row: Mapping[str, Any], name: str) -> float | None:
-    value = row.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ExchangeError(f"{name} {str(value)[:60]!r} is no number")
-    return float(value)

@@ -1,45 +1,28 @@
-"""Rows out of files: JSONL, JSON, parquet, any of them in gzip; a folder of such files; a data set of the hub."""
+"""Where rows come from: a file, a folder of files, a data set of the hub. One split of it, never several together."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rrm.exchange.exporting import ExchangeError
+from rrm.exchange.imports.columns import SourceRow
+from rrm.exchange.imports.contents import rows_of
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz")
 ASIDE = ("parsed_pdfs", "pdfs")
 """Folders of PeerRead that hold no rows of their own."""
+ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""Files of a data set that say what it is."""
 HUB = "datasets:"
-
-
-class LeftOut(ExchangeError):
-    """A row that is as it should be, yet holds no comparison: it is counted, and nothing is guessed."""
-
-
-@dataclass(frozen=True)
-class SourceRow:
-    """One row, and where it stands."""
-
-    values: Mapping[str, Any]
-    file: str
-    number: int
-    """From 1; in a JSONL file the line."""
-    path: Path | None = None
-
-    @property
-    def place(self) -> str:
-        """ "FILE:NUMBER", for messages."""
-        return f"{self.file}:{self.number}"
+SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation")
+NUMBERED = re.compile(r"(.+)-\d{5}-of-\d{5}$")
+"""How the hub names the files of a split."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +32,10 @@ class Source:
     name: str
     rows: Callable[[], Iterator[SourceRow]]
     _digest: Callable[[], str]
+    said: tuple[str, ...] = ()
+    """What was decided about it, in words: which split is read."""
+    split: str | None = None
+    """The split that was asked for."""
 
     @cached_property
     def sha256(self) -> str:
@@ -56,54 +43,127 @@ class Source:
         return self._digest()
 
 
-def source(where: str | Path, split: str = "train", subset: str | None = None) -> Source:
+def source(where: str | Path, split: str | None = None, subset: str | None = None) -> Source:
     """A file, a folder, or a data set: "datasets:NAME", read by `datasets.load_dataset(NAME, subset, split=split)`.
 
-    Raises `ExchangeError` if there is no such thing; what is wrong inside is raised when it is read.
+    split: which split of a folder or data set that has several; None: "train". A folder of PeerRead, whose splits are
+    kept apart in what is compared, is read whole unless one is asked for.
+
+    Raises `ExchangeError` if there is no such thing, or if it has several splits of which none is "train"; what is
+    wrong inside is raised when it is read.
     """
     if isinstance(where, str) and where.startswith(HUB):
         return _hub(where.removeprefix(HUB), split, subset)
+    if subset is not None:
+        raise ExchangeError(f"--subset counts for data sets of the hub; to read a part of {where}, name its folder")
     path = Path(where)
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, split)
     if not path.is_file():
         hint = f"; a data set of the hub is written {HUB}{where}" if str(where).count("/") == 1 else ""
         raise ExchangeError(f"cannot read {where}: there is no such file or folder{hint}")
-    return Source(path.name, lambda: _file(path, path.name), lambda: _hash(path))
+    return Source(path.name, lambda: rows_of(path, path.name), lambda: _hash(path), split=split)
 
 
-def _folder(folder: Path) -> Source:
+def of_one_split(given: Source, names: Sequence[str]) -> Source:
+    """The source without the rows whose column `split` names another split than the one that is read.
+
+    names: what that column says in all rows, in the order in which it does. Raises as `source` does.
+    """
+    known = [name for name in names if name.lower() in SPLITS]
+    if len(known) < 2 and given.split is None:
+        return given
+    if not known:
+        raise ExchangeError(f"{given.name} has no splits, neither files nor rows; leave out --split")
+    chosen, said = _chosen(known, given.split, given.name)
+
+    def rows() -> Iterator[SourceRow]:
+        return (row for row in given.rows() if row.values.get("split") == chosen)
+
+    return Source(given.name, rows, lambda: given.sha256, (*given.said, *said), given.split)
+
+
+def _chosen(names: Sequence[str], asked: str | None, what: object) -> tuple[str, tuple[str, ...]]:
+    """Which of several splits is read, and what to say of that. Raises `ExchangeError` if it is not clear."""
+    there = ", ".join(names)
+    if asked is not None:
+        if asked not in names:
+            raise ExchangeError(f"{what} has no split {asked!r}; its splits: {there}")
+        return asked, ()
+    if len(names) == 1:
+        return names[0], ()
+    if "train" not in names:
+        raise ExchangeError(f"{what} has several splits, and none is called train; say which with --split: {there}")
+    return "train", (f"split train is read, of {there}; --split says otherwise",)
+
+
+def _folder(folder: Path, split: str | None) -> Source:
     files = [
         path for path in sorted(folder.rglob("*"))
-        if path.name.endswith(SUFFIXES) and path.is_file()
+        if path.name.endswith(SUFFIXES) and path.is_file() and path.name not in ABOUT
         and not any(part in ASIDE or part.startswith(".") for part in path.relative_to(folder).parts)
     ]  # fmt: skip
     if not files:
-        raise ExchangeError(f"{folder}: no file in it ends in {', '.join(SUFFIXES)}")
+        saved = any(folder.rglob("*.arrow"))
+        mend = "; write it as parquet: datasets.load_from_disk(FOLDER).to_parquet(FILE)" if saved else ""
+        raise ExchangeError(f"{folder}: no file in it ends in {', '.join(SUFFIXES)}{mend}")
+    of = {path: split_of(path.relative_to(folder)) for path in files}
+    names = list(dict.fromkeys(name for name in of.values() if name))
+    reviews = all(path.parent.name == "reviews" for path in files)
+    said: tuple[str, ...] = ()
+    inside: str | None = None
+    if names and (split is not None or (len(names) > 1 and not reviews)):
+        chosen, said = _chosen(names, split, folder)
+        if aside := sum(name is None for name in of.values()):
+            said += (f"not read: {aside} files that are of no split",)
+        files = [path for path in files if of[path] == chosen]
+    else:
+        inside = split  # there may be rows that name one
 
     def rows() -> Iterator[SourceRow]:
         for path in files:
-            yield from _file(path, path.relative_to(folder).as_posix())
+            yield from rows_of(path, path.relative_to(folder).as_posix())
 
     def digest() -> str:
         parts = [[path.relative_to(folder).as_posix(), _hash(path)] for path in files]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    return Source(folder.resolve().name, rows, digest)
+    return Source(folder.resolve().name, rows, digest, said, inside)
 
 
-def _hub(name: str, split: str, subset: str | None) -> Source:
-    from datasets import load_dataset  # late: it takes seconds
+def split_of(file: Path) -> str | None:
+    """The split that a file is of, by its name or that of a folder above it; None if they name none.
+
+    What stands before "-00000-of-00001" is one ("train_prefs"), and so is a word of a name ("test" in "hh_test.jsonl").
+    """
+    stem = file.name.split(".")[0]
+    if found := NUMBERED.match(stem):
+        return found[1]
+    for part in (stem, *reversed(file.parts[:-1])):
+        words = [word for word in re.split(r"[-_. ]", part.lower()) if word in SPLITS]
+        if words:
+            return words[-1]
+    return None
+
+
+def _hub(name: str, split: str | None, subset: str | None) -> Source:
+    from datasets import get_dataset_split_names, load_dataset  # late: it takes seconds
     from datasets.exceptions import DatasetsError
 
-    title = f"{name}[{split}]" if subset is None else f"{name}/{subset}[{split}]"
+    title = f"{HUB}{name}"
+    said: tuple[str, ...] = ()
     try:
+        if split is None:
+            split, said = _chosen(get_dataset_split_names(name, subset), None, title)
         data = load_dataset(name, subset, split=split)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, ExchangeError):
+            raise
         raise ExchangeError(
             f"{HUB}{name}: cannot be loaded ({error}); give the name of a data set, its --subset and --split, "
             "or load it elsewhere and save it as JSONL or parquet"
         ) from error
+    title = f"{name}[{split}]" if subset is None else f"{name}/{subset}[{split}]"
 
     def rows() -> Iterator[SourceRow]:
         for number, values in enumerate(data, 1):
@@ -115,7 +175,7 @@ def _hub(name: str, split: str, subset: str | None) -> Source:
             found.update(json.dumps(row.values, sort_keys=True, default=str).encode())
         return found.hexdigest()
 
-    return Source(title, rows, digest)
+    return Source(title, rows, digest, said)
 
 
 def _hash(path: Path) -> str:
@@ -124,85 +184,3 @@ def _hash(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ExchangeError(f"cannot read {path} ({error})") from error
-
-
-# --- one file ----------------------------------------------------------------------------------------
-
-
-def _file(path: Path, name: str) -> Iterator[SourceRow]:
-    """The rows of a file, whichever of the formats it is in: its first bytes tell, not its name."""
-    try:
-        with path.open("rb") as opened:
-            start = opened.read(4)
-        if start == b"PAR1":
-            number = 0
-            for batch in pq.ParquetFile(path).iter_batches(500):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield SourceRow(values, name, number, path)
-            return
-        yield from _json(path, name, zipped=start[:2] == b"\x1f\x8b")
-    except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException) as error:
-        raise ExchangeError(f"cannot read {path} ({error}); give JSONL, JSON or parquet") from error
-
-
-def _json(path: Path, name: str, zipped: bool) -> Iterator[SourceRow]:
-    """JSONL; or one JSON value over the whole file: a list of rows, or a single row printed over several lines."""
-    with gzip.open(path, "rt", encoding="utf-8-sig") if zipped else path.open(encoding="utf-8-sig") as lines:
-        first = next((line for line in lines if line.strip()), "")
-        if first.lstrip().startswith("[") or (first.strip() and _parse(first) is None):
-            lines.seek(0)
-            yield from _whole(lines.read(), path, name)
-            return
-        lines.seek(0)
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield SourceRow(_object(line, f"{path}:{number}"), name, number, path)
-
-
-def _whole(text: str, path: Path, name: str) -> Iterator[SourceRow]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ExchangeError(f"{path}:1: not JSON ({error}); give JSONL, JSON or parquet") from error
-    for number, row in enumerate(value if isinstance(value, list) else [value], 1):
-        if not isinstance(row, dict):
-            raise ExchangeError(f"{path}:{number}: {_short(row)} is not an object with the columns as keys")
-        yield SourceRow(row, name, number, path)
-
-
-def _parse(line: str) -> object:
-    """The value of a line; None if it is not JSON (nor is `null` a row)."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _object(line: str, place: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ExchangeError(f"{place}: not JSON ({error}); give JSONL, JSON or parquet") from error
-    if not isinstance(value, dict):
-        raise ExchangeError(f"{place}: {_short(value)} is not an object with the columns as keys")
-    return value
-
-
-# --- what a row may hold -----------------------------------------------------------------------------
-
-
-def text_of(value: object, what: str) -> str:
-    """A text that can be stored. Raises `ExchangeError` for anything else."""
-    if not isinstance(value, str):
-        raise ExchangeError(f"{what} is {_short(value)}, not a text")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ExchangeError(f"{what} is no valid unicode ({error.reason} at character {error.start})") from error
-    return value
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -6,7 +6,7 @@ preference, so that is as training on each. Which rows it is made of, and what e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from rrm.core.judgements import Comparison
@@ -58,7 +58,7 @@ class Votes:
         return replace(comparison, judgement=judgement, user=user)
 
 
-def combined(found: Iterable[Read], votes: dict[Key, Votes]) -> Iterator[Read]:
+def combined(found: Iterable[Read], votes: Mapping[Key, Votes]) -> Iterator[Read]:
     """Each pair once, where its first row stands, as all rows together judge it."""
     seen: set[Key] = set()
     for comparison, _ in found:

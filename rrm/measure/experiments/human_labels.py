@@ -24,8 +24,7 @@ from scipy import stats
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Comparison
 from rrm.core.records import Assistance
-from rrm.exchange.imports.loading import Tally, detect, read
-from rrm.exchange.imports.peerread import Dealing
+from rrm.exchange.imports.converting import Reading, Tally, prepared, read
 from rrm.exchange.imports.sources import source
 from rrm.learning.heads import Problem, solve
 from rrm.measure.experiment import shown, without_nan
@@ -135,9 +134,8 @@ def comparisons_in(where: str | Path, node: str) -> list[Comparison]:
             return store.comparisons()
         finally:
             store.close()
-    opened = source(where)
-    kind = detect(opened)
-    return [comparison for comparison, _ in read(opened, node, kind, Dealing(), Tally())]
+    opened, kind = prepared(source(where), node, "auto", None)
+    return [comparison for comparison, _ in read(opened, node, Reading(kind), Tally())]
 
 
 # --- estimates ---------------------------------------------------------------------------------------

@@ -1,0 +1,166 @@
+"""A row of a source: its columns, where it stands, which of them were read; and what a text must be to be kept."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rrm.core import border
+from rrm.exchange.exporting import ExchangeError
+
+HARMLESS = re.compile(
+    r"""_?id | idx | index | __index_level_0__ | uuid | uid | hash | key | row
+    | source | dataset | dataset_name | data_source | origin | subset | split | license | url | version
+    | category | categories | subcategory | domain | topic | tags | language | lang | locale | occupation
+    | date | time | timestamp | tstamp | created_at | updated_at | inserted_at
+    | models? | model_[ab12] | (chosen|rejected)_model | generator
+    | turns? | (n|num)_turns | num_responses | length | tokens | num_tokens
+    | .+[_-](ids? | uuid | sha\d* | hash | url | models? | model_name | tokens | length | source | timestamp)
+    | (model | source | id | length | tokens)_(chosen | rejected | [ab])
+    | meta | metadata | additional_metadata | external_id""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Names of columns that say where a row is from, and nothing of what was asked, answered or preferred."""
+FIELDS = ("role", "content", "from", "value")
+"""What of a message is read."""
+State = Literal["read", "harmless", "unread"]
+
+
+class LeftOut(ExchangeError):
+    """A row that is as it should be, yet holds no comparison: it is counted, and nothing is guessed."""
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """One row, and where it stands."""
+
+    values: Mapping[str, Any]
+    file: str
+    number: int
+    """From 1; in a JSONL file the line."""
+    path: Path | None = None
+
+    @property
+    def place(self) -> str:
+        """ "FILE:NUMBER", for messages."""
+        return f"{self.file}:{self.number}"
+
+
+class Row(Mapping[str, Any]):
+    """A row that notes which of its columns were read: by `[]` or `get`. `in`, iteration and `raw` read nothing."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.raw = raw
+        self.seen: set[str] = set()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Row:
+        """The row itself, or a new one of these values."""
+        return values if isinstance(values, cls) else cls(values)
+
+    def __getitem__(self, name: str) -> Any:
+        value = self.raw[name]
+        self.seen.add(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.raw
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def texts(self) -> list[str]:
+        """Columns not read so far that hold a text or messages, and are not known to be harmless."""
+        return [
+            name for name, value in self.raw.items()
+            if name not in self.seen and not HARMLESS.fullmatch(name) and _is_text(value)
+        ]  # fmt: skip
+
+
+class Inherited(Row):
+    """A row made of another: what is read of the columns that it has from there is read there."""
+
+    def __init__(self, raw: Mapping[str, Any], parent: Row, from_there: frozenset[str]) -> None:
+        super().__init__(raw)
+        self.parent, self.from_there = parent, from_there
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.from_there:
+            self.parent.seen.add(name)
+        return super().__getitem__(name)
+
+
+@dataclass
+class Account:
+    """What became of every column: read, known to be harmless, or unread. Filled as rows are read.
+
+    ignored: columns that the user called harmless.
+    """
+
+    ignored: frozenset[str] = frozenset()
+    rows: Counter[str] = field(default_factory=Counter)
+    """Column -> rows that have something in it."""
+    fields: Counter[str] = field(default_factory=Counter)
+    """Field of messages that is not read ("chosen: name") -> rows that have something in it."""
+    read: set[str] = field(default_factory=set)
+
+    def add(self, values: Mapping[str, Any], seen: Set[str]) -> None:
+        """Count a row's columns, of which `seen` were read before it gave its comparisons or was left out."""
+        self.read |= seen
+        for name, value in values.items():
+            if not empty(value):
+                self.rows[name] += 1
+                if name in seen:
+                    self.fields.update(f"{name}: {field}" for field in sorted(_other_fields(value)))
+
+    def state(self, name: str) -> State:
+        """What became of a column."""
+        if name in self.ignored:
+            return "harmless"
+        return "read" if name in self.read else "harmless" if HARMLESS.fullmatch(name) else "unread"
+
+    def unread(self) -> dict[str, int]:
+        """Columns and fields of messages that nobody looked at -> rows that have something there."""
+        columns = {name: n for name, n in self.rows.most_common() if self.state(name) == "unread"}
+        return {**columns, **dict(self.fields.most_common())}
+
+
+def empty(value: object) -> bool:
+    """Whether nothing is said: none, no characters, no elements."""
+    return value is None or (isinstance(value, str | list | tuple | Mapping) and not value)
+
+
+def _other_fields(value: object) -> set[str]:
+    """Fields of messages that hold something and are not read."""
+    said: Iterable[object] = value if isinstance(value, list) else [value]
+    messages = [one for one in said if isinstance(one, Mapping) and ("role" in one or "from" in one)]
+    return {str(key) for one in messages for key, held in one.items() if key not in FIELDS and not empty(held)}
+
+
+def _is_text(value: object) -> bool:
+    if isinstance(value, str):
+        return bool(value.strip())
+    if isinstance(value, Mapping):
+        return any(_is_text(value.get(name)) for name in ("content", "value", "text"))
+    return isinstance(value, list) and any(_is_text(one) for one in value)
+
+
+def text_of(value: object, what: str) -> str:
+    """A text that can be stored. Raises `ExchangeError` for anything else."""
+    try:
+        return border.text(value, what)
+    except border.BorderError as error:
+        raise ExchangeError(str(error)) from error
+
+
+def short(value: object) -> str:
+    """A value for a message."""
+    text = border.plain(repr(value), 60)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -89,6 +89,13 @@ class Outcome:
         return f"{self.around[0]}{self.shown}{self.around[1]}"
 
 
+def trimmed(written: str) -> tuple[str, tuple[str, str]]:
+    """A text as a model wrote it, as an outcome's `text` and `around`."""
+    text = written.strip()
+    lead = written[: len(written) - len(written.lstrip())]
+    return text, (lead, written[len(lead) + len(text) :])
+
+
 def rendering(text: str, data: Mapping[str, Any] | None) -> str:
     """An outcome in words: its text, which describes its data, or, without any, the data as JSON."""
     return text if text or data is None else json.dumps(data, ensure_ascii=False, sort_keys=True, indent=1)

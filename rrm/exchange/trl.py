@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from rrm.core.errors import ModelError
-from rrm.core.records import Case, Group, Outcome
+from rrm.core.records import Case, Group, Outcome, trimmed
 from rrm.core.settings import Settings
 from rrm.loop.reopen import reward_of
 from rrm.models.backbone import Backbone, Fork
@@ -82,7 +82,8 @@ def _outcome(backbone: Backbone, text: str, ids: Sequence[int]) -> Outcome:
     own = tuple(int(i) for i in ids)
     decoded = backbone.tokenizer.decode(list(own), skip_special_tokens=True) if own else ""  # as TRL does it
     mine = bool(own) and max(own) < backbone.vocabulary and decoded == text
-    return Outcome(text.strip(), own if mine else (), finished=not mine or own[-1] in backbone.ends)
+    shown, around = trimmed(text)
+    return Outcome(shown, own if mine else (), finished=not mine or own[-1] in backbone.ends, around=around)
 
 
 def _text(value: Any) -> str:

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rrm.core.records import Case, Group, Outcome
+from rrm.core.records import Case, Group, Outcome, trimmed
 from rrm.models.backbone import Backbone, Fork
 from rrm.models.packing import PrefixGroup, pack
 from rrm.models.sampling import Sampled, sample
 
 
 def tokens_of(backbone: Backbone, case: Case, outcome: Outcome) -> tuple[int, ...]:
-    """An outcome's token ids: those that were sampled; for another, the encoding of what is shown of it, as it follows
-    its case, and end-of-text."""
-    return outcome.tokens or (*backbone.encode(outcome.shown, case.prompt), backbone.eos_id)
+    """An outcome's token ids: those that were sampled; for another, the encoding of what is shown of it, with the blanks
+    around it, as it follows its case, and end-of-text."""
+    return outcome.tokens or (*backbone.encode(outcome.whole, case.prompt), backbone.eos_id)
 
 
 def prefix_groups(backbone: Backbone, groups: Sequence[Group]) -> list[PrefixGroup]:
@@ -124,10 +124,8 @@ class TextAgent:
         return groups
 
     def _outcome(self, case: Case, ids: tuple[int, ...], logprobs: tuple[float, ...], ended: bool) -> Outcome:
-        written = self.backbone.decode(ids[:-1] if ended else ids, case.prompt)
-        text = written.strip()
-        lead = written[: len(written) - len(written.lstrip())]
-        return Outcome(text, ids, logprobs, ended, around=(lead, written[len(lead) + len(text) :]))
+        text, around = trimmed(self.backbone.decode(ids[:-1] if ended else ids, case.prompt))
+        return Outcome(text, ids, logprobs, ended, around=around)
 
     def logprobs(self, groups: Sequence[Group], grad: bool = False) -> list[list[Tensor]]:
         """Per group, per outcome: (tokens,) log-probabilities in nats, end-of-text included."""

@@ -164,7 +164,7 @@ def test_train_then_the_same_again_then_with_other_settings(tree: Path, model: P
     assert lines[-1] == f"Finished: {out}"
     for node in ("toy/sub", "toy"):
         phases = [line.split(": ", 1)[1].split()[0] for line in lines if f"] {node} round 1/1" in line]
-        assert phases == ["sampled,", "3", "reward", "reward"]
+        assert phases in (["sampled,", "3", fit, "reward"] for fit in ("reward", "the"))  # fitted, or all are ties
     store = Store(out / "run.db")
     before = store.counts()
     assert before["comparisons"] == 6 and before["checkpoints"] == 4

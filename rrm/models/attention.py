@@ -83,7 +83,8 @@ class GroupLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.prefix_k, self.prefix_v = keys, values
         _, heads, self.width, d = keys.shape
         rows = len(layout.case)
-        self.k, self.v = keys.new_empty(rows, heads, room, d), values.new_empty(rows, heads, room, d)
+        # Values may be narrower than keys (multi-head latent attention).
+        self.k, self.v = keys.new_empty(rows, heads, room, d), values.new_empty(rows, heads, room, values.shape[-1])
         self.used, self.layout, self.joined = 0, layout, joined
 
     def select(self, rows: Tensor, cases: Tensor, layout: Layout) -> None:
@@ -121,12 +122,16 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """One token of each row attends to its case and to its own tokens.
 
-    query: (rows, heads, 1, d); key, value: (rows, kv heads, tokens, d), as `GroupLayer.update` gave them.
-    Returns (rows, 1, heads, d).
+    query: (rows, heads, 1, d); key: (rows, kv heads, tokens, d), value: (rows, kv heads, tokens, values' d), as
+    `GroupLayer.update` gave them. sliding_window: how many tokens it sees, itself included; prefixes end together, so
+    what it no longer sees are columns. softcap, s_aux: see `_weights`. Returns (rows, 1, heads, values' d).
     """
     layer: GroupLayer = key._group  # type: ignore[attr-defined]
     layout, width = layer.layout, layer.width
@@ -134,13 +139,38 @@ def attend(
     rows, heads, _, d = query.shape
     g = heads // key.shape[1]
     q = query.reshape(rows, key.shape[1], g, d).to(key.dtype) * (d**-0.5 if scaling is None else scaling)
-    prefix = layout.gather(q) @ layer.prefix_k.transpose(2, 3)  # (cases, kv, most * g, width)
-    if layout.pad is not None:
-        prefix = prefix + layout.pad
-    scores = torch.cat([layout.scatter(prefix, g), q @ key.transpose(2, 3)], -1)  # (rows, kv, g, width + tokens)
-    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
-    out = layout.scatter(layout.gather(weights[..., :width]) @ layer.prefix_v, g) + weights[..., width:] @ value
-    return out.reshape(rows, 1, heads, d).to(query.dtype), None
+    prefix_k, prefix_v, pad = layer.prefix_k, layer.prefix_v, layout.pad
+    if sliding_window is not None and width + key.shape[2] > sliding_window:
+        past = width + key.shape[2] - sliding_window  # columns that are too far away
+        prefix_k, prefix_v = prefix_k[:, :, past:], prefix_v[:, :, past:]
+        pad = None if pad is None else pad[..., past:]
+        key, value = key[:, :, max(0, past - width) :], value[:, :, max(0, past - width) :]
+        width = max(0, width - past)
+    scores = _cap(q @ key.transpose(2, 3), softcap)
+    if width:
+        prefix = layout.gather(q) @ prefix_k.transpose(2, 3)  # (cases, kv, most * g, width)
+        prefix = _cap(prefix, softcap)
+        prefix = prefix if pad is None else prefix + pad
+        scores = torch.cat([layout.scatter(prefix, g), scores], -1)  # (rows, kv, g, width + tokens)
+    weights = _weights(scores, None if s_aux is None else s_aux.view(1, -1, g, 1)).to(value.dtype)
+    out = weights[..., width:] @ value
+    if width:
+        out = layout.scatter(layout.gather(weights[..., :width]) @ prefix_v, g) + out
+    return out.reshape(rows, 1, heads, -1).to(query.dtype), None
+
+
+def _cap(scores: Tensor, softcap: float | None) -> Tensor:
+    """Scores that approach `softcap` and never pass it (Gemma 2)."""
+    return scores if softcap is None else softcap * (scores / softcap).tanh()
+
+
+def _weights(scores: Tensor, sink: Tensor | None) -> Tensor:
+    """(..., keys) attention weights in float32. sink: a score, of the same dimensions, of nothing at all, which takes
+    its share of the attention (gpt-oss)."""
+    if sink is None:
+        return scores.softmax(-1, dtype=torch.float32)
+    sink = sink.to(scores.dtype).expand(*scores.shape[:-1], 1)
+    return torch.cat([scores, sink], -1).softmax(-1, dtype=torch.float32)[..., :-1]
 
 
 def attend_packed(
@@ -150,19 +180,23 @@ def attend_packed(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Packed rows attend as their mask says, by two plain products: the processor's fused kernel, which saves memory,
     takes twice as long in bfloat16.
 
-    query: (rows, heads, length, d); key, value: (rows, kv heads, length, d). Returns (rows, length, heads, d).
+    query: (rows, heads, length, d); key: (rows, kv heads, length, d), value: (rows, kv heads, length, values' d). The
+    mask has the window in it. Returns (rows, length, heads, values' d).
     """
     rows, heads, length, d = query.shape
     g = heads // key.shape[1]
     q = query * (d**-0.5 if scaling is None else scaling)
-    key, value = (x[:, :, None].expand(-1, -1, g, -1, -1).reshape(rows, heads, length, d) for x in (key, value))
+    key, value = (x[:, :, None].expand(-1, -1, g, -1, -1).reshape(rows, heads, length, -1) for x in (key, value))
     assert attention_mask is not None
-    weights = (q @ key.transpose(2, 3) + attention_mask).softmax(-1)
+    scores = _cap(q @ key.transpose(2, 3), softcap) + attention_mask
+    weights = scores.softmax(-1) if s_aux is None else _weights(scores, s_aux.view(1, -1, 1, 1)).to(value.dtype)
     return (weights @ value).transpose(1, 2), None
 
 

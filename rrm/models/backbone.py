@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 from rrm.core.errors import ModelError
 from rrm.core.parallel import World, place
 from rrm.core.seeding import generator
+from rrm.models.architecture import Architecture, own_head, warn_of_experts
 from rrm.models.attention import SHORT, materialized
 from rrm.models.chat import Chat, stops_of
 from rrm.models.fetching import resolve
@@ -37,8 +38,8 @@ from rrm.models.guard import alone
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.precision import Precision
 from rrm.models.trial import try_out
-from rrm.models.verification import decodes_in_groups, verify_packing
-from rrm.models.weights import check_keys, hash_tensors, window
+from rrm.models.verification import Engine, verify
+from rrm.models.weights import check_keys, hash_tensors
 
 TINY = 20_000_000
 """Below this many parameters `adapters="auto"` copies the whole model for each fork."""
@@ -85,11 +86,12 @@ class Fork:
         """
         trunk, device = self._trunk(cache is None), self.backbone.device
         mask = None if mask is None else mask.to(device, self.backbone.precision.dtype)
+        masks = self.backbone.architecture.masks(mask, positions)
         config = self.network.config.get_text_config()  # type: ignore[union-attr, operator]
         with self.exclusive(), materialized(config, self._materializes(mask, cache)):
             out = trunk(
                 input_ids=ids.to(device),
-                attention_mask=mask,
+                attention_mask=masks,
                 position_ids=positions.to(device),
                 past_key_values=cache,
                 use_cache=cache is not None,
@@ -101,7 +103,7 @@ class Fork:
         """Whether packed rows are faster with their attention weights written out: short ones in bfloat16 are."""
         if mask is None or cache is not None or mask.dtype != torch.bfloat16 or self.backbone.compile:
             return False
-        return self.backbone.groups_attention and mask.shape[-1] <= SHORT
+        return self.backbone.engine.groups and mask.shape[-1] <= SHORT
 
     def _trunk(self, whole: bool) -> Callable[..., Any]:
         """The model below lm_head; compiled, if that was asked for, for `whole` sequences (not for decoding)."""
@@ -118,8 +120,10 @@ class Fork:
         return self.run(packed.ids, packed.positions, packed.mask)
 
     def logits_at(self, hidden: Tensor) -> Tensor:
-        """lm_head on chosen hidden states: (tokens, d) -> (tokens, vocabulary)."""
+        """The model's head on chosen hidden states: (tokens, d) -> (tokens, vocabulary)."""
         with self.exclusive():
+            if self.backbone.engine.head:
+                return own_head(self.network, hidden)
             logits: Tensor = self.network.get_output_embeddings()(hidden)  # type: ignore[operator]
         return logits
 
@@ -160,9 +164,13 @@ class Fork:
         logits = self.backbone.forms.restrict(self.logits_at(hidden).float(), allowed)
         return -nn.functional.cross_entropy(logits, targets, reduction="none")
 
-    def logprobs(self, groups: Sequence[PrefixGroup]) -> list[list[Tensor]]:
-        """Per group, per segment: (length,) log-probabilities of the segment's tokens given the prefix."""
-        batches = pack(groups, d=self.backbone.d, budget=self.backbone.budget(torch.is_grad_enabled()))
+    def logprobs(self, groups: Sequence[PrefixGroup], width: int | None = None) -> list[list[Tensor]]:
+        """Per group, per segment: (length,) log-probabilities of the segment's tokens given the prefix.
+
+        `width`: segments per row; by default whatever is cheapest.
+        """
+        budget = self.backbone.budget(torch.is_grad_enabled())
+        batches = pack(groups, d=self.backbone.d, budget=budget, width=width)
         values = [torch.split(self.token_logprobs(b), b.lengths.tolist()) for b in batches]
         return unpack(batches, values, [len(g.segments) for g in groups])
 
@@ -215,23 +223,17 @@ class Fork:
 
 
 class Backbone:
-    """The starting model and its tokenizer. Make one with `Backbone.load`."""
+    """The starting model and its tokenizer, verified (`rrm.models.verification`). Make one with `Backbone.load`."""
 
     def __init__(
         self, name: str, model: Any, tokenizer: Any, adapters: Literal["auto", "full", "lora"] = "auto",
-        template: Mapping[str, Any] | None = None,
+        template: Mapping[str, Any] | None = None, verified: bool = True,
     ) -> None:  # fmt: skip
         self.name = name
         self.tokenizer = tokenizer
         self.model = model.eval().requires_grad_(False)
-        config = model.config.get_text_config()
-        self.d: int = model.get_output_embeddings().weight.shape[1]  # not always config.hidden_size (OPT 350 M)
-        self.layers: int = config.num_hidden_layers
-        heads = config.num_attention_heads
-        head = getattr(config, "head_dim", None) or config.hidden_size // heads
-        self.kv_width: int = head * (getattr(config, "num_key_value_heads", None) or heads)
-        self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
-        self.limit: int = getattr(config, "max_position_embeddings", None) or 1 << 30
+        self.architecture = read = Architecture.of(name, self.model)
+        self.d, self.layers, self.vocabulary = read.d, read.layers, read.vocabulary
         self._weights = sorted(model.named_parameters())
         self.size = sum(p.numel() for _, p in self._weights)
         self._precision = Precision()
@@ -248,12 +250,11 @@ class Backbone:
         self.chat = Chat(name, tokenizer, template or {}, stops_of(model, tokenizer), self.vocabulary)
         self.eos_id, self.ends = self.chat.eos_id, self.chat.ends
         self.forms = Forms(name, self.chat.tokens, self.vocabulary, self.eos_id)
-        self.limit = min(self.limit, window(name, config) or self.limit)
-        check_finite(f"the model {name!r}", self._weights, "its weights are broken: load others")
-        with Blaming(f"{name!r} ({type(model).__name__}) cannot score packed groups", "use another model"):
-            verify_packing(self)
-            self.groups_attention: bool = decodes_in_groups(self)
-        self._try_out()
+        if verified:
+            check_finite(f"the model {name!r}", self._weights, "its weights are broken: load others")
+            self.engine: Engine = verify(self)
+            self.architecture = self.architecture.bounded(self.engine.windows)
+            self._try_out()
 
     @classmethod
     def load(
@@ -289,6 +290,9 @@ class Backbone:
         backbone = cls(name, model, tokenizer, adapters, template)
         backbone.compile = compile
         return backbone
+
+    groups_attention = property(lambda self: self.engine.groups, doc="Whether it decodes case by case.")
+    limit = property(lambda self: self.architecture.limit, doc="Longest sequence in tokens.")
 
     @property
     def device(self) -> torch.device:
@@ -380,8 +384,8 @@ class Backbone:
         """Raise `ModelError` if a sequence is longer than the model's context."""
         if length > self.limit:
             raise ModelError(
-                f"a sequence of {length} tokens exceeds the context of {self.name!r} ({self.limit}); shorten "
-                "the case, lower max_tokens, or use a model with a longer context"
+                f"a sequence of {length} tokens exceeds the context of {self.name!r} ({self.limit}: "
+                f"{self.architecture.why}); shorten the case, lower max_tokens, or use a model with a longer context"
             )
 
     @contextmanager
@@ -415,6 +419,8 @@ class Backbone:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")  # PEFT warns of a second adapter and of Conv1D; both are meant
             self._add_adapter(adapter)
+        if self._count == 1:
+            warn_of_experts(self.name, self.model)
         trainable: dict[str, nn.Parameter] = {}
         for key, parameter in self.model.named_parameters():
             if f".{adapter}." in key:

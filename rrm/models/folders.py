@@ -161,7 +161,7 @@ def _read_causal(where: str, local: bool, what: str, mend: str, seen: tuple[str,
     with Blaming(what, mend):
         config = AutoConfig.from_pretrained(where, local_files_only=local, trust_remote_code=False)
     _check_class(config, what)
-    model = read_model(AutoModelForCausalLM, where, what, mend, local_files_only=local, attn_implementation="sdpa")
+    model = read_model(AutoModelForCausalLM, where, what, mend, local_files_only=local)
     return model, where
 
 

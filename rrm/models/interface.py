@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from rrm.models.architecture import Architecture
 from rrm.models.form import Forms
 from rrm.models.packing import Packed, PrefixGroup
 
@@ -18,12 +19,14 @@ class SharedModel(Protocol):
 
     name: str
     model: Any
+    tokenizer: Any
+    architecture: Architecture
+    engine: Any  # `rrm.models.verification.Engine`, which needs this file
     d: int
     layers: int
-    kv_width: int
+    limit: int
     vocabulary: int
     forms: Forms
-    groups_attention: bool
 
     @property
     def device(self) -> torch.device:
@@ -58,5 +61,5 @@ class PolicyModel(Protocol):
     def token_logprobs(self, packed: Packed, hidden: Tensor | None = None) -> Tensor:
         """(tokens,) log-probabilities, in nats."""
 
-    def logprobs(self, groups: Sequence[PrefixGroup]) -> list[list[Tensor]]:
+    def logprobs(self, groups: Sequence[PrefixGroup], width: int | None = None) -> list[list[Tensor]]:
         """Per group, per segment: (length,) log-probabilities, in nats."""

@@ -8,6 +8,7 @@ distribution function. What else is in the batch, or in which order, changes not
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ def sample(
     longest = max(map(len, prefixes))
     fork.backbone.check_length(longest + max_tokens)
     order = sorted(range(len(prefixes)), key=lambda i: len(prefixes[i]))
-    per_token = 2 * 4 * fork.backbone.layers * fork.backbone.kv_width
+    per_token = 4 * fork.backbone.engine.kept
     cases = max(1, min(ROWS // n, CACHE // (per_token * (longest + n * max_tokens))))
     draws = 1 if greedy else n  # greedy outcomes of one case are all the same
     out: list[list[Sampled]] = [[] for _ in prefixes]
@@ -94,13 +95,13 @@ def _decode(
 ) -> list[Sampled]:
     """`n` continuations of each prefix, flat. `streams`: (rows, max_tokens) uniforms, or None for greedy."""
     backbone = fork.backbone
-    layers = [GroupLayer() for _ in range(backbone.layers)]  # type: ignore[no-untyped-call]
-    cache = Cache(layers=[*layers])
+    cache = Cache(layer_class_to_replicate=GroupLayer)
     config = fork.network.config.get_text_config()  # type: ignore[union-attr, operator]
     hidden, pad = _prefill(fork, prefixes, cache)
+    layers = _layers(cache)
     device = hidden.device
     pad, streams = pad.to(device), None if streams is None else streams.to(device)
-    layout = branch(layers, n, pad, max_tokens, joined=not backbone.groups_attention)
+    layout = branch(layers, n, pad, max_tokens, joined=not backbone.engine.groups)
     logits = fork.logits_at(hidden).repeat_interleave(n, 0)  # (rows, vocabulary)
     position = (~pad).sum(1, keepdim=True).repeat_interleave(n, 0)  # (rows, 1)
 
@@ -135,12 +136,25 @@ def _decode(
             streams = None if streams is None else streams[keep]
             layout = drop(layers, layout, keep)
         mask = None  # the grouped attention masks padding itself
-        if not backbone.groups_attention and layout.pad is not None:
+        if not backbone.engine.groups and layout.pad is not None:
             mask = torch.nn.functional.pad(layout.pad[layout.case], (0, t + 1))
-        with fork.exclusive(), grouped(config, backbone.groups_attention):
+        with fork.exclusive(), grouped(config, backbone.engine.groups):
             logits = fork.logits_at(fork.run(token[:, None], position, mask, cache)[:, -1])
         position = position + 1
     return _collect(tokens.cpu(), logprobs.cpu(), length.cpu(), frozenset(ends))
+
+
+def kept(fork: PolicyModel) -> int:
+    """How many numbers a token leaves in the cache: its keys and values in all layers."""
+    cache = Cache(layer_class_to_replicate=GroupLayer)
+    with torch.inference_mode():
+        _prefill(fork, [[0]], cache)
+    found = [x for layer in _layers(cache) for x in (layer.keys, layer.values) if x is not None]
+    return sum(x.numel() for x in found)
+
+
+def _layers(cache: Cache) -> list[GroupLayer]:
+    return cast("list[GroupLayer]", cache.layers)
 
 
 def _prefill(fork: PolicyModel, prefixes: Sequence[Sequence[int]], cache: Cache) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,7 @@ def both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     here = Backbone("tiny", network(), tokenizer(), request.param)
     with Accelerator():
         there = Backbone("tiny", moved(network()), tokenizer(), request.param)
-        assert there.device == DEVICE and there.groups_attention
+        assert there.device == DEVICE and there.engine.groups
         yield here, there
 
 

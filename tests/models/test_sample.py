@@ -1,5 +1,7 @@
 """Sampling: what is kept while decoding is what the model says, and an outcome is nobody's company."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from rrm.models import sampling as module
 from rrm.models.agent import TextAgent
 from rrm.models.packing import PrefixGroup
 from rrm.models.sampling import sample
+from rrm.models.verification import verify
 
 PREFIXES = [[5, 6, 7], [9], [3, 4, 5, 6, 7, 8, 9, 10], [12, 2, 12]]
 KEYS = ["a", "b", "c", "d"]
@@ -111,9 +114,9 @@ def test_beyond_the_context_is_an_error(tiny):
 def test_keys_kept_once_per_case_give_the_same_numbers(tiny, kv, n):
     """Padded cases, rows that finish and cases that run out, grouped-query heads: against the joined cache."""
     b = tiny(kv=kv)
-    assert b.groups_attention
+    assert b.engine.groups
     shared = sample(b.start, PREFIXES, n, 24, 1.0, KEYS, (2,))
-    b.groups_attention = False
+    b.engine = replace(b.engine, groups=False)
     joined = sample(b.start, PREFIXES, n, 24, 1.0, KEYS, (2,))
     assert len({len(t) for row in shared for t, _, _ in row}) > 1
     for one, two in zip(shared, joined, strict=True):
@@ -123,8 +126,6 @@ def test_keys_kept_once_per_case_give_the_same_numbers(tiny, kv, n):
 
 
 def test_a_model_with_attention_of_its_own_is_sampled_all_the_same(tiny):
-    from rrm.models.verification import decodes_in_groups
-
     b = tiny()
     b.model._supports_attention_backend = False
-    assert not decodes_in_groups(b)
+    assert not verify(b).groups

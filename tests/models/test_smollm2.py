@@ -59,7 +59,7 @@ def b(model: None) -> Backbone:
 
 def test_what_it_is(b: Backbone) -> None:
     tokens = b.tokenizer
-    assert b.size == 134_515_008 and b.limit == 8192 and b.adapters == "lora" and b.groups_attention
+    assert b.size == 134_515_008 and b.limit == 8192 and b.adapters == "lora" and b.engine.groups
     assert b.eos_id == END == tokens.eos_token_id == tokens.pad_token_id == tokens.convert_tokens_to_ids("<|im_end|>")
     assert tokens.convert_ids_to_tokens(b.encode("a:\n\n12")) == ["a", ":", "ĊĊ", "1", "2"]
 

@@ -16,8 +16,8 @@ from rrm.models.sampling import Sampled, sample
 
 
 def tokens_of(backbone: Backbone, case: Case, outcome: Outcome) -> tuple[int, ...]:
-    """An outcome's token ids: those that were sampled; for another, the encoding of what is shown of it, with the blanks
-    around it, as it follows its case, and end-of-text."""
+    """An outcome's token ids: those that were sampled; for another, the encoding of what is shown of it and the blanks
+    around it, as they follow its case, and end-of-text."""
     return outcome.tokens or (*backbone.encode(outcome.whole, case.prompt), backbone.eos_id)
 
 

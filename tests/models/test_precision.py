@@ -118,9 +118,9 @@ def test_a_resumed_run_computes_as_it_began(tmp_path, monkeypatch):
     monkeypatch.setattr("rrm.learning.text_maker.TINY", 0)
     monkeypatch.setattr("rrm.learning.text_maker.probe", lambda backbone: next(answers))
     first = Backbone("tiny", network(), tokenizer(), "lora")
-    Run(tmp_path, TextMaker(first)).configure({"seed": 0})
+    Run(tmp_path, TextMaker(first)).configure({"seed": 0, "tree": {}})
     again = Backbone("tiny", network(), tokenizer(), "lora")
-    Run(tmp_path, TextMaker(again)).configure({"seed": 0})
+    Run(tmp_path, TextMaker(again)).configure({"seed": 0, "tree": {}})
     assert first.precision == again.precision == Precision("bfloat16")
     decided = json.loads((tmp_path / "config.json").read_text())["about"]["decided"]
     assert decided["probe_seconds"] == {"training float32": 1.0}
@@ -129,7 +129,7 @@ def test_a_resumed_run_computes_as_it_began(tmp_path, monkeypatch):
 def test_a_tiny_model_is_not_probed(tmp_path, monkeypatch, tiny):
     monkeypatch.setattr("rrm.learning.text_maker.probe", lambda backbone: pytest.fail("probed"))
     b = tiny()
-    Run(tmp_path, TextMaker(b)).configure({"seed": 0})
+    Run(tmp_path, TextMaker(b)).configure({"seed": 0, "tree": {}})
     assert b.precision == Precision()
 
 

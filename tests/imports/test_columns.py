@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from typer.testing import CliRunner
 
 from rrm.command.cli import app
 from rrm.core.judgements import Comparison
-from rrm.exchange.exporting import ExchangeError
+from rrm.core.records import Outcome
+from rrm.exchange.exporting import ExchangeError, row_of
 from rrm.exchange.imports import preferences as trl
-from rrm.exchange.imports.columns import HARMLESS, LeftOut
+from rrm.exchange.imports.columns import LeftOut, harmless
 from rrm.exchange.imports.loading import Imported, load
 from tests.label.reviews import dialogue, lines, stored
 
@@ -247,7 +249,7 @@ def test_every_column_is_read_or_harmless_or_unread_and_the_counts_add_up(tmp_pa
     states = {name: account.state(name) for name in account.rows}
     assert all(states[name] == "read" for name in ("prompt", "chosen", "rejected"))
     assert all(
-        (state == "harmless") == (HARMLESS.fullmatch(name) is not None)
+        (state == "harmless") == harmless(name)
         for name, state in states.items()
         if state != "read"
     )
@@ -297,3 +299,15 @@ def test_what_an_older_version_imported_is_known_again(tmp_path: Path, monkeypat
     monkeypatch.undo()
     after, done = bring(tmp_path, *rows)
     assert (done.added, done.known) == (0, 20) and after == before
+
+
+def test_an_agent_s_outcome_that_is_json_comes_back_from_an_export() -> None:
+    one = trl.comparison_of(PAIR, "n", "f")
+    written = replace(one, pair=replace(one.pair, a=Outcome('[{"role": "user", "content": "x"}]')))
+    assert trl.comparison_of(row_of(written), "n", "f") == written
+
+
+def test_the_chosen_column_s_own_lists_are_not_taken_for_another_prompt(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{i}", "chosen": ["a", "b"], "rejected": ["c"], "id": str(i)} for i in range(2)]
+    comparisons, done = bring(tmp_path, *rows)
+    assert len(comparisons) == 4 and not done.tally.columns.unread()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
@@ -12,19 +11,25 @@ from typing import Any, Literal
 from rrm.core import border
 from rrm.exchange.exporting import ExchangeError
 
-HARMLESS = re.compile(
-    r"""_?id | idx | index | __index_level_0__ | uuid | uid | hash | key | row
-    | source | dataset | dataset_name | data_source | origin | subset | split | license | url | version
-    | category | categories | subcategory | domain | topic | tags | language | lang | locale | occupation
-    | date | time | timestamp | tstamp | created_at | updated_at | inserted_at
-    | models? | model_[ab12] | (chosen|rejected)_model | generator
-    | turns? | (n|num)_turns | num_responses | length | tokens | num_tokens
-    | .+[_-](ids? | uuid | sha\d* | hash | url | models? | model_name | tokens | length | source | timestamp)
-    | (model | source | id | length | tokens)_(chosen | rejected | [ab])
-    | meta | metadata | additional_metadata | external_id""",
-    re.VERBOSE | re.IGNORECASE,
-)
+NAMES = """
+    id _id ids idx index __index_level_0__ uuid uid hash key row
+    source dataset dataset_name data_source origin subset split license url version
+    category categories subcategory domain topic tags language lang locale occupation
+    date time timestamp tstamp created_at updated_at inserted_at
+    model models model_a model_b model_1 model_2 generator
+    turn turns n_turns num_turns num_responses length tokens num_tokens
+    meta metadata additional_metadata
+"""
+HARMLESS = frozenset(NAMES.split())
 """Names of columns that say where a row is from, and nothing of what was asked, answered or preferred."""
+HARMLESS_ENDS = tuple(
+    f"{joint}{end}" for joint in "_-" for end in
+    ("id", "ids", "uuid", "sha256", "hash", "url", "model", "models", "tokens", "length", "source", "timestamp")
+)  # fmt: skip
+"""And how longer names of such end: chosen_model, prompt_id."""
+HARMLESS_OF = frozenset(
+    f"{what}_{whose}" for what in ("model", "source", "id", "length", "tokens") for whose in ("chosen", "rejected")
+)
 FIELDS = ("role", "content", "from", "value")
 """What of a message is read."""
 State = Literal["read", "harmless", "unread"]
@@ -80,7 +85,7 @@ class Row(Mapping[str, Any]):
         """Columns not read so far that hold a text or messages, and are not known to be harmless."""
         return [
             name for name, value in self.raw.items()
-            if name not in self.seen and not HARMLESS.fullmatch(name) and _is_text(value)
+            if name not in self.seen and not harmless(name) and _is_text(value)
         ]  # fmt: skip
 
 
@@ -124,12 +129,18 @@ class Account:
         """What became of a column."""
         if name in self.ignored:
             return "harmless"
-        return "read" if name in self.read else "harmless" if HARMLESS.fullmatch(name) else "unread"
+        return "read" if name in self.read else "harmless" if harmless(name) else "unread"
 
     def unread(self) -> dict[str, int]:
         """Columns and fields of messages that nobody looked at -> rows that have something there."""
         columns = {name: n for name, n in self.rows.most_common() if self.state(name) == "unread"}
         return {**columns, **dict(self.fields.most_common())}
+
+
+def harmless(name: str) -> bool:
+    """Whether a column's name says that it is."""
+    small = name.lower()
+    return small in HARMLESS or small in HARMLESS_OF or small.endswith(HARMLESS_ENDS)
 
 
 def empty(value: object) -> bool:

@@ -36,7 +36,7 @@ PROMPTS = ("question", "instruction", "input", "query", "problem", "context", "h
 CALLS = ("tool_calls", "function_call", "tool_call_id", "images", "image", "audio", "video", "videos")
 """What of a message, or of a row, no text shows."""
 TOOLS = ("tools", "functions")
-WRITTEN = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
+WRITTEN = re.compile(r"""\[\s{0,9}\{\s{0,9}["'](role|content|from|value)["']\s{0,9}:""")
 """Messages as a text of JSON, or of Python."""
 Messages = list[tuple[str, str]]
 
@@ -190,7 +190,11 @@ def texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
             "what with --map"
         )
     only_text(row)
-    prompt, chosen, rejected = (as_given(row.get(name), name) for name in ("prompt", "chosen", "rejected"))
+    prompt, chosen, rejected = (row.get(name) for name in ("prompt", "chosen", "rejected"))
+    if "record" not in row:  # an agent may write JSON
+        prompt, chosen, rejected = (
+            as_given(one, name) for one, name in ((prompt, "prompt"), (chosen, "chosen"), (rejected, "rejected"))
+        )
     system = system_of(row)
     alone = (prompt is None or prompt == "") and "record" not in row and not _whole(chosen, rejected)
     if alone and (others := sorted(row.texts(), key=lambda name: name not in PROMPTS)):
@@ -212,7 +216,7 @@ def texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def as_given(value: object, name: str) -> object:
     """A text or a list of messages, of which one alone makes a list. Raises `ExchangeError` for messages in a text."""
-    if isinstance(value, str) and WRITTEN.match(value):
+    if isinstance(value, str) and WRITTEN.match(value.lstrip()):
         raise ExchangeError(
             f"{name} is a list of messages written as a text, {short(value)}; write it as a list (json.loads, or "
             "ast.literal_eval if the quotes are single ones)"

@@ -90,7 +90,7 @@ def _tie(row: Row) -> bool:
     """Whether a column says that it is one. What else such a column says is not read."""
     for name in VERDICTS:
         value = row.raw.get(name)
-        if (isinstance(value, str) and re.fullmatch(r"(?i)\s*(tie|tied|draw|equal)\b.*", value)) or (
+        if (isinstance(value, str) and re.match(r"(?i)(?:tie|tied|draw|equal)\b", value.strip())) or (
             value is True and name in ("tie", "is_tie")
         ):
             row[name]

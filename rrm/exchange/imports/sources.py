@@ -21,7 +21,7 @@ ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.
 """Files of a data set that say what it is."""
 HUB = "datasets:"
 SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation")
-NUMBERED = re.compile(r"(.+)-\d{5}-of-\d{5}$")
+NUMBERED = re.compile(r"-\d{5}-of-\d{5}\Z")
 """How the hub names the files of a split."""
 
 
@@ -137,8 +137,8 @@ def split_of(file: Path) -> str | None:
     What stands before "-00000-of-00001" is one ("train_prefs"), and so is a word of a name ("test" in "hh_test.jsonl").
     """
     stem = file.name.split(".")[0]
-    if found := NUMBERED.match(stem):
-        return found[1]
+    if (found := NUMBERED.search(stem)) and found.start():
+        return stem[: found.start()]
     for part in (stem, *reversed(file.parts[:-1])):
         words = [word for word in re.split(r"[-_. ]", part.lower()) if word in SPLITS]
         if words:

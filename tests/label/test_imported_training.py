@@ -14,6 +14,7 @@ from rrm.learning.fitting import fit_reward
 from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel, trunk
 from rrm.store.store import Store
+from rrm.view.accuracy import Predicted
 from tests import mini, toy
 from tests.label.reviews import lines, papers, stored
 
@@ -58,3 +59,13 @@ def test_a_tree_of_the_aspects_is_trained_on_imported_reviews(tmp_path: Path) ->
         imported = sum(c.round < 0 for c in store.comparisons(task))
         assert imported == 60 and of["n"] + of["n_holdout"] + of["abstentions"] > imported
     store.close()
+
+
+def test_of_forty_pairs_of_one_prompt_some_are_held_out_and_the_run_says_by_what(tmp_path: Path) -> None:
+    texts = [(f"Who did {i} see?", f"Who did see {i}?") for i in range(40)]
+    rows = [{"prompt": "Write a sentence.", "chosen": good, "rejected": bad} for good, bad in texts]
+    load(lines(tmp_path / "in.jsonl", rows), tmp_path / "run", "n")
+    report = fitted(stored(tmp_path / "run", "n"), Settings(heads=2))
+    assert report.n_holdout == report.holdout_pairs > 0 and report.n + report.n_holdout == 40
+    said = Predicted.of_fit(report.metrics())
+    assert said is not None and said.by == "pairs"

@@ -96,9 +96,8 @@ def read(
             tally.leave(str(why), some[0].place)
         except ExchangeError as error:
             if not how.skip:
-                raise ExchangeError(
-                    f"{some[0].place}: {error}. Nothing was imported; to leave such rows out, give --skip-broken"
-                ) from error
+                mend = "" if "--too-long" in str(error) else "; to leave such rows out, give --skip-broken"
+                raise ExchangeError(f"{some[0].place}: {error}. Nothing was imported{mend}") from error
             tally.leave("broken", f"{some[0].place}: {error}")
         finally:
             for row, given_row in zip(rows, some, strict=True):

@@ -156,7 +156,7 @@ def attend(
     out = weights[..., width:] @ value
     if width:
         out = layout.scatter(layout.gather(weights[..., :width]) @ prefix_v, g) + out
-    return out.reshape(rows, 1, heads, -1).to(query.dtype), None
+    return out.reshape(rows, 1, heads, -1).to(query.dtype).contiguous(), None  # some models view it
 
 
 def _cap(scores: Tensor, softcap: float | None) -> Tensor:
@@ -197,7 +197,7 @@ def attend_packed(
     assert attention_mask is not None
     scores = _cap(q @ key.transpose(2, 3), softcap) + attention_mask
     weights = scores.softmax(-1) if s_aux is None else _weights(scores, s_aux.view(1, -1, 1, 1)).to(value.dtype)
-    return (weights @ value).transpose(1, 2), None
+    return (weights @ value).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(NAME, attend)

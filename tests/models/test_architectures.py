@@ -58,6 +58,7 @@ CONFIGS: dict[str, Any] = {
     "phi": lambda: tf.PhiConfig(**SHAPE),
     "phi3": lambda: tf.Phi3Config(**NO_WINDOW),
     "olmo2": lambda: tf.Olmo2Config(**SHAPE),
+    "afmoe, which views what attention gives": lambda: shrink(tf.AfmoeConfig()),
     "granite with scaled logits": lambda: tf.GraniteConfig(**SHAPE, logits_scaling=4.0),
     "opt of two widths": lambda: tf.OPTConfig(
         hidden_size=32, word_embed_proj_dim=16, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4,

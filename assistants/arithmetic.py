@@ -8,9 +8,11 @@ from rrm.core.errors import Abstain, Malformed
 from rrm.core.records import Case, Finding, Outcome
 from rrm.core.task import Assistant
 from rrm.core.tool_agent import tool_assistant
-from rrm.core.tools import Report, version_of
-from rrm_assistants.expressions import equations
-from rrm_assistants.solution import lines
+from rrm.core.tools import Report
+from rrm_assistants import expressions, reading, solution
+from rrm_assistants.reading import equations
+from rrm_assistants.solution import lines, solved
+from rrm_assistants.versions import version_with_code
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,11 @@ class Arithmetic:
 
     @property
     def version(self) -> str:
-        """A hash of the class and its settings; new code alone does not change it."""
-        return version_of(self)
+        """A hash of the code that decides its reports."""
+        return version_with_code(self, expressions, reading, solution)
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:
-        found = computed(outcome.text)
+        found = computed(solved(case, outcome)[1])
         if not found:
             raise Abstain("no computation in it")
         return Report(tuple(Finding(f"calc{n}", not wrong, note=wrong) for n, wrong in found.items()))

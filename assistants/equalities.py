@@ -1,7 +1,8 @@
 """Does every written-out equality hold: "A = (-9 - 5) = -14"? A tool: it computes both sides of each sign.
 
 Of a step `step<n>` (from 1) it says whether all its equalities hold, given what earlier steps said the names in it are
-worth; steps without any are left out. It does not ask whether the step was called for.
+worth; steps without any are left out, and so are equalities that are part of something else: with units, powers, signs
+of money, letters other than such names. It does not ask whether the step was called for.
 """
 
 from __future__ import annotations
@@ -14,10 +15,22 @@ from itertools import pairwise
 
 from rrm.core.errors import Abstain, Malformed
 from rrm.core.records import Case, Finding, Outcome
-from rrm.core.tools import Report, version_of
+from rrm.core.tools import Report
+from rrm_assistants import expressions
 from rrm_assistants.expressions import value
+from rrm_assistants.versions import version_with_code
 
 _CHAIN = re.compile(r"(?:[-+*/()\s=]|\d++(?:\.\d++)?|(?<![A-Za-z])[A-Z](?![A-Za-z'’]))+")
+
+
+BESIDE = 40
+"""Characters on either side of a chain that are looked at."""
+_WITHIN_BEFORE = re.compile(r"[\w$€£%^>√×÷−–.,'’]$")
+_SIGN_BEFORE = re.compile(
+    r"(?:\b[xX]|[×÷−–]|\b(?:times|plus|minus|by|of|and|twice|half|than|less|more)|[-+*/]\s*[A-Za-z][A-Za-z ]*)[\s(]*$"
+)
+_WITHIN_AFTER = re.compile(r"[\w$€£%^<²³½×÷−]|[.,]\d")
+_UNIT_AFTER = re.compile(r"\s{0,3}(?:[%^<×÷−$]|[a-z]{1,20}(?:\s{1,3}[a-z]{1,20}){0,3}\s{0,3}[-+*/=])")
 
 
 @dataclass(frozen=True)
@@ -29,8 +42,8 @@ class Equalities:
 
     @property
     def version(self) -> str:
-        """A hash of the class and its settings; new code alone does not change it."""
-        return version_of(self)
+        """A hash of the code that decides its reports."""
+        return version_with_code(self, expressions)
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:
         found = broken(outcome.text.splitlines())
@@ -46,12 +59,22 @@ def broken(steps: list[str]) -> dict[int, str]:
     for n, step in enumerate(steps, 1):
         for match in _CHAIN.finditer(step):
             parts = [part.strip() for part in match[0].split("=")]
-            if len(parts) < 2 or not all(parts):
+            if len(parts) < 2 or not all(parts) or _cut(step, *match.span()):
                 continue
             wrong = _chain(parts, worth)
             if wrong is not None and not found.get(n):
                 found[n] = wrong
     return found
+
+
+def _cut(step: str, start: int, end: int) -> bool:
+    """Whether what stands beside a chain belongs to it, so that the chain alone is not what was written."""
+    before, chain, after = step[max(0, start - BESIDE) : start], step[start:end], step[end : end + BESIDE]
+    if (_WITHIN_AFTER.match(after) and chain[-1:].strip()) or _UNIT_AFTER.match(after):
+        return True
+    if (_WITHIN_BEFORE.search(before) and chain[:1].strip()) or _SIGN_BEFORE.search(before):
+        return True
+    return chain.lstrip()[:1] in "-+*/)=" and before.rstrip()[-1:] not in ("", ":", ",", ".")
 
 
 def _chain(parts: list[str], worth: dict[str, Fraction]) -> str | None:

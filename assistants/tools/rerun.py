@@ -28,6 +28,11 @@ _CODE = re.compile(r"```[ \t]*(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL 
 _LINE = re.compile(r"^[^\w\n]*computation[^\w\n]*:[*_` \t]*(\S.*)$", re.IGNORECASE | re.MULTILINE)
 _RESULT = re.compile(r"^[^\w\n]*result[^\w\n]*:(.*)$", re.IGNORECASE | re.MULTILINE)
 _NUMBER = re.compile(r"[-+−]?(?:\d[\d,]*+(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d{1,3})?")
+_OTHERWISE = re.compile(
+    r"\d\.\d{3}[.,]\d|\d,\d{1,2}(?!\d)|\d[ \u00a0\u2009\u202f]\d|\d\s*(?:/\s*\d|[x×*]\s*10|\^)|\d\s?[kKmMbB]\b"
+    r"|[½¼¾²³]|\\[a-zA-Z]"
+)
+"""A number that is written otherwise than the computation prints it: 1.234,5 and 1 000, 3/4, 3 x 10^8, 5k."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +55,22 @@ class Rerun:
     def __call__(self, case: Case, outcome: Outcome) -> Report:
         code = computation(outcome.text)
         stated = _RESULT.search(outcome.text)
-        number = _NUMBER.search(stated[1]) if stated else None
-        if code is None or number is None:
+        said = _NUMBER.findall(stated[1]) if stated else []
+        if code is None or not said:
             raise Abstain("no computation is stated" if code is None else "no number is stated as its result")
+        if stated is not None and (odd := _OTHERWISE.search(stated[1])):
+            raise Abstain(f'the result "{one_line(stated[1], 60)}" is not read: {one_line(odd[0], 20)!r} in it')
         ran = run(code, self.limits, self.language)
         if ran.fault:
             raise Abstain(f"the computation could not be run again: {ran.fault}")
         printed = _NUMBER.findall(ran.output)
         if not printed:
             raise Abstain("the computation prints no number")
-        holds = agrees(number[0], printed[-1])
+        holds = agrees(said[0], printed[-1])
+        if not holds and stated is not None and re.search(r"\d\s*(?:%|percent)", stated[1]):
+            holds = agrees(said[0], str(100 * Decimal(printed[-1].replace(",", "").replace("−", "-"))))
+        if not holds and len(said) > 1 and any(agrees(other, printed[-1]) for other in said[1:]):
+            raise Abstain("several numbers are stated as its result")
         note = "" if holds else f'"{one_line(stated[1] if stated else "", 60)}": it is {one_line(printed[-1], 40)}'
         return Report((Finding("result", holds, note=note),), f"It printed {one_line(ran.output, 120)}")
 

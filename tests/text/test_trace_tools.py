@@ -111,3 +111,39 @@ def test_people_mostly_agree_with_the_tools(task: str) -> None:
         wrong = [int(f.fact[4:]) - 1 for f in found if not f.holds and int(f.fact[4:]) > SHOWN[task]]
         agree.append((wrong[0] if wrong else None) == one.mistake_index)
     assert len(agree) == 300 and sum(agree) > 240
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "So the answer is 12", "A = (1 + 2) = 3.", "The answer is yes, the beet is red.", "Trions ces mots.",
+        'The first letter: "dog": "d" (4). "cat": "c" (3).', 'We now have: (1) "dog" < (2) "cat".',
+        "Beet, bean and bear come before carrot.",
+    ],
+)  # fmt: skip
+def test_what_does_not_sort_these_words_is_no_verdict(text: str) -> None:
+    assert consult(Sorting(), Case("sort", {"input": " ".join(WORDS)}), Outcome(text)).abstained
+
+
+@pytest.mark.parametrize("words", ["", "beet", "3 1 2", "( [ ) ]", "Öl Äpfel", "Zebra apple", "(1 + 2) * 3 ="])
+def test_what_is_no_list_of_words_is_no_verdict(words: str) -> None:
+    """Capitals and other letters are not in the order of their codes."""
+    assert consult(Sorting(), Case("sort", {"input": words}), Outcome("\n".join(STEPS))).abstained
+
+
+def test_a_step_that_is_not_read_is_left_out() -> None:
+    text = "\n".join(["Let me see.", *STEPS[:2], "I go on.", *STEPS[2:]])
+    found = consult(Sorting(), Case("Sort these words: " + " ".join(WORDS)), Outcome(text)).findings
+    assert [f.fact for f in found] == [f"step{n}" for n in range(2, 12) if n != 4] and all(f.holds for f in found)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "3 x 5 = 15", "15/.3=50", "20,000/400=50 days", "12 * 1000=12,000", "180 – 124 = 56", "8 times 4 = 32",
+        "$5 + 3 = 8", "5% + 3 = 8", "3 apples + 4 = 7", "size 25 + size 5 = 30", "½ + 3 = 3.5", "2^3 = 8",
+        "half of 8 = 4", "3x + 4 = 28",
+    ],
+)  # fmt: skip
+def test_a_part_of_something_else_is_no_equality(step: str) -> None:
+    assert not any(broken([step]).values())

@@ -33,7 +33,20 @@ def test_a_known_work_is_not_new(i):
     assert not finding.holds and WORKS[i][:40] in finding.note and "1.00" in finding.note
 
 
-@pytest.mark.parametrize("text", ["We measure how bread dough rises up high.", "我们研究面包", "zebra", "the of and"])
+FRENCH = "Nous mesurons comment la pâte à pain lève quand il fait chaud, et nous comparons dix farines de cinq pays."
+
+
+@pytest.mark.parametrize("text", ["我们研究面包", "the of and", FRENCH, "Мы измеряем, как поднимается тесто."])
+def test_what_cannot_be_compared_with_english_works_is_no_verdict(text):
+    """That nothing English is like it says nothing about whether it is new."""
+    assert report(text).abstained
+
+
+def test_works_in_the_same_language_can_be_compared():
+    assert not report(FRENCH, Novelty((FRENCH,), meaning=None)).findings[0].holds
+
+
+@pytest.mark.parametrize("text", ["We measure how bread dough rises up high.", "zebra"])
 def test_something_else_is_new(text):
     (finding,) = report(text).findings
     assert finding.holds

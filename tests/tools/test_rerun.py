@@ -30,6 +30,9 @@ def report(text: str):
         ("Computation: 2/3\nResult: .67", True),
         ("Computation: 2/3\nResult: 0.66", False),
         ("Computation: 3 - 5\nResult: −2", True),
+        ("Computation: 1/4\nResult: 25 %", True),
+        ("Computation: 1/4\nResult: 0.25", True),
+        ("Computation: 1/4\nResult: 26 %", False),
     ],
 )
 def test_examples(text, holds):
@@ -56,6 +59,14 @@ def test_what_differs_is_quoted():
         ("Computation: 1/0\nResult: 3", "ZeroDivisionError"),
         ("```\nprint('none')\n```\nResult: 3", "prints no number"),
         ("Computation: 3 +\nResult: 3", "no program"),
+        ("Computation: 1234.5\nResult: 1.234,5", "is not read"),
+        ("Computation: 1000\nResult: 1 000", "is not read"),
+        ("Computation: 1000\nResult: 1\u202f000", "is not read"),
+        ("Computation: 3/4\nResult: 3/4", "is not read"),
+        ("Computation: 3e8\nResult: 3 x 10^8", "is not read"),
+        ("Computation: 5000\nResult: 5k", "is not read"),
+        ("Computation: 1/2\nResult: $\\frac{1}{2}$", "is not read"),
+        ("Computation: 4\nResult: of 5 pages, 4", "several numbers"),
     ],
 )
 def test_what_cannot_be_run_is_no_verdict(text, why):

@@ -14,7 +14,8 @@ SMALL = 3
 LISTED = 10
 """Up to this, a number in a question's first sentence often only sets the scene ("a class of 10")."""
 _LABEL_AFTER = re.compile(
-    r"(?:st|nd|rd|th)\b|:\d\d|-?\s?(?:year|month|week|day)s?[- ]old|\s{0,3}(?:am|pm|a\.m|p\.m)\b|\s{0,3}x\s{0,3}\d|['’]s|-[a-z]|\"",
+    r"(?:st|nd|rd|th)\b|:\d\d|-?\s?(?:year|month|week|day)s?[- ]old"
+    r"|\s{0,3}(?:am|pm|a\.m|p\.m)\b|\s{0,3}x\s{0,3}\d|['’]s|-[a-z]|\"",
     re.IGNORECASE,
 )
 _LABEL_BEFORE = re.compile(

@@ -4,7 +4,8 @@ was written is ever evaluated as Python or given to sympy's parser, which evalua
 
 A step fails only if exact arithmetic on rational numbers confirms a counterexample, or if it divides by zero wherever
 what was assumed is so. It holds if sympy or z3 prove it, and if all its terms are proved to be defined from what was
-assumed: both believe that 0/0 = 0/0. Else it is undecided.
+assumed: both believe that 0/0 = 0/0. Else it is undecided. So is a step that a counterexample refutes, if a line before
+said something of its names that could not be read ("Case 1: x > 0", "n is even"): the point may not be meant there.
 """
 
 import ast
@@ -22,7 +23,7 @@ import z3
 sys.path.insert(0, str(Path(__file__).parent))
 from defined import INTEGERS, conditions
 from serve import serve
-from statements import Statement, Words, statement, variables
+from statements import Statement, Words, mentioned, statement, variables
 
 POINTS = [0, 1, -1, 2, 3, -2, 5, Fraction(1, 2), Fraction(-3, 2), 7, 10]
 TRIES = 3000
@@ -309,7 +310,7 @@ def decide(step: Statement, known, seconds):
     if at is None:
         try:
             if nowhere(premises, conclusion, names, seconds / 4):
-                return "no", "it divides by zero"
+                return "no", BY_ZERO
             lacking = undefined(premises, conclusion, seconds / 4)
             how, at = shown(premises, conclusion, names, seconds, simplify=not lacking)
         except (Beyond, z3.Z3Exception):
@@ -350,31 +351,51 @@ def _above_zero(relation, name):
 
 
 NEVER = statement("0 = 1").conclusion
+BY_ZERO = "it divides by zero"
+
+
+def together(step, known):
+    """The names of a step, and of all that is known of them."""
+    names = set(variables((*step.premises, *step.conclusion)))
+    while more := {n for r in known if names & {*variables((r,))} for n in variables((r,))} - names:
+        names |= more
+    return names
 
 
 def answer(asked: dict) -> dict:
-    """{"line", "known": earlier lines that may be used, "void": names that stand for nothing, "seconds"} ->
-    {"verdict", "why", "usable", "void": those that this line adds}."""
+    """{"line", "known": earlier lines that may be used, "void": names that stand for nothing, "unread": names of which
+    something was said that could not be read, "seconds"} -> {"verdict", "why", "usable", "void" and "unread": those
+    that this line adds}."""
     known = [relation for line in asked["known"] for relation in statement(line).conclusion]
-    said = {"usable": False, "void": []}
+    said = {"usable": False, "void": [], "unread": []}
     try:
         step = statement(asked["line"])
     except Words as why:
-        return said | {"verdict": "words", "why": str(why)}
+        return said | {"verdict": "words", "why": str(why), "unread": sorted(mentioned(asked["line"]))}
     names = variables((*step.premises, *step.conclusion))
     if step.assumed:
         if not nowhere(known, step.conclusion, variables((*known, *step.conclusion)), asked["seconds"]):
-            return said | {"verdict": "assumed", "why": "", "usable": not step.premises}
+            usable = not step.premises
+            return said | {"verdict": "assumed", "why": "", "usable": usable,
+                           "unread": sorted(step.unread if usable else step.unread.union(names))}  # fmt: skip
         void = [name for name in names if name not in variables(tuple(known))]
-        return said | {"verdict": "no", "why": "it divides by zero", "void": void}
+        return said | {"verdict": "no", "why": BY_ZERO, "void": void}
     verdict, why = decide(step, known, asked["seconds"])
     if verdict == "yes" and (void := sorted(set(asked["void"]) & set(names))):
-        return said | {"verdict": "undecided", "why": f"{', '.join(void)} was set to what divides by zero"}
+        verdict, why = "undecided", f"{', '.join(void)} was set to what divides by zero"
+    if verdict == "no" and why != BY_ZERO and (unread := step.unread.union(asked["unread"]) & together(step, known)):
+        verdict, why = "undecided", f"not all that is said of {', '.join(sorted(unread))} could be read"
+    if verdict == "yes" and any(step.every & {*variables((r,))} for r in known):
+        others = [r for r in known if not step.every & {*variables((r,))}]
+        if decide(step, others, asked["seconds"])[0] != "yes":
+            verdict, why = "undecided", f"of {', '.join(sorted(step.every))} something was assumed: not for all"
+    if verdict == "undecided":  # what follows may rest on it
+        return said | {"verdict": verdict, "why": why, "unread": sorted(step.unread.union(names))}
     # An identity without assumptions is no news to later steps.
     usable = verdict == "yes" and bool(known)
     if usable and step.premises:  # "x^2 = 9, as x = 3" is, where x = 3 is known
         usable = decide(replace(step, conclusion=step.premises, premises=()), known, asked["seconds"] / 4)[0] == "yes"
-    return said | {"verdict": verdict, "why": why, "usable": usable}
+    return said | {"verdict": verdict, "why": why, "usable": usable, "unread": sorted(step.unread)}
 
 
 if __name__ == "__main__":

@@ -55,6 +55,17 @@ _IF = re.compile(r"^if\s+(.+?),?\s+then\s+(.+)$", re.IGNORECASE)
 _SINCE = re.compile(r"^(?:since|because|as)\s+(.+?),\s*(?:we (?:have|get)\s+|so\s+)?(.+)$", re.IGNORECASE)
 _SO = re.compile(r"\s*(?:=>|\bimplies\b|,\s*so\b|,\s*hence\b|,\s*thus\b|,\s*therefore\b)\s*(?:that\s+)?", re.IGNORECASE)
 _AND = re.compile(r"\s+and\s+|\s*,\s*", re.IGNORECASE)
+_ALL = re.compile(
+    r"\bfor (?:all|any|every|each) (?:real (?:numbers? )?)?[A-Za-z](?:(?:\s*,\s*|\s+and\s+)[A-Za-z])*(?=[.,;:]|\s*$)",
+    re.IGNORECASE,
+)
+"""Says nothing of a name: it stands for any number without that, too."""
+_LETTER = re.compile(r"(?<![A-Za-z'’])[A-Za-z](?:_?\d{1,2})?(?![A-Za-z'’])")
+_ARTICLE = re.compile(r"\b[AaI]\s+(?!and\b|or\b|is\b|be\b|are\b)[A-Za-z]{2}")
+_PRODUCT = re.compile(
+    r"(?<![A-Za-z])[a-z]{2,3}(?=\s{0,3}[-+*/^=<>≤≥≠²³)])"
+    r"|(?<=[-+*/^=<>≤≥≠(\d])\s?[a-z]{2,3}(?![A-Za-z])"
+)
 _TERMS = (ast.BinOp, ast.UnaryOp, ast.Name, ast.Constant, ast.Call)
 _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.USub, ast.UAdd)
 _RELATIONS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
@@ -72,6 +83,10 @@ class Statement:
     conclusion: tuple[ast.Compare, ...]
     premises: tuple[ast.Compare, ...] = ()
     assumed: bool = False
+    unread: frozenset[str] = frozenset()
+    """Names of which words at its end say something: "for some k", "where x is prime"."""
+    every: frozenset[str] = frozenset()
+    """Names that it says it is true of whatever they are: "for all x"."""
 
 
 def statement(line: str) -> Statement:
@@ -86,8 +101,10 @@ def statement(line: str) -> Statement:
     assumed = _ASSUME.match(text) is not None
     text = _ASSUME.sub("", text)
     tail: tuple[ast.Compare, ...] = ()
+    unread: frozenset[str] = frozenset()
+    every = frozenset(name for said in _ALL.findall(text) for name in _LETTER.findall(said))
     if not re.match(r"(since|because|as|if)\b", text, re.IGNORECASE):
-        tail = _given(text)
+        tail, unread = _given(text)
         while (shorter := _WORDS.sub("", _TAIL.sub("", text))) != text:
             text = shorter
     premise, conclusion = "", text
@@ -99,17 +116,25 @@ def statement(line: str) -> Statement:
         raise Words("it implies more than once")
     premises, claimed = _relations(premise) if premise else (), _relations(conclusion)
     if assumed:  # "let y = 1/x, where x != 0" supposes both
-        return Statement(line, (*claimed, *tail), premises, assumed)
-    return Statement(line, claimed, (*premises, *tail))
+        return Statement(line, (*claimed, *tail), premises, assumed, unread)
+    return Statement(line, claimed, (*premises, *tail), unread=unread, every=every)
 
 
-def _given(text: str) -> tuple[ast.Compare, ...]:
-    """What stands after "for", "where" or the like, if it is a formula; else none, and it is left out as words."""
+def _given(text: str) -> tuple[tuple[ast.Compare, ...], frozenset[str]]:
+    """What stands after "for", "where" or the like, if it is a formula; else none, it is left out as words, and they
+    say something of these names."""
     found = _GIVEN.search(text)
     try:
-        return _relations(found[1]) if found else ()
+        return (_relations(found[1]) if found else ()), frozenset()
     except Words:
-        return ()
+        return (), mentioned(text[found.start() :] if found else "")
+
+
+def mentioned(words: str) -> frozenset[str]:
+    """The names of which words may say something: they are no formula, and may yet suppose one."""
+    words = _ALL.sub(" ", words)
+    letters = _LETTER.findall(_ARTICLE.sub(lambda found: found[0][1:], words))
+    return frozenset(letters) | {letter for word in _PRODUCT.findall(words) for letter in word.strip()}
 
 
 def _relations(text: str) -> tuple[ast.Compare, ...]:

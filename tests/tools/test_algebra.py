@@ -260,3 +260,38 @@ def test_identities_without_one_are_vouched_for():
     drawn = [identity(rng) for _ in range(40)]
     proved = [verdicts(f"{left} = {right}")[0] for left, right in drawn]
     assert proved.count(True) >= 38 and False not in proved
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Case 1: x > 0.", "Then abs(x) = x.", "Case 2: x < 0.", "Then abs(x) = -x."), ("For x > 0:", "abs(x) = x"),
+        ("Suppose x = 0 or y = 0", "x*y = 0"), ("Suppose n is even", "So n = 2k for some integer k", "n^2 = 4k^2"),
+        ("Let n be even, so n = 2k", "n^2 = 4k^2"), ("Let x, y be positive reals", "x + y > 0"),
+        ("WLOG x >= y", "x - y >= 0"), ("Write a = 2b", "a/2 = b"), ("By assumption, xy > 0 or so", "x*y > 0"),
+        ("Let y = x + 1 where x is prime", "y > 1"), ("x^2 < x where x is between 0 and 1",),
+        ("Suppose x > 0", "y = x if y is as before", "y > 0"), ("If x > 0, let y = 1/x", "x*y = 1"),
+    ],
+)  # fmt: skip
+def test_no_counterexample_counts_where_something_said_of_its_names_was_not_read(lines):
+    assert False not in verdicts(*lines)
+
+
+def test_nor_where_the_claim_before_the_proof_supposes_something():
+    def found(claim):
+        report = Outcome(f"Claim: {claim}\nProof:\nx + 1/(x^2 + 1) >= 1/2\ny^2 >= 0")
+        return {f.fact: f.holds for f in consult(TOOL, Case("q"), report).findings}
+
+    assert found("It is so.") == found("For all real x, it is so.") == {"step1": False, "step2": True}
+    assert found("If x > 0, it is so.") == found("Let x be a positive number.") == {"step2": True}
+
+
+def test_other_names_and_words_without_names_change_nothing():
+    assert verdicts("Suppose n is even", "x > 1", "2 = 3") == [None, False, False]
+    assert verdicts("We expand a square, as I said.", "(x + 1)^2 = x^2 + 1") == [None, False]
+    assert verdicts("n^2 > n for all n", "Suppose x = y", "1/(x - y) = 2") == [False, None, False]
+
+
+def test_what_was_assumed_of_a_name_is_not_shown_for_all():
+    assert verdicts("Suppose x > 0", "abs(x) = x", "abs(x) = x for all x") == [None, True, None]
+    assert verdicts("Suppose x > 0", "x^2 >= 0 for all real x", "abs(x) = x for x > 0") == [None, True, True]

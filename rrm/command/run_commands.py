@@ -237,7 +237,9 @@ def import_(
     ] = "skip",
     question: Annotated[
         str | None,
-        typer.Option(help="With labels of steps: what the critic is asked.", show_default="Is every step right?"),
+        typer.Option(
+            help="With labels of steps: what the critic is asked.", show_default="Is every step of the text right?"
+        ),
     ] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:

@@ -50,6 +50,11 @@ def said(comparison: Comparison) -> tuple[str, str, str, float | None]:
         ({"anything at all": "Is it?"}, "anything at all"),
         ({"prompt": "", "post": "Is it?"}, "post"),
         ({"prompt": None, "post": "Is it?"}, "post"),
+        ({"prompt": " \n", "post": "Is it?"}, "post"),
+        ({"user": "What is it?"}, "user"),
+        ({"note": "Tell me what is blue."}, "note"),
+        ({"source": "Which color has it?"}, "source"),
+        ({"topic": "Say something of the sky"}, "topic"),
     ],
 )
 def test_a_prompt_in_another_column_is_not_made_out_of_the_answers(tmp_path: Path, more: Any, name: str) -> None:
@@ -74,7 +79,7 @@ def test_a_prompt_in_another_column_is_not_made_out_of_the_answers(tmp_path: Pat
     assert done.exit_code == 0, done.output
     (one,) = stored(tmp_path / "run")
     assert said(one)[1:] == ("The sky is blue.", "The sky is green.", 1.0) and one.case.prompt
-    assert one.case.prompt in ("Is it?", "Say", "Sort.", "Hi")
+    assert one.case.prompt in ("Is it?", "Say", "Sort.", "Hi", *more.values())
 
 
 def test_ignored_columns_are_as_if_they_were_not_there(tmp_path: Path) -> None:
@@ -311,3 +316,50 @@ def test_the_chosen_column_s_own_lists_are_not_taken_for_another_prompt(tmp_path
     rows = [{"prompt": f"p{i}", "chosen": ["a", "b"], "rejected": ["c"], "id": str(i)} for i in range(2)]
     comparisons, done = bring(tmp_path, *rows)
     assert len(comparisons) == 4 and not done.tally.columns.unread()
+
+
+def test_a_prompt_within_metadata_is_found_there(tmp_path: Path) -> None:
+    row = {"chosen": "The sky is blue.", "rejected": "The sky is green.", "metadata": {"n": 1, "ask": "What is it?"}}
+    with pytest.raises(ExchangeError, match=r"no prompt, but another text: metadata\..*--map prompt=metadata\.ask;"):
+        bring(tmp_path, row)
+
+
+# --- columns that mean something else here -----------------------------------------------------------
+
+
+def test_short_values_of_harmless_names_are_no_prompts(tmp_path: Path) -> None:
+    row = {"chosen": "The sky is blue.", "rejected": "The sky is green."}
+    more = {"user": "Ann", "source": "wiki dump", "model": "Some Model 3 8B Instruct", "metadata": {"n": 3}}
+    (found,), _ = bring(tmp_path, row | more)
+    assert found.case.prompt == "The sky is" and found.user == "Ann"
+
+
+@pytest.mark.parametrize("name", trl.OURS)
+def test_what_only_an_export_says_is_not_read_of_other_rows(tmp_path: Path, name: str) -> None:
+    (found,), done = bring(tmp_path, PAIR | {name: 1})
+    assert (found.round, found.seconds, found.judgement.attention, found.judgement.assisted) == (-1, 0.0, 0, True)
+    assert done.tally.columns.unread() == {name: 1}
+
+
+@pytest.mark.parametrize("user", ["x" * 201, "Ann\nasks why"])
+def test_a_user_that_is_no_name_is_an_error(tmp_path: Path, user: str) -> None:
+    with pytest.raises(ExchangeError, match=r"in\.jsonl:1: user .* no name of who judged.*--ignore user"):
+        bring(tmp_path, PAIR | {"user": user})
+
+
+@pytest.mark.parametrize("record", [{"q": "Why?"}, '{"q": 1}', "Why?", [1]])
+def test_a_record_of_anothers_is_an_error_that_says_so(tmp_path: Path, record: Any) -> None:
+    with pytest.raises(ExchangeError, match=r"in\.jsonl:1: .*not from `rrm export`, --ignore record"):
+        bring(tmp_path, PAIR | {"record": record})
+
+
+def test_a_number_beyond_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ExchangeError, match=r"score_chosen '1000.* is no number"):
+        bring(tmp_path, PAIR | {"score_chosen": 10**400, "score_rejected": 1})
+
+
+def test_lists_written_as_texts_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ExchangeError, match="lists written as texts"):
+        bring(tmp_path, {"prompt": '["Q"]', "chosen": '["Yes"]', "rejected": '["No"]'})
+    (found,), _ = bring(tmp_path, {"prompt": "A list, please", "chosen": '["Yes"]', "rejected": '["No"]'})
+    assert said(found)[1:3] == ('["No"]', '["Yes"]')

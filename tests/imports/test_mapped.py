@@ -235,3 +235,32 @@ def test_the_help_names_every_key() -> None:
     done = CliRunner().invoke(app, ["import", "--help"], env={"COLUMNS": "200"})
     text = " ".join(done.output.split())
     assert all(key in text for key in KEYS)
+
+
+def test_what_lies_beside_the_ways_into_a_column_is_accounted_for(tmp_path: Path) -> None:
+    row = {
+        "info": {"post": "P", "title": "T", "id": "7", "site": None},
+        "sums": [{"text": "good", "note": "n"}, {"text": "bad", "note": "", "by": {"x": 1}}, {"text": "third"}],
+        "by": [{"of": {"label": "l"}, "cancelled": False}, {"of": {"label": "l"}, "cancelled": True}],
+    }
+    how = ("prompt=info.post", "a=sums.0.text", "b=sums.-2.text", "prefers=by.*.of.label:l,r")
+    done = load(lines(tmp_path / "in.jsonl", [row]), tmp_path / "run", "n", columns=Columns.parse(how))
+    beside = {"info.title", "sums.*.note", "sums.*.by", "sums.2", "by.*.cancelled"}
+    assert done.tally.columns.unread() == dict.fromkeys(beside, 1)
+    ignored = load(
+        lines(tmp_path / "in.jsonl", [row]), tmp_path / "other", "n", columns=Columns.parse(how),
+        ignore=["sums.*.note", "info.title"],
+    )  # fmt: skip
+    assert set(ignored.tally.columns.unread()) == beside - {"sums.*.note", "info.title"}
+
+
+def test_who_skipped_has_no_vote(tmp_path: Path) -> None:
+    skipped, voted = {"result": []}, {"result": [{"value": "left"}]}
+    rows = [{"prompt": "Q", "x": "good", "y": "bad", "who": who} for who in ([skipped, voted], [skipped])]
+    how = Columns.parse(("a=x", "b=y", "prefers=who.*.result.0.value:left,right"))
+    done = load(lines(tmp_path / "in.jsonl", rows), tmp_path / "run", "n", columns=how)
+    assert said(stored(tmp_path / "run")[0]) == ("Q", "bad", "good", 0.0)
+    assert done.tally.left == {"nobody judged it": 1}
+    with pytest.raises(ExchangeError, match="none of number 0"):
+        load(lines(tmp_path / "in.jsonl", [{**rows[0], "one": []}]), tmp_path / "run", "n",
+             columns=Columns.parse(("a=x", "b=y", "prefers=one.0:left,right")))  # fmt: skip

@@ -188,12 +188,13 @@ def test_rows_of_trl_that_contradict_themselves_are_left_out(row: dict[str, Any]
         trl.comparison_of(row, "t", "f")
 
 
+OURS = ROW | {"record": "{}"}
 HOSTILE: list[Any] = [
     {}, {"prompt": "p", "chosen": "c"}, ROW | {"chosen": 3}, ROW | {"prompt": 3}, ROW | {"chosen": ["c"]},
     ROW | {"chosen": chat(GOOD)}, ROW | {"chosen": [], "rejected": []}, ROW | {"chosen": {"role": "user"}},
     ROW | {"chosen": "\ud800"}, ROW | {"prompt": "\udfff"}, ROW | {"note": "\ud800"}, ROW | {"user": ["me"]},
-    ROW | {"preference": 7}, ROW | {"preference": "yes"}, ROW | {"preference": float("nan")}, ROW | {"round": 1e300},
-    ROW | {"seconds": float("nan")}, ROW | {"seconds": -1}, ROW | {"attention": 2**80}, ROW | {"margin": "wide"},
+    ROW | {"preference": 7}, ROW | {"preference": "yes"}, ROW | {"preference": float("nan")}, OURS | {"round": 1e300},
+    OURS | {"seconds": float("nan")}, OURS | {"seconds": -1}, OURS | {"attention": 2**80}, ROW | {"margin": "wide"},
     ROW | {"margin": float("inf")}, ROW | {"record": "{"}, ROW | {"record": "[]"}, ROW | {"record": [1]},
     ROW | {"record": '{"case": 3}'}, ROW | {"record": '{"chosen": {"tokens": "abc"}}'},
     ROW | {"record": {"chosen": {"logprobs": [float("nan")]}}}, ROW | {"record": {"assistance_chosen": [{"a": 1}]}},

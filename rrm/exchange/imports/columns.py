@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ HARMLESS_ENDS = tuple(
 HARMLESS_OF = frozenset(
     f"{what}_{whose}" for what in ("model", "source", "id", "length", "tokens") for whose in ("chosen", "rejected")
 )
+WORDS = 3
+"""A harmless name does not make a question harmless: so many words are no id, and may be what was asked."""
 FIELDS = ("role", "content", "from", "value")
 """What of a message is read."""
 State = Literal["read", "harmless", "unread"]
@@ -61,6 +64,8 @@ class Row(Mapping[str, Any]):
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self.raw = raw
         self.seen: set[str] = set()
+        self.ways: set[str] = set()
+        """Of columns that were read in part: which, as `--map` says it ("answers.*.answer")."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Row:
@@ -82,10 +87,11 @@ class Row(Mapping[str, Any]):
         return len(self.raw)
 
     def texts(self) -> list[str]:
-        """Columns not read so far that hold a text or messages, and are not known to be harmless."""
+        """Columns not read so far that hold a text or messages, and are not known to be harmless; or whose name is, but
+        hold what may be a question."""
         return [
             name for name, value in self.raw.items()
-            if name not in self.seen and not harmless(name) and _is_text(value)
+            if name not in self.seen and (asks(name, value) if harmless(name) else _is_text(value))
         ]  # fmt: skip
 
 
@@ -116,14 +122,17 @@ class Account:
     """Field of messages that is not read ("chosen: name") -> rows that have something in it."""
     read: set[str] = field(default_factory=set)
 
-    def add(self, values: Mapping[str, Any], seen: Set[str]) -> None:
-        """Count a row's columns, of which `seen` were read before it gave its comparisons or was left out."""
+    def add(self, values: Mapping[str, Any], seen: Set[str], ways: Iterable[str] = ()) -> None:
+        """Count a row's columns, of which `seen` were read before it gave its comparisons or was left out, some of them
+        in part (`ways`)."""
         self.read |= seen
         for name, value in values.items():
             if not empty(value):
                 self.rows[name] += 1
                 if name in seen:
-                    self.fields.update(f"{name}: {field}" for field in sorted(_other_fields(value)))
+                    into = [way.removeprefix(f"{name}.") for way in ways if way.startswith(f"{name}.")]
+                    found = set(_beside(value, into, name)) if into else set()
+                    self.fields.update(sorted(found | {f"{name}: {field}" for field in _other_fields(value)}))
 
     def state(self, name: str) -> State:
         """What became of a column."""
@@ -134,13 +143,21 @@ class Account:
     def unread(self) -> dict[str, int]:
         """Columns and fields of messages that nobody looked at -> rows that have something there."""
         columns = {name: n for name, n in self.rows.most_common() if self.state(name) == "unread"}
-        return {**columns, **dict(self.fields.most_common())}
+        return {**columns, **{name: n for name, n in self.fields.most_common() if name not in self.ignored}}
 
 
 def harmless(name: str) -> bool:
     """Whether a column's name says that it is."""
     small = name.lower()
     return small in HARMLESS or small in HARMLESS_OF or small.endswith(HARMLESS_ENDS)
+
+
+def asks(name: str, value: object) -> bool:
+    """Whether what a column holds may be a question, though its name is harmless; a model's name may be long."""
+    if isinstance(value, Mapping):
+        return any(asks(str(key), held) for key, held in value.items())
+    said = isinstance(value, str) and (len(value.split()) >= WORDS or value.rstrip().endswith("?"))
+    return said and not re.search(r"model|date|time|stamp|url|generator", name.lower())
 
 
 def empty(value: object) -> bool:
@@ -153,6 +170,24 @@ def _other_fields(value: object) -> set[str]:
     said: Iterable[object] = value if isinstance(value, list) else [value]
     messages = [one for one in said if isinstance(one, Mapping) and ("role" in one or "from" in one)]
     return {str(key) for one in messages for key, held in one.items() if key not in FIELDS and not empty(held)}
+
+
+def _beside(value: object, ways: Iterable[str], at: str) -> Iterator[str]:
+    """What lies beside the ways into a value, holds something, and has no harmless name."""
+    if "" in ways:
+        return
+    steps: Iterable[tuple[str, object]] = ()
+    if isinstance(value, Mapping):
+        steps = ((str(key), held) for key, held in value.items())
+    elif isinstance(value, list):
+        steps = ((str(i), held) for i, held in enumerate(value))
+    for step, held in steps:
+        names = (step, "*", str(int(step) - len(value))) if isinstance(value, list) else (step,)
+        into = [way[len(name) + 1 :] for way in ways for name in names if way == name or way.startswith(f"{name}.")]
+        if into:
+            yield from _beside(held, into, f"{at}.{'*' if isinstance(value, list) else step}")
+        elif not (empty(held) or held is False or harmless(step)):
+            yield f"{at}.{step}"
 
 
 def _is_text(value: object) -> bool:

@@ -101,7 +101,7 @@ def read(
             tally.leave("broken", f"{some[0].place}: {error}")
         finally:
             for row, given_row in zip(rows, some, strict=True):
-                tally.columns.add(given_row.values, row.seen)
+                tally.columns.add(given_row.values, row.seen, row.ways)
     yield from _papers(papers, given, node, how, tally)
 
 

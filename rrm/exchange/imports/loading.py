@@ -130,7 +130,7 @@ def load(
         raise ExchangeError(
             f"{opened.name}: none of its {tally.rows} rows gives a comparison{f' ({reasons})' if reasons else ''}"
         )
-    if unknown := sorted(set(ignore) - tally.columns.rows.keys()):
+    if unknown := sorted(set(ignore) - tally.columns.rows.keys() - tally.columns.fields.keys()):
         raise ExchangeError(f"{opened.name} has nothing in a column {unknown[0]!r} to ignore")
     _check(folder, nodes)
     try:

@@ -220,6 +220,7 @@ def at(row: Row, column: str) -> list[Any]:
     name = _top(row.raw, column)
     if name is None:
         raise ExchangeError(f"no column {column.split('.')[0]!r}; its columns: {', '.join(row) or 'none'}")
+    row.ways.add(column)
     return _into(row[name], column[len(name) + 1 :], column)
 
 
@@ -243,6 +244,8 @@ def _into(value: Any, way: str, column: str) -> list[Any]:
         raise ExchangeError(f"--map {column}: {step!r} leads nowhere in {short(value)}")
     if step == "*":
         return [one for element in value for one in _into(element, rest, column)]
+    if not value and "*" in column.removesuffix(f"{step}.{rest}").split("."):
+        return [None]  # one of several has nothing there: an annotation that was skipped
     if not -len(value) <= int(step) < len(value):
         raise ExchangeError(f"--map {column}: there are {len(value)} elements, none of number {step}")
     return _into(value[int(step)], rest, column)

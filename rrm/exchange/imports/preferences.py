@@ -25,7 +25,7 @@ from rrm.core.judgements import Check, Comparison, Judgement, Pair
 from rrm.core.records import Assistance, Case, Outcome, digest
 from rrm.exchange.exporting import ExchangeError
 from rrm.exchange.imports import ratings
-from rrm.exchange.imports.columns import Inherited, LeftOut, Row, short, text_of
+from rrm.exchange.imports.columns import Inherited, LeftOut, Row, asks, short, text_of
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 SYSTEM = ("system", "system_prompt", "system_message")
@@ -38,7 +38,15 @@ CALLS = ("tool_calls", "function_call", "tool_call_id", "images", "image", "audi
 TOOLS = ("tools", "functions")
 WRITTEN = re.compile(r"""\[\s{0,9}\{\s{0,9}["'](role|content|from|value)["']\s{0,9}:""")
 """Messages as a text of JSON, or of Python."""
+LISTED = re.compile(r"""\s{0,9}\[\s{0,9}["']""")
+"""A list of texts as a text."""
 Messages = list[tuple[str, str]]
+
+
+OURS = ("chosen_is_a", "assisted", "attention", "round", "seconds")
+"""Columns that mean what `Beside` says in exported rows only, which have a `record`: others count their own rounds."""
+LONGEST_NAME = 200
+"""Characters; a longer one is no name."""
 
 
 class Beside(BaseModel):
@@ -74,7 +82,9 @@ class Kept(BaseModel):
 
 
 class Record(BaseModel):
-    """The column `record`."""
+    """The column `record`. Another one of that name has other keys, and is an error."""
+
+    model_config = ConfigDict(extra="forbid")
 
     case: dict[str, Any] = {}
     form: str = ""
@@ -83,6 +93,9 @@ class Record(BaseModel):
     assistance_chosen: tuple[Assistance, ...] = ()
     assistance_rejected: tuple[Assistance, ...] = ()
     checks: tuple[Check, ...] = ()
+
+
+GIVEN = [(name,) for name in Beside.model_fields]
 
 
 def node_of(row: Mapping[str, Any]) -> str | None:
@@ -121,11 +134,15 @@ def _several(row: Row, name: str) -> list[str] | None:
 def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
     """A row as a comparison at `node`. Raises `ExchangeError` if it is none, `LeftOut` if it compares nothing."""
     row = Row.of(row)
+    exported = "record" in row
+    prompt, chosen, rejected = texts(row)
     given = {
         key: row[key] for key in Beside.model_fields
-        if key in row and (row.raw[key] is not None or key == "preference")
+        if key in row and (row.raw[key] is not None or key == "preference") and (exported or key not in OURS)
     }  # fmt: skip
-    prompt, chosen, rejected = texts(row)
+    name = given.get("user", "")
+    if isinstance(name, str) and not exported and (len(name) > LONGEST_NAME or "\n" in name):
+        raise ExchangeError(f"user {short(name)} is no name of who judged; if it is something else, --ignore user")
     preference, remark = ratings.said(row)
     if preference is not None:
         given.setdefault("preference", preference)
@@ -136,8 +153,9 @@ def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "record"
-        raise ExchangeError(f"{where} {str(fault['input'])[:60]!r}: {fault['msg']}") from error
-    if "record" in row:  # of `rrm export`: what the other columns say is in it too
+        ours = "; if `record` is not from `rrm export`, --ignore record" if fault["loc"][:1] not in GIVEN else ""
+        raise ExchangeError(f"{where} {str(fault['input'])[:60]!r}: {fault['msg']}{ours}") from error
+    if exported:  # of `rrm export`: what the other columns say is in it too
         row.seen |= {"assistance_chosen", "assistance_rejected", "versions", "node"} & set(row)
     pair = Pair(
         node, Case(prompt, record.case, record.form), record.chosen.outcome(chosen), record.rejected.outcome(rejected),
@@ -195,11 +213,20 @@ def texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
         prompt, chosen, rejected = (
             as_given(one, name) for one, name in ((prompt, "prompt"), (chosen, "chosen"), (rejected, "rejected"))
         )
+        if all(isinstance(one, str) and LISTED.match(one) for one in (prompt, chosen, rejected)):
+            raise ExchangeError(
+                f"prompt, chosen and rejected are lists written as texts, {short(prompt)}; write them as texts, or as "
+                "lists of messages (json.loads)"
+            )
     system = system_of(row)
-    alone = (prompt is None or prompt == "") and "record" not in row and not _whole(chosen, rejected)
-    if alone and (others := sorted(row.texts(), key=lambda name: name not in PROMPTS)):
+    blank = prompt is None or (isinstance(prompt, str) and not prompt.strip())
+    alone = blank and "record" not in row and not _whole(chosen, rejected)
+    if alone and (others := sorted(_other_texts(row), key=lambda name: name not in PROMPTS)):
+        inside, first = row.raw[others[0]], others[0]
+        if isinstance(inside, Mapping):
+            first += next((f".{key}" for key, held in inside.items() if asks(str(key), held)), "")
         raise ExchangeError(
-            f"no prompt, but another text: {', '.join(others)}. If it is the prompt, give --map prompt={others[0]}; "
+            f"no prompt, but another text: {', '.join(others)}. If it is the prompt, give --map prompt={first}; "
             f"if it is none, --ignore {others[0]}"
         )
     if isinstance(chosen, list) and isinstance(rejected, list):
@@ -212,6 +239,12 @@ def texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
         return _split(chosen, rejected)
     asked = messages(prompt, "prompt") if isinstance(prompt, list) else [("user", text_of(prompt, "prompt"))]
     return transcript(with_system(asked, system)), chosen, rejected
+
+
+def _other_texts(row: Row) -> list[str]:
+    """Columns in which the prompt may be; of those that say who judged, or what was noted, the ones that may ask."""
+    ours = ("user", "note")
+    return [name for name in row.texts() if name not in ours] + [one for one in ours if asks(one, row.raw.get(one))]
 
 
 def as_given(value: object, name: str) -> object:

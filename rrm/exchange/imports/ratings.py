@@ -105,7 +105,12 @@ def _words(name: str, which: re.Pattern[str]) -> bool:
 
 
 def _not_number(value: object) -> bool:
-    return isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    try:
+        return not math.isfinite(value)
+    except OverflowError:  # of an integer
+        return True
 
 
 def number(row: Mapping[str, Any], name: str) -> float | None:

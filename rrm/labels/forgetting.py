@@ -8,6 +8,7 @@ the databases are written anew. Labels are taken back by rows that supersede the
 from __future__ import annotations
 
 import re
+import unicodedata
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -82,17 +83,17 @@ def _round(round: int) -> str:
 
 def people(folder: Path) -> dict[str, int]:
     """Who has judged in a run -> judgements that they are in. Simulated users and models are none of them."""
-    counts: dict[str, int] = {}
+    counts: dict[str, set[tuple[str, int, str]]] = {}
     store = Store(folder / "run.db")
     try:
         with store._reading():
-            users = store._db.execute("SELECT user, COUNT(*) FROM comparisons GROUP BY user").fetchall()
+            rows = store._db.execute("SELECT DISTINCT user, task, round, pair FROM comparisons").fetchall()
     finally:
         store.close()
-    for user, n in users:
+    for user, *judged in rows:
         for name in named_in(user):
-            counts[name] = counts.get(name, 0) + n
-    return counts
+            counts.setdefault(name, set()).add(tuple(judged))  # once, though it may have been judged anew
+    return {name: len(found) for name, found in counts.items()}
 
 
 def named_in(user: str) -> list[str]:
@@ -105,20 +106,21 @@ def named_in(user: str) -> list[str]:
 def forget(folder: Path, name: str, labels: Literal["keep", "withdraw"]) -> Forgotten:
     """Replace the name, wherever the run has it, and keep its labels or take them back.
 
-    Only for whoever is alone in writing to the run. A second time, after an interruption, it does the rest. Raises
-    `LabelError` if nobody of this name is in the run.
+    A name is the same however its letters are composed (Unicode's NFC). Only for whoever is alone in writing to the
+    run. A second time, after an interruption, it does the rest. Raises `LabelError` if nobody of this name is there.
     """
     queue = Labels(folder) if (folder / "labels.db").exists() else None
     store = Store(folder / "run.db")
     try:
-        own = _own(queue, name)
         with store._reading():
             users = [user for (user,) in store._db.execute("SELECT DISTINCT user FROM comparisons")]
         known = {one for user in users for one in named_in(user)} | _labelers(queue)
+        name = next((one for one in sorted(known) if name not in known and _composed(one) == _composed(name)), name)
         if name not in known:
             listed = ", ".join(sorted(known)) or "nobody"
             raise LabelError(f"{folder}: nobody of the name {name!r} has judged there; there are: {listed}")
-        taken = _Names(name, _pseudonym(known))
+        own = _own(queue, name)
+        taken = _Names(name, _pseudonym(known), frozenset(known))
         found, abstained, mixed = _in_store(store, queue, own, taken, labels == "withdraw")
         if queue is not None:
             _in_labels(queue, own, taken, labels == "withdraw")
@@ -137,10 +139,15 @@ class _Names:
 
     old: str
     new: str
+    known: frozenset[str] = frozenset()
+    """Everybody's: a name is not looked for within another's ("Ann" in "Ann-Marie")."""
 
     def text(self, text: str) -> str:
-        """A note with the name, where it stands as a word, replaced."""
-        return re.sub(rf"(?<!\w){re.escape(self.old)}(?!\w)", lambda _: self.new, text)
+        """A note with the name, where it stands as a word, replaced, however its letters are composed."""
+        forms = {self.old, *(unicodedata.normalize(form, self.old) for form in ("NFC", "NFD"))}
+        others = {one for one in self.known if len(one) > len(self.old)} - forms
+        names = "|".join(map(re.escape, sorted(forms | others, key=len, reverse=True)))
+        return re.sub(rf"(?<!\w)(?:{names})(?!\w)", lambda one: self.new if one[0] in forms else one[0], text)
 
     def user(self, user: str) -> str:
         """A comparison's user, the name in it replaced."""
@@ -148,6 +155,10 @@ class _Names:
             return user
         people = [self.new if one == self.old else one for one in named_in(user)]
         return self.new if user == self.old else f"human({', '.join(people)})"
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _pseudonym(known: set[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import unicodedata
 import uuid
 from pathlib import Path
 
@@ -178,3 +179,46 @@ def test_nobody_of_that_name_and_no_answer_are_errors(tmp_path: Path) -> None:
     assert NAME.encode() in before and NAME.encode() in bytes_of(tmp_path)
     listed = CliRunner().invoke(app, ["people", str(tmp_path)])
     assert f"{NAME}: 13 judgements" in listed.output and "Ben: 12 judgements" in listed.output
+
+
+def named(folder: Path, *names: str, note: str = "") -> None:
+    labels, store = Labels(folder), Store(folder / "run.db")
+    (id,) = labels.ask("t", 0, "Which?", [pair(0)], len(names), 0.0)
+    for name in names:
+        labels.answer(key(), id, name, "first", note=note)
+    taken = labels.take([id])
+    assert taken is not None
+    store.add(Comparison(pair(0), taken[id], 0, taken[id].by, 1.0), 0)
+    labels.close()
+    store.close()
+
+
+def notes(folder: Path) -> set[object]:
+    return {one for (one,) in rows(folder / "labels.db", "SELECT note FROM labels")}
+
+
+def test_a_name_within_anothers_stays(tmp_path: Path) -> None:
+    named(tmp_path, "Ann", "Ann-Marie", "Joann", note="Ann and Ann-Marie, Joann, Annex")
+    forget(tmp_path, "Ann", "keep")
+    assert notes(tmp_path) == {"somebody 1 and Ann-Marie, Joann, Annex"}
+    assert set(people(tmp_path)) == {"somebody 1", "Ann-Marie", "Joann"}
+    (said,) = rows(tmp_path / "run.db", "SELECT note FROM comparisons")
+    assert "\nAnn-Marie: " in str(said[0]) and "somebody 1-" not in str(said[0])
+    forget(tmp_path, "Ann-Marie", "keep")
+    assert notes(tmp_path) == {"somebody 1 and somebody 2, Joann, Annex"}
+
+
+@pytest.mark.parametrize("given", ["NFC", "NFD"])
+@pytest.mark.parametrize("kept", ["NFC", "NFD"])
+def test_a_name_is_the_same_however_its_letters_are_composed(tmp_path: Path, given: str, kept: str) -> None:
+    forms = {form: unicodedata.normalize(form, NAME) for form in ("NFC", "NFD")}  # type: ignore[arg-type]
+    named(tmp_path, forms[kept], "Ben", note=f"{forms['NFC']}: {forms['NFD']}.")
+    forget(tmp_path, forms[given], "keep")
+    assert notes(tmp_path) == {"somebody 1: somebody 1."}
+    assert not any(form.encode() in bytes_of(tmp_path) for form in forms.values())
+
+
+def test_people_have_judged_a_pair_once_though_it_was_judged_anew(tmp_path: Path) -> None:
+    named(tmp_path, "Ann", "Ben")
+    forget(tmp_path, "Ann", "withdraw")
+    assert people(tmp_path) == {"somebody 1": 1, "Ben": 1}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrm import BoundedUser, Task, train
-from rrm.core.errors import RunError
+from rrm.core.errors import ModelError, RunError
 from rrm.core.settings import Settings
 from rrm.core.validation import plant
 from rrm.learning.text_maker import TextMaker
@@ -110,11 +110,14 @@ def test_another_chat_template_is_another_run(tmp_path: Path) -> None:
     assert kept["model"]["prompts"] == TextMaker(first).prompts
     train(toy.task(), BoundedUser(), Backbone.load("embedded"), tmp_path)  # the same resumes
 
-    other = Backbone.load("embedded")
-    other.tokenizer.chat_template = (
+    loaded = Backbone.load("embedded")
+    loaded.tokenizer.chat_template = (
         "{% for m in messages %}w1 {{ m['content'] }}{{ eos_token }}{% endfor %}"
         "{% if add_generation_prompt %}w2{% endif %}"
     )
+    with pytest.raises(ModelError, match="was changed after it was loaded"):
+        loaded.render("x")
+    other = Backbone("embedded", loaded.model, loaded.tokenizer)
     with pytest.raises(RunError, match=r"model\.prompts\.rendered: .*chat template make of a prompt"):
         train(toy.task(), BoundedUser(), other, tmp_path)
 

@@ -47,8 +47,10 @@ class Chat:
     options: Mapping[str, Any] = field(default_factory=dict)
     stops: tuple[int, ...] = ()
     vocabulary: int = 0
+    _looked_at: Any = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_looked_at", self.tokenizer.chat_template)
         for option in self.options:
             if not re.search(rf"\b{re.escape(option)}\b", self.template):
                 reads = "does not read it" if self.template else "is not there"
@@ -102,6 +104,11 @@ class Chat:
         What a user's turn says is text: a special token that is spelled out in it (an assistant reads what another
         agent wrote) is read letter by letter, and so cannot end the turn or begin one of another role.
         """
+        if self.tokenizer.chat_template is not self._looked_at:
+            raise ModelError(
+                f"the chat template of {self.name!r} was changed after it was loaded; make the backbone with that "
+                "template: Backbone(name, model, tokenizer)"
+            )
         ids = self._asked(prompt) if self.template else self._bare(prompt)
         if not ids:
             start = self.tokenizer.bos_token_id

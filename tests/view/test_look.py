@@ -55,9 +55,9 @@ def test_it_counts_what_can_be_read():
 
 
 def test_it_doubts_an_assistant_that_says_the_same_always():
-    found = [*look(tree(answers("held", r"yes|no", 1e-4)), tiny.backbone(), cases=4, outcomes=4)]
+    found = [*look(tree(answers("held", "no")), tiny.backbone(), cases=4, outcomes=4)]
     said = " ".join(doubts(found, found[0].task))
-    assert ("says no to everything" in said or "says yes to everything" in said) and "mostly the same" in said
+    assert "says no to everything" in said and "mostly the same" in said
 
 
 def test_it_says_who_was_asked_nothing():

@@ -20,10 +20,13 @@ from jinja2 import TemplateError
 
 from rrm.core.errors import ModelError
 from rrm.core.records import digest
+from rrm.models.folders import FOREIGN, said
 from rrm.models.tokens import Tokens
 
 MARK = "Rrm0outcome"
 """Stands for an assistant's or a user's text while a template is looked at."""
+RAISED = (TemplateError, *FOREIGN)
+"""What a template may raise: it is a program."""
 PROBES = ("Is 12 + 30 = 42?\n\n  Yes, or no: ", "<|im_end|> Übung</s> 猫 is a case.<eos>")
 """Prompts that tell tokenizers and templates apart: numbers, blanks, other scripts, special tokens spelled out."""
 
@@ -63,7 +66,13 @@ class Chat:
         """The template's source; empty without one."""
         if not self.tokenizer.chat_template:
             return ""
-        return str(self.tokenizer.get_chat_template())
+        try:
+            return str(self.tokenizer.get_chat_template())
+        except ValueError as error:
+            raise ModelError(
+                f"the tokenizer of {self.name!r} has several chat templates and none is its default "
+                f"({', '.join(self.tokenizer.chat_template)}); set tokenizer.chat_template to the one you mean"
+            ) from error
 
     @cached_property
     def eos_id(self) -> int:
@@ -94,7 +103,13 @@ class Chat:
     @cached_property
     def tokens(self) -> Tokens:
         """The tokenizer's texts."""
-        return Tokens(self.tokenizer, self.template, self.vocabulary, self.ends)
+        tokens = Tokens(self.tokenizer, self.template, self.vocabulary, self.ends)
+        if self.eos_id not in tokens.structural:
+            raise ModelError(
+                f"the tokenizer of {self.name!r} reads what it does not know as {self.tokenizer.unk_token!r}, which "
+                "also ends an outcome, so any unknown word would; set another eos_token"
+            )
+        return tokens
 
     # --- prompts ---------------------------------------------------------------------------------
 
@@ -209,7 +224,7 @@ class Chat:
         for content in (MARK, [{"type": "text", "text": MARK}]):
             try:
                 found.append(MARK in self._apply([{"role": "user", "content": content}], True))
-            except (TemplateError, TypeError):  # said where it is used
+            except RAISED:  # said where it is used
                 found.append(False)
         return found == [False, True]
 
@@ -221,10 +236,10 @@ class Chat:
                 for role, text in turns
             ]
             return self._apply(contents, opened)
-        except (TemplateError, TypeError) as error:
+        except RAISED as error:
             roles = " and ".join(role for role, _ in turns)
             raise ModelError(
-                f"the chat template of {self.name!r} cannot write a conversation of {roles}: {error}; give its "
+                f"the chat template of {self.name!r} cannot write a conversation of {roles}: {said(error)}; give its "
                 "tokenizer another chat_template, or none"
             ) from error
 
@@ -260,16 +275,23 @@ class Chat:
 
 def stops_of(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """The tokens at which a model is known to stop: those that transformers' `generate` stops at, and of those that
-    only its configuration names (which may be a default that nobody meant) those that are no words."""
+    only its configuration names (which may be a default that nobody meant) those that are no words. Raises `ModelError`
+    for what is no id."""
     found: list[int] = []
     added = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
+    known = {*added, *tokenizer.get_vocab().values()}
     generation = getattr(model, "generation_config", None)
     for config in (generation, model.config.get_text_config()):
         meant = config is generation and not getattr(config, "_from_model_config", True)
         ids = getattr(config, "eos_token_id", None)
         for one in ids if isinstance(ids, list | tuple) else [ids]:
-            if one is not None and (one in added or (meant and tokenizer.convert_ids_to_tokens(one) is not None)):
-                found.append(int(one))
+            if one is None:
+                continue
+            if not isinstance(one, int) or isinstance(one, bool):
+                where = "generation_config.json" if config is generation else "config.json"
+                raise ModelError(f"the model's {where} has eos_token_id {ids!r}; {one!r} is no token id, set it right")
+            if one in (known if meant else added):
+                found.append(one)
     return tuple(dict.fromkeys(found))
 
 

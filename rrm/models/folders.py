@@ -161,6 +161,7 @@ def _read_causal(where: str, local: bool, what: str, mend: str, seen: tuple[str,
     with Blaming(what, mend):
         config = AutoConfig.from_pretrained(where, local_files_only=local, trust_remote_code=False)
     _check_class(config, what)
+    _json(where, "generation_config.json", local, what)  # transformers would pass over one that is broken
     model = read_model(AutoModelForCausalLM, where, what, mend, local_files_only=local)
     return model, where
 

@@ -17,6 +17,8 @@ TAIL = 64
 """Most characters before a text that are encoded with it: what stands farther away does not change its tokens."""
 ANCHORS = ("\n", "a", ".", "0", " ")
 """What a text is encoded behind where the tokenizer merges it with what stands there."""
+STRANGE = " ".join(chr(i) for i in range(0x180, 0x2FA00, 1021) if not 0xD800 <= i < 0xE000)
+"""Characters of many scripts, some of none: only a tokenizer that falls back to bytes has tokens for all of them."""
 
 
 class Tokens:
@@ -38,10 +40,14 @@ class Tokens:
 
     def __init__(self, tokenizer: Any, template: str = "", vocabulary: int = 0, ends: Collection[int] = ()) -> None:
         self.tokenizer = tokenizer
-        special = {*tokenizer.all_special_ids, *ends} - {tokenizer.unk_token_id}  # what a text has is text
+        # What a text has is text. Of bytes all can be written: there "unknown" is another name of end-of-text (GPT-2).
+        unknown = tokenizer.unk_token_id
+        if unknown is not None and unknown not in self._split(STRANGE):
+            unknown = None
+        special = {*tokenizer.all_special_ids, *ends} - {unknown}
         self.structural: dict[int, str] = {}
         for token, added in tokenizer.added_tokens_decoder.items():
-            if token == tokenizer.unk_token_id:
+            if token == unknown:
                 continue
             if added.special or token in special or (added.content.strip() and added.content in template):
                 self.structural[token] = added.content
@@ -51,6 +57,8 @@ class Tokens:
         self.known = 1 + max(used)
         self.holes = sorted({*range(min(self.known, vocabulary))} - used) if vocabulary else []
         self._spelled = [text for text in self.structural.values() if text]
+        longer = sorted((re.escape(text) for text in self._spelled if len(text) > 1), key=len)
+        self._spellings = re.compile(f"(?={'|'.join(longer)})") if longer else None
         self._heads = lru_cache(1024)(lambda text: tuple(self.marked(text)))
         self._behind = lru_cache(1024)(lambda ids: str(self.tokenizer.decode([*ids], skip_special_tokens=False)))
 
@@ -98,12 +106,16 @@ class Tokens:
         return ids
 
     def _pieces(self, befores: Sequence[str], text: str) -> tuple[int, ...]:
-        """The ids of a text that spells out what the tokenizer would not take apart: cut in two, until it does."""
+        """The ids of a text that spells out what the tokenizer would not take apart: cut behind the first letter of
+        each such token, or else in two, until it does."""
         if len(text) < 2:
             return tuple(token for token in self._split(text) if token not in self.structural)
-        found = [text.find(one) for one in self._spelled if len(one) > 1 and one in text]
-        cut = min(found) + 1 if found else len(text) // 2
-        return (*self._rest(befores, text[:cut]), *self._rest(ANCHORS, text[cut:]))
+        cuts = [m.start() + 1 for m in self._spellings.finditer(text)] if self._spellings else []
+        cuts = cuts or [len(text) // 2]
+        out = [*self._rest(befores, text[: cuts[0]])]
+        for start, end in zip(cuts, [*cuts[1:], len(text)], strict=True):
+            out.extend(self._rest(ANCHORS, text[start:end]))
+        return tuple(out)
 
     def text(self, before: str, ids: Sequence[int]) -> str:
         """What ids that follow `before` add to it, structural tokens spelled out: nothing sampled is hidden."""

@@ -12,6 +12,7 @@ from rrm.models.folders import Blaming
 from rrm.models.interface import PolicyModel
 from rrm.models.packing import PrefixGroup, pack
 from rrm.models.sampling import sample
+from rrm.models.verification import ids
 
 
 class TrainedModel(PolicyModel, Protocol):
@@ -29,9 +30,8 @@ def try_out(fork: TrainedModel) -> None:
     tokens: see docs/bring-your-model.md for milliseconds.
     """
     backbone = fork.backbone
-    size = backbone.vocabulary
     how = f"{backbone.name!r} ({type(backbone.model).__name__})"
-    prefix, one, two = ([(first + 7 * i) % size for i in range(n)] for first, n in ((3, 3), (5, 2), (4, 1)))
+    prefix, one, two = (ids(backbone, start, n) for start, n in ((3, 3), (5, 2), (4, 1)))
     with Blaming(f"{how} cannot sample", "its architecture does not decode as others do: use another model"):
         sample(fork, [prefix], 2, 2, 1.0, ["trial"], ())
     (packed,) = pack([PrefixGroup(prefix, [one, two])], d=backbone.d, width=2)

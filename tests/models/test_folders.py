@@ -91,6 +91,13 @@ def test_buffers_that_older_versions_stored_are_no_harm(llama: Path) -> None:
     assert torch.equal(scores(Backbone.load(str(llama))), want)
 
 
+@pytest.mark.parametrize("junk", ["", "{", "[1]", "garbage"])
+def test_a_broken_generation_config_is_refused(llama: Path, junk: str) -> None:
+    """transformers passes over it, and the tokens that it says the model ends with."""
+    (llama / "generation_config.json").write_text(junk)
+    refused(llama, "generation_config.json")
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin", "config.json", "tokenizer.json"])
 def test_a_cut_file_is_refused(llama: Path, file: str) -> None:
     if file.endswith(".bin"):

@@ -18,8 +18,9 @@ from rrm.core.records import Case, Outcome
 from rrm.loop.reopen import reward_of
 from rrm.models.agent import TextAgent, tokens_of
 from rrm.models.backbone import Backbone
-from rrm.models.chat import Chat
+from rrm.models.chat import Chat, stops_of
 from rrm.models.tokens import Tokens
+from tests.models.conftest import tokenizer as tokenizer_of_words
 from tests.models.tokenizers_made import CHATML, MADE, bytelevel, made
 from tests.toy import SMALL, task
 
@@ -119,6 +120,45 @@ def test_variables_for_the_template() -> None:
         Chat("gpt2", made("gpt2"), {"enable_thinking": False})
 
 
+RAISING = ["{{ 1 / 0 }}", "{% for i in range(10 ** 9) %}{% endfor %}", "{{ 'a'.index('b') }}", "{{ [].pop() }}",
+           "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}"]  # fmt: skip
+
+
+@pytest.mark.parametrize("template", RAISING)
+def test_a_template_that_raises_is_refused_whatever_it_raises(template: str) -> None:
+    with pytest.raises(ModelError, match=r"'odd' cannot write a conversation of user: .*another chat_template"):
+        Chat("odd", bytelevel(["<|im_start|>", "<|im_end|>"], "<|im_end|>", template + CHATML))
+
+
+def test_several_templates_without_a_default_are_named() -> None:
+    tokenizer = bytelevel(["<|im_start|>", "<|im_end|>"], "<|im_end|>", CHATML)
+    want = Chat("x", tokenizer).render("q")
+    tokenizer.chat_template = {"tool_use": LOST, "default": CHATML}
+    assert Chat("x", tokenizer).render("q") == want
+    tokenizer.chat_template = {"tool_use": LOST, "rag": CHATML}
+    with pytest.raises(ModelError, match=r"several chat templates.*\(tool_use, rag\)"):
+        Chat("x", tokenizer)
+
+
+@pytest.mark.parametrize("name", ["qwen, unmarked", "qwen", "gemma"])
+def test_a_text_may_spell_out_any_number_of_structural_tokens(name: str) -> None:
+    tokens = Chat(name, made(name)).tokens
+    text = "".join(f"one {spelled} is" for spelled in tokens.structural.values()) * 1000
+    ids = tokens.after("Yes", text)
+    assert not tokens.structural.keys() & {*ids} and tokens.text("Yes", ids) == text
+
+
+def test_what_is_unknown_to_a_tokenizer_is_text_unless_it_writes_bytes() -> None:
+    """GPT-2's "unknown" token is its end-of-text, which no text may write; a tokenizer of words writes its own."""
+    assert Tokens(made("gpt2, as saved")).structural == Tokens(made("gpt2")).structural
+    words = tokenizer_of_words()
+    assert words.unk_token_id not in Tokens(words).structural
+    assert Tokens(words).after("w3", "w4 what") == (4, words.unk_token_id)
+    words.eos_token = words.unk_token
+    with pytest.raises(ModelError, match="any unknown word would; set another eos_token"):
+        _ = Chat("x", words).tokens
+
+
 # --- in a model -----------------------------------------------------------------------------------------------
 
 
@@ -149,6 +189,28 @@ def test_rows_that_fill_up_a_vocabulary_are_never_sampled() -> None:
     (row,) = TextAgent(b, b.start, 40).logprobs([group])
     for outcome, values in zip(group.outcomes, row, strict=True):
         torch.testing.assert_close(values, torch.tensor(outcome.logprobs), atol=1e-5, rtol=1e-5)
+
+
+def test_what_ends_an_outcome_comes_before_a_text_that_stands_alone() -> None:
+    """As the reward model asks it: it raised for any model with GPT-2's tokenizer."""
+    for name in ("gpt2", "gpt2, as saved"):
+        b = Backbone(name, network(made(name)), made(name), "full")
+        ids = b.encode("The <|endoftext|> A")
+        assert b.eos_id not in ids and b.decode(ids) == "The <|endoftext|> A"
+
+
+@pytest.mark.parametrize("where", ["generation_config", "config"])
+@pytest.mark.parametrize("odd", ["<eos>", 3.5, [[1]], True, -1, [-1, 10**12], None, []])
+def test_odd_ends_are_refused_or_passed_over(where: str, odd: Any) -> None:
+    model, tokenizer = network(made("gpt2")), made("gpt2")
+    want = stops_of(model, tokenizer)
+    object.__setattr__(getattr(model, where), "eos_token_id", odd)
+    model.generation_config._from_model_config = False
+    if odd in (-1, [-1, 10**12], None, []):  # no token at all: transformers never stops there, either
+        assert stops_of(model, tokenizer) == want
+    else:
+        with pytest.raises(ModelError, match=rf"{where}.json has eos_token_id .* is no token id"):
+            stops_of(model, tokenizer)
 
 
 def test_nothing_that_was_sampled_is_hidden() -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 import transformers as tf
 from peft.tuners.lora.layer import Linear
-from transformers import LlamaForCausalLM
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rrm.core.errors import ModelError
 from rrm.core.records import Case, Group, Outcome
@@ -90,6 +91,17 @@ def test_a_fork_made_while_none_is_on_computes_as_itself(tiny: Any) -> None:
     b.fork("four")  # made between another's pass and its gradient
     value.backward()
     assert all(p.grad is not None for p in two.parameters())
+
+
+@pytest.mark.parametrize("known", [[5], [3, 6, 7, 8], [*range(13, VOCABULARY)]])
+def test_the_trial_is_of_tokens_that_there_are(known: list[int]) -> None:
+    """What has no token has no probability: a vocabulary with holes was said to have broken weights."""
+    inner = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 2} | {f"w{i}": i for i in known}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    holes = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="</s>")
+    for adapters in ("full", "lora"):
+        b = Backbone("holes", network(), holes, adapters)  # type: ignore[arg-type]
+        assert {*b.forms.real} == {0, 2, *known}
 
 
 class Broken(LlamaForCausalLM):

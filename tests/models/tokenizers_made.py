@@ -77,6 +77,12 @@ def bytelevel(specials: list[str], eos: str, template: str, pattern: str = "", m
     return out
 
 
+def _unknown(tokenizer: Any) -> Any:
+    """With a token for what it does not know, which a tokenizer of bytes never writes: end-of-text."""
+    tokenizer.unk_token = "<|endoftext|>"
+    return tokenizer
+
+
 def _prepended() -> Any:
     return normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
 
@@ -92,6 +98,8 @@ MADE = {
         ["<start_of_turn>", "<end_of_turn>"], normalizers.Replace(" ", "▁"), None, GEMMA
     ),
     "gpt2": lambda: bytelevel([], "<|endoftext|>", ""),
+    "gpt2, as saved": lambda: _unknown(bytelevel([], "<|endoftext|>", "")),
+    "smollm": lambda: _unknown(bytelevel(["<|im_start|>", "<|im_end|>"], "<|im_end|>", CHATML)),
     "qwen": lambda: bytelevel(["<|im_start|>", "<|im_end|>"], "<|im_end|>", CHATML, QWEN),
     "qwen, unmarked": lambda: bytelevel(
         ["<|im_start|>", "<|im_end|>", "<think>"], "<|endoftext|>", CHATML, QWEN, False

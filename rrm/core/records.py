@@ -70,8 +70,9 @@ class Outcome:
 
     @cached_property
     def id(self) -> str:
-        """A hash of everything in it but the log-probabilities; the blanks around its text are in its tokens."""
-        return digest(self.text, list(self.tokens), *([] if self.data is None else [dict(self.data)]))
+        """A hash of all but the log-probabilities; the blanks around its text are in its tokens, if it has any."""
+        around = [] if self.tokens or self.around == ("", "") else [list(self.around)]
+        return digest(self.text, list(self.tokens), *([] if self.data is None else [dict(self.data)]), *around)
 
     @cached_property
     def content(self) -> str:

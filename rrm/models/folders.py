@@ -314,6 +314,11 @@ def _merged(
         raise ModelError(f"{what}: the base_model_name_or_path of the adapter is itself; write its base model there")
     _check_adapter(config, what, by_hand)
     there = Path(base).is_dir()
+    if not there and config.get("revision") not in (None, "main"):
+        raise ModelError(
+            f"{what}: its base model is {base!r} in revision {config['revision']!r}; fetch that one, and write its "
+            f"folder into base_model_name_or_path in its {ADAPTER}"
+        )
     if not there and base.startswith(("/", ".", "~")):
         raise ModelError(f"{what}: its base model {base!r} is not there; mend base_model_name_or_path in its {ADAPTER}")
     told = f"{what}, an adapter of {base!r}"

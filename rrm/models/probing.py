@@ -9,10 +9,14 @@ from typing import Any
 import torch
 
 from rrm.core.errors import ModelError
+from rrm.models.architecture import RAW
 from rrm.models.backbone import Backbone
 from rrm.models.packing import PrefixGroup, pack
 from rrm.models.precision import GAIN, Precision
 from rrm.models.sampling import sample
+
+CASE, OUTCOME = 192, 16
+"""Tokens of the case and of each of four outcomes that training is timed with."""
 
 
 def probe(backbone: Backbone) -> tuple[Precision, dict[str, float]]:
@@ -20,14 +24,17 @@ def probe(backbone: Backbone) -> tuple[Precision, dict[str, float]]:
     weights: the better precision, and the seconds each took, for the record. About a second for a model of 135 M.
 
     A backbone that is fully fine-tuned, or was rounded already, has no choice: it is not timed. Nor has one whose
-    architecture does not compute in bfloat16: that is found out by a trial.
+    architecture does not compute in bfloat16, which is found out by a trial, cannot be cut to two layers (Gemma 3n's
+    later layers use the keys of others), or takes only sequences that are too short for it: it stays in float32.
     """
     if backbone.adapters == "full" or backbone.precision != Precision():
         return backbone.precision, {}
-    sides = {"float32": _stub(backbone), "bfloat16": _stub(backbone)}
+    if backbone.limit < CASE + OUTCOME:
+        return Precision(), {}
     try:
+        sides = {"float32": _stub(backbone), "bfloat16": _stub(backbone)}
         sides["bfloat16"].precision = Precision("bfloat16")
-    except ModelError:  # the trial on two layers failed; float32 was tried when the model was loaded
+    except (ModelError, *RAW):  # on two layers; the whole was tried in float32 when it was loaded
         return Precision(), {}
     seconds: dict[str, float] = {}
     for _ in range(3):  # in turn, the best of three: a busy moment hits both alike, and the first is for warming up
@@ -55,8 +62,9 @@ def _stub(backbone: Backbone) -> Backbone:
 
 
 def _train(stub: Backbone) -> None:
-    ids = [(3 + 7 * i) % stub.vocabulary for i in range(256)]
-    (packed,) = pack([PrefixGroup(ids[:192], [ids[i : i + 16] for i in range(192, 256, 16)])], d=stub.d, width=4)
+    ids = [(3 + 7 * i) % stub.vocabulary for i in range(CASE + 4 * OUTCOME)]
+    outcomes = [ids[i : i + OUTCOME] for i in range(CASE, len(ids), OUTCOME)]
+    (packed,) = pack([PrefixGroup(ids[:CASE], outcomes)], d=stub.d, width=4)
     fork = stub.fork("probe")
     fork.token_logprobs(packed).sum().backward()  # type: ignore[no-untyped-call]
     fork.close()

@@ -176,6 +176,9 @@ def test_an_adapter_whose_base_is_not_there_or_not_its_own(llama: Path, tmp_path
     refused(folder, str(tmp_path / "gone"), "not there", "base_model_name_or_path")
     settings(folder, file, base_model_name_or_path="nobody/such-base")
     refused(folder, "an adapter of 'nobody/such-base'", "base_model_name_or_path")
+    settings(folder, file, revision="v2")  # transformers would take the newest
+    refused(folder, "'nobody/such-base' in revision 'v2'", "fetch that one")
+    settings(folder, file, revision=None)
     for none in (None, "", 3):
         settings(folder, file, base_model_name_or_path=none)
         refused(folder, "names no base_model_name_or_path")

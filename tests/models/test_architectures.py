@@ -24,6 +24,8 @@ from rrm.models.attention import GroupLayer, attend_packed
 from rrm.models.backbone import Backbone, Fork
 from rrm.models.miniature import shrink, small_copy, spread
 from rrm.models.packing import PrefixGroup
+from rrm.models.precision import Precision
+from rrm.models.probing import probe
 from rrm.models.reward import TextRewardModel
 from rrm.models.sampling import sample
 from rrm.models.verification import TOLERANCE, error, examine, plain
@@ -316,6 +318,16 @@ def test_published_configurations_can_be_made_small_and_are_exact(name: str) -> 
     engine = examine(b)
     slides = name in {"gemma-2-2b", "gpt-oss-20b", "mistral-7b-v0.1", "phi-3-mini-128k"}
     assert engine.windows and b.architecture.window == (8 if slides else None)
+
+
+@pytest.mark.parametrize("name", ["short", "keys of other layers", "long enough"])
+def test_what_cannot_be_timed_stays_in_float32(name: str) -> None:
+    """The probe raised, and with it every run that asked for the better precision."""
+    config = shrink(tf.Gemma3nTextConfig() if name.startswith("keys") else tf.LlamaConfig())
+    config.max_position_embeddings = 128 if name == "short" else 512
+    b = backbone(config)
+    precision, seconds = probe(b)
+    assert bool(seconds) == (name == "long enough") and (seconds or precision == Precision())
 
 
 # --- limits and refusals -----------------------------------------------------------------------------------------

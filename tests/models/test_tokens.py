@@ -3,6 +3,7 @@ and holds no token that is no text, over the tokenizers that people use."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 
 import rrm
 from rrm.core.errors import ModelError, Notice
-from rrm.core.records import Case, Outcome
+from rrm.core.records import Case, Group, Outcome
 from rrm.loop.reopen import reward_of
-from rrm.models.agent import TextAgent, tokens_of
+from rrm.models.agent import TextAgent, reference_logprobs, tokens_of
 from rrm.models.backbone import Backbone
 from rrm.models.chat import Chat, stops_of
 from rrm.models.tokens import Tokens
@@ -242,6 +243,19 @@ def test_an_outcome_from_elsewhere_is_encoded_behind_its_prompt() -> None:
     ids = tokens_of(b, case, Outcome("A"))
     assert tokenizer.convert_ids_to_tokens(ids) == ["A", "</s>"]
     assert tokens_of(b, case, Outcome("A", (7, 8))) == (7, 8)
+
+
+def test_outcomes_that_differ_in_their_blanks_alone_are_two() -> None:
+    """What the starting model says of them is remembered by their ids: one had the other's log-probabilities."""
+    b = Backbone("blanks", network(made("gpt2")), made("gpt2"), "full")
+    pair = Outcome("A"), Outcome("A", around=("  ", "\n"))
+    (own,) = TextAgent(b, b.start, 9).logprobs([Group(Case("q"), pair)])
+    with b.remember():
+        (kept,) = reference_logprobs(b, [Group(Case("q"), pair)])
+    for one, other in zip(own, kept, strict=True):
+        torch.testing.assert_close(one, other)
+    sampled = Outcome("A", (5, 6), (-1.0, -2.0))
+    assert sampled.id == replace(sampled, around=(" ", "")).id  # its ids say it
 
 
 def test_what_a_model_cannot_tell_apart_is_said() -> None:

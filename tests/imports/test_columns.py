@@ -363,3 +363,31 @@ def test_lists_written_as_texts_are_an_error(tmp_path: Path) -> None:
         bring(tmp_path, {"prompt": '["Q"]', "chosen": '["Yes"]', "rejected": '["No"]'})
     (found,), _ = bring(tmp_path, {"prompt": "A list, please", "chosen": '["Yes"]', "rejected": '["No"]'})
     assert said(found)[1:3] == ('["No"]', '["Yes"]')
+
+
+@pytest.mark.parametrize("name", ["toxicity_score", "length_score", "neg_reward", "loss_score", "harm_rating"])
+def test_what_is_the_worse_the_more_there_is_of_it_is_no_rating(tmp_path: Path, name: str) -> None:
+    (found,), done = bring(tmp_path, PAIR | {f"chosen_{name}": 1, f"rejected_{name}": 2})
+    assert said(found) == ("Q", "No", "Yes", 0.0) and f"chosen_{name}" in done.tally.columns.unread()
+
+
+@pytest.mark.parametrize("none", ["N/A", "na", " None ", "null", ""])
+def test_a_rating_that_says_there_is_none_is_none(tmp_path: Path, none: str) -> None:
+    (found,), _ = bring(tmp_path, PAIR | {"chosen_score": none, "rejected_score": "3"})
+    assert said(found) == ("Q", "No", "Yes", 0.0)
+
+
+def test_a_contradicting_rating_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(ExchangeError, match=r"the score says that the rejected .* --ignore its columns"):
+        bring(tmp_path, PAIR | {"chosen_score": 1, "rejected_score": 2})
+
+
+@pytest.mark.parametrize(("prompt", "kept"), [("Q", True), (" Q\n", True), ("[INST] Q [/INST]", True), ("", True),
+                                              (None, True), ("R", False), ("Another one", False)])  # fmt: skip
+def test_a_prompt_that_the_messages_do_not_have_is_not_dropped(tmp_path: Path, prompt: Any, kept: bool) -> None:
+    row = {"prompt": prompt, "chosen": [U("Q"), A("Yes")], "rejected": [U("Q"), A("No")]}
+    if kept:
+        assert said(bring(tmp_path, row)[0][0]) == ("Q", "No", "Yes", 0.0)
+    else:
+        with pytest.raises(ExchangeError, match="begin with another prompt than its column has"):
+            bring(tmp_path, row)

@@ -139,6 +139,8 @@ def test_an_answer_names_one_step_and_no_other(written: list[str], data: st.Data
         (ROWS["TRL"] | {"labels": ["+", "-", "+"]}, "not true or false"),
         (ROWS["Math-Shepherd"] | {"label": "nothing"}, "label is not the input"),
         (prm(1, 1, reason="give_up"), "nobody labeled it to the end"),
+        (prm(1, None, 1, reason="solution"), "nobody rated one of its steps"),
+        (prm(None, -1), "nobody rated one of its steps"),
         (ROWS["TRL"] | {"completions": [], "labels": []}, "without steps"),
         (ROWS["BIG-Bench-Mistake"] | {"steps": ["x = 1", "x = 1"]}, "no words of its own"),
         (ROWS["BIG-Bench-Mistake"] | {"steps": ["x" * 2500, "y" * 2500]}, "4000 characters"),

@@ -32,7 +32,7 @@ from rrm.core.spelling import nearest
 from rrm.exchange.exporting import ExchangeError
 from rrm.exchange.imports.columns import Inherited, LeftOut, Row, SourceRow, short, text_of
 from rrm.exchange.imports.preferences import CALLS, SYSTEM, TOOLS
-from rrm.exchange.imports.ratings import number_of
+from rrm.exchange.imports.ratings import missing, number_of
 
 KEYS = ("prompt", "system", "a", "b", "chosen", "rejected", "outcomes", "outcome", "prefers", "user")
 
@@ -265,7 +265,7 @@ def _numbers(row: Row, column: str) -> list[float | None]:
             return [number_of(column, column)]
         except ExchangeError:
             pass  # no number: a column that is not there, which `at` says
-    return [None if value in (None, "") else number_of(value, column) for value in at(row, column)]
+    return [None if missing(value) else number_of(value, column) for value in at(row, column)]
 
 
 def _written(value: object) -> str:

@@ -316,11 +316,19 @@ def _conversation(prompt: object, chosen: Messages, rejected: Messages, system: 
         shared = shared if shared < min(len(chosen), len(rejected)) else 0
     elif shared:
         asked = chosen[:shared]
+        if not _within(prompt, asked):
+            raise LeftOut("its messages begin with another prompt than its column has")
     elif prompt is None:
         raise LeftOut("no prompt, and chosen and rejected begin differently")
     else:
         asked = [("user", text_of(prompt, "prompt"))]
     return transcript(with_system(asked, system)), _answer(chosen[shared:]), _answer(rejected[shared:])
+
+
+def _within(prompt: object, asked: Messages) -> bool:
+    """Whether what a column says was asked is in the messages, or one of them in it; so is nothing."""
+    said = prompt.strip() if isinstance(prompt, str) else ""
+    return not said or any(said in text or (text.strip() and text.strip() in said) for _, text in asked)
 
 
 def _answer(said: Messages) -> str:

@@ -20,8 +20,12 @@ RATING = re.compile(r"scores?|ratings?|rewards?|grades?|quality|elo|helpfulness|
 """Words of a rating's name, of which the higher is the better."""
 RANK = re.compile(r"ranks?|ranking|place")
 """And of which the lower is."""
-OTHERWISE = re.compile(r"counts?|n|num|number|std|var|variance|model|models|reason|rationale|text|source")
-"""Words of a name that is of something else about a rating."""
+OTHERWISE = re.compile(
+    r"counts?|n|num|number|std|var|variance|model|models|reason|rationale|text|source|length|len|neg|negative"
+    r"|loss|cost|error|errors|perplexity|ppl|toxic|toxicity|harm|harmful|harmfulness|unsafe|severity|risk"
+)
+"""Words of a name that is of something else about a rating, or of what is the worse the more there is of it."""
+MISSING = ("", "n/a", "na", "none", "null")
 LISTS = ("rating", "ratings", "score", "scores", "reward", "rewards")
 MARGINS = (
     "margin", "score_margin", "rating_margin", "reward_margin", "score_diff", "rating_diff", "reward_diff",
@@ -31,6 +35,9 @@ VERDICTS = ("status", "winner", "label", "verdict", "tie", "is_tie")
 """Columns that may say that nothing was chosen."""
 
 
+OR = " (if it is no rating, --ignore its columns)"
+
+
 def said(row: Row) -> tuple[float | None, str]:
     """(0.5 if it is a tie, else None; what to note). Raises `LeftOut` if a rating contradicts the order, and
     `ExchangeError` if one is no number."""
@@ -38,13 +45,13 @@ def said(row: Row) -> tuple[float | None, str]:
     for name, chosen, rejected in [*_pairs(row), *_listed(row)]:
         higher = chosen > rejected if not _words(name, RANK) else chosen < rejected
         if chosen != rejected and not higher:
-            raise LeftOut(f"the {name} says that the rejected outcome is better")
+            raise LeftOut(f"the {name} says that the rejected outcome is better{OR}")
         tie = tie or chosen == rejected
         notes.append(f"{name} {chosen:g} against {rejected:g}")
     for name in MARGINS:
         if (margin := number(row, name)) is not None:
             if margin < 0:
-                raise LeftOut(f"the {name} says that the rejected outcome is better")
+                raise LeftOut(f"the {name} says that the rejected outcome is better{OR}")
             tie = tie or margin == 0
             notes.append(f"{name} {margin:g}")
     return 0.5 if tie else None, "; ".join(notes)
@@ -116,9 +123,14 @@ def _not_number(value: object) -> bool:
 def number(row: Mapping[str, Any], name: str) -> float | None:
     """A column's number, None without one. Raises `ExchangeError` for anything else."""
     value = row.get(name)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if missing(value):
         return None
     return number_of(value, name)
+
+
+def missing(value: object) -> bool:
+    """Whether it says that there is no number."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in MISSING)
 
 
 def number_of(value: object, what: str) -> float:

@@ -156,6 +156,8 @@ def _prm800k(row: Row) -> Labeled:
             break
         taken = completions[chosen or 0]
         steps.append(text_of(taken.get("text"), "a completion's text"))
+        if taken.get("rating") is None:
+            raise LeftOut("nobody rated one of its steps, before any that is wrong")
         if taken.get("rating") == -1:
             return Labeled(problem, tuple(steps), len(steps) - 1)
     if label.get("finish_reason") != "solution":

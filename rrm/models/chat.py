@@ -11,7 +11,7 @@ would be the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ from jinja2 import TemplateError
 
 from rrm.core.errors import ModelError
 from rrm.core.records import digest
-from rrm.models.folders import FOREIGN, said
+from rrm.models.folders import FOREIGN, Blaming, said
 from rrm.models.tokens import Tokens
 
 MARK = "Rrm0outcome"
@@ -85,7 +85,7 @@ class Chat:
         if self.template:
             turns = [("user", "case"), ("assistant", MARK)]
             _, found, after = self._written(turns, False).rpartition(MARK)
-            structural = Tokens(self.tokenizer, self.template).structural
+            structural = self._texts(()).structural
             ids = self.tokenizer(after, add_special_tokens=False)["input_ids"] if found else []
             for token in ids:
                 if token in structural:
@@ -103,13 +103,18 @@ class Chat:
     @cached_property
     def tokens(self) -> Tokens:
         """The tokenizer's texts."""
-        tokens = Tokens(self.tokenizer, self.template, self.vocabulary, self.ends)
+        tokens = self._texts(self.ends)
         if self.eos_id not in tokens.structural:
             raise ModelError(
                 f"the tokenizer of {self.name!r} reads what it does not know as {self.tokenizer.unk_token!r}, which "
                 "also ends an outcome, so any unknown word would; set another eos_token"
             )
         return tokens
+
+    def _texts(self, ends: Collection[int]) -> Tokens:
+        mend = "save the tokenizer that the model was trained with"
+        with Blaming(f"the tokenizer of {self.name!r} cannot read all texts", mend):
+            return Tokens(self.tokenizer, self.template, self.vocabulary, ends)
 
     # --- prompts ---------------------------------------------------------------------------------
 

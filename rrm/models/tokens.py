@@ -33,7 +33,7 @@ class Tokens:
     Attributes
     ----------
     structural: id -> how it is spelled: special tokens, those that a chat template writes (fine-tunes often add theirs
-        without the mark "special"), and those that end an outcome.
+        without the mark "special"; but words are text), and those that end an outcome.
     known: one more than the largest id that stands for anything; larger ones are rows that fill up a matrix.
     holes: ids below `known` that stand for nothing.
     """
@@ -49,7 +49,8 @@ class Tokens:
         for token, added in tokenizer.added_tokens_decoder.items():
             if token == unknown:
                 continue
-            if added.special or token in special or (added.content.strip() and added.content in template):
+            written = re.search(r"\W", added.content.strip()) and added.content in template  # a word: of its program
+            if added.special or token in special or written:
                 self.structural[token] = added.content
         for token in special - {*self.structural}:
             self.structural[token] = str(tokenizer.convert_ids_to_tokens(token))
@@ -57,7 +58,7 @@ class Tokens:
         self.known = 1 + max(used)
         self.holes = sorted({*range(min(self.known, vocabulary))} - used) if vocabulary else []
         self._spelled = [text for text in self.structural.values() if text]
-        longer = sorted((re.escape(text) for text in self._spelled if len(text) > 1), key=len)
+        longer = [re.escape(text) for text in self._spelled if len(text) > 1]
         self._spellings = re.compile(f"(?={'|'.join(longer)})") if longer else None
         self._heads = lru_cache(1024)(lambda text: tuple(self.marked(text)))
         self._behind = lru_cache(1024)(lambda ids: str(self.tokenizer.decode([*ids], skip_special_tokens=False)))

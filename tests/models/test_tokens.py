@@ -12,6 +12,7 @@ import torch
 import transformers as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import models
 
 import rrm
 from rrm.core.errors import ModelError, Notice
@@ -157,6 +158,24 @@ def test_what_is_unknown_to_a_tokenizer_is_text_unless_it_writes_bytes() -> None
     assert Tokens(words).after("w3", "w4 what") == (4, words.unk_token_id)
     words.eos_token = words.unk_token
     with pytest.raises(ModelError, match="any unknown word would; set another eos_token"):
+        _ = Chat("x", words).tokens
+
+
+def test_a_word_of_the_template_s_program_is_text() -> None:
+    """Fine-tunes add words, too; those that name a variable of the template were read letter by letter."""
+    tokenizer = bytelevel(["<|im_start|>", "<|im_end|>", "content", "if"], "<|endoftext|>", CHATML, marked=False)
+    chat = Chat("x", tokenizer)
+    assert {*chat.tokens.structural.values()} == {"<|im_start|>", "<|im_end|>", "<|endoftext|>"}
+    turns = [{"role": "user", "content": "the content if"}]
+    want = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    assert [*chat.render("the content if")] == tokenizer(want)["input_ids"]
+
+
+def test_a_tokenizer_that_cannot_read_a_word_says_so() -> None:
+    """Its words are those of another tokenizer, and it has no token for what it does not know; the library raises."""
+    words = tokenizer_of_words()
+    words.backend_tokenizer.model = models.WordLevel({"a": 0, "</s>": 2}, unk_token="[none]")
+    with pytest.raises(ModelError, match=r"the tokenizer of 'x' cannot read all texts: .*the model was trained with"):
         _ = Chat("x", words).tokens
 
 

@@ -23,8 +23,9 @@ from rrm.core.errors import ModelError
 from rrm.core.records import Case, Group, Outcome, trimmed
 from rrm.core.settings import Settings
 from rrm.loop.reopen import reward_of
-from rrm.models.backbone import Backbone, Fork
+from rrm.models.backbone import Backbone
 from rrm.models.folders import merge_adapter, read_model, read_tokenizer
+from rrm.models.fork import Fork
 from rrm.models.packing import PrefixGroup
 from rrm.models.reward import TextRewardModel
 

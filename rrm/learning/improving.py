@@ -17,7 +17,7 @@ from rrm.core.records import Group
 from rrm.core.settings import Settings
 from rrm.learning.losses import kl_estimates
 from rrm.models.agent import TextAgent, reference_logprobs
-from rrm.models.backbone import Fork
+from rrm.models.fork import Fork
 
 
 class Improve(Protocol):

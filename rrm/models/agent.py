@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from rrm.core.records import Case, Group, Outcome, trimmed
-from rrm.models.backbone import Backbone, Fork
+from rrm.models.backbone import Backbone
+from rrm.models.fork import Fork
 from rrm.models.packing import PrefixGroup, pack
 from rrm.models.sampling import Sampled, sample
 

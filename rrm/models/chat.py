@@ -114,7 +114,7 @@ class Chat:
     def _texts(self, ends: Collection[int]) -> Tokens:
         mend = "save the tokenizer that the model was trained with"
         with Blaming(f"the tokenizer of {self.name!r} cannot read all texts", mend):
-            return Tokens(self.tokenizer, self.template, self.vocabulary, ends)
+            return Tokens(self.tokenizer, self._borders, self.vocabulary, ends)
 
     # --- prompts ---------------------------------------------------------------------------------
 
@@ -189,6 +189,15 @@ class Chat:
         )
 
     # --- the template ----------------------------------------------------------------------------
+
+    @cached_property
+    def _borders(self) -> str:
+        """What the template writes around a user's turn and behind an assistant's."""
+        if not self.template:
+            return ""
+        before, _, after = self._written([("user", MARK)], False).partition(MARK)
+        ended = self._written([("user", "case"), ("assistant", MARK)], False).rpartition(MARK)
+        return "\n".join([before, after, ended[2] if ended[1] else ""])
 
     @cached_property
     def _around(self) -> tuple[str, str]:

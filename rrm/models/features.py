@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rrm.models.backbone import Fork
+from rrm.models.fork import Fork
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -9,9 +10,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from rrm.core.parallel import World
 from rrm.models.architecture import Architecture
 from rrm.models.form import Forms
 from rrm.models.packing import Packed, PrefixGroup
+from rrm.models.precision import Precision
 
 
 class SharedModel(Protocol):
@@ -40,8 +43,36 @@ class SharedModel(Protocol):
         """Raises `ModelError` if a sequence of so many tokens is too long for the model."""
 
 
+class Trunk(SharedModel, Protocol):
+    """What a fork needs of its backbone."""
+
+    compile: bool
+    passing: threading.RLock
+    world: World
+
+    @property
+    def precision(self) -> Precision:
+        """What the frozen weights are kept in."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the starting weights."""
+
+    def budget(self, training: bool) -> int:
+        """Cells (rows * length) per forward pass."""
+
+    def switch(self, fork: Any) -> None:
+        """Make the shared network compute as a fork."""
+
+    def merge(self, adapter: str) -> nn.Module:
+        """The whole network with an adapter in it."""
+
+    def release(self, fork: Any) -> None:
+        """Free a fork's weights."""
+
+
 class PolicyModel(Protocol):
-    """A policy's passes; `rrm.models.backbone.Fork` documents them."""
+    """A policy's passes; `rrm.models.fork.Fork` documents them."""
 
     network: nn.Module
 

@@ -29,8 +29,9 @@ from rrm.core.records import Group
 from rrm.core.seeding import generator
 from rrm.core.settings import Settings
 from rrm.models.agent import allowed_tokens, reference_logprobs, tokens_of
-from rrm.models.backbone import Backbone, Fork
+from rrm.models.backbone import Backbone
 from rrm.models.features import FINDINGS, SURPRISE, Features, found, read_case, read_packed, surprise
+from rrm.models.fork import Fork
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.weights import check_keys, hash_tensors
 

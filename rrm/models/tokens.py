@@ -26,19 +26,20 @@ class Tokens:
 
     Parameters
     ----------
-    template: the source of its chat template; empty without one.
+    borders: what its chat template writes where turns begin and end; empty without one.
     vocabulary: how many logits the model gives; it may be more than there are tokens.
     ends: more tokens that are no text: those that end an outcome.
 
     Attributes
     ----------
-    structural: id -> how it is spelled: special tokens, those that a chat template writes (fine-tunes often add theirs
-        without the mark "special"; but words are text), and those that end an outcome.
+    structural: id -> how it is spelled: special tokens, those at the borders of turns (fine-tunes often add theirs
+        without the mark "special"; but words are text), and those that end an outcome. What else was added is text,
+        such as <think> without the mark.
     known: one more than the largest id that stands for anything; larger ones are rows that fill up a matrix.
     holes: ids below `known` that stand for nothing.
     """
 
-    def __init__(self, tokenizer: Any, template: str = "", vocabulary: int = 0, ends: Collection[int] = ()) -> None:
+    def __init__(self, tokenizer: Any, borders: str = "", vocabulary: int = 0, ends: Collection[int] = ()) -> None:
         self.tokenizer = tokenizer
         # What a text has is text. Of bytes all can be written: there "unknown" is another name of end-of-text (GPT-2).
         unknown = tokenizer.unk_token_id
@@ -49,7 +50,7 @@ class Tokens:
         for token, added in tokenizer.added_tokens_decoder.items():
             if token == unknown:
                 continue
-            written = re.search(r"\W", added.content.strip()) and added.content in template  # a word: of its program
+            written = re.search(r"\W", added.content.strip()) and added.content in borders
             if added.special or token in special or written:
                 self.structural[token] = added.content
         for token in special - {*self.structural}:

@@ -24,8 +24,9 @@ from benchmarks.common import KL, Options, Result, Shape, Tell, alternate, hash_
 from rrm import BoundedUser, Case, Fact, Finding, Outcome, Pool, Sealed, Settings, Task, train
 from rrm.measure.memory import peak
 from rrm.models.agent import TextAgent
-from rrm.models.backbone import Backbone, Fork
+from rrm.models.backbone import Backbone
 from rrm.models.fetching import EMBEDDED
+from rrm.models.fork import Fork
 
 SIZES = Settings(
     rounds=1, cases=6, frame_cases=0, outcomes=4, comparisons=12, max_tokens=16, drafts=2, heads=1, surprise=False,

@@ -21,7 +21,8 @@ from rrm.core.settings import Settings
 from rrm.models import verification
 from rrm.models.agent import TextAgent
 from rrm.models.attention import GroupLayer, attend_packed
-from rrm.models.backbone import Backbone, Fork
+from rrm.models.backbone import Backbone
+from rrm.models.fork import Fork
 from rrm.models.miniature import shrink, small_copy, spread
 from rrm.models.packing import PrefixGroup
 from rrm.models.precision import Precision

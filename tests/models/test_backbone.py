@@ -86,7 +86,7 @@ def test_many_logits_in_parts_equal_all_at_once(tiny, monkeypatch):
     whole, parts = b.fork("whole"), b.fork("parts")
     value = whole.logprobs([GROUP])[0][0]
     value.sum().backward()
-    monkeypatch.setattr("rrm.models.backbone.LOGITS", 40)
+    monkeypatch.setattr("rrm.models.fork.LOGITS", 40)
     other = parts.logprobs([GROUP])[0][0]
     other.sum().backward()
     torch.testing.assert_close(value, other)

@@ -179,6 +179,16 @@ def test_a_tokenizer_that_cannot_read_a_word_says_so() -> None:
         _ = Chat("x", words).tokens
 
 
+def test_what_a_model_thinks_aloud_is_text() -> None:
+    """A token that was added without the mark, and does not stand where turns begin or end, is what models write: an
+    outcome from elsewhere has it as one that was sampled has."""
+    tokenizer = made("qwen, unmarked")
+    chat = Chat("qwen", tokenizer)
+    think = tokenizer.convert_tokens_to_ids("<think>")
+    assert chat.tokens.after(chat.before("q"), "<think>\nyes")[0] == think
+    assert {*tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])} <= chat.tokens.structural.keys()
+
+
 # --- in a model -----------------------------------------------------------------------------------------------
 
 

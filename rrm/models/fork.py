@@ -1,0 +1,197 @@
+"""A policy over one network: its weights, and what they make of token ids."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from rrm.core.errors import ModelError
+from rrm.models.architecture import own_head
+from rrm.models.attention import SHORT, materialized
+from rrm.models.folders import check_finite
+from rrm.models.guard import alone
+from rrm.models.interface import Trunk
+from rrm.models.packing import Packed, PrefixGroup, pack, unpack
+from rrm.models.precision import Precision
+from rrm.models.weights import check_keys, hash_tensors
+
+LOGITS = 1 << 24
+"""Most logits (tokens * vocabulary) held at once; more come in parts, and again in the backward pass."""
+
+
+class Fork:
+    """A policy's weights behind a small interface; `Backbone` makes them.
+
+    Attributes
+    ----------
+    network: the transformers causal language model that computes; shared between LoRA forks.
+    trainable: name -> parameter: what training changes and `state` stores. Empty for the starting model.
+    """
+
+    def __init__(
+        self,
+        backbone: Trunk,
+        name: str,
+        network: nn.Module,
+        trainable: dict[str, nn.Parameter],
+        adapter: str | None,
+    ) -> None:
+        self.backbone = backbone
+        self.name = name
+        self.network = network
+        self.trainable = trainable
+        self._adapter = adapter
+        self._version: tuple[object, str] | None = None
+        self._compiled: Callable[..., Any] | None = None
+        self._passing = threading.RLock()  # of a network of its own
+
+    def run(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
+        """Final hidden states (rows, length, d) on the model's device, without lm_head.
+
+        Parameters
+        ----------
+        ids, positions: (rows, length).
+        mask: (rows, 1, length, keys) additive float, or None for plain causal attention.
+        cache: a transformers `Cache` to read and extend, or None.
+        """
+        trunk, device = self._trunk(cache is None), self.backbone.device
+        mask = None if mask is None else mask.to(device, self.backbone.precision.dtype)
+        masks = self.backbone.architecture.masks(mask, positions)
+        config = self.network.config.get_text_config()  # type: ignore[union-attr, operator]
+        with self.exclusive(), materialized(config, self._materializes(mask, cache)):
+            out = trunk(
+                input_ids=ids.to(device),
+                attention_mask=masks,
+                position_ids=positions.to(device),
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
+        hidden: Tensor = out.last_hidden_state.float()
+        return hidden
+
+    def _materializes(self, mask: Tensor | None, cache: Any) -> bool:
+        """Whether packed rows are faster with their attention weights written out: short ones in bfloat16 are."""
+        if mask is None or cache is not None or mask.dtype != torch.bfloat16 or self.backbone.compile:
+            return False
+        return self.backbone.engine.groups and mask.shape[-1] <= SHORT
+
+    def _trunk(self, whole: bool) -> Callable[..., Any]:
+        """The model below lm_head; compiled, if that was asked for, for `whole` sequences (not for decoding)."""
+        trunk: Callable[..., Any] = self.network.base_model  # type: ignore[assignment]
+        if not (whole and self.backbone.compile):
+            return trunk
+        if self._compiled is None:
+            self._compiled = torch.compile(trunk, dynamic=True)
+        return self._compiled
+
+    def hidden(self, packed: Packed) -> Tensor:
+        """Final hidden states (rows, length, d) of packed rows."""
+        self.backbone.check_length(packed.longest)
+        return self.run(packed.ids, packed.positions, packed.mask)
+
+    def logits_at(self, hidden: Tensor) -> Tensor:
+        """The model's head on chosen hidden states: (tokens, d) -> (tokens, vocabulary)."""
+        with self.exclusive():
+            if self.backbone.engine.head:
+                return own_head(self.network, hidden)
+            logits: Tensor = self.network.get_output_embeddings()(hidden)  # type: ignore[operator]
+        return logits
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Within it the network computes as this fork. Raises `ModelError` if another thread is in a pass through the
+        same network: it would compute as this fork, too, without anybody noticing."""
+        shared = self.network is self.backbone.model
+        with alone(self.backbone.passing if shared else self._passing, f"the fork {self.name!r}"):
+            if shared:
+                self.backbone.switch(self)
+            yield
+
+    def token_logprobs(self, packed: Packed, hidden: Tensor | None = None) -> Tensor:
+        """(tokens,) log-probability, in nats, of each segment token of the packed rows.
+
+        Logits exist only where a segment token is predicted, and never more than `LOGITS` of them at once:
+        for a small model with a large vocabulary they, not the weights, fill the memory.
+        """
+        hidden = self.hidden(packed) if hidden is None else hidden
+        return self.logprobs_at(hidden[packed.row, packed.source], packed.targets, packed.allowed)
+
+    def logprobs_at(self, at: Tensor, targets: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """(tokens,) log-probability of each target, given the hidden state (tokens, d) that predicts it, and what its
+        form allows there (tokens,); on the CPU."""
+        size = max(1, LOGITS // self.backbone.vocabulary)
+        targets = targets.to(at.device)
+        if len(targets) <= size:
+            return self._logprobs(at, targets, allowed).cpu()
+        hidden, wanted = torch.split(at, size), torch.split(targets, size)
+        limits = [None] * len(wanted) if allowed is None else [*torch.split(allowed, size)]
+        parts = zip(hidden, wanted, limits, strict=True)
+        if torch.is_grad_enabled():
+            return torch.cat([checkpoint(self._logprobs, *part, use_reentrant=False) for part in parts]).cpu()
+        return torch.cat([self._logprobs(*part) for part in parts]).cpu()
+
+    def _logprobs(self, hidden: Tensor, targets: Tensor, allowed: Tensor | None) -> Tensor:
+        logits = self.backbone.forms.restrict(self.logits_at(hidden).float(), allowed)
+        return -nn.functional.cross_entropy(logits, targets, reduction="none")
+
+    def logprobs(self, groups: Sequence[PrefixGroup], width: int | None = None) -> list[list[Tensor]]:
+        """Per group, per segment: (length,) log-probabilities of the segment's tokens given the prefix.
+
+        `width`: segments per row; by default whatever is cheapest.
+        """
+        budget = self.backbone.budget(torch.is_grad_enabled())
+        batches = pack(groups, d=self.backbone.d, budget=budget, width=width)
+        values = [torch.split(self.token_logprobs(b), b.lengths.tolist()) for b in batches]
+        return unpack(batches, values, [len(g.segments) for g in groups])
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters that training changes."""
+        return list(self.trainable.values())
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the trainable weights, by name, on the CPU."""
+        return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in self.trainable.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Set the trainable weights; raises `ModelError` on a missing or unexpected key, a wrong shape, or NaN."""
+        check_keys(f"the weights of fork {self.name!r}", self.trainable, state)
+        check_finite(f"the weights of fork {self.name!r}", state.items(), "take an earlier checkpoint")
+        with torch.no_grad():
+            for name, parameter in self.trainable.items():
+                if parameter.shape != state[name].shape:
+                    raise ModelError(
+                        f"{name} of fork {self.name!r} has shape {tuple(state[name].shape)}, not "
+                        f"{tuple(parameter.shape)}; the checkpoint belongs to another model"
+                    )
+                parameter.copy_(state[name])
+
+    @property
+    def version(self) -> str:
+        """Short hash of the weights' bytes and their precision; computed again only after they changed in place."""
+        precision = self.backbone.precision
+        stamp = (precision, sum(p._version for p in self.trainable.values()))
+        if self._version is None or self._version[0] != stamp:
+            named = [] if precision == Precision() else [precision.weights]
+            digest = hash_tensors([*self.trainable.items()], self.backbone.fingerprint, *named)
+            self._version = (stamp, digest)
+        return self._version[1]
+
+    def merged(self) -> nn.Module:
+        """The whole network with this fork's weights in it, for use elsewhere.
+
+        An adapter is added into the shared weights: nothing of this backbone can be used afterwards.
+        """
+        if self._adapter is None:
+            return self.network
+        with self.exclusive():
+            return self.backbone.merge(self._adapter)
+
+    def close(self) -> None:
+        """Free the weights of this fork; it cannot be used afterwards."""
+        self.backbone.release(self)

@@ -15,7 +15,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from rrm.core.errors import ModelError
+from rrm.core.errors import ModelError, Notice
 
 KINDS = {"full_attention", "sliding_attention"}
 RAW = (
@@ -130,7 +130,7 @@ def own_head(network: Any, hidden: Tensor) -> Tensor:
 
 
 def warn_of_experts(name: str, model: Any) -> None:
-    """Warn if a model with adapters has experts without one: several in one tensor, and none of those that PEFT knows
+    """Say if a model with adapters has experts without one: several in one tensor, and none of those that PEFT knows
     how to adapt (gpt-oss's; it knows Mixtral's, Qwen's and DeepSeek's)."""
     sizes = [(key, p.dim() > 2, p.numel()) for key, p in model.named_parameters() if "lora_" not in key]
     left = sum(size for key, fused, size in sizes if fused and ".base_layer." not in key)
@@ -138,7 +138,7 @@ def warn_of_experts(name: str, model: Any) -> None:
         warnings.warn(
             f"adapters leave the experts of {name!r} as they are, {left / sum(n for _, _, n in sizes):.0%} of its "
             "weights, and train the rest; to train them, too, use adapters='full'",
-            stacklevel=4,
+            Notice, stacklevel=4,
         )
 
 

@@ -21,6 +21,8 @@ from rrm.models.backbone import Backbone
 from tests.models.conftest import VOCABULARY, tokenizer
 from tests.models.spoiled import CONFIGS, CORRUPTIONS, GROUPS, SHAPE, drop, edit, refused, saved, scores, settings
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:peft", "ignore::FutureWarning:transformers")
+
 
 @pytest.fixture
 def llama(tmp_path: Path) -> Path:

@@ -98,6 +98,7 @@ def test_a_broken_generation_config_is_refused(llama: Path, junk: str) -> None:
     refused(llama, "generation_config.json")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin", "config.json", "tokenizer.json"])
 def test_a_cut_file_is_refused(llama: Path, file: str) -> None:
     if file.endswith(".bin"):

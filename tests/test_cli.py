@@ -217,3 +217,10 @@ def test_users_of_other_packages_fail_only_when_asked_for_and_never_take_our_nam
             common.user_of(name, 0, ())
     listed = rrm("settings")
     assert listed.exit_code == 0 and "cannot be imported" in listed.output
+
+
+@pytest.mark.parametrize("typed", ["train x more\u202e\x1b[31m", "none\u202e", "train --none\u202e x"])
+def test_errors_of_usage_show_what_was_typed_and_do_not_send_it(typed: str) -> None:
+    result = rrm(*typed.split(" "))
+    assert result.exit_code == 2
+    assert "\u202e" not in result.stderr and "\x1b[31m" not in result.stderr and "202e" in result.stderr.lower()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 from rich.text import Text
+from typer.core import TyperGroup
 
 from rrm.command.configuration import configure_user
+from rrm.core.clean import visible
 from rrm.core.errors import ConfigError, RRMError
 from rrm.core.parallel import ProcessError, started
 from rrm.core.parties import User
@@ -22,7 +24,35 @@ from rrm.users.endpoint import EndpointUser
 from rrm.users.human import HumanUser
 from rrm.view.clean_console import CleanConsole, clean_tracebacks
 
+USAGE: type[BaseException] = typer.BadParameter.__mro__[1]
+"""Any error of usage; its module is another in other versions of typer."""
+
+
+class CleanGroup(TyperGroup):
+    """Commands whose usage errors, which repeat what was typed, show control characters instead of sending them."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """See click."""
+        with _shown():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """See click; options of a command are read here."""
+        with _shown():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown() -> Iterator[None]:
+    try:
+        yield
+    except USAGE as error:
+        error.message = visible(error.message)  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
+    cls=CleanGroup,
     help="Recursive reward modeling: train agents on tasks a person cannot judge alone.",
     no_args_is_help=True,
     add_completion=False,

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from rrm.core.contracts import ContractError
-from rrm.core.errors import ModelError
+from rrm.core.errors import ModelError, Notice
 from rrm.core.judgements import Comparison, FitReport, ImproveReport, Pair
 from rrm.core.parties import User, Watch
 from rrm.core.protocols import Agent, Cases, Judge, Learner, Policy, RewardModel
@@ -136,7 +136,7 @@ class Node(NodeState):
         if not kept:
             raise ModelError(f"{self._named(long, comparisons)}: nothing is left to fit; use one with a longer context")
         done = f"{len(cut)} were cut for the fit, {len(comparisons) - len(kept)} left out of it"
-        warnings.warn(f"{self._named(long, comparisons)}; {done}", stacklevel=2)
+        warnings.warn(f"{self._named(long, comparisons)}; {done}", Notice, stacklevel=2)
         return kept, cut
 
     def _named(self, long: Sequence[Comparison], comparisons: Sequence[Comparison]) -> str:

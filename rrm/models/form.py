@@ -43,9 +43,10 @@ class Forms:
         self._end, self._barred = 1 << end, 0
         for token in tokens.structural:  # no text, whatever they spell
             self._barred |= 1 << token
-        self._known, self._holes = tokens.known, tokens.holes
-        nothing = {*tokens.holes}
-        self.real = [token for token in range(min(vocabulary, tokens.known)) if token not in nothing]
+        nothing = torch.arange(vocabulary) >= tokens.known
+        nothing[tokens.holes] = True
+        self._nothing = nothing if bool(nothing.any()) else None
+        self.real: list[int] = (~nothing).nonzero()[:, 0].tolist()
         """The tokens that stand for something."""
         self._trie: Any = None
         self._matchers: dict[str, Any] = {}
@@ -94,10 +95,8 @@ class Forms:
     def restrict(self, logits: Tensor, allowed: Tensor | None) -> Tensor:
         """(tokens, vocabulary) logits, -inf where a token stands for nothing or a mask does not allow it. allowed:
         (tokens,) the masks' numbers."""
-        if self._known < logits.shape[1] or self._holes:
-            nothing = torch.arange(logits.shape[1], device=logits.device) >= self._known
-            nothing[self._holes] = True
-            logits = logits.masked_fill(nothing, -torch.inf)
+        if self._nothing is not None:
+            logits = logits.masked_fill(self._nothing[: logits.shape[1]].to(logits.device), -torch.inf)
         if allowed is None or not bool((allowed != FREE).any()):
             return logits
         used, which = torch.unique(allowed, return_inverse=True)

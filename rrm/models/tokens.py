@@ -79,7 +79,8 @@ class Tokens:
 
     def after(self, before: str, text: str) -> tuple[int, ...]:
         """The ids of a text that follows another: with those of `before` they are the ids of the whole, wherever the
-        tokenizer has a border between the two, and are decoded to the whole in any case. None of them is structural.
+        tokenizer has a border between the two, and are decoded to the whole in any case (but for blanks behind a token
+        that takes them in, `AddedToken.rstrip`). None of them is structural.
 
         before: as a template wrote it: what it spells out is meant.
         """

@@ -1,12 +1,14 @@
 """Tiny random models: big enough to be wrong in every interesting way, small enough for seconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from rrm.core.records import Group
+from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 
 VOCABULARY = 40
@@ -47,6 +49,19 @@ def network(
             tie_word_embeddings=True, attn_implementation="sdpa",
         )  # fmt: skip
         return LlamaForCausalLM(config).eval()
+
+
+def four_steps(agent: TextAgent, groups: Sequence[Group]) -> list[float]:
+    """The losses of four steps towards the outcomes of groups."""
+    optimizer, losses = torch.optim.AdamW(agent.fork.parameters(), lr=1e-2), []
+    for _ in range(4):
+        for part in agent.microbatches(groups):
+            loss = -part.logprobs.mean()
+            loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from rrm.models.probing import probe
 from rrm.models.reward import TextRewardModel
 from rrm.models.sampling import sample
 from rrm.models.verification import TOLERANCE, error, examine, plain
-from tests.models.conftest import VOCABULARY, network, tokenizer
+from tests.models.conftest import VOCABULARY, four_steps, network, tokenizer
 
 ROOT = Path(__file__).parents[2]
 SHAPE = dict(
@@ -132,14 +132,7 @@ def test_it_trains(name: str, adapters: str) -> None:
     b = backbone({**WINDOWED, **CONFIGS}[name](), adapters)
     agent = TextAgent(b, b.fork("agent"), 8)
     groups = [Group(Case("w5 w6"), (Outcome("w7 w8"), Outcome("w9")))]
-    optimizer, values = torch.optim.AdamW(agent.fork.parameters(), lr=1e-2), []
-    for _ in range(4):
-        for part in agent.microbatches(groups):
-            loss = -part.logprobs.mean()
-            loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        values.append(loss.item())
+    values = four_steps(agent, groups)
     assert values[-1] < values[0] - 0.1, values
 
 

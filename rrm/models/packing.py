@@ -33,11 +33,18 @@ class PrefixGroup:
     """A case's token ids and the token ids of the segments that follow it; all of them non-empty.
 
     allowed: per segment, what its form lets come at each of its first tokens (`Forms.allowed`); empty: anything.
+    at: per segment, behind how many of the case's tokens it begins, and sees no later one: questions about each step of
+        a solution, which share the steps before it. Empty: each begins behind the whole case.
     """
 
     prefix: Ids
     segments: Sequence[Ids]
     allowed: Sequence[Tensor] = ()
+    at: Sequence[int] = ()
+
+    def begins(self, member: int) -> int:
+        """How many of the case's tokens a segment sees."""
+        return self.at[member] if self.at else len(self.prefix)
 
 
 @dataclass(frozen=True)
@@ -98,20 +105,27 @@ def _rows(number: int, group: PrefixGroup, d: int, budget: int, width: int | Non
     if not group.prefix or not sizes or not all(sizes):
         raise ValueError("a packed group needs a non-empty prefix and non-empty segments")
     head = len(group.prefix)
+    if group.at and (len(group.at) != len(sizes) or not all(0 < at <= head for at in group.at)):
+        raise ValueError(f"each of the {len(sizes)} segments begins behind 1 to {head} tokens, not {list(group.at)}")
     width = width or choose_width(head, len(sizes), sum(sizes) / len(sizes), d)
-    order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
+    order = sorted(range(len(sizes)), key=lambda i: (-group.begins(i), -sizes[i]))
     rows: list[_Row] = []
     for start in range(0, len(order), width):
         part: list[int] = []
-        used = head
+        used = 0
         for i in order[start : start + width]:
             if part and used + sizes[i] > budget:
-                rows.append(_Row(number, group.prefix, tuple(part), used))
-                part, used = [], head
+                rows.append(_row(number, group, part, used))
+                part = []
+            used = (used if part else group.begins(i)) + sizes[i]
             part.append(i)
-            used += sizes[i]
-        rows.append(_Row(number, group.prefix, tuple(part), used))
+        rows.append(_row(number, group, part, used))
     return rows
+
+
+def _row(number: int, group: PrefixGroup, part: Sequence[int], used: int) -> _Row:
+    """The case as far as its first segment sees it, and no other sees more."""
+    return _Row(number, group.prefix[: group.begins(part[0])], tuple(part), used)
 
 
 def pack(
@@ -152,6 +166,7 @@ def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
     ids: list[int] = []
     positions: list[int] = []
     owner: list[int] = []  # 0 prefix, 1.. segment, -1 padding
+    sees: list[int] = []  # so many tokens of the prefix
     group, index, lengths, starts, heads, where = [], [], [], [], [], []
     allowed: list[Tensor | None] = []
     longest = 0
@@ -160,24 +175,27 @@ def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
         ids.extend(row.prefix)
         positions.extend(range(head))
         owner.extend([0] * head)
+        sees.extend([head] * head)
         col = head
         for number, member in enumerate(row.members, 1):
-            segment = groups[row.group].segments[member]
+            segment, begins = groups[row.group].segments[member], groups[row.group].begins(member)
             ids.extend(segment)
-            positions.extend(range(head, head + len(segment)))
+            positions.extend(range(begins, begins + len(segment)))
             owner.extend([number] * len(segment))
+            sees.extend([begins] * len(segment))
             group.append(row.group)
             index.append(member)
             lengths.append(len(segment))
             allowed.append(groups[row.group].allowed[member] if groups[row.group].allowed else None)
             starts.append(col)
-            heads.append(head - 1)
+            heads.append(begins - 1)
             where.append(r)
             col += len(segment)
-            longest = max(longest, head + len(segment))
+            longest = max(longest, begins + len(segment))
         ids.extend([0] * (length - col))  # any id: never looked at
         positions.extend([0] * (length - col))
         owner.extend([-1] * (length - col))
+        sees.extend([head] * (length - col))
 
     plain = all(len(row.members) == 1 for row in rows)
     shape = (len(rows), length)
@@ -191,7 +209,7 @@ def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
         # One segment per row and padding last is a plain causal batch: no mask. Its positions then run on
         # into the padding, for transformers reads a restart as the beginning of another document.
         positions=torch.arange(length).repeat(len(rows), 1) if plain else torch.tensor(positions).view(shape),
-        mask=None if plain else _mask(who),
+        mask=None if plain else _mask(who, torch.tensor(sees).view(shape)),
         group=torch.tensor(group),
         index=torch.tensor(index),
         lengths=sizes,
@@ -204,15 +222,15 @@ def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
     )
 
 
-def _mask(owner: Tensor) -> Tensor:
-    """(rows, length) owners -> (rows, 1, length, length) additive float mask.
+def _mask(owner: Tensor, sees: Tensor) -> Tensor:
+    """(rows, length) owners, and how much of the prefix each sees -> (rows, 1, length, length) additive float mask.
 
     Float and not bool: the CPU kernel would convert a bool mask again in every layer. Padding attends to
     earlier padding and the prefix: it is never read, and must only stay finite.
     """
     length = owner.shape[1]
     key, query = owner[:, None, :], owner[:, :, None]
-    allowed = (key == 0) | (key == query)
+    allowed = ((key == 0) & (torch.arange(length) < sees[:, :, None])) | (key == query)
     allowed &= torch.ones(length, length, dtype=torch.bool).tril_()
     return torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)[:, None]
 

@@ -49,6 +49,32 @@ def test_packed_equals_plain(given_groups, kv, width, budget):
                 torch.testing.assert_close(value, plain(b.model, g.prefix, segment), atol=1e-4, rtol=0)
 
 
+@st.composite
+def branched(draw: st.DrawFn) -> PrefixGroup:
+    """A group whose segments leave the prefix at places of their own."""
+    group = draw(groups)[0]
+    at = draw(st.lists(st.integers(1, len(group.prefix)), min_size=len(group.segments), max_size=len(group.segments)))
+    return PrefixGroup(group.prefix, group.segments, at=at)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(branched(), min_size=1, max_size=3), st.sampled_from([None, 1, 2, 5]), st.sampled_from([16, 4096]))
+def test_a_segment_sees_no_more_of_the_case_than_it_begins_behind(given_groups, width, budget):
+    b = backbone(2)
+    batches = pack(given_groups, d=b.d, budget=budget, width=width)
+    values = [torch.split(b.start.token_logprobs(x), x.lengths.tolist()) for x in batches]
+    got = unpack(batches, values, [len(g.segments) for g in given_groups])
+    for g, row in zip(given_groups, got, strict=True):
+        for segment, at, value in zip(g.segments, g.at, row, strict=True):
+            torch.testing.assert_close(value, plain(b.model, g.prefix[:at], segment), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("at", [(1,), (0, 1), (1, 4)])
+def test_a_segment_begins_within_its_case(at):
+    with pytest.raises(ValueError, match="begins behind 1 to 3 tokens"):
+        pack([PrefixGroup([1, 2, 3], [[4], [5]], at=at)], d=8)
+
+
 @settings(max_examples=8, deadline=None)
 @given(groups, st.sampled_from([1, 2, 4]))
 def test_packed_gradients_equal_plain(given_groups, kv):

@@ -58,6 +58,11 @@ class ModelUser:
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
         """Ask in both orders; abstain where the model says neither A nor B."""
+        return self.judgement(*self.chances(task, pair))
+
+    def chances(self, task: Task, pair: Pair) -> tuple[float, float, float]:
+        """In both orders, the chance of preferring what is shown as A (in the second order, B is); and the probability
+        of either answer, in the order where it is smaller."""
         prompts = [self.prompt(task, pair), self.prompt(task, pair.swapped())]
         with torch.inference_mode():
             rows = self.backbone.start.logprobs(
@@ -67,9 +72,12 @@ class ModelUser:
                 ]
             )
         sums = torch.stack([torch.stack([v.sum() for v in row]) for row in rows])  # (order, answer)
-        mass = sums.exp().sum(1).min().item()
-        prefers = sums.softmax(1)[:, 0].tolist()
-        judgement = weigh(prefers[0], prefers[1], self.margin)
+        first, second = sums.softmax(1)[:, 0].tolist()
+        return first, second, sums.exp().sum(1).min().item()
+
+    def judgement(self, first: float, second: float, mass: float) -> Judgement:
+        """What it makes of its `chances`."""
+        judgement = weigh(first, second, self.margin)
         if mass < self.abstain:
             return Judgement(
                 None, note=f"abstained: only {mass:.2g} of the probability on either answer; {judgement.note}"

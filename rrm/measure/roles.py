@@ -21,6 +21,7 @@ from rrm.core.records import Case, Group
 from rrm.core.task import Assistant, Pool, Task, assist
 from rrm.core.validation import check
 from rrm.loop.recursion import frame_all
+from rrm.measure.memory import peak
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.probing import probe
@@ -65,6 +66,11 @@ class Look:
         """Mean over cases of the share of their outcomes that are different, 0 to 1: 1 if none comes twice."""
         shares = [len({o.content for o in group.outcomes}) / len(group.outcomes) for group in self.groups]
         return sum(shares) / max(1, len(shares))
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were sampled."""
+        return sum(len(group.outcomes[i].tokens) for group, i in self.outcomes)
 
     @property
     def verdicts(self) -> tuple[int, int]:
@@ -146,6 +152,7 @@ def show(
                 console.print(Padding(Text(_cut(said.text), style="cyan"), (0, 0, 0, 4)))
             console.print()
     console.print(table(found))
+    console.print(Text(f"peak memory {peak() / 1024:.1f} GB, loading included"))
     prompts = {one.task.path: [group.case.prompt for group in one.groups] for one in found}
     unread = [f"{path}: {why}" for path, texts in prompts.items() if (why := backbone.chat.unread(texts))]
     for line in [*unread, *doubts(found, task)]:
@@ -156,15 +163,15 @@ def table(found: Sequence[Look]) -> Table:
     """The roles, a row each."""
     out = Table(box=None, header_style="bold", pad_edge=False)
     out.add_column("role", overflow="fold")
-    for name in ("outcomes", "readable", "ended", "different", "yes/no", "tokens", "seconds"):
+    for name in ("outcomes", "readable", "ended", "different", "yes/no", "tokens", "seconds", "tokens/s"):
         out.add_column(name, justify="right", overflow="fold")
     for one in found:
-        tokens = [len(group.outcomes[i].tokens) for group, i in one.outcomes]
+        number = len(one.outcomes)
         yes, no = one.verdicts
         out.add_row(
-            Text(one.task.path), str(len(tokens)), f"{one.readable:.2f}", f"{one.finished:.2f}", f"{one.different:.2f}",
-            "" if one.task.findings is None else f"{yes}/{no}", f"{sum(tokens) / len(tokens):.0f}",
-            f"{one.seconds:.1f}",
+            Text(one.task.path), str(number), f"{one.readable:.2f}", f"{one.finished:.2f}", f"{one.different:.2f}",
+            "" if one.task.findings is None else f"{yes}/{no}", f"{one.tokens / number:.0f}",
+            f"{one.seconds:.1f}", f"{one.tokens / max(one.seconds, 1e-9):.0f}",
         )  # fmt: skip
     return out
 

@@ -18,6 +18,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -34,6 +35,7 @@ from rrm.models.folders import Blaming, check_finite, read_pair
 from rrm.models.fork import Fork
 from rrm.models.form import Forms
 from rrm.models.guard import alone
+from rrm.models.head import pays
 from rrm.models.precision import Precision
 from rrm.models.trial import try_out
 from rrm.models.verification import Engine, verify
@@ -127,10 +129,10 @@ class Backbone:
     def precision(self) -> Precision:
         """float32, until a probe says otherwise (`Run.configure`). Set it before anything is computed.
 
-        bfloat16: the frozen weights are rounded once, which halves their memory. The output embedding (often the
-        input's, too) and the adapters stay float32, as do logits, log-probabilities, heads and losses. Raises
-        `ModelError` for a model that is fully fine-tuned, for going back (what was rounded is gone), and if the model
-        cannot sample or train so.
+        bfloat16: the frozen weights are rounded once, which halves their memory. The adapters stay float32, as do
+        log-probabilities, heads and losses; and the output embedding (often the input's, too), unless `Precision.head`
+        says otherwise, which takes effect only where it pays. Raises `ModelError` for a model that is fully fine-tuned,
+        for going back (what was rounded is gone), and if the model cannot sample or train so.
         """
         return self._precision
 
@@ -143,7 +145,10 @@ class Backbone:
         if self.adapters == "full":
             raise ModelError(f"{self.name!r} is fully fine-tuned, which is done in float32; use adapters='lora'")
         _ = self.fingerprint  # of the weights as they were loaded
-        output = {*map(id, self.model.get_output_embeddings().parameters())}
+        embedding = self.model.get_output_embeddings()
+        if precision.head == "bfloat16" and not (pays(embedding) and not self.engine.head):
+            precision = replace(precision, head="float32")
+        output = set() if precision.head == "bfloat16" else {*map(id, embedding.parameters())}
         for name, parameter in self.model.named_parameters():
             if "lora_" not in name and id(parameter) not in output:
                 parameter.data = parameter.data.to(precision.dtype)

@@ -16,9 +16,9 @@ from rrm.models.architecture import own_head
 from rrm.models.attention import SHORT, materialized
 from rrm.models.folders import check_finite
 from rrm.models.guard import alone
+from rrm.models.head import rough, sharpened
 from rrm.models.interface import Trunk
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
-from rrm.models.precision import Precision
 from rrm.models.weights import check_keys, hash_tensors
 
 LOGITS = 1 << 24
@@ -95,13 +95,16 @@ class Fork:
         self.backbone.check_length(packed.longest)
         return self.run(packed.ids, packed.positions, packed.mask)
 
-    def logits_at(self, hidden: Tensor) -> Tensor:
-        """The model's head on chosen hidden states: (tokens, d) -> (tokens, vocabulary)."""
+    def logits_at(self, hidden: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """The model's head on chosen hidden states: (tokens, d) -> (tokens, vocabulary) in float32, -inf where a token
+        stands for nothing or a form does not allow it. allowed: (tokens,) numbers of the forms' masks."""
         with self.exclusive():
             if self.backbone.engine.head:
-                return own_head(self.network, hidden)
-            logits: Tensor = self.network.get_output_embeddings()(hidden)  # type: ignore[operator]
-        return logits
+                return self.backbone.forms.restrict(own_head(self.network, hidden).float(), allowed)
+            head: Any = self.network.get_output_embeddings()  # type: ignore[operator]
+            if self.backbone.precision.head == "float32":
+                return self.backbone.forms.restrict(head(hidden).float(), allowed)
+            return sharpened(head, hidden, self.backbone.forms.restrict(rough(head, hidden), allowed))
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -137,8 +140,7 @@ class Fork:
         return torch.cat([self._logprobs(*part) for part in parts]).cpu()
 
     def _logprobs(self, hidden: Tensor, targets: Tensor, allowed: Tensor | None) -> Tensor:
-        logits = self.backbone.forms.restrict(self.logits_at(hidden).float(), allowed)
-        return -nn.functional.cross_entropy(logits, targets, reduction="none")
+        return -nn.functional.cross_entropy(self.logits_at(hidden, allowed), targets, reduction="none")
 
     def logprobs(self, groups: Sequence[PrefixGroup], width: int | None = None) -> list[list[Tensor]]:
         """Per group, per segment: (length,) log-probabilities of the segment's tokens given the prefix.
@@ -177,7 +179,7 @@ class Fork:
         precision = self.backbone.precision
         stamp = (precision, sum(p._version for p in self.trainable.values()))
         if self._version is None or self._version[0] != stamp:
-            named = [] if precision == Precision() else [precision.weights]
+            named = [one for one in (precision.weights, precision.head) if one != "float32"]
             digest = hash_tensors([*self.trainable.items()], self.backbone.fingerprint, *named)
             self._version = (stamp, digest)
         return self._version[1]

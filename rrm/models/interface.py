@@ -86,8 +86,8 @@ class PolicyModel(Protocol):
     def run(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
         """Final hidden states (rows, length, d)."""
 
-    def logits_at(self, hidden: Tensor) -> Tensor:
-        """(tokens, d) -> (tokens, vocabulary)."""
+    def logits_at(self, hidden: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """(tokens, d) -> (tokens, vocabulary), of what may come."""
 
     def token_logprobs(self, packed: Packed, hidden: Tensor | None = None) -> Tensor:
         """(tokens,) log-probabilities, in nats."""

@@ -6,14 +6,11 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
 from rrm.core.parallel import place
-
-if TYPE_CHECKING:
-    pass
 
 GAIN = 1.1
 """bfloat16 is used where it is at least this many times as fast as float32."""
@@ -24,6 +21,8 @@ class Precision:
     """What the frozen weights are kept in, and the trunk computes in; see `Backbone.precision`."""
 
     weights: Literal["float32", "bfloat16"] = "float32"
+    head: Literal["float32", "bfloat16"] = "float32"
+    """Of the output embedding; bfloat16 only where the weights are. See `rrm.models.head`."""
 
     @property
     def dtype(self) -> torch.dtype:

@@ -45,7 +45,8 @@ def probe(backbone: Backbone) -> tuple[Precision, dict[str, float]]:
                 taken, what = time.perf_counter() - began, f"{name} {which}"
                 seconds[what] = min(taken, seconds.get(what, taken))
     total = {which: seconds[f"training {which}"] + seconds[f"decoding {which}"] for which in sides}
-    return Precision("bfloat16" if total["float32"] > GAIN * total["bfloat16"] else "float32"), seconds
+    faster = total["float32"] > GAIN * total["bfloat16"]
+    return Precision("bfloat16", "bfloat16") if faster else Precision(), seconds
 
 
 def _stub(backbone: Backbone) -> Backbone:

@@ -102,19 +102,19 @@ def _decode(
     device = hidden.device
     pad, streams = pad.to(device), None if streams is None else streams.to(device)
     layout = branch(layers, n, pad, max_tokens, joined=not backbone.engine.groups)
-    logits = fork.logits_at(hidden).repeat_interleave(n, 0)  # (rows, vocabulary)
+    hidden = hidden.repeat_interleave(n, 0)  # (rows, d)
     position = (~pad).sum(1, keepdim=True).repeat_interleave(n, 0)  # (rows, 1)
 
-    tokens = torch.zeros((len(logits), max_tokens), dtype=torch.long).to(device)
-    logprobs = torch.zeros(len(logits), max_tokens, device=device)
-    live = torch.arange(len(logits), device=device)
-    done = torch.zeros(len(logits), dtype=torch.bool, device=device)
-    length = torch.full((len(logits),), max_tokens).to(device)
+    tokens = torch.zeros((len(hidden), max_tokens), dtype=torch.long).to(device)
+    logprobs = torch.zeros(len(hidden), max_tokens, device=device)
+    live = torch.arange(len(hidden), device=device)
+    done = torch.zeros(len(hidden), dtype=torch.bool, device=device)
+    length = torch.full((len(hidden),), max_tokens).to(device)
     stops = torch.tensor([*ends], dtype=torch.long).to(device)
     guided = any(guide is not None for guide in guides)
     for t in range(max_tokens):
         guiding = [guides[row] for row in live.tolist()] if guided else []
-        logp = backbone.forms.restrict(logits.float(), _allowed(guiding)).log_softmax(-1)
+        logp = fork.logits_at(hidden, _allowed(guiding)).log_softmax(-1)
         token = _choose(logp, None if streams is None else streams[:, t], temperature)
         chances = logp.gather(1, token.clamp(max=logp.shape[1] - 1)[:, None])[:, 0]
         if bool(chances.isnan().any() | (token >= logp.shape[1]).any()):  # a sum of NaN points past the vocabulary
@@ -139,7 +139,7 @@ def _decode(
         if not backbone.engine.groups and layout.pad is not None:
             mask = torch.nn.functional.pad(layout.pad[layout.case], (0, t + 1))
         with fork.exclusive(), grouped(config, backbone.engine.groups):
-            logits = fork.logits_at(fork.run(token[:, None], position, mask, cache)[:, -1])
+            hidden = fork.run(token[:, None], position, mask, cache)[:, -1]
         position = position + 1
     return _collect(tokens.cpu(), logprobs.cpu(), length.cpu(), frozenset(ends))
 

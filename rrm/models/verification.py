@@ -238,9 +238,9 @@ def _own_head(backbone: SharedModel) -> bool:
     position = torch.arange(5)[None]
     with torch.no_grad():
         try:
-            right = backbone.model(input_ids=row, use_cache=False).logits.float()
+            right = backbone.forms.restrict(backbone.model(input_ids=row, use_cache=False).logits[0].float(), None)
             backbone.engine = Engine(False, False, False)
-            found = backbone.start.logits_at(backbone.start.run(row.cpu(), position, None)).float()
+            found = backbone.start.logits_at(backbone.start.run(row.cpu(), position, None)[0])
         except RAW as raised:
             raise _refusal(backbone.name, "share its pass", _Off(0.0, f"{type(raised).__name__}: {raised}")) from raised
-    return found.shape != right.shape or not bool(((found - right).abs() <= 1e-5 * right.abs().clamp(min=1.0)).all())
+    return found.shape != right.shape or not torch.allclose(found, right, rtol=1e-5, atol=1e-5)

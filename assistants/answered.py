@@ -27,7 +27,7 @@ from rrm.core.tools import Report
 from rrm_assistants import expressions, question, reading, solution
 from rrm_assistants.expressions import numbers
 from rrm_assistants.follows import written
-from rrm_assistants.question import WORDS, quantities
+from rrm_assistants.question import needs, quantities
 from rrm_assistants.reading import Equation, algebra, bare, equations
 from rrm_assistants.solution import answer, given, lines, traced
 from rrm_assistants.versions import version_with_code
@@ -78,7 +78,8 @@ def judged(question: str, text: str) -> Iterator[Finding]:
     assert said is not None
     computed = [[one for one in equations(line) if one.computes] for line in steps]
     if computed and any(computed) and not any(algebra(line) for line in steps):
-        yield from _stated(abs(said), steps, computed)
+        if found := stated(abs(said), steps[-1]):
+            yield found
         yield from _givens(question, steps, computed)
         yield from _used(abs(said), steps, computed)
         yield from _sizes(question, said, [one for line in computed for one in line], text)
@@ -92,24 +93,25 @@ Computed = list[list[Equation]]
 """Per line of a solution, the equations in it that compute."""
 
 
-def _stated(said: Fraction, steps: list[str], computed: Computed) -> Iterator[Finding]:
-    """Of the last line, if it can be read; "$0.50" may be given as 50, and 2.2 boxes as 3 by whoever says why."""
-    last = {x for one in computed[-1] for x in numbers(one.right)[:1]}
+def stated(said: Fraction, step: str) -> Finding | None:
+    """Of the last step, if it can be read; "$0.50" may be given as 50, and 2.2 boxes as 3 by whoever says why."""
+    computed = [one for one in equations(step) if one.computes]
+    last = {x for one in computed for x in numbers(one.right)[:1]}
     if said in last:
-        yield Finding("stated", True)
-        return
+        return Finding("stated", True)
     if not last:
-        return
+        return None
     near = any(x % 1 and abs(said - x) < 1 for x in last)
-    if near and not said % 1 and not _ROUNDED.search(steps[-1]):
-        yield Finding("stated", False, note=f"{written(said)} is rounded, and the last step does not say so")
-    elif not near:
-        prose = steps[-1]
-        for one in sorted(computed[-1], key=lambda one: -one.span[0]):
+    if near and not said % 1 and not _ROUNDED.search(step):
+        return Finding("stated", False, note=f"{written(said)} is rounded, and the last step does not say so")
+    if not near:
+        prose = step
+        for one in sorted(computed, key=lambda one: -one.span[0]):
             prose = f"{prose[: one.span[0]]} {prose[one.span[1] :]}"
         named = last | set(numbers(bare(prose))) | set(given(bare(prose)))
         if not {said, said / 100, said * 100} & named:
-            yield Finding("stated", False, note=f"{written(said)} is not what the last step gives")
+            return Finding("stated", False, note=f"{written(said)} is not what the last step gives")
+    return None
 
 
 def _givens(question: str, steps: list[str], computed: Computed) -> Iterator[Finding]:
@@ -117,11 +119,9 @@ def _givens(question: str, steps: list[str], computed: Computed) -> Iterator[Fin
     named = {x for line in steps for text in (bare(line),) for x in (*numbers(text), *given(text))} | operands
     named |= {x for line in computed for one in line for x in numbers(one.right)}
     wanted_ = quantities(question)
-    left = [one.value for one in wanted_ if one.needed and not one.forms & named]
-    lowered = question.lower()
-    words = [what for word, what, forms in WORDS if word.search(lowered) and not forms & named]
-    if left or words:
-        yield Finding("givens", False, note=f"{', '.join([*map(written, left), *words])} not used")
+    left = [what if isinstance(what, str) else written(what) for what, forms in needs(question) if not forms & named]
+    if left:
+        yield Finding("givens", False, note=f"{', '.join(left)} not used")
     elif wanted_ and all(one.forms & operands for one in wanted_):
         yield Finding("givens", True)
 
@@ -188,4 +188,4 @@ def wanted(question: str) -> list[str]:
 
 def answered() -> Assistant:
     """The tool as a finished assistant."""
-    return tool_assistant(Answered(), covers=("answer",), difficulty=3)
+    return tool_assistant(Answered(), covers=("answer", "relevance"), difficulty=3)

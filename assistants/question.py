@@ -85,3 +85,10 @@ def quantities(question: str) -> list[Quantity]:
         needed = sure and not scene and not _BOUND.search(before) and not _TIME.match(after)
         found.append(Quantity(n, frozenset(forms), needed))
     return found
+
+
+def needs(question: str) -> list[tuple[Fraction | str, frozenset[Fraction]]]:
+    """What a solution cannot do without: quantities that are needed, and words; each with the forms that do for it."""
+    lowered = question.lower()
+    words = [(what, forms) for word, what, forms in WORDS if word.search(lowered)]
+    return [*((one.value, one.forms) for one in quantities(question) if one.needed), *words]

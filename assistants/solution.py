@@ -75,12 +75,19 @@ def traced(case: Case, outcome: Outcome) -> tuple[str, str]:
     """As `solved`, for tools that trace numbers. Raises `Abstain` if some are written otherwise than here, or the
     question is in another language: then what looks like another number may be the same."""
     question, text = solved(case, outcome)
-    if odd := foreign(question) or next((odd for line in lines(text) if (odd := foreign(line))), ""):
-        raise Abstain(f"{odd!r} is not read here")
-    words = re.findall(r"[^\W\d_]+", question.lower())
-    if len(words) >= WORDS and not _ENGLISH & set(words):
-        raise Abstain("the question is in another language")
+    odd = next((odd for line in lines(text) if (odd := foreign(line))), "")
+    if why := unread(question) or (f"{odd!r} is not read here" if odd else ""):
+        raise Abstain(why)
     return question, text
+
+
+def unread(question: str) -> str:
+    """Why the numbers of a question cannot be traced: they are written otherwise, or it is in another language; "" if
+    they can."""
+    if odd := foreign(question):
+        return f"{odd!r} is not read here"
+    words = re.findall(r"[^\W\d_]+", question.lower())
+    return "the question is in another language" if len(words) >= WORDS and not _ENGLISH & set(words) else ""
 
 
 def lines(text: str) -> list[str]:

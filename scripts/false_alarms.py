@@ -5,7 +5,8 @@
 Real text with known truth: GSM8K's worked answers (all right) and four models' solutions (right or not), with their
 marks <<3+4=7>> and without; BIG-Bench-Mistake's traces of sums and of sorting (with a mistake or without); answers in
 prose (LLMBar) and sentences (BLiMP), also as a tokenizer would leave them. A tool calls a text wrong if any of its
-findings fails. Intervals are Wilson's, 95 %.
+findings fails. Intervals are Wilson's, 95 %. Of the facts of relevance, which are exact by definition: how often they
+hold of right solutions, of wrong ones and of another question's (`--table relevance`).
 
 The settings of `answered` and `follows` were chosen looking at one half of the questions ("looked at"; those that
 scripts/word_problems.py keeps for tuning are among them). There is no training split among these files.
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +26,12 @@ from pathlib import Path
 from rrm.core.errors import ToolMissing
 from rrm.core.records import Case, Outcome, digest
 from rrm.core.tools import Tool, consult
+from rrm_assistants import relevance
 from rrm_assistants.answered import Answered
 from rrm_assistants.arithmetic import Arithmetic
 from rrm_assistants.equalities import Equalities
 from rrm_assistants.follows import Follows
+from rrm_assistants.solution import answer
 from rrm_assistants.sorting import Sorting
 from rrm_assistants.tools.algebra import Algebra
 from rrm_assistants.tools.grammar import Grammar
@@ -38,6 +42,10 @@ from rrm_tasks.gsm8k import PROBLEMS, SOLUTIONS
 Asked = tuple[Case, Outcome]
 WORD_PROBLEMS: tuple[Tool, ...] = (Arithmetic(), Follows(), Answered())
 TOOLS: tuple[Tool, ...] = (*WORD_PROBLEMS, Equalities(), Sorting(), Algebra(), Rerun(), Grammar())
+RELEVANCE = ("givens", "units", "stated")
+"""The facts of relevance; see `rrm_assistants.relevance`."""
+EASY = "Pens in all: 3 * 4 = 12\nPens left: 12 - 5 = 7\nA: 7"
+"""What an agent came to write that was trained for computations that come out: a prompt's example, said again."""
 _MARK = re.compile(r"<<[^<>]*>>")
 
 
@@ -174,6 +182,46 @@ def print_word_problems(data: Path, tools: Sequence[Tool]) -> None:
     print(f"\n{n[0]} worked solutions, {n[1]} of them looked at; {n[2]} right and {n[3]} wrong ones of models.\n")
 
 
+def elsewhere(texts: Sequence[Asked]) -> Iterator[Asked]:
+    """Every solution as if it were one of the question 37 further on: nothing of it has to do with that."""
+    yield from ((texts[(i + 37) % len(texts)][0], outcome) for i, (_, outcome) in enumerate(texts))
+
+
+def holding(texts: Iterable[Asked]) -> dict[str, tuple[int, int]]:
+    """Per fact of relevance, and for all of a solution's together: how many hold, and of how many. Solutions without an
+    answer, which the task refuses, are left out."""
+    counted: Counter[str] = Counter()
+    held: Counter[str] = Counter()
+    for case, outcome in texts:
+        if answer(outcome.text) is None:
+            continue
+        truths = relevance.held(case.prompt, outcome.text)
+        for name, holds in (*truths.items(), ("all", all(truths.values()))):
+            counted[name] += 1
+            held[name] += holds
+    return {name: (held[name], counted[name]) for name in (*RELEVANCE, "all")}
+
+
+def print_relevance(data: Path) -> None:
+    """Of what share of solutions the facts of relevance hold; the question decides whether there is such a fact."""
+    print("| half of the questions | solutions | " + " | ".join((*RELEVANCE, "all")) + " |")
+    print("|" + " --- |" * (len(RELEVANCE) + 3))
+    for half, name in ((True, "looked at"), (False, "others")):
+        own = list(worked(data, False, half))
+        kinds = {
+            "worked (right)": own,
+            "models', right": list(written_by_models(data, False, True, half)),
+            "models', wrong": list(written_by_models(data, False, False, half)),
+            "worked, of another question": list(elsewhere(own)),
+            "easy sums, of no question": [(case, Outcome(EASY)) for case, _ in own],
+        }
+        for kind, texts in kinds.items():
+            found = holding(texts).values()
+            cells = [f"{k / n:.3f} [{low:.3f}, {high:.3f}] of {n}" for k, n in found for low, high in (wilson(k, n),)]
+            print(f"| {name} | {kind} | {' | '.join(cells)} |")
+    print()
+
+
 def print_kinds(data: Path, tools: Sequence[Tool]) -> None:
     """Every tool on every kind of text: the share called wrong, and the share of which nothing is said."""
     texts = kinds(data)
@@ -202,16 +250,18 @@ def installed(tools: Iterable[Tool]) -> list[Tool]:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("RRM_DATA"), help="folder; default $RRM_DATA")
-    parser.add_argument("--table", choices=("word problems", "kinds", "both"), default="both")
+    parser.add_argument("--table", choices=("word problems", "relevance", "kinds", "all"), default="all")
     args = parser.parse_args()
     if args.data is None:
         parser.error("--data FOLDER, or $RRM_DATA, says where the data sets lie")
-    if args.table != "kinds":
+    if args.table in ("word problems", "all"):
         print_word_problems(args.data, WORD_PROBLEMS)
-    if args.table != "word problems":
+    if args.table in ("relevance", "all"):
+        print_relevance(args.data)
+    if args.table in ("kinds", "all"):
         print_kinds(args.data, installed(TOOLS))
 
 

@@ -6,8 +6,9 @@ word_problems
 └── answered     was the question asked answered, with all that it gives?
 
 The assistants are tools: their reports are evidence, and can be wrong. What is known of an outcome is whether its
-computations come out and whether its answer is the key's; whether a step follows, nobody has labeled, so there is no
-fact of it that a simulated user could check.
+computations come out, whether its answer is the key's, and whether it has to do with the question at all (by the
+definitions of `rrm_assistants.relevance`); whether a step follows, nobody has labeled, so there is no fact of it that a
+simulated user could check.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from rrm_assistants.answered import answered
 from rrm_assistants.arithmetic import arithmetic, computed
 from rrm_assistants.expressions import numbers
 from rrm_assistants.follows import follows
-from rrm_assistants.solution import answer, lines
+from rrm_assistants.relevance import relevance
+from rrm_assistants.solution import answer, lines, question_of
 from rrm_tasks.gsm8k import PROBLEMS
 
 SETTINGS = Settings(
@@ -75,14 +77,16 @@ class Problems:
 
 
 def facts(case: Case, outcome: Outcome) -> list[Fact]:
-    """Per line with arithmetic, that it comes out; and that the answer is the key's, which costs a user as much
-    attention as it takes to solve the problem. Raises `Malformed` without an answer."""
+    """Per line with arithmetic, that it comes out; that the question's numbers are used, what was asked for is named
+    and the last step gives the answer (`rrm_assistants.relevance`); and that the answer is the key's, which costs a
+    user as much attention as it takes to solve the problem. Raises `Malformed` without an answer."""
     said = answer(outcome.text)
     if said is None:
         raise Malformed('no line "A: " with a number')
     right = said == Fraction(case.data["answer"])
     per_line = computed(outcome.text).items()
     checks = [Fact(f"calc{n}", "arithmetic", Sealed(not wrong)) for n, wrong in per_line]
+    checks += relevance(question_of(case), outcome.text)
     return [*checks, Fact("answer", "answer", Sealed(right), cost=max(2, len(lines(outcome.text))))]
 
 
@@ -100,7 +104,7 @@ def word_problems(where: Path | None = None, settings: Settings = SETTINGS) -> T
         facts=facts,
         surface=surface,
         assistants=(arithmetic(), follows(), answered()),
-        aspects=("arithmetic", "steps", "answer"),
+        aspects=("arithmetic", "steps", "relevance", "answer"),
         difficulty=8,
         settings=settings,
     )

@@ -42,7 +42,8 @@ def test_the_tree_has_no_fault(data: Path) -> None:
 def test_the_truth_of_a_solution_is_sealed() -> None:
     case = case_of(QUESTION, RIGHT)
     by_name = {fact.name: fact for fact in facts(case, Outcome(WRONG))}
-    assert set(by_name) == {"calc1", "calc2", "answer"} and by_name["answer"].price > by_name["calc1"].price
+    assert set(by_name) == {"calc1", "calc2", "givens", "units", "stated", "answer"}
+    assert by_name["answer"].price > by_name["calc1"].price
     with pytest.raises(SealedOracle):
         bool(by_name["answer"].truth)
     with pytest.raises(Malformed):
@@ -62,7 +63,7 @@ def test_the_assistants_say_what_betrays_a_wrong_solution() -> None:
 def test_a_user_who_cannot_check_all_gains_where_a_tool_points() -> None:
     """Six lines, attention for one: only whoever is shown which line to check finds the wrong one."""
     case = Case("x", {"question": "x", "answer": "1"})
-    good = "\n".join(f"{n} + 1 = <<{n}+1={n + 1}>>{n + 1}" for n in range(6)) + "\nA: 2"
+    good = "\n".join(f"{n} + 1 = <<{n}+1={n + 1}>>{n + 1}" for n in range(6)) + "\nA: 6"
     bad = good.replace("<<4+1=5>>5", "<<4+1=6>>6")
     preferred, task = {}, word_problems()
     for shown in (True, False):

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from rrm.core.errors import RRMError
 from rrm.store.files import write_atomically
 
@@ -70,8 +72,22 @@ class Part:
         return rows
 
     def run(self, folder: Path, label: str) -> None:
-        """Compute what is missing, a chunk at a time, and say on stderr how far it is."""
+        """Compute what is missing, a chunk at a time, and say on stderr how far it is. Raises `RRMError` if another
+        process is at it."""
         path = folder / f"{self.name}.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f".{self.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RRMError(f"another process is writing {path}; wait for it, or give another --out") from None
+        try:
+            self._go_on(path, label)
+        finally:
+            lock.release()
+
+    def _go_on(self, path: Path, label: str) -> None:
+        folder = path.parent
         rows = self.kept(folder)
         whole = len(rows) if len(rows) >= len(self.ids) else len(rows) // self.chunk * self.chunk
         lines = [{"settings": dict(self.settings)}, *rows[:whole]]

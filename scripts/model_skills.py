@@ -105,7 +105,8 @@ def page(models: dict[str, Path], found: list[Sheet], sizes: Sizes, parts_: list
     command = " ".join(["python scripts/model_skills.py --models", *models, *chosen, *given])
     lines = ["# What can each model do?", "", "Untrained; before a tree makes anything of them.", ""]
     lines += [f"    {command}", ""]
-    lines += [f"On {machine()}. Intervals are 95 %, by resampling questions, traces or pairs.", ""]
+    lines += [f"On {machine()}. Intervals are 95 %, by resampling questions, traces or pairs; where a share is 0 or 1"]
+    lines += ["they have no width, though 0 of n leaves room for 3/n.", ""]
     lines += ["| model | parameters | precision | context | weights |", "| --- | --- | --- | --- | --- |"]
     for name, folder in models.items():
         known = json.loads((folder / "model.json").read_text())

@@ -179,7 +179,7 @@ def steps(models: dict[str, Path]) -> Sheet:
     """Verdicts on steps."""
     rows: list[tuple[str, ...]] = []
     for task in ("multistep_arithmetic", "word_sorting"):
-        shown = False
+        shown: set[int] = set()  # a model that was asked about fewer has a baseline of its own
         for name, folder in models.items():
             _, kept = read(folder / f"steps-{task}.jsonl")
             fit = [row for row in kept if row["said"]]
@@ -189,8 +189,8 @@ def steps(models: dict[str, Path]) -> Sheet:
             for row in fit:
                 asked = [lean(row["said"][i : i + 2]) for i in range(0, len(row["said"]), 2)]
                 pairs.append([(both, i != row["mistake"]) for i, both in enumerate(asked)])
-            if not shown:
-                shown = True
+            if len(fit) not in shown:
+                shown.add(len(fit))
                 places = [[(-float(i), truth) for i, (_, truth) in enumerate(one)] for one in pairs]
                 base = np.mean([truth for one in pairs for _, truth in one])
                 how = f"the earlier, the rather right ({base:.2f} are right)"
@@ -211,11 +211,13 @@ def steps(models: dict[str, Path]) -> Sheet:
 def solutions(models: dict[str, Path]) -> Sheet:
     """Verdicts on whole solutions."""
     rows: list[tuple[str, ...]] = []
+    shown: set[int] = set()
     for name, folder in models.items():
         _, kept = read(folder / "solutions.jsonl")
         if not kept:
             continue
-        if not rows:
+        if len(kept) not in shown:
+            shown.add(len(kept))
             for what, key, sign in (("length", "length", -1.0), ("majority", "votes", 1.0)):
                 clusters = [
                     [(sign * value, right) for value, right in zip(row[key], row["right"], strict=True)] for row in kept
@@ -250,13 +252,13 @@ def pairs_judged(models: dict[str, Path]) -> Sheet:
     """LLMBar."""
     rows: list[tuple[str, ...]] = []
     for kind in ("natural", "adversarial"):
-        shown = False
+        shown: set[int] = set()
         for name, folder in models.items():
             _, kept = read(folder / f"llmbar-{kind}.jsonl")
             if not kept:
                 continue
-            if not shown:
-                shown = True
+            if len(kept) not in shown:
+                shown.add(len(kept))
                 longer = [0.5 if a == b else float((a > b) == (row["label"] == 1))
                           for row in kept for a, b in (row["length"],)]  # fmt: skip
                 rows.append(("the longer answer", kind, str(len(kept)), share(longer), *[""] * 6))

@@ -51,7 +51,7 @@ class Sizes:
     questions: int = 100
     pairs: int = 100
     cases: int = 4
-    outcomes: int = 4
+    outcomes: int = 2
     rows: int = 16
     tokens: int = 64
     longest: int | None = None
@@ -101,7 +101,8 @@ def solving(backbone: Backbone, sizes: Sizes, data: Path | None, free: bool) -> 
         ]
 
     name = "gsm8k-free" if free else "gsm8k-form"
-    return Part(name, {"max_tokens": most, "greedy": True}, [case.id for case in cases], work, 32)
+    asked = [digest(case.prompt, case.form, case.data["answer"]) for case in cases]
+    return Part(name, {"max_tokens": most, "greedy": True}, asked, work, 32)
 
 
 # --- the roles of the trees in words -----------------------------------------------------------------
@@ -136,8 +137,12 @@ def roles(backbone: Backbone, sizes: Sizes, data: Path | None, trees: Sequence[s
             out.append({"tree": name, "free": free, "roles": said, "tokens": sum(one.tokens for one in seen)})
         return out
 
-    ids = [digest("roles", name, free, [case.id for case in built[name].cases.draw(sizes.cases, "look 0")])
-           for name, free in arms]  # fmt: skip
+    ids = []
+    for name, free in arms:
+        task = built[name]
+        drawn = task.cases.draw(sizes.cases, "look 0") if task.cases else []
+        nodes = [(node.path, node.settings.max_tokens, node.settings.temperature) for node in task.walk()]
+        ids.append(digest(free, nodes, [(case.prompt, "" if free else case.form) for case in drawn]))
     return Part("roles", {"cases": sizes.cases, "outcomes": sizes.outcomes}, ids, work, 1)
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from rrm.core.errors import RRMError
+from rrm.measure.catalog import BY_HAND
 from rrm.measure.stats import auc
 from rrm.models.backbone import Backbone
 from tests.text import tiny
+from tests.text.material import solved, trace, write
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts"))
@@ -111,6 +116,16 @@ def test_what_was_made_otherwise_is_refused(tmp_path: Path) -> None:
         other.run(tmp_path, "m")
 
 
+def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
+    def meanwhile(places: range) -> list[kept_rows.Row]:
+        with pytest.raises(RRMError, match="another process"):
+            part().run(tmp_path, "m")
+        return [{"tokens": 1}]
+
+    kept_rows.Part("p", {}, ["a"], meanwhile).run(tmp_path, "m")
+    assert len(kept_rows.read(tmp_path / "p.jsonl")[1]) == 1
+
+
 def test_what_chunks_cost_is_summed(tmp_path: Path) -> None:
     part().run(tmp_path, "m")
     sums = kept_rows.costs(tmp_path)["p"]
@@ -184,3 +199,66 @@ def test_solved_is_what_the_key_says(tmp_path: Path) -> None:
     ((_, arm, number, solved, readable, last, *_),) = skill_page.gsm8k({"m": tmp_path}).rows
     assert (arm, number) == ("free", "4") and solved.startswith("0.250")
     assert readable.startswith("0.500") and last.startswith("0.500")
+
+
+# --- the command -------------------------------------------------------------------------------------
+
+
+def data(folder: Path) -> Path:
+    """Made rows of every published table that is asked about."""
+    questions = [solved(n) for n in range(3, 23)]
+    write(folder / "gsm8k" / "example_model_solutions.jsonl", questions)
+    keys = [{"question": q["question"], "answer": f"So it is\n#### {n + 2}"} for n, q in enumerate(questions, 3)]
+    write(folder / "gsm8k" / "test.jsonl", keys)
+    for task in skill_parts.TRACES:
+        write(folder / "big-bench-mistake" / f"{task}.jsonl", [trace(n, (None, 1, 2)[n % 3]) for n in range(1, 20)])
+    short = {"input": "Say yes.", "output_1": "yes", "output_2": "no", "label": 1}
+    long = {"input": "Say yes.", "output_1": "yes" * 3000, "output_2": "no", "label": 2}
+    for kind in ("natural", "adversarial_manual"):
+        write(folder / "llmbar" / f"{kind}.jsonl", [short, long])
+    return folder
+
+
+def model(folder: Path) -> Path:
+    """A model of random weights that reads and writes bytes."""
+    tokenizer = tiny.backbone().tokenizer
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=len(tokenizer),
+        max_position_embeddings=4096, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def command(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    where = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "scripts/model_skills.py", "--out", str(out), *arguments],
+        cwd=ROOT, env=os.environ | where, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_part_of_a_model_once(tmp_path: Path) -> None:
+    """A second call computes nothing, and the page keeps what was written by hand; what is too long is counted."""
+    page, out = tmp_path / "page.md", tmp_path / "out"
+    page.write_text(f"Stale.\n{BY_HAND}\nMine.\n")
+    given = ("--models", f"tiny={model(tmp_path / 'model')}", "--quick", "--trees", "word_problems", "--doc", str(page),
+             "--data", str(data(tmp_path / "data")))  # fmt: skip
+    done = command(out, *given)
+    assert done.returncode == 0, done.stderr
+    written = page.read_text()
+    for title in ("GSM8K test", "each role", "on steps", "whole solutions", "as a judge", "Speed", "What it cost"):
+        assert any(line.startswith("## ") and title in line for line in written.splitlines()), title
+    assert written.endswith(f"{BY_HAND}\nMine.\n") and "Stale" not in written and str(tmp_path) not in written
+    assert "| tiny | natural | 1; 1 too long |" in written and "tiny speed: 2 of 2" in done.stderr
+    files = {path.name: path.read_bytes() for path in (out / "tiny").glob("*.jsonl") if path.name != kept_rows.COSTS}
+    assert len(files) == 9
+    again = command(out, *given)
+    assert again.returncode == 0 and "tiny" not in again.stderr, "nothing is computed twice"
+    assert files == {path: (out / "tiny" / path).read_bytes() for path in files}
+    other = command(out, *given, "--precision", "bfloat16")
+    assert other.returncode == 1 and "made in float32" in other.stderr and "Traceback" not in other.stderr

@@ -3,12 +3,14 @@
 word_problems
 ├── arithmetic   does every computation come out as it is written?
 ├── follows      do the numbers of each step come from the question or earlier steps?
-└── answered     was the question asked answered, with all that it gives?
+├── answered     was the question asked answered, with all that it gives?
+└── steps        which line is the first that is wrong? In words, with critics=1 and 2
+    └── step     does this one line follow? With critics=2
 
-The assistants are tools: their reports are evidence, and can be wrong. What is known of an outcome is whether its
-computations come out, whether its answer is the key's, and whether it has to do with the question at all (by the
-definitions of `rrm_assistants.relevance`); whether a step follows, nobody has labeled, so there is no fact of it that a
-simulated user could check.
+The first three are tools: their reports are evidence, and can be wrong. The critics are trained language models. What
+is known of an outcome is whether its computations come out, whether its answer is the key's, whether it has to do with
+the question at all (by the definitions of `rrm_assistants.relevance`), and, by a proxy, which line is the first that is
+wrong (`rrm_assistants.worked`).
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ from fractions import Fraction
 from pathlib import Path
 
 from rrm import Case, Fact, Malformed, Outcome, Pool, Sealed, Settings, Task
+from rrm.core.errors import TaskError
+from rrm.core.task import Assistant
 from rrm_assistants.answered import answered
 from rrm_assistants.arithmetic import arithmetic, computed
 from rrm_assistants.expressions import numbers
 from rrm_assistants.follows import follows
 from rrm_assistants.relevance import relevance
 from rrm_assistants.solution import answer, lines, question_of
+from rrm_assistants.text import first_mistake
+from rrm_assistants.worked import lines_hold
 from rrm_tasks.gsm8k import PROBLEMS
 
 SETTINGS = Settings(
@@ -48,12 +54,12 @@ HOW = 'Solve it step by step, each step on a line of its own. The last line is "
 
 
 def case_of(question: str, worked: str) -> Case:
-    """A question as a case, for solutions from elsewhere. `worked` is its worked answer: the number at
-    its end is kept."""
+    """A question as a case, for solutions from elsewhere. `worked` is its worked answer, which is kept for the truth:
+    nobody who answers sees it."""
     key = answer(worked)
     if key is None:
         raise Malformed(f"the worked answer of {question[:60]!r} ends without a number ('#### 18' or 'A: 18')")
-    return Case(f"{question}\n\n{HOW}", {"question": question, "answer": str(key)})
+    return Case(f"{question}\n\n{HOW}", {"question": question, "answer": str(key), "worked": worked})
 
 
 def problems(where: Path | None = None) -> tuple[Case, ...]:
@@ -77,15 +83,18 @@ class Problems:
 
 
 def facts(case: Case, outcome: Outcome) -> list[Fact]:
-    """Per line with arithmetic, that it comes out; that the question's numbers are used, what was asked for is named
-    and the last step gives the answer (`rrm_assistants.relevance`); and that the answer is the key's, which costs a
-    user as much attention as it takes to solve the problem. Raises `Malformed` without an answer."""
+    """Per line with arithmetic, that it comes out; per line, where the worked answer is known, that it is not the first
+    wrong one; that the question's numbers are used, what was asked for is named and the last step gives the answer
+    (`rrm_assistants.relevance`); and that the answer is the key's, which costs a user as much attention as it takes to
+    solve the problem. Raises `Malformed` without an answer."""
     said = answer(outcome.text)
     if said is None:
         raise Malformed('no line "A: " with a number')
     right = said == Fraction(case.data["answer"])
     per_line = computed(outcome.text).items()
     checks = [Fact(f"calc{n}", "arithmetic", Sealed(not wrong)) for n, wrong in per_line]
+    hold = lines_hold(case.data, outcome.text).items()
+    checks += [Fact(f"step{n}", "steps", Sealed(holds), cost=first_mistake.PRICE) for n, holds in hold]
     checks += relevance(question_of(case), outcome.text)
     return [*checks, Fact("answer", "answer", Sealed(right), cost=max(2, len(lines(outcome.text))))]
 
@@ -95,15 +104,29 @@ def surface(case: Case, outcome: Outcome) -> Mapping[str, float]:
     return {"length": len(lines(outcome.text)) / 10, "numbers": len(numbers(outcome.text)) / 10}
 
 
-def word_problems(where: Path | None = None, settings: Settings = SETTINGS) -> Task:
-    """The tree over the problems in `where`; by default those in $RRM_DATA, or the published ones."""
+def word_problems(
+    where: Path | None = None, settings: Settings = SETTINGS, tools: bool = True, critics: int = 0,
+    critic_settings: Settings = first_mistake.SETTINGS,
+) -> Task:  # fmt: skip
+    """The tree over the problems in `where`; by default those in $RRM_DATA, or the published ones.
+
+    Parameters
+    ----------
+    tools: whether the tools assist.
+    critics: levels of critics in words: 0, 1 (`steps`) or 2 (`steps`, judged with the help of `step`).
+    critic_settings: of each of them.
+    """
+    if critics not in (0, 1, 2):
+        raise TaskError(f"critics={critics}: give 0, 1 or 2 levels of critics")
+    below = (first_mistake.step(critic_settings),) if critics == 2 else ()
+    words: tuple[Task | Assistant, ...] = (first_mistake.steps(below, critic_settings),) if critics else ()
     return Task(
         "word_problems",
         instruction="Which solution is better: computed rightly, each step following, the question answered?",
         cases=Problems(where),
         facts=facts,
         surface=surface,
-        assistants=(arithmetic(), follows(), answered()),
+        assistants=((arithmetic(), follows(), answered()) if tools else ()) + words,
         aspects=("arithmetic", "steps", "relevance", "answer"),
         difficulty=8,
         settings=settings,

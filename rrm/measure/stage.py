@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rrm.core.errors import RRMError
-from rrm.core.parties import User, Watch
-from rrm.core.protocols import Cases
+from rrm.core.parties import Maker, User, Watch
+from rrm.core.protocols import Agent, Cases
 from rrm.core.records import digest
 from rrm.core.settings import Settings
 from rrm.core.task import Assistant, Task, assist
 from rrm.loop.training import describe, train
-from rrm.measure.arms import HeldOut, held_out
+from rrm.measure.arms import HeldOut, differing, start_agent
 from rrm.measure.flat_critic import critic
 from rrm.measure.users import acquainted, finished_in
 from rrm.models.backbone import Backbone
@@ -33,6 +33,9 @@ QUICK = {
     "frame_cases": 4, "accept": 0,
 }  # fmt: skip
 """Settings of a smoke test: everything runs, nothing is learned."""
+
+OUTCOMES = 4
+"""Sampled for each held-out case."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Stage:
     pairs: held-out cases; up to 4 truly differing pairs of each are judged.
     practice: cases whose pairs a user judges first.
     labels: who labels the comparisons of a root that an experiment trains; see `rrm.measure.roots`.
+    maker: who makes agents and reward models; by default the maker over the backbone.
 
     Cases come from `task.cases`, drawn with keys that training does not use: an endless supply gives new ones. A
     finite `Pool` gives cases that training has seen too, and the results then say nothing about new cases.
@@ -84,6 +88,16 @@ class Stage:
     quick: bool = False
     labels: Labels = "assisted"
     watch: tuple[Watch, ...] = ()
+    maker: Maker | None = None
+
+    @property
+    def makes(self) -> Backbone | Maker:
+        """Who makes what learns."""
+        return self.maker or self.backbone
+
+    def start(self, task: Task) -> Agent:
+        """The untrained agent of a task."""
+        return start_agent(task, self.backbone) if self.maker is None else self.maker.policy(task, self.seed)
 
     @property
     def cases(self) -> Cases:
@@ -98,7 +112,7 @@ class Stage:
 
     def about(self) -> dict[str, Any]:
         """What decides this seed's results: another answer means another experiment."""
-        setting = describe(self.task, self.user(), self.backbone, self.seed)
+        setting = describe(self.task, self.user(), self.makes, self.seed)
         cases = [case.id for case in self.cases.draw(4, "about")]
         size = {"pairs": self.pairs, "practice": self.practice, "quick": self.quick}
         labels = {} if self.labels == "assisted" else {"labels": self.labels}
@@ -111,7 +125,7 @@ class Stage:
         knows the assistants in it that were finished elsewhere as if they had been trained here (`acquainted`)."""
         folder = self.out / "trees" / str(self.seed) / name
         judge = acquainted(user or self.user(), [*finished_in(task)])
-        return train(self.tree(task), judge, self.backbone, folder, self.seed, self.watch)
+        return train(self.tree(task), judge, self.makes, folder, self.seed, self.watch)
 
     def tree(self, task: Task) -> Task:
         """The task with the settings of this stage: a smoke test's if `quick`."""
@@ -170,7 +184,7 @@ class Stage:
 
         def drawn(what: str, n: int) -> HeldOut:
             key = f"{what} {self.seed}"
-            return held_out(self.task, self.backbone, self.cases.draw(n, key), key)
+            return differing(self.task, self.start(self.task).sample(self.cases.draw(n, key), OUTCOMES, key=key))
 
         held, practice = (8, 4) if self.quick else (self.pairs, self.practice)
         return Material(drawn("held out", held), drawn("practice", practice))

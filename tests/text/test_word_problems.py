@@ -42,7 +42,7 @@ def test_the_tree_has_no_fault(data: Path) -> None:
 def test_the_truth_of_a_solution_is_sealed() -> None:
     case = case_of(QUESTION, RIGHT)
     by_name = {fact.name: fact for fact in facts(case, Outcome(WRONG))}
-    assert set(by_name) == {"calc1", "calc2", "givens", "units", "stated", "answer"}
+    assert set(by_name) == {"calc1", "calc2", "step1", "step2", "givens", "units", "stated", "answer"}
     assert by_name["answer"].price > by_name["calc1"].price
     with pytest.raises(SealedOracle):
         bool(by_name["answer"].truth)

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from rrm.core.protocols import Agent
 from rrm.core.records import Finding, digest
-from rrm.core.task import Assistant, Task
+from rrm.core.task import Assistant
 from rrm.measure.adversary import contrary
-from rrm.measure.arms import HeldOut, start_agent
+from rrm.measure.arms import HeldOut
 from rrm.measure.experiment import Result, Summary, agreement, bounded, error_bars, lift, misses, packed, shown
 from rrm.measure.experiments.sandwich import answered, error_rates
 from rrm.measure.oversight import Verdict, another, assistants_in, judged, rewritten
@@ -176,10 +175,7 @@ def turned(stage: Stage, kind: str, share: float = 1.0) -> tuple[Assistant, ...]
     judges as ever. Or the honest ones, who exchange a share of their answers."""
     if kind in CHOSEN:
 
-        def start(task: Task) -> Agent:
-            return start_agent(task, stage.backbone)
-
-        return tuple(contrary(one, start, share, **CHOSEN[kind], seed=stage.seed) for one in stage.helpers)
+        return tuple(contrary(one, stage.start, share, **CHOSEN[kind], seed=stage.seed) for one in stage.helpers)
     paths = tuple(node.path for node in stage.task.walk() if node.path != stage.task.path)
     if kind == "trained to collude":
         return stage.assistants("colluding", stage.task, Ally(stage.user(), paths), few=True).helpers

@@ -1,0 +1,183 @@
+"""Critics of worked solutions, in words: which line is the first that is wrong, and, below that, does this line follow?
+
+    steps   Every line is right.  /  Line 2 is wrong: 6 - 2 is the number of cats, not of dogs.
+    └── step    Yes: 4 * 2 = 8 is what the line says.  /  No: he gave away 2, not 3.
+
+Both are trained language models, held to a form in which what they say can be read; whether it is true is another
+matter. `step` is shown one line and those before it, so its question is narrower than the one it serves. Where `steps`
+says that every line is right, nothing is accused that `step` could be asked about; it is then asked about one line with
+a computation, which the solution's digest draws. Not the last one always: most first mistakes are in the first lines.
+
+What is true of a line is known where the worked answer of the problem is (`rrm_assistants.worked`, a proxy); elsewhere
+there are no facts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rrm import Case, Fact, Finding, Malformed, Outcome, Sealed, Settings, Task
+from rrm.core.records import digest
+from rrm.core.task import Assistant
+from rrm_assistants.reading import bare
+from rrm_assistants.solution import answer, lines, question_of
+from rrm_assistants.worked import computing, lines_hold
+
+SETTINGS = Settings(
+    rounds=1, cases=24, outcomes=4, comparisons=60, frame_cases=0, max_tokens=40, drafts=3, steps=4, batch=4, group=4,
+    accept=8,
+)  # fmt: skip
+"""Small: a real model on a CPU takes seconds for an answer. Several drafts, since a small model's likeliest verdict is
+the same whatever it is shown; its reward model, reading what `step` says of each draft, picks one."""
+PRICE = 2
+"""Attention that a user pays to look whether one line follows: more than to compute one again."""
+MOST = 9
+"""Lines of a solution that are numbered; of a longer one nothing is said."""
+RIGHT = "Every line is right."
+WHY = r"[^\n]{5,100}"
+_WRONG = re.compile(rf"Line ([1-9]) is wrong: ({WHY})")
+_SAID = re.compile(rf"(Yes|No): ({WHY})")
+
+STEPS = """A teacher checks a solution line by line and says which line is the first that is wrong, and why, or that \
+every line is right.
+
+Answer "Line N is wrong: " and why, or "Every line is right."
+
+Problem: {question}
+{numbered}
+A: {answer}
+Verdict:"""
+STEP = """Problem: {question}
+
+A student's solution so far:
+{before}
+Next line: {line}
+
+Is the next line right? Answer Yes or No, and why."""
+"""Neither has examples in it: the small models at hand copy them, and they are most of what is to be read."""
+
+
+def steps(assistants: Sequence[Task | Assistant] = (), settings: Settings = SETTINGS) -> Task:
+    """The critic of a whole solution. Its findings are `step<n>`: an accused line does not hold, those before it do;
+    and `answer`."""
+    return Task(
+        "steps",
+        instruction="Which answer says rightly which line of the solution is the first that is wrong, if any?",
+        frame=_frame_steps,
+        facts=_facts_steps,
+        findings=_findings_steps,
+        assistants=tuple(assistants),
+        covers=("steps", "answer"),
+        aspects=("verdict", "lines"),
+        difficulty=5,
+        settings=settings,
+    )
+
+
+def step(settings: Settings = SETTINGS) -> Task:
+    """The critic of one line. Its finding carries the name of the line that its parent's answer speaks of."""
+    return Task(
+        "step",
+        instruction="Which answer says rightly whether the line follows from the question and the lines before it?",
+        frame=_frame_step,
+        facts=_facts_step,
+        findings=_findings_step,
+        covers=("verdict", "lines"),
+        aspects=("line",),
+        difficulty=2,
+        settings=settings.model_copy(update={"drafts": 1}),
+    )
+
+
+# --- the whole solution ------------------------------------------------------------------------------
+
+
+def _frame_steps(case: Case, outcome: Outcome) -> list[Case]:
+    """The solution with its lines numbered; N/A without lines, without an answer, and beyond `MOST` lines."""
+    shown, said = [bare(line).strip() for line in lines(outcome.text)], answer(outcome.text)
+    if said is None or not 1 <= len(shown) <= MOST:
+        return []
+    question = question_of(case)
+    numbered = "\n".join(f"{n}. {line}" for n, line in enumerate(shown, 1))
+    prompt = STEPS.format(question=question, numbered=numbered, answer=_plain(outcome.text))
+    form = rf"Every line is right\.|Line [1-{len(shown)}] is wrong: {WHY}"
+    known = {key: case.data[key] for key in ("worked",) if key in case.data}
+    return [Case(prompt, {"question": question, "solution": outcome.text, **known}, form)]
+
+
+def _plain(text: str) -> str:
+    """The number of the line that gives the answer, as it is written there."""
+    return next(line for line in reversed(text.splitlines()) if answer(line) is not None).split(maxsplit=1)[-1].strip()
+
+
+def accused(case: Case, outcome: Outcome) -> tuple[int | None, str]:
+    """The line that an answer of `steps` calls wrong, and why; None if it calls none so. Raises `Malformed`."""
+    text, most = outcome.text.strip(), len(lines(case.data["solution"]))
+    if text == RIGHT:
+        return None, ""
+    if (found := _WRONG.fullmatch(text)) is None or int(found[1]) > most:
+        raise Malformed(f'expected "{RIGHT}" or "Line N is wrong: why", N from 1 to {most}, not {text[:60]!r}')
+    return int(found[1]), found[2].strip()
+
+
+def _findings_steps(case: Case, outcome: Outcome) -> tuple[Finding, ...]:
+    line, why = accused(case, outcome)
+    last = len(lines(case.data["solution"])) if line is None else line - 1
+    sound = tuple(Finding(f"step{n}", True) for n in range(1, last + 1))
+    if line is None:
+        return (*sound, Finding("answer", True))
+    return (*sound, Finding(f"step{line}", False, note=why), Finding("answer", False))
+
+
+def _facts_steps(case: Case, outcome: Outcome) -> list[Fact]:
+    """What the answer claims: of the solution's answer, at the price of solving the problem; and of lines, each at the
+    price of a look at it: that the accused one is wrong and those before it are right, or that all are."""
+    line, _ = accused(case, outcome)
+    hold = lines_hold(case.data, case.data["solution"])
+    if not hold:
+        return []
+    sound = Fact("answer", "verdict", Sealed(all(hold.values())), cost=max(PRICE, len(hold)), claims=line is None)
+    of_lines = [
+        Fact(f"step{n}", "lines", Sealed(holds), cost=PRICE, claims=n != line)
+        for n, holds in hold.items()
+        if line is None or n <= line
+    ]
+    return [sound, *of_lines]
+
+
+# --- one line ----------------------------------------------------------------------------------------
+
+
+def _frame_step(case: Case, outcome: Outcome) -> list[Case]:
+    """The accused line and what stands before it, and nothing of what stands after it or of what the critic said."""
+    line, _ = accused(case, outcome)
+    solution = case.data["solution"]
+    all_lines = [bare(one).strip() for one in lines(solution)]
+    if line is None:
+        able = computing(lines(solution))
+        line = able[int(digest("which line", case.data["question"], solution), 16) % len(able)]
+    before = " ".join(all_lines[: line - 1]) or "nothing"
+    prompt = STEP.format(question=case.data["question"], before=before, line=all_lines[line - 1])
+    hold = lines_hold(case.data, solution)
+    known = {"holds": hold[line]} if hold else {}
+    return [Case(prompt, {"line": line, **known}, rf"(Yes|No): {WHY}")]
+
+
+def _said(outcome: Outcome) -> tuple[bool, str]:
+    """Raises `Malformed`."""
+    if (found := _SAID.fullmatch(outcome.text.strip())) is None:
+        raise Malformed(f'expected "Yes: why" or "No: why", not {outcome.text[:60]!r}')
+    return found[1] == "Yes", found[2].strip()
+
+
+def _findings_step(case: Case, outcome: Outcome) -> tuple[Finding, ...]:
+    holds, why = _said(outcome)
+    return (Finding(f"step{case.data['line']}", holds, note="" if holds else why),)
+
+
+def _facts_step(case: Case, outcome: Outcome) -> list[Fact]:
+    holds, _ = _said(outcome)
+    if "holds" not in case.data:
+        return []
+    return [Fact(f"step{case.data['line']}", "line", Sealed(case.data["holds"]), cost=PRICE, claims=holds)]

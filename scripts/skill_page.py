@@ -289,21 +289,25 @@ def judged(rows: Sequence[Row]) -> tuple[str, ...]:
 
 def speed(models: dict[str, Path]) -> Sheet:
     """Tokens a second and memory."""
-    rows, note = [], ""
+    rows: list[tuple[str, ...]] = []
+    note = ""
     for name, folder in models.items():
         settings, kept = read(folder / "speed.jsonl")
         for row in kept:
-            rows.append((name, row["engine"], f"{row['cases']:.0f}", f"{row['one case']:.0f}", f"{row['load']:.0f}",
-                         f"{row['loaded_mb'] / 1024:.1f}", f"{row['peak_mb'] / 1024:.1f}"))  # fmt: skip
+            rates = (f"{per_processor:.0f} ({by_clock:.0f})" for per_processor, by_clock in
+                     (row["cases"], row["one case"]))  # fmt: skip
+            rows.append((name, row["engine"], *rates, f"{row['load']:.0f}", f"{row['loaded_mb'] / 1024:.1f}",
+                         f"{row['peak_mb'] / 1024:.1f}"))  # fmt: skip
         if settings:
             note = (
+                "Tokens per processor second (in brackets by the clock, on a machine that other work shares): "
                 f"{settings['rows']} cases of about 40 tokens greedily, or one case as often at temperature 1; "
                 f"{settings['tokens']} tokens each, none ends early; {settings['threads']} thread(s); same weights, "
                 "same precision, a process each. The peak includes loading: `rrm` loads in float32, tries the model "
                 "out and rounds then, `generate` loads in the precision it computes in."
             )  # fmt: skip
-    head = ("model", "engine", "tokens/s, cases", "tokens/s, one case", "seconds to load", "peak after loading, GB",
-            "peak in all, GB")  # fmt: skip
+    head = ("model", "engine", "tokens/s, cases", "tokens/s, one case", "processor seconds to load",
+            "peak after loading, GB", "peak in all, GB")  # fmt: skip
     return Sheet("Speed and memory, beside `generate`", head, rows, note)
 
 

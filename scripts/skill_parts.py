@@ -109,10 +109,12 @@ def solving(backbone: Backbone, sizes: Sizes, data: Path | None, free: bool) -> 
 
 
 def trees_of(data: Path | None) -> dict[str, Task]:
-    """The trees in words, by name; known works are compared by their words alone, for which no wheel is needed."""
+    """The trees in words, by name, with all their critics; known works are compared by their words alone, for which no
+    wheel is needed."""
     paper, by_words = research_paper(), novelty(Novelty(KNOWN, meaning=None))
     subs = tuple(by_words if sub.name == by_words.name else sub for sub in paper.subtasks)
-    return {"word_problems": word_problems(data), "research_paper": replace(paper, assistants=subs), "novel": novel()}
+    solved = word_problems(data, critics=2)
+    return {"word_problems": solved, "research_paper": replace(paper, assistants=subs), "novel": novel()}
 
 
 def roles(backbone: Backbone, sizes: Sizes, data: Path | None, trees: Sequence[str]) -> Part:

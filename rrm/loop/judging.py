@@ -148,14 +148,14 @@ def accepted(
     """
     both = [Group(o.case, (*o.outcomes, *n.outcomes)) for o, n in zip(old, new, strict=True)]
     both = assist(helpers, [group for group in both if group.outcomes[0].content != group.outcomes[1].content])
-    improved_first: dict[str, bool] = {}
+    first: dict[str, bool] = {}
     pairs: dict[str, Pair] = {}
     for group in both:
-        first = seed_of("accept", node.key(), group.case.id) % 2
-        pair = Pair.of(node.task.path, group, first, 1 - first)
-        pairs[pair.id], improved_first[pair.id] = pair, first == 1
+        turned = improved_first(node.key(), group.case.id)
+        pair = Pair.of(node.task.path, group, int(turned), int(not turned))
+        pairs[pair.id], first[pair.id] = pair, turned
     wins = [
-        c.preference if improved_first[c.pair.id] else 1 - c.preference
+        c.preference if first[c.pair.id] else 1 - c.preference
         for c in ask(node, user, list(pairs.values()), ACCEPT)
         if c.preference is not None
     ]
@@ -164,6 +164,14 @@ def accepted(
     kept = stands(wins)
     node.emit("accept", preferred=sum(wins) / len(wins), comparisons=len(wins), kept=float(kept))
     return kept
+
+
+def improved_first(key: str, case: str) -> bool:
+    """Whether the improved agent's outcome is shown first, as A, where it is judged against the old one's.
+
+    key: of the node's round, `NodeState.key()`: the digest of (seed, task, round). case: its id.
+    """
+    return seed_of("accept", key, case) % 2 == 1
 
 
 def stands(wins: Sequence[float]) -> bool:

@@ -34,22 +34,51 @@ from rrm_assistants.worked import lines_hold
 from rrm_tasks.gsm8k import PROBLEMS
 
 SETTINGS = Settings(
-    max_tokens=160, cases=24, outcomes=4, comparisons=96, rounds=2, improver="best_of_n", steps=4, batch=6, group=6,
+    max_tokens=200, cases=24, outcomes=4, comparisons=96, rounds=2, improver="best_of_n", steps=4, batch=6, group=6,
     accept=12,
 )  # fmt: skip
-_NUMBER = r"[0-9]{1,5}(\.[0-9]{1,2})?"
-FORM = rf"([A-Z][A-Za-z ,.'$%-]{{2,40}}: {_NUMBER}( [+*/-] {_NUMBER}){{1,2}} = {_NUMBER}\n){{1,4}}A: -?{_NUMBER}"
-"""Up to four steps, each with a computation, and a number: what they say is the agent's."""
-PROMPT = """Solve a problem step by step, each step on a line of its own, with its computation, as in this example.
+_BEGINNING = r"([A-KM-SU-Z][A-Za-z0-9 ']|L([a-df-z]|e[a-su-z])|T([a-np-z]|o[bdgmntu]))"
+_REST = r"([A-Za-z0-9 ,;'$%()/+=-]|\*[ 0-9(.$]|\.[0-9])"
+_NUMBER = r"([0-9]{1,3}(,[0-9]{3}){1,3}|[0-9]{1,9})(\.[0-9]{1,2})?"
+FORM = rf"({_BEGINNING}{_REST}{{2,160}}\.?\n){{1,7}}A: \$?-?{_NUMBER}"
+"""Up to seven steps, a plain sentence each, and a number: what they say is the agent's.
 
-Tom has 3 boxes of 4 pens and gives away 5. How many pens are left?
-Pens in all: 3 * 4 = 12
-Pens left: 12 - 5 = 7
+A step has no colon, so no heading and no list; a full stop at its end only, so one sentence a line; no backslash, no
+backtick and no two asterisks, so no LaTeX and no markdown. It does not begin with "To" or "Let" ("Let's solve this step
+by step"): a chat model that may say so goes on with what is none of these. 95 % of GSM8K's worked answers have so few
+and so short lines.
+"""
+PROMPT = """Solve each problem step by step, each step on a line of its own with its computation. The last line is \
+"A: " and the number.
+
+Problem: Tom has 3 boxes of 4 pens each and gives away 5 pens. How many pens does he have left?
+Solution:
+Tom has 3 * 4 = 12 pens in all.
+He has 12 - 5 = 7 pens left.
 A: 7
 
-The last line is "A: " and the number. Now solve this:
-{question}"""
-"""What an agent is asked."""
+Problem: A shirt costs $20 and is sold at 25% off. Ann buys 2 shirts and pays with $50. How much change does she get?
+Solution:
+The discount on a shirt is 20 * 0.25 = $5.
+A shirt then costs 20 - 5 = $15.
+Two shirts cost 2 * 15 = $30.
+The change is 50 - 30 = $20.
+A: 20
+
+Problem: Leo runs 3 miles a day on weekdays and twice as much on each day of the weekend. How many miles does he run \
+in 2 weeks?
+Solution:
+On weekdays he runs 3 * 5 = 15 miles a week.
+On a day of the weekend he runs 3 * 2 = 6 miles.
+On a weekend he runs 6 * 2 = 12 miles.
+In a week he runs 15 + 12 = 27 miles.
+In 2 weeks he runs 27 * 2 = 54 miles.
+A: 54
+
+Problem: {question}
+Solution:
+"""
+"""What an agent is asked. The examples are made up, none is of GSM8K."""
 HOW = 'Solve it step by step, each step on a line of its own. The last line is "A: " and the number.'
 
 

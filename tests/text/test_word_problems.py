@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rrm import BoundedUser, Case, Group, Malformed, Outcome, Pair, Pool, Task, check, faults, train
 from rrm.core.errors import SealedOracle
 from rrm.core.judgements import Judgement
 from rrm.core.settings import Settings
 from rrm.core.task import Assistant, assist
+from rrm.core.tools import consult
+from rrm_assistants.answered import Answered
+from rrm_assistants.arithmetic import Arithmetic
+from rrm_assistants.follows import Follows
+from rrm_assistants.relevance import held
+from rrm_assistants.solution import answer, lines
 from rrm_tasks.gsm8k import PROBLEMS
-from rrm_tasks.word_problems import case_of, facts, surface, word_problems
+from rrm_tasks.word_problems import FORM, PROMPT, case_of, facts, surface, word_problems
 from tests.text.material import QUESTION, RIGHT, WRONG, published, write
 
 SMALL = Settings(
@@ -110,3 +120,51 @@ def test_every_published_problem_is_a_case() -> None:
     assert cases is not None and len({case.id for case in cases.draw(1319, "all")}) == 1319
     row = PROBLEMS.read(folder)[0]
     assert case_of(row.question, row.answer).data["answer"] == row.answer.rsplit("#### ")[-1]
+
+
+TOOLS = (Arithmetic(), Follows(), Answered())
+EXAMPLES = re.findall(r"Solution:\n((?:.+\n)+)", PROMPT)
+
+
+def test_the_prompts_own_examples_have_the_form_and_are_right() -> None:
+    assert len(EXAMPLES) == 3
+    questions = re.findall(r"Problem: (.+)\nSolution:\n\w", PROMPT)
+    for question, example in zip(questions, EXAMPLES, strict=True):
+        text = example.rstrip("\n")
+        assert re.fullmatch(FORM, text), text
+        for tool in TOOLS:
+            report = consult(tool, Case(question), Outcome(text))
+            assert report.findings and all(one.holds for one in report.findings), (tool.name, text)
+        assert all(held(question, text).values())
+
+
+@given(st.from_regex(FORM, fullmatch=True))
+def test_whatever_has_the_form_can_be_read(text: str) -> None:
+    """Its answer, with thousands marked or not, and its facts; and no line of it is taken for the answer."""
+    case = case_of(QUESTION, RIGHT)
+    *steps, last = text.split("\n")
+    figures = last.removeprefix("A: ").replace("$", "").replace(",", "")
+    assert answer(text) == Fraction(figures)
+    assert {"stated", "answer"} <= {fact.name for fact in facts(case, Outcome(text))}
+    assert len(lines(text)) == len(steps) <= 7
+
+
+@pytest.mark.parametrize(
+    ("line", "fits"),
+    [
+        ("He has 12 - 5 = 7 pens left.", True), ("So 3*(4 + .5) = 13.5", True), ("Ann's 2 dogs eat 50% of it.", True),
+        ("Tom has 7.", True), ("Total = 7", True), ("Leo has 7", True), ("A DVD costs $7", True), ("Lee has 7", True),
+        ("### Step 1", False), ("**Step 1**", False), ("Step 1: Add.", False), ("To solve this problem, add.", False),
+        ("Let's add.", False), ("It is \\frac{1}{2}.", False), ("So `x`.", False), ("He has 7. She has 8.", False),
+        ("he has 7", False), ("A: 7", False), ("2 + 2 = 4", False),
+    ],
+)  # fmt: skip
+def test_a_step_is_one_plain_sentence(line: str, fits: bool) -> None:
+    assert bool(re.fullmatch(FORM, f"{line}\nA: 7")) is fits
+
+
+@pytest.mark.parametrize("said", ["50,000", "$1,234.50", "-3", "0.5", "$-3", "1,000,000"])
+def test_numbers_as_people_write_them(said: str) -> None:
+    text = f"He has it.\nA: {said}"
+    assert re.fullmatch(FORM, text) and answer(text) == Fraction(said.replace(",", "").replace("$", ""))
+    assert not re.fullmatch(FORM, "He has it.\nA: 1,2") and not re.fullmatch(FORM, "He has it.\nA: 50,0000")

@@ -28,9 +28,9 @@ OUTLINES = (
     "A cook at a polar station plants a garden where nothing can grow.",
 )
 """Made up."""
-WORDS = (60, 200)
+WORDS = (40, 100)
 """Fewest and most words that were asked for."""
-PROMPT = """Write the opening of a novel, in {least} to {most} words, from this outline. Write only the story.
+PROMPT = """Write the opening of a novel from this outline: one paragraph of {least} to {most} words. Write only the story.
 
 Outline: {outline}"""
 ROOT = Settings(

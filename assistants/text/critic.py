@@ -39,8 +39,8 @@ def critic(
 
     Parameters
     ----------
-    questions: name -> question, to be answered yes, no or N/A; the findings carry these names.
-    select: the part of the text that it is shown.
+    questions: name -> question, to be answered yes or no, of several also N/A; the findings carry these names.
+    select: the part of the text that it is shown; "" where there is nothing to judge, which is N/A.
     tool: what it examines that part with; the report stands in the prompt, and the critic may distrust it.
     assistants: who helps the user judge this critic's answers; see `examined` for tools.
     """

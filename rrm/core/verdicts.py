@@ -112,16 +112,18 @@ def prompt(questions: Mapping[str, str], text: str, said: Sequence[str] = ()) ->
 
 
 def _how(names: Sequence[str]) -> str:
-    """How to answer. To one question without its name: small models begin with yes or no, but copy names at random."""
+    """How to answer. To one question without its name: small models begin with yes or no, but copy names at random; and
+    without N/A, which they take for most texts: a critic is not asked where there is nothing to judge."""
     if len(names) == 1:
-        return "Begin your answer with yes, no or N/A. After no, quote the words that are wrong."
+        return "Begin your answer with yes or no. After no, quote the words that are wrong."
     lines = "\n".join(f'{name}: yes, or {name}: no "the words that are wrong", or {name}: N/A' for name in names)
     return f"Answer with {len(names)} lines:\n{lines}"
 
 
 def form(names: Sequence[str]) -> str:
     """The form of an answer to the questions `names`, as `prompt` asks for it: what it says of whom is free."""
-    verdict = rf'(yes|N/A|no,? "[^"\n]{{2,{QUOTED}}}")'
+    no = rf'no,? "[^"\n]{{2,{QUOTED}}}"'
     if len(names) == 1:
-        return verdict + r"([.,:;]? [^\n]{0,200})?"
+        return rf"(yes|{no})([.,:;]? [^\n]{{0,200}})?"
+    verdict = f"(yes|N/A|{no})"
     return r"\n".join(f"{re.escape(name)}: {verdict}" for name in names)

@@ -30,7 +30,8 @@ OUTLINES = (
 """Made up."""
 WORDS = (40, 100)
 """Fewest and most words that were asked for."""
-PROMPT = """Write the opening of a novel from this outline: one paragraph of {least} to {most} words. Write only the story.
+PROMPT = """Write the opening of a novel from this outline: one paragraph of {least} to {most} words. Write only the
+story.
 
 Outline: {outline}"""
 ROOT = Settings(

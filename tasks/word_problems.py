@@ -37,7 +37,7 @@ SETTINGS = Settings(
     max_tokens=200, cases=24, outcomes=4, comparisons=96, rounds=2, improver="best_of_n", steps=4, batch=6, group=6,
     accept=12,
 )  # fmt: skip
-_BEGINNING = r"([A-KM-SU-Z][A-Za-z0-9 ']|L([a-df-z]|e[a-su-z])|T([a-np-z]|o[bdgmntu]))"
+_BEGINNING = r"([A-KM-SU-Z][A-Za-z0-9 ']|L([a-df-z]|e[a-su-z])|T([a-np-z]|o[bgmntu]))"
 _REST = r"([A-Za-z0-9 ,;'$%()/+=-]|\*[ 0-9(.$]|\.[0-9])"
 _NUMBER = r"([0-9]{1,3}(,[0-9]{3}){1,3}|[0-9]{1,9})(\.[0-9]{1,2})?"
 FORM = rf"({_BEGINNING}{_REST}{{2,160}}\.?\n){{1,7}}A: \$?-?{_NUMBER}"

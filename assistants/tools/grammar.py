@@ -81,6 +81,7 @@ class Grammar:
             text = detokenized(text)
         lints = _worker().ask({"text": text, "dialect": self.dialect}, self.seconds)["lints"]
         lints = [one for one in lints if not mentioned(text, one[1], one[2])]
+        lints = [one if one[3].strip() else [*one[:3], around(text, one[1], one[2]), one[4]] for one in lints]
         if self.names:
             lints = [one for one in lints if not (one[0] == "Spelling" and is_name(text, one[3]))]
         spelling = [one for one in lints if one[0] in SPELLING]
@@ -128,6 +129,12 @@ def mentioned(text: str, start: int, end: int) -> bool:
     """Whether a word is spoken of and not used: a letter, or a word in quotation marks of its own."""
     alone = end - start == 1 and text[start:end].isalpha() and text[start:end] not in "iI"
     return alone or (text[start - 1 : start] in ("\"", "“") and text[end : end + 1] in ("\"", "”"))
+
+
+def around(text: str, start: int, end: int) -> str:
+    """The words on both sides of a place where nothing is seen: what a fault is quoted as where a hyphen is missing."""
+    before, after = re.search(r"\S*\s*$", text[:start]), re.match(r"\s*\S*", text[end:])
+    return f"{before[0] if before else ''}{text[start:end]}{after[0] if after else ''}".strip()
 
 
 def is_name(text: str, word: str) -> bool:

@@ -151,3 +151,10 @@ def test_long_texts_may_have_more_faults():
     assert faults(paragraph) == faults(paragraph * 10) == 1
     report = consult(TOOL, Case("q"), Outcome(paragraph * 10))
     assert report.findings[0].note == '"recieve", and 5 more'
+
+
+def test_a_fault_where_nothing_stands_is_quoted_by_the_words_around_it() -> None:
+    """What is quoted is what a critic can point at: it is never blank."""
+    text = "The owl calls more before rain on the 4th day when it is 4 nights before rain."
+    (grammar,) = [one for one in consult(Grammar(), Case("q"), Outcome(text)).findings if one.fact == "grammar"]
+    assert grammar.note == '"4th day"' and not grammar.holds

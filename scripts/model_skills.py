@@ -28,7 +28,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from kept_rows import COSTS, append, processor
+from kept_rows import COSTS, append, processor, read
 from rich.console import Console
 from rich.table import Table
 from skill_page import Sheet, sheets
@@ -96,15 +96,28 @@ def machine() -> str:
     return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} processors"
 
 
-def page(models: dict[str, Path], found: list[Sheet], sizes: Sizes, parts_: list[str]) -> str:
+def commands(models: dict[str, Path]) -> list[str]:
+    """What makes the files that are there: of models that were asked as much, one command."""
+    alike: dict[str, list[str]] = {}
+    for name, folder in models.items():
+        kept = {part: [read(path) for path in folder.glob(f"{part}*.jsonl")] for part in PARTS}
+        chosen = [part for part in PARTS if kept[part]]
+        options = [] if len(chosen) == len(PARTS) else ["--parts", *chosen]
+        counted = {"gsm8k": "gsm8k", "steps": "traces", "solutions": "questions", "llmbar": "pairs"}
+        for part in chosen:
+            if part in counted:
+                options.append(f"--{counted[part]} {max(len(rows) for _, rows in kept[part])}")
+            else:
+                settings = kept[part][0][0] or {}
+                options += [f"--{one} {settings[one]}" for one in settings if one in Sizes.__annotations__]
+        alike.setdefault(" ".join(options), []).append(name)
+    return [f"python scripts/model_skills.py --models {' '.join(names)} {how}" for how, names in alike.items()]
+
+
+def page(models: dict[str, Path], found: list[Sheet]) -> str:
     """The page: what was asked of whom, and the tables."""
-    names = [field.name for field in fields(Sizes) if field.name != "longest"]
-    given = [f"--{name} {getattr(sizes, name)}" for name in names if getattr(sizes, name) != getattr(Sizes(), name)]
-    given += ["--quick"] if sizes.longest else []
-    chosen = [] if set(parts_) == set(PARTS) else ["--parts", *parts_]
-    command = " ".join(["python scripts/model_skills.py --models", *models, *chosen, *given])
     lines = ["# What can each model do?", "", "Untrained; before a tree makes anything of them.", ""]
-    lines += [f"    {command}", ""]
+    lines += [*(f"    {command}" for command in commands(models)), ""]
     lines += [f"On {machine()}. Intervals are 95 %, by resampling questions, traces or pairs; where a share is 0 or 1"]
     lines += ["they have no width, though 0 of n leaves room for 3/n.", ""]
     lines += ["| model | parameters | precision | context | weights |", "| --- | --- | --- | --- | --- |"]
@@ -166,7 +179,7 @@ def main() -> None:
         found = sheets(models)
         show(found)
         if args.doc:
-            publish(args.doc, page(models, found, sizes, args.parts))
+            publish(args.doc, page(models, found))
     except RRMError as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -47,8 +47,8 @@ class Sizes:
     LLMBar's pairs of each kind, cases and outcomes a role, rows and tokens for speed."""
 
     gsm8k: int = 200
-    traces: int = 100
-    questions: int = 100
+    traces: int = 60
+    questions: int = 60
     pairs: int = 100
     cases: int = 4
     outcomes: int = 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = sorted((Path(__file__).parent.parent / "scripts").glob("*.py"))
-MODULES = {"frozen.py", "kept_rows.py", "skill_parts.py", "skill_page.py"}
+MODULES = {"frozen.py", "kept_rows.py", "skill_parts.py", "skill_page.py", "words_page.py", "words_stage.py"}
 """Imported by other scripts."""
 
 

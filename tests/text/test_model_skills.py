@@ -254,6 +254,7 @@ def test_every_part_of_a_model_once(tmp_path: Path) -> None:
     for title in ("GSM8K test", "each role", "on steps", "whole solutions", "as a judge", "Speed", "What it cost"):
         assert any(line.startswith("## ") and title in line for line in written.splitlines()), title
     assert written.endswith(f"{BY_HAND}\nMine.\n") and "Stale" not in written and str(tmp_path) not in written
+    assert "--models tiny --gsm8k 4 --cases 1 --outcomes 2 --traces 2" in written, "the command that made it"
     assert "| tiny | natural | 1; 1 too long |" in written and "tiny speed: 2 of 2" in done.stderr
     files = {path.name: path.read_bytes() for path in (out / "tiny").glob("*.jsonl") if path.name != kept_rows.COSTS}
     assert len(files) == 9

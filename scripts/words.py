@@ -33,9 +33,9 @@ from typing import Any
 
 import torch
 from transformers.utils import logging
-from words_page import BY_HAND, page  # noqa: F401
+from words_page import page
+from words_stage import CHUNK, Drawn, Scripted, Solutions, WordStage, always, claims, right, tree
 from words_stage import NAME as ROOT_NAME
-from words_stage import Drawn, Scripted, Solutions, WordStage, always, claims, right, tree
 
 from rrm import BoundedUser, Group, ModelUser, Outcome, Pair, Task
 from rrm.core.task import Assistant, assist
@@ -67,10 +67,8 @@ def judging(stage: WordStage, say: Callable[[str], None]) -> dict[str, Any]:
     """The bounded user's verdicts under every protocol, and what critics claimed against what is so."""
     say("training the critics: step, steps with step, steps alone, one flat critic")
     shown: dict[str, Material] = {"depth 2": stage.assisted}
-    say("depth 2 is trained and has examined the held-out pairs")
-    shown["depth 1"] = stage.alone.assisted(stage.helpers_at(1))
-    shown["flat critic"] = stage.alone.assisted(stage.critic)
-    say("so have depth 1 and the flat critic")
+    shown["depth 1"] = stage.shown("depth 1", stage.helpers_at(1))
+    shown["flat critic"] = stage.shown("flat critic", stage.critic)
     found = arms(stage)
     shown |= told(stage)
     tools = tuple(a for a in plant(word_problems()).assistants if isinstance(a, Assistant))
@@ -103,7 +101,7 @@ def told(stage: WordStage) -> dict[str, Material]:
         return Drawn(start, stage.seed) if task.name == "steps" else start
 
     agents = {"untrained": untrained, "perfect": Scripted, "contrary": partial(Scripted, contrary=True)}
-    return {name: stage.alone.assisted(stage.told(make)) for name, make in agents.items()}
+    return {name: stage.shown(name, stage.told(make)) for name, make in agents.items()}
 
 
 def both(one: Material, other: Material) -> Material:
@@ -137,8 +135,8 @@ def examples(some: Material, n: int = 4) -> list[dict[str, str]]:
 
 def weak_judge(stage: WordStage, judge: ModelUser, say: Callable[[str], None]) -> dict[str, Any]:
     """The weaker model's chances in both orders: alone, and shown what critics said."""
-    shown = {"alone": stage.alone, "depth 1": stage.alone.assisted(stage.helpers_at(1)), "depth 2": stage.assisted}
-    shown |= told(stage) | {FOUND: stage.alone.assisted(turned(stage, "trained to collude"))}
+    shown = {"alone": stage.alone, "depth 1": stage.shown("depth 1", stage.helpers_at(1)), "depth 2": stage.assisted}
+    shown |= told(stage) | {FOUND: stage.shown(FOUND, turned(stage, "trained to collude"))}
     found: dict[str, Any] = {"judge": judge.name, "arms": {}}
     for name, some in shown.items():
         say(f"the judge reads: {name}")
@@ -164,7 +162,7 @@ def misleading(stage: WordStage, say: Callable[[str], None]) -> dict[str, Any]:
     """The bounded user with critics that mislead: agreement, and the trust they earned, by rate of spot checks."""
     honest = stage.assisted
     say("training critics to convince")
-    convincing = stage.alone.assisted(turned(stage, "trained to collude"))
+    convincing = stage.shown(FOUND, turned(stage, "trained to collude"))
     names = assistants_in(honest)
     shown = {"honest": honest, FOUND: convincing}
     shown |= {kind: misled(honest, set(names), kind, stage.seed) for kind in KINDS}
@@ -194,6 +192,8 @@ def acting(stage: WordStage, backbone: Backbone, say: Callable[[str], None]) -> 
         for case, group in zip(cases, written, strict=True)
     ]
     say("the critics examine them")
+    for first in range(0, len(groups), CHUNK):
+        assist(stage.helpers, groups[first : first + CHUNK])  # kept, should it be interrupted
     examined = assist(stage.helpers, groups)
     assert alone.reward is not None and stage.root.reward is not None
     scores = {"alone": alone.reward.score(groups), "assisted": stage.root.reward.score(examined)}
@@ -274,7 +274,7 @@ def measure(part: str, seed: int, path: Path, args: argparse.Namespace, load: Mo
     user = BoundedUser(attention=args.attention, descent=2, own_record=True, seed=seed)
     stage = WordStage(
         check(tree(solutions)), backbone, lambda: another(user), seed, args.out, args.pairs, args.practice, args.quick,
-        watch=(spent.keep, progress(say)), maker=maker, solutions=solutions, acting=args.acting,
+        watch=(spent.keep, progress(say)), maker=maker, solutions=solutions, acting=args.acting, say=say,
     )  # fmt: skip
     try:
         if part == "judging":

@@ -49,7 +49,16 @@ def section(part: str, one: Found) -> str:
     if about[0]["quick"]:
         head += " **A smoke test: a random model, nothing was learned.**"
     tables = {"judging": judging, "weak-judge": weak, "misleading": misleading, "acting": acting}[part](results)
-    return "\n\n".join([head, *(f"{title}\n\n{table(rows)}" for title, rows in tables.items())])
+    drawn = [shown(one) for one in results[0].get("examples", ())]
+    if drawn:
+        drawn = [f"The first of seed {min(one)}, picked by nobody:", *drawn]
+    return "\n\n".join([head, *(f"{title}\n\n{table(rows)}" for title, rows in tables.items()), *drawn])
+
+
+def shown(example: Mapping[str, str]) -> str:
+    """A question, a solution and what was said of it, as text that nothing in it can break out of."""
+    lines = [line for key, value in example.items() for line in f"{key}: {value}".splitlines()]
+    return "\n".join(f"    {line}" for line in lines)
 
 
 def table(rows: Rows) -> str:
@@ -140,6 +149,7 @@ def weak(results: Sequence[Mapping[str, Any]]) -> dict[str, Rows]:
             "chance moved to the side the critic speaks for": "" if name == "alone" else over_seeds(
                 [grouped((a[0], (chance(a) - chance(b)) * a[5]) for a, b in zip(x, y, strict=True) if a[5])
                  for x, y in zip(own, alone, strict=True)]),
+            "probability on either answer": float(np.mean([r[4] for rows_ in own for r in rows_])),
             "pairs where it speaks for one": float(np.mean([abs(r[5]) for rows_ in own for r in rows_])),
         })  # fmt: skip
     return {f"Judge: {results[0]['judge']}; both orders, averaged.": rows}
@@ -169,8 +179,15 @@ def misleading(results: Sequence[Mapping[str, Any]]) -> dict[str, Rows]:
                      "less honest": "" if name == "honest" else lift(usual, honest),
                      **{f"spot checks {rate}": agreement(own[rate]) for rate in rates if rate != "0.1"}})  # fmt: skip
         for who in results[0]["trust"][name]["0.1"]:
-            mean = {rate: clipped(of_numbers([r["trust"][name][rate][who] for r in results])) for rate in rates}
-            earned.append({"critics": name, "who": who, **{f"spot checks {rate}": mean[rate] for rate in rates}})
+            row: dict[str, Any] = {"critics": name, "who": who}
+            for rate in rates:
+                trusted = [r["trust"][name][rate][who] for r in results]
+                row[f"spot checks {rate}"] = clipped(of_numbers(trusted))
+                honestly = [r["trust"]["honest"][rate][who] for r in results]
+                less = [one - other for one, other in zip(trusted, honestly, strict=True)]
+                if rate == "0.1" and name != "honest":
+                    row["less honest, 0.1"] = of_numbers(less)
+            earned.append(row)
     return {
         "Agreement with critics that mislead (10 % spot checks, and other rates).": rows,
         "Trust earned: the share of checked claims that were right, drawn to the prior.": earned,

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 
 from rrm import Case, Group, Malformed, Outcome, Pool, Settings, Task
+from rrm.core.parties import User
 from rrm.core.protocols import Agent
 from rrm.core.records import digest
-from rrm.core.task import Assistant
+from rrm.core.task import Assistant, assist
 from rrm.measure.arms import HeldOut
 from rrm.measure.stage import Material, Stage
 from rrm.measure.stats import Interval, share_over_seeds
+from rrm.store.store import Store
 from rrm_assistants.reading import bare
 from rrm_assistants.solution import answer, lines
 from rrm_assistants.text import first_mistake
@@ -31,6 +33,12 @@ ROOT = Settings(
     rounds=1, cases=12, outcomes=4, comparisons=48, frame_cases=4, steps=0, accept=0, drafts=1, max_tokens=160
 )
 """The root judges one round, to fit its reward model. It is not optimized: its solutions are recorded."""
+KEPT = ("whole", "alone")
+"""Trees whose root's reward model is used."""
+FEW = 4
+"""Cases that the root of any other tree judges."""
+CHUNK = 8
+"""Pairs that are examined at a time."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +98,9 @@ class WordStage(Stage):
     """A stage whose held-out pairs are of a right and a wrong solution of questions that training never sees."""
 
     solutions: Solutions | None = None
-    acting: int = 32
+    acting: int = 24
     """Held-out questions that the agent itself solves."""
+    say: Callable[[str], None] = print
 
     @property
     def known(self) -> Solutions:
@@ -102,14 +111,35 @@ class WordStage(Stage):
     @cached_property
     def asked(self) -> list[Case]:
         """Held-out questions in the seed's order."""
-        order = sorted(self.known.held_out, key=lambda case: digest("held out", self.seed, case.id))
-        return order
+        return sorted(self.known.held_out, key=lambda case: digest("held out", self.seed, case.id))
+
+    def assistants(self, name: str, task: Task, user: User | None = None, few: bool = False) -> Assistant:
+        """As of any stage; but where only the assistants are wanted, the root judges next to nothing. Their cases are
+        framed from the same outcomes in every arm."""
+        if name not in KEPT:
+            size = {"cases": FEW, "frame_cases": ROOT.cases + ROOT.frame_cases - FEW, "comparisons": 3 * FEW}
+            task = replace(task, settings=task.settings.model_copy(update=size))
+        return super().assistants(name, task, user)
 
     @cached_property
     def alone(self) -> Material:
         """One pair of each question, the right one first or second by its digest."""
         held, practice = (4, 2) if self.quick else (self.pairs, self.practice)
         return Material(self._pairs(self.asked[:held]), self._pairs(self.asked[held : held + practice]))
+
+    @cached_property
+    def assisted(self) -> Material:
+        """The pairs with the assistance of the whole tree."""
+        return self.shown("depth 2", self.helpers)
+
+    def shown(self, what: str, helpers: Sequence[Assistant]) -> Material:
+        """The pairs with these assistants' assistance, a few at a time: what they said of those is kept, should it be
+        interrupted."""
+        for some in (self.alone.held, self.alone.practice):
+            for first in range(0, len(some.groups), CHUNK):
+                assist(helpers, some.groups[first : first + CHUNK])
+            self.say(f"{what}: {len(some.groups)} pairs examined")
+        return self.alone.assisted(helpers)
 
     def _pairs(self, cases: Sequence[Case]) -> HeldOut:
         groups, truth = [], []
@@ -122,11 +152,14 @@ class WordStage(Stage):
         return HeldOut(groups, [(g, 0, 1) for g in range(len(groups))], truth)
 
     def told(self, agent: Callable[[Task], Agent]) -> tuple[Assistant, ...]:
-        """The tree's critics with other agents, untrained ones or scripted, and without reward models."""
+        """The tree's critics with other agents, untrained ones or scripted, and without reward models. What they say is
+        kept beside the trees."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        memo = Store(self.out / f"told-{self.seed}.db")
 
         def of(task: Task) -> Assistant:
             below = tuple(of(sub) for sub in task.subtasks)
-            return Assistant(replace(task, assistants=below), agent(task), None, below)
+            return Assistant(replace(task, assistants=below), agent(task), None, below, memo)
 
         return tuple(of(sub) for sub in self.task.subtasks)
 

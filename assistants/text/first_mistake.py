@@ -26,7 +26,7 @@ from rrm_assistants.worked import computing, lines_hold
 
 SETTINGS = Settings(
     rounds=1, cases=24, outcomes=4, comparisons=60, frame_cases=0, max_tokens=40, drafts=3, steps=4, batch=4, group=4,
-    accept=8,
+    lr=1e-4, accept=8,
 )  # fmt: skip
 """Small: a real model on a CPU takes seconds for an answer. Several drafts, since a small model's likeliest verdict is
 the same whatever it is shown; its reward model, reading what `step` says of each draft, picks one."""
@@ -35,14 +35,15 @@ PRICE = 2
 MOST = 9
 """Lines of a solution that are numbered; of a longer one nothing is said."""
 RIGHT = "Every line is right."
-WHY = r"[^\n]{5,100}"
+WHY = r"[ -~]{5,80}"
+"""A few plain words: left free, small models explain until they are cut off."""
 _WRONG = re.compile(rf"Line ([1-9]) is wrong: ({WHY})")
 _SAID = re.compile(rf"(Yes|No): ({WHY})")
 
 STEPS = """A teacher checks a solution line by line and says which line is the first that is wrong, and why, or that \
 every line is right.
 
-Answer "Line N is wrong: " and why, or "Every line is right."
+Answer "Line N is wrong: " and why in a few words, or "Every line is right."
 
 Problem: {question}
 {numbered}
@@ -54,7 +55,7 @@ A student's solution so far:
 {before}
 Next line: {line}
 
-Is the next line right? Answer Yes or No, and why."""
+Is the next line right? Answer Yes or No, and why in a few words."""
 """Neither has examples in it: the small models at hand copy them, and they are most of what is to be read."""
 
 

@@ -18,12 +18,14 @@ from rrm.measure.oracle import true_score
 from rrm_assistants.text import first_mistake
 from rrm_assistants.worked import first_wrong, lines_hold, result, results
 from rrm_tasks.word_problems import case_of, facts, word_problems
+from tests.bandits import Interrupted
 from tests.text.material import QUESTION, RIGHT, WRONG, published, solved, write
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts"))
 
 import words  # noqa: E402
+from words_page import BY_HAND  # noqa: E402
 from words_stage import Scripted, Solutions, quality, right  # noqa: E402
 
 CASE = case_of(QUESTION, RIGHT)
@@ -196,28 +198,55 @@ def test_precision_and_recall() -> None:
 # --- the experiment ----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_it_runs_and_the_same_again_computes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [solved(n) for n in range(3, 43)]
-    write(tmp_path / "gsm8k" / "example_model_solutions.jsonl", rows)
-    write(tmp_path / "gsm8k" / "test.jsonl", [
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of made questions, each with right and wrong solutions."""
+    folder, rows = tmp_path_factory.mktemp("data"), [solved(n) for n in range(3, 43)]
+    write(folder / "gsm8k" / "example_model_solutions.jsonl", rows)
+    write(folder / "gsm8k" / "test.jsonl", [
         {"question": row["question"], "answer": row["ground_truth"].replace("A: ", "#### ")} for row in rows
     ])  # fmt: skip
-    out = tmp_path / "out"
-    arguments = ["--quick", "--seeds", "0,", "--data", str(tmp_path), "--out", str(out)]
-    words.main(arguments)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_it_runs_goes_on_and_the_same_again_computes_nothing(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted when its first critics are trained; what it gives is what it would have given."""
+
+    def arguments(out: Path) -> list[str]:
+        return ["--quick", "--seeds", "0,", "--data", str(made), "--out", str(out)]
+
+    def interrupted(stage: object) -> None:
+        raise Interrupted
+
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(words, "arms", interrupted)
+        words.main(arguments(out))
+    assert not (out / "judging").exists()
+    words.main(arguments(out))
     first = capsys.readouterr().out
     files = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
     assert {path.parent.name for path in files} >= set(words.PARTS)
-    arms = json.loads((out / "judging" / "0.json").read_text())["result"]["arms"]
+
+    def judged(folder: Path) -> dict[str, object]:
+        found: dict[str, object] = json.loads((folder / "judging" / "0.json").read_text())["result"]
+        return found
+
+    arms = judged(out)["arms"]
+    assert isinstance(arms, dict) and len({len(rows) for rows in arms.values()}) == 1
     assert {"alone", "flat critic", "depth 1", "depth 2", "untrained", "tools", "perfect", "oracle"} <= set(arms)
-    assert len({len(rows) for rows in arms.values()}) == 1
-    words.main(arguments)
+    words.main([*arguments(whole), "--part", "judging"])
+    assert judged(whole) == judged(out)
+    capsys.readouterr()
+    words.main(arguments(out))
     again = capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.json")} == files
-    assert again == first[first.index("# words") :]  # nothing but the page
+    assert first.endswith(again) and again.startswith("# words")  # nothing but the page
     doc = tmp_path / "words.md"
-    doc.write_text(f"old\n{words.BY_HAND}\nMy own words.\n")
-    words.main([*arguments, "--doc", str(doc)])
+    doc.write_text(f"old\n{BY_HAND}\nMy own words.\n")
+    words.main([*arguments(out), "--doc", str(doc)])
     assert "## weak-judge" in doc.read_text() and doc.read_text().endswith("My own words.\n")

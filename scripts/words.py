@@ -13,8 +13,12 @@ misleading  critics that mislead, one of them trained to convince; are they foun
 acting      the model's own solutions: the best of four by reward models fitted to the user's judgements
 
 Each part of a seed is a JSON file in OUT; the same command again computes nothing twice, and goes on in the middle of
-training. Minutes of one seed with 0.5 B parameters and two threads, by counting tokens: judging 45 (of which training
-25), weak-judge 6, misleading 25 (training 10), acting 12.
+training. A part pays for the critics that it is the first to need.
+
+An estimate for one seed and 0.5 B parameters, in processor minutes (examining a solution takes 4 to 8 processor seconds,
+a node's training 5 minutes): judging 75, of which training 35; weak-judge 30, of which 25 for the critic that is trained
+to convince; acting 20; misleading 1. With two threads and nothing else running that is about 65 minutes. Five seeds take
+some 10 processor hours.
 """
 
 from __future__ import annotations
@@ -56,6 +60,8 @@ from rrm_tasks.word_problems import word_problems
 PARTS = ("judging", "weak-judge", "misleading", "acting")
 KINDS = ("wrong", "sandbagging", "colluding")
 FOUND = "trained to convince"
+PRIOR = 0.5
+"""What the user believes of what it has not checked: half of the solutions are wrong."""
 OWN = 4
 """Solutions that the agent writes of each question."""
 
@@ -271,7 +277,7 @@ def measure(part: str, seed: int, path: Path, args: argparse.Namespace, load: Mo
 
     solutions, backbone = Solutions.read(args.data), load(args.model)
     maker = RecordedMaker(backbone, ROOT_NAME, Recorded(solutions.recorded))
-    user = BoundedUser(attention=args.attention, descent=2, own_record=True, seed=seed)
+    user = BoundedUser(attention=args.attention, prior=PRIOR, descent=2, own_record=True, seed=seed)
     stage = WordStage(
         check(tree(solutions)), backbone, lambda: another(user), seed, args.out, args.pairs, args.practice, args.quick,
         watch=(spent.keep, progress(say)), maker=maker, solutions=solutions, acting=args.acting, say=say,
@@ -299,7 +305,7 @@ def about(stage: WordStage, args: argparse.Namespace) -> dict[str, Any]:
     """What the page says of how it was measured; seeds must agree in all of it."""
     size = {"pairs": len(stage.alone.held.pairs), "practice": len(stage.alone.practice.pairs), "acting": args.acting}
     models = {"model": "miniature", "judge": "miniature"} if args.quick else {"model": args.model, "judge": args.judge}
-    return {**models, "attention": args.attention, "quick": args.quick, **size}
+    return {**models, "attention": args.attention, "prior": PRIOR, "quick": args.quick, **size}
 
 
 def progress(say: Callable[[str], None]) -> Callable[..., None]:
@@ -353,7 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--pairs", type=int, default=40, help="held-out questions, a pair each")
     parser.add_argument("--practice", type=int, default=12, help="questions whose pairs the user judges first")
-    parser.add_argument("--acting", type=int, default=24, help="held-out questions that the model solves itself")
+    parser.add_argument("--acting", type=int, default=20, help="held-out questions that the model solves itself")
     parser.add_argument("--attention", type=int, default=6, help="facts the user can check for one pair")
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--quick", action="store_true", help="a random miniature model: everything runs")

@@ -28,7 +28,7 @@ from rrm_tasks.gsm8k import SOLUTIONS
 from rrm_tasks.word_problems import case_of, problems, word_problems
 
 NAME = "word_problems"
-CRITICS = first_mistake.SETTINGS.model_copy(update={"cases": 16, "comparisons": 48})
+CRITICS = first_mistake.SETTINGS.model_copy(update={"cases": 16, "comparisons": 48, "drafts": 2})
 ROOT = Settings(
     rounds=1, cases=12, outcomes=4, comparisons=48, frame_cases=4, steps=0, accept=0, drafts=1, max_tokens=160
 )
@@ -98,7 +98,7 @@ class WordStage(Stage):
     """A stage whose held-out pairs are of a right and a wrong solution of questions that training never sees."""
 
     solutions: Solutions | None = None
-    acting: int = 24
+    acting: int = 20
     """Held-out questions that the agent itself solves."""
     say: Callable[[str], None] = print
 
@@ -248,8 +248,7 @@ def claims(held: HeldOut) -> dict[str, list[list[Any]]]:
             for a in (a for top in group.seen(i) for a in top.tree()):
                 for said in a.answers:
                     if a.name == "step" and said.findings:
-                        (finding,) = said.findings
-                        found["step"].append([held.case[g], said.case.data["holds"], finding.holds])
+                        found["step"].append([held.case[g], said.case.data["holds"], said.findings[0].holds])
                     elif a.name in ("steps", "critic") and "solution" in said.case.data:
                         try:
                             line, _ = first_mistake.accused(said.case, said.outcome)

@@ -30,8 +30,8 @@ SETTINGS = Settings(
 )  # fmt: skip
 """Small: a real model on a CPU takes seconds for an answer. Several drafts, since a small model's likeliest verdict is
 the same whatever it is shown; its reward model, reading what `step` says of each draft, picks one."""
-PRICE = 2
-"""Attention that a user pays to look whether one line follows: more than to compute one again."""
+PRICE = 1
+"""Attention that a user pays to look whether one line follows."""
 MOST = 9
 """Lines of a solution that are numbered; of a longer one nothing is said."""
 RIGHT = "Every line is right."
@@ -61,7 +61,7 @@ Is the next line right? Answer Yes or No, and why in a few words."""
 
 def steps(assistants: Sequence[Task | Assistant] = (), settings: Settings = SETTINGS) -> Task:
     """The critic of a whole solution. Its findings are `step<n>`: an accused line does not hold, those before it do;
-    and `answer`."""
+    and `answer`, which is right if every line is."""
     return Task(
         "steps",
         instruction="Which answer says rightly which line of the solution is the first that is wrong, if any?",
@@ -70,21 +70,21 @@ def steps(assistants: Sequence[Task | Assistant] = (), settings: Settings = SETT
         findings=_findings_steps,
         assistants=tuple(assistants),
         covers=("steps", "answer"),
-        aspects=("verdict", "lines"),
+        aspects=("verdict", "accused"),
         difficulty=5,
         settings=settings,
     )
 
 
 def step(settings: Settings = SETTINGS) -> Task:
-    """The critic of one line. Its finding carries the name of the line that its parent's answer speaks of."""
+    """The critic of one line. Its findings carry the name of the line that its parent's answer speaks of."""
     return Task(
         "step",
         instruction="Which answer says rightly whether the line follows from the question and the lines before it?",
         frame=_frame_step,
         facts=_facts_step,
         findings=_findings_step,
-        covers=("verdict", "lines"),
+        covers=("verdict", "accused"),
         aspects=("line",),
         difficulty=2,
         settings=settings.model_copy(update={"drafts": 1}),
@@ -132,19 +132,18 @@ def _findings_steps(case: Case, outcome: Outcome) -> tuple[Finding, ...]:
 
 
 def _facts_steps(case: Case, outcome: Outcome) -> list[Fact]:
-    """What the answer claims: of the solution's answer, at the price of solving the problem; and of lines, each at the
-    price of a look at it: that the accused one is wrong and those before it are right, or that all are."""
+    """What the answer claims: that the solution's answer is right or wrong, which is the conjunction of its lines, each
+    of which can be looked at alone; and that the accused line is the first wrong one. What it says of the lines before
+    that follows, and has no fact of its own."""
     line, _ = accused(case, outcome)
     hold = lines_hold(case.data, case.data["solution"])
     if not hold:
         return []
-    sound = Fact("answer", "verdict", Sealed(all(hold.values())), cost=max(PRICE, len(hold)), claims=line is None)
-    of_lines = [
-        Fact(f"step{n}", "lines", Sealed(holds), cost=PRICE, claims=n != line)
-        for n, holds in hold.items()
-        if line is None or n <= line
-    ]
-    return [sound, *of_lines]
+    parts = tuple(Fact(f"line{n}", "verdict", Sealed(holds), cost=PRICE) for n, holds in hold.items())
+    verdict = Fact("answer", "verdict", parts=parts, claims=line is None)
+    if line is None:
+        return [verdict]
+    return [verdict, Fact(f"step{line}", "accused", Sealed(hold[line]), cost=PRICE, claims=False)]
 
 
 # --- one line ----------------------------------------------------------------------------------------
@@ -173,8 +172,11 @@ def _said(outcome: Outcome) -> tuple[bool, str]:
 
 
 def _findings_step(case: Case, outcome: Outcome) -> tuple[Finding, ...]:
-    holds, why = _said(outcome)
-    return (Finding(f"step{case.data['line']}", holds, note="" if holds else why),)
+    """Of the line; and if that is wrong, of the solution's answer, which the line betrays."""
+    (holds, why), line = _said(outcome), case.data["line"]
+    if holds:
+        return (Finding(f"step{line}", True),)
+    return Finding(f"step{line}", False, note=why), Finding("answer", False, part=line - 1)
 
 
 def _facts_step(case: Case, outcome: Outcome) -> list[Fact]:

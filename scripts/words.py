@@ -15,10 +15,10 @@ acting      the model's own solutions: the best of four by reward models fitted 
 Each part of a seed is a JSON file in OUT; the same command again computes nothing twice, and goes on in the middle of
 training. A part pays for the critics that it is the first to need.
 
-An estimate for one seed and 0.5 B parameters, in processor minutes (examining a solution takes 4 to 8 processor seconds,
-a node's training 5 minutes): judging 75, of which training 35; weak-judge 30, of which 25 for the critic that is trained
-to convince; acting 20; misleading 1. With two threads and nothing else running that is about 65 minutes. Five seeds take
-some 10 processor hours.
+An estimate for one seed and 0.5 B parameters, in processor minutes (examining a solution takes 4 to 8 processor
+seconds, a node's training 5 minutes): judging 75, of which training 35; weak-judge 30, of which 25 for the critic that
+is trained to convince; acting 20; misleading 1. With two threads and nothing else running that is about 65 minutes. Five
+seeds take some 10 processor hours.
 """
 
 from __future__ import annotations

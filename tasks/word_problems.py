@@ -37,7 +37,7 @@ SETTINGS = Settings(
     max_tokens=200, cases=24, outcomes=4, comparisons=96, rounds=2, improver="best_of_n", steps=4, batch=6, group=6,
     accept=12,
 )  # fmt: skip
-_BEGINNING = r"([A-KM-SU-Z][A-Za-z0-9 ']|L([a-df-z]|e[a-su-z])|T([a-np-z]|o[bgmntu]))"
+_BEGINNING = r"([A-KM-SU-Z][A-Za-z0-9 ']|L([a-df-z]|e[a-su-z])|T([a-np-z]|o(m|tal|gether)))"
 _REST = r"([A-Za-z0-9 ,;'$%()/+=-]|\*[ 0-9(.$]|\.[0-9])"
 _NUMBER = r"([0-9]{1,3}(,[0-9]{3}){1,3}|[0-9]{1,9})(\.[0-9]{1,2})?"
 FORM = rf"({_BEGINNING}{_REST}{{2,160}}\.?\n){{1,7}}A: \$?-?{_NUMBER}"
@@ -45,8 +45,9 @@ FORM = rf"({_BEGINNING}{_REST}{{2,160}}\.?\n){{1,7}}A: \$?-?{_NUMBER}"
 
 A step has no colon, so no heading and no list; a full stop at its end only, so one sentence a line; no backslash, no
 backtick and no two asterisks, so no LaTeX and no markdown. It does not begin with "To" or "Let" ("Let's solve this step
-by step"): a chat model that may say so goes on with what is none of these. 95 % of GSM8K's worked answers have so few
-and so short lines.
+by step"): a chat model that may say so goes on with what is none of these, and one that may write "To" at all writes
+"Todetermine"; so of words in "To" there are Tom, Total and Together. 95 % of GSM8K's worked answers have so few and so
+short lines.
 """
 PROMPT = """Solve each problem step by step, each step on a line of its own with its computation. The last line is \
 "A: " and the number.

@@ -155,7 +155,8 @@ def test_whatever_has_the_form_can_be_read(text: str) -> None:
         ("He has 12 - 5 = 7 pens left.", True), ("So 3*(4 + .5) = 13.5", True), ("Ann's 2 dogs eat 50% of it.", True),
         ("Tom has 7.", True), ("Total = 7", True), ("Leo has 7", True), ("A DVD costs $7", True), ("Lee has 7", True),
         ("### Step 1", False), ("**Step 1**", False), ("Step 1: Add.", False), ("To solve this problem, add.", False),
-        ("Let's add.", False), ("Todetermine it, add.", False), ("Together it is 7", True), ("It is \\frac{1}{2}.", False), ("So `x`.", False), ("He has 7. She has 8.", False),
+        ("Let's add.", False), ("Todetermine it, add.", False), ("Together it is 7", True),
+        ("It is \\frac{1}{2}.", False), ("So `x`.", False), ("He has 7. She has 8.", False),
         ("he has 7", False), ("A: 7", False), ("2 + 2 = 4", False),
     ],
 )  # fmt: skip

@@ -63,7 +63,7 @@ def loaded(where: str, folder: Path, precision: str | None) -> Backbone:
     precision = precision or known.get("precision")
     spent, began = processor(), time.monotonic()
     backbone = Backbone.load(where)
-    wanted = Precision(precision) if precision else probe(backbone)[0]  # type: ignore[arg-type]
+    wanted = Precision(precision, precision) if precision else probe(backbone)[0]  # type: ignore[arg-type]
     is_now = {"fingerprint": backbone.fingerprint, "parameters": backbone.size, "precision": wanted.weights,
               "context": backbone.limit}  # fmt: skip
     if known and known != is_now:

@@ -89,7 +89,7 @@ def main() -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     limit_threads()
     spent = time.process_time()
-    draw = (ours if args.engine == "rrm" else theirs)(args.model, Precision(args.precision))
+    draw = (ours if args.engine == "rrm" else theirs)(args.model, Precision(args.precision, args.precision))
     found: dict[str, Any] = {"engine": args.engine, "load": time.process_time() - spent, "loaded_mb": peak()}
     every = [prompt(i) for i in range(args.rows)]
     draw(every[:2], 1, 4, True)  # to warm up

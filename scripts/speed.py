@@ -98,7 +98,7 @@ def main() -> None:
     print("| precision | sampling alone | 16 at once | LoRA step, 1,024 tokens | frozen features, 1,024 tokens |")
     print("| --- | --- | --- | --- | --- |")
     peaks = []
-    for precision in (Precision(), Precision("bfloat16")):
+    for precision in (Precision(), Precision("bfloat16", "bfloat16")):
         backbone = Backbone.load(name, adapters="lora")
         backbone.precision = precision
         rates = [f"{sampling(backbone, n, 48):.0f} tokens/s" for n in (1, 16)]

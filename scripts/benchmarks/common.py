@@ -129,7 +129,7 @@ def backbone(options: Options) -> Backbone:
     """Our side's model, in the precision that the engine's own probe chooses; forks are adapters, also if tiny."""
     model = Backbone("bench", network(options.tiny), tokenizer(options.tiny), adapters="lora")
     which = chosen(model) if options.precision == "auto" else options.precision
-    model.precision = rrm.models.precision.Precision(which)
+    model.precision = rrm.models.precision.Precision(which, which)
     return model
 
 

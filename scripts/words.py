@@ -17,8 +17,8 @@ training. A part pays for the critics that it is the first to need.
 
 An estimate for one seed and 0.5 B parameters, in processor minutes (examining a solution takes 4 to 8 processor
 seconds, a node's training 5 minutes): judging 75, of which training 35; weak-judge 30, of which 25 for the critic that
-is trained to convince; acting 20; misleading 1. With two threads and nothing else running that is about 65 minutes. Five
-seeds take some 10 processor hours.
+is trained to convince; acting 20; misleading 1. With two threads and nothing else running that is about 65 minutes.
+Five seeds take some 10 processor hours.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from words_stage import CHUNK, Drawn, Scripted, Solutions, WordStage, always, cl
 from words_stage import NAME as ROOT_NAME
 
 from rrm import BoundedUser, Group, ModelUser, Outcome, Pair, Task
+from rrm.core.protocols import Agent
 from rrm.core.task import Assistant, assist
 from rrm.core.validation import check, plant
 from rrm.measure.catalog import seeds_of
@@ -84,7 +85,7 @@ def judging(stage: WordStage, say: Callable[[str], None]) -> dict[str, Any]:
         found[name] = judged(replace(stage.task, assistants=shown[name].helpers), stage.user(), shown[name])
     sweep = {
         str(attention): {
-            name: packed(judged(stage.task, BoundedUser(**{**stage.user().model_dump(), "attention": attention}), some))
+            name: packed(judged(stage.task, stage.bounded(attention=attention), some))
             for name, some in {"alone": stage.alone, **{n: shown[n] for n in ("depth 1", "depth 2", "perfect")}}.items()
         }
         for attention in (2, 4, 8, 12)
@@ -102,11 +103,13 @@ def judging(stage: WordStage, say: Callable[[str], None]) -> dict[str, Any]:
 def told(stage: WordStage) -> dict[str, Material]:
     """The pairs with untrained critics, and with those that are told the truth."""
 
-    def untrained(task: Task) -> Any:
+    def untrained(task: Task) -> Agent:
         start = stage.start(task)
         return Drawn(start, stage.seed) if task.name == "steps" else start
 
-    agents = {"untrained": untrained, "perfect": Scripted, "contrary": partial(Scripted, contrary=True)}
+    agents: dict[str, Callable[[Task], Agent]] = {
+        "untrained": untrained, "perfect": Scripted, "contrary": partial(Scripted, contrary=True)
+    }  # fmt: skip
     return {name: stage.shown(name, stage.told(make)) for name, make in agents.items()}
 
 
@@ -176,7 +179,7 @@ def misleading(stage: WordStage, say: Callable[[str], None]) -> dict[str, Any]:
     found: dict[str, Any] = {"alone": packed(judged(stage.task, stage.user(), stage.alone)), "misled": {}, "trust": {}}
     for name, some in shown.items():
         for rate in SPOT_CHECKS:
-            user = another(stage.user(), spot_checks=rate)
+            user = stage.bounded(spot_checks=rate)
             verdicts = judged(stage.task, user, some)
             found["misled"].setdefault(name, {})[str(rate)] = packed(verdicts)
             found["trust"].setdefault(name, {})[str(rate)] = trust(names, verdicts, user)

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from rrm import Case, Group, Malformed, Outcome, Pool, Settings, Task
+from rrm import BoundedUser, Case, Group, Malformed, Outcome, Pool, Settings, Task
 from rrm.core.parties import User
 from rrm.core.protocols import Agent
 from rrm.core.records import digest
 from rrm.core.task import Assistant, assist
 from rrm.measure.arms import HeldOut
+from rrm.measure.oversight import another
 from rrm.measure.stage import Material, Stage
 from rrm.measure.stats import Interval, share_over_seeds
 from rrm.store.store import Store
@@ -107,6 +108,12 @@ class WordStage(Stage):
         """Where its questions and solutions come from."""
         assert self.solutions is not None
         return self.solutions
+
+    def bounded(self, **changes: Any) -> BoundedUser:
+        """The simulated user, with some settings changed, who has met nobody."""
+        user = self.user()
+        assert isinstance(user, BoundedUser)
+        return another(user, **changes)
 
     @cached_property
     def asked(self) -> list[Case]:
@@ -271,7 +278,6 @@ def quality(seeds: Sequence[Sequence[Sequence[Any]]]) -> dict[str, Interval]:
         )  # fmt: skip
 
     return {
-        "answers read": share(lambda wrong, line: True, lambda wrong, line: True),
         "calls wrong": share(lambda wrong, line: line is not None, lambda wrong, line: True),
         "wrong: precision": share(lambda wrong, line: wrong is not None, lambda wrong, line: line is not None),
         "wrong: recall": share(lambda wrong, line: line is not None, lambda wrong, line: wrong is not None),

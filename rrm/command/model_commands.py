@@ -65,16 +65,17 @@ def _told() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
 
 
 @model_app.command("list")
-def model_list() -> None:
+def model_list(debug: Annotated[bool, DEBUG] = False) -> None:
     """The models that --model knows by a name of ours: what they are, what they take, and where they are."""
-    from rrm.models.fetching import SOURCES, fetched, folder
-    from rrm.models.room import size
+    with clean_errors(debug):
+        from rrm.models.fetching import SOURCES, fetched, folder
+        from rrm.models.room import size
 
-    say("embedded   in the package: a tiny model of the papers world; embedded-chip, embedded-games: of others")
-    for source in SOURCES.values():
-        takes = f"{size(source.bytes)} to download, {size(source.folder_bytes)} in the cache"
-        where = f"fetched: {folder(source)}" if fetched(source) else f"not fetched: rrm model fetch {source.name}"
-        say(f"{source.name:10} {source.about}; {takes}\n{'':10} {where}")
+        say("embedded   in the package: a tiny model of the papers world; embedded-chip, embedded-games: of others")
+        for source in SOURCES.values():
+            takes = f"{size(source.bytes)} to download, {size(source.folder_bytes)} in the cache"
+            where = f"fetched: {folder(source)}" if fetched(source) else f"not fetched: rrm model fetch {source.name}"
+            say(f"{source.name:10} {source.about}; {takes}\n{'':10} {where}")
 
 
 @model_app.command("show")

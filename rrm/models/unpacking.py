@@ -66,15 +66,18 @@ def convert(source: ModelSource, gguf: Path, header: Header, into: Path) -> None
     ):  # fmt: skip
         if mark in vars(marked):
             delattr(marked, mark)
-    model.save_pretrained(into)
-    tokenizer.save_pretrained(into)
-    readable = (into / "config.json").stat().st_mode  # safetensors makes files for their owner only
-    (into / "model.safetensors").chmod(readable)
+    with Blaming(f"cannot write {into}", "make room there and make it writable, or set RRM_CACHE to another folder"):
+        model.save_pretrained(into)
+        tokenizer.save_pretrained(into)
+        readable = (into / "config.json").stat().st_mode  # safetensors makes files for their owner only
+        (into / "model.safetensors").chmod(readable)
     before = Written.of(model, tokenizer)
     del model  # two of them need not be in memory at once
     what = f"the copy of {gguf.name} cannot be read"
     again = read_model(AutoModelForCausalLM, str(into), what, "update transformers", local_files_only=True, dtype=dtype)
-    differs = differences(before, Written.of(again, AutoTokenizer.from_pretrained(into, local_files_only=True)))
+    with Blaming(what, "update transformers"):
+        same = AutoTokenizer.from_pretrained(into, local_files_only=True)
+    differs = differences(before, Written.of(again, same))
     if differs:
         raise ModelError(f"the copy of {gguf.name} differs from it in {', '.join(differs)}; update transformers")
 

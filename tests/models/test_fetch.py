@@ -223,6 +223,72 @@ def test_a_conversion_that_is_interrupted_leaves_what_was_there(
     assert left(source) == ["small"] and not (folder(source) / "junk").exists()
 
 
+def test_interrupted_while_one_takes_the_others_place_the_old_one_stays(
+    source: ModelSource, get: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get()
+    weights, real = folder(source) / "model.safetensors", Path.rename
+    before = weights.stat().st_ino
+
+    def rename(path: Path, to: Path) -> Path:
+        if path.name == ".small.partial":
+            raise KeyboardInterrupt
+        return real(path, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            get(force=True)
+    assert fetched(source) and weights.stat().st_ino == before and left(source) == [".small.parts", "small"]
+    folder(source).rename(folder(source).parent / ".small.old")  # killed there, which nobody could clear up after
+    with pytest.raises(KeyboardInterrupt):
+        fetch("small", show=lambda text: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert fetched(source) and weights.stat().st_ino == before and left(source) == [".small.parts", "small"]
+
+
+def test_a_link_to_another_disk_is_replaced_and_what_it_leads_to_is_left_alone(
+    source: ModelSource, get: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RRM_CACHE", "there")  # by a relative path, too
+    get()
+    folder(source).rename(tmp_path / "elsewhere")
+    folder(source).symlink_to(tmp_path / "elsewhere")
+    assert fetched(source)
+    for _ in range(2):
+        get(force=True)
+        assert left(source) == ["small"] and not folder(source).is_symlink()
+    assert (tmp_path / "elsewhere" / "model.safetensors").exists()
+
+
+def test_a_disk_that_is_full_of_weights_is_said(
+    source: ModelSource, get: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource", reason="needs a limit for the size of files")
+    real, limits = unpacking.convert, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limited(*given: object) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        try:
+            real(*given)  # type: ignore[arg-type]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    monkeypatch.setattr(unpacking, "convert", limited)
+    with pytest.raises(ModelError, match=r"cannot write .*File too large.*make room there.*RRM_CACHE"):
+        get()
+    assert left(source) == [".small.parts"]
+
+
+def test_nobodys_home_is_an_error_with_a_mend(source: ModelSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RRM_CACHE")
+    monkeypatch.setattr(Path, "expanduser", lambda path: (_ for _ in ()).throw(RuntimeError("there is none")))
+    listed = rrm("model", "list")
+    assert listed.exit_code == 2 and "no home folder" in listed.stderr and "set RRM_CACHE" in listed.stderr
+    with pytest.raises(ModelError, match="no home folder"):
+        Backbone.load("small")
+
+
 def test_the_command_stops_with_one_line(
     source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,7 +477,8 @@ def test_the_command(source: ModelSource, tmp_path: Path) -> None:
     assert "not fetched: rrm model fetch small" in listed and "1 MB in the cache" in listed and "none" in listed
     shown = rrm("model", "show", "small")
     assert shown.exit_code == 0 and source.sha256 in shown.output
-    assert rrm("model", "show", "smal").exit_code == 2
+    assert "did you mean 'small'" in rrm("model", "show", "smal").stderr
+    assert "there is: embedded, embedded-chip, embedded-games, small, smollm2" in rrm("model", "show", "x").stderr
     assert "papers world" in rrm("model", "show", "embedded").output
     done = rrm("model", "fetch", "small", "--wheels", tmp_path / "wheels")
     assert done.exit_code == 0 and "done" in done.output

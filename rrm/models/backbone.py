@@ -138,6 +138,9 @@ class Backbone:
 
     @precision.setter
     def precision(self, precision: Precision) -> None:
+        embedding = self.model.get_output_embeddings()
+        if precision.dtype == torch.float32 or not pays(embedding) or self.engine.head:
+            precision = replace(precision, head="float32")
         if precision == self._precision:
             return
         if self._precision.dtype == torch.bfloat16:
@@ -145,9 +148,6 @@ class Backbone:
         if self.adapters == "full":
             raise ModelError(f"{self.name!r} is fully fine-tuned, which is done in float32; use adapters='lora'")
         _ = self.fingerprint  # of the weights as they were loaded
-        embedding = self.model.get_output_embeddings()
-        if precision.head == "bfloat16" and not (pays(embedding) and not self.engine.head):
-            precision = replace(precision, head="float32")
         output = set() if precision.head == "bfloat16" else {*map(id, embedding.parameters())}
         for name, parameter in self.model.named_parameters():
             if "lora_" not in name and id(parameter) not in output:

@@ -16,13 +16,14 @@ from rrm.models.architecture import own_head
 from rrm.models.attention import SHORT, materialized
 from rrm.models.folders import check_finite
 from rrm.models.guard import alone
-from rrm.models.head import rough, sharpened
+from rrm.models.head import TOP, rough, sharpened
 from rrm.models.interface import Trunk
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.weights import check_keys, hash_tensors
 
 LOGITS = 1 << 24
-"""Most logits (tokens * vocabulary) held at once; more come in parts, and again in the backward pass."""
+"""Most logits (tokens * vocabulary) held at once, and most weights for exact ones (`rrm.models.head`); more come in
+parts, and again in the backward pass."""
 
 
 class Fork:
@@ -128,7 +129,8 @@ class Fork:
     def logprobs_at(self, at: Tensor, targets: Tensor, allowed: Tensor | None = None) -> Tensor:
         """(tokens,) log-probability of each target, given the hidden state (tokens, d) that predicts it, and what its
         form allows there (tokens,); on the CPU."""
-        size = max(1, LOGITS // self.backbone.vocabulary)
+        weights = TOP * self.backbone.d if self.backbone.precision.head == "bfloat16" else 0
+        size = max(1, LOGITS // max(self.backbone.vocabulary, weights))
         targets = targets.to(at.device)
         if len(targets) <= size:
             return self._logprobs(at, targets, allowed).cpu()

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from rrm.core.errors import ModelError
 from rrm.models.backbone import Backbone
@@ -12,7 +13,7 @@ from rrm.models.head import TOP, pays, rough, sharpened
 from rrm.models.packing import PrefixGroup
 from rrm.models.precision import Precision
 from rrm.models.sampling import sample
-from tests.models.conftest import network, tokenizer
+from tests.models.conftest import VOCABULARY, network, tokenizer
 
 
 def head_of(vocabulary=400, d=32, bias=False):
@@ -94,3 +95,75 @@ def test_sampled_and_scored_are_the_same_policy(monkeypatch):
     torch.testing.assert_close(torch.tensor(kept), again.detach(), atol=0.1, rtol=0.05)
     again.sum().backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in fork.parameters())
+
+
+def test_float32_weights_have_a_float32_head(monkeypatch):
+    """Else two precisions would bear one version. And what took effect may be asked for again."""
+    monkeypatch.setattr("rrm.models.head.WIDE", 16)
+    b = Backbone("tiny", network(), tokenizer(), "lora")
+    before = b.start.version
+    b.precision = Precision("float32", "bfloat16")
+    assert b.precision == Precision() and b.start.version == before
+    monkeypatch.setattr("rrm.models.head.WIDE", 100)
+    for _ in range(2):
+        b.precision = Precision("bfloat16", "bfloat16")
+    assert b.precision == Precision("bfloat16")
+
+
+def test_a_head_that_does_more_than_multiply_stays_float32(monkeypatch):
+    monkeypatch.setattr("rrm.models.head.WIDE", 16)
+    config = Gemma2Config(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=8, vocab_size=VOCABULARY, max_position_embeddings=64, sliding_window=16, initializer_range=0.2,
+        final_logit_softcapping=3.0, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Gemma2ForCausalLM(config)
+    b = Backbone("capped", model, tokenizer(), "lora")
+    b.precision = Precision("bfloat16", "bfloat16")
+    assert b.engine.head and b.precision == Precision("bfloat16")
+    assert b.model.get_output_embeddings().weight.dtype == torch.float32
+    assert float(b.start.logits_at(torch.randn(4, 32)).abs().max()) <= 3.0
+
+
+def test_in_parts_it_is_the_same_and_no_part_takes_more_weights_than_logits(monkeypatch):
+    """The weights of the exact ones are many, where a model is wide and its vocabulary is not."""
+    monkeypatch.setattr("rrm.models.head.WIDE", 16)
+    b = Backbone("tiny", network(), tokenizer(), "lora")
+    b.precision = Precision("bfloat16", "bfloat16")
+    fork, asked = b.fork("agent"), []
+    real = fork.logits_at
+    monkeypatch.setattr(fork, "logits_at", lambda hidden, *more: asked.append(len(hidden)) or real(hidden, *more))
+    found = []
+    for most in (1 << 24, 2 * TOP * b.d):
+        monkeypatch.setattr("rrm.models.fork.LOGITS", most)
+        hidden = torch.randn(9, b.d, generator=torch.Generator().manual_seed(2)).requires_grad_()
+        value = fork.logprobs_at(hidden, torch.arange(9) + 3)
+        value.sum().backward()
+        found.append((value.detach(), hidden.grad))
+    assert asked[0] == 9 and {*asked[1:]} == {2, 1}
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(whole, parts, atol=1e-4, rtol=1e-3)
+
+
+def test_it_repeats_bit_for_bit_and_a_form_leaves_few(monkeypatch):
+    """Also where fewer may come than are computed exactly; and where nothing may, nothing becomes a NaN."""
+    monkeypatch.setattr("rrm.models.head.WIDE", 16)
+    monkeypatch.setattr("rrm.models.head.TOP", 8)
+    found = []
+    for _ in range(2):
+        b = Backbone("tiny", network(), tokenizer(), "lora")
+        b.precision = Precision("bfloat16", "bfloat16")
+        found.append(sample(b.start, [[5, 6], [7]], 3, 6, 1.0, ["k", "l"], ()))
+        hidden = torch.randn(3, b.d, generator=torch.Generator().manual_seed(2))
+        found.append(b.start.logprobs_at(hidden, torch.tensor([3, 4, 5])).tolist())
+    assert found[:2] == found[2:]
+    head, exact = head_of()
+    hidden = torch.randn(3, 32).requires_grad_()
+    barred = torch.arange(400) >= torch.tensor([[0], [2], [400]])
+    logits = sharpened(head, hidden, rough(head, hidden).masked_fill(barred, -torch.inf))
+    assert torch.equal(logits == -torch.inf, barred) and not bool(logits.isnan().any())
+    torch.testing.assert_close(logits[1, :2], exact(hidden)[1, :2], atol=1e-5, rtol=1e-5)
+    logits[1:].log_softmax(1)[:, 0].sum().backward()
+    assert bool(hidden.grad.isfinite().all())

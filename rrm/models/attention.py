@@ -96,7 +96,11 @@ class GroupLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Take in new keys and values; returns those that attention sees, as a transformers cache layer does."""
-        if self.layout is None:  # the prefill, in one piece
+        if self.layout is None:  # the prefill, in one piece or after what all prefixes begin with
+            if self.is_initialized:
+                assert self.keys is not None and self.values is not None
+                key_states = torch.cat([self.keys.expand(len(key_states), -1, -1, -1), key_states], 2)
+                value_states = torch.cat([self.values.expand(len(value_states), -1, -1, -1), value_states], 2)
             self.keys, self.values, self.is_initialized = key_states, value_states, True
             return key_states, value_states
         end = self.used + key_states.shape[-2]

@@ -2,7 +2,10 @@
 
 Randomness belongs to the outcome, not to the batch: outcome i of a case reads its own stream of uniform
 numbers, named by the case's key and i, and turns the t-th of them into its t-th token by inverting the
-distribution function. What else is in the batch, or in which order, changes nothing.
+distribution function. What else is in the batch, or in which order, changes nothing but last bits.
+
+What all cases of a batch begin with (instructions, worked examples) is computed once, too, where that was seen to be
+exact (`Engine.shares`).
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ CACHE = 1 << 30
 """Most bytes of keys and values held at once."""
 ROWS = 512
 """Most sequences decoded at once."""
+SHARED = 64
+"""Fewest tokens that all prefixes begin with for which these are computed once: instructions and worked examples."""
 COMPACT = 0.25
 """Drop the finished rows when they are at least this share of the batch: dropping copies the cache."""
 
@@ -158,22 +163,37 @@ def _layers(cache: Cache) -> list[GroupLayer]:
 
 
 def _prefill(fork: PolicyModel, prefixes: Sequence[Sequence[int]], cache: Cache) -> tuple[Tensor, Tensor]:
-    """Run the prefixes, padded on the left so that all end together.
+    """Run the prefixes: what they all begin with once, if that is much, and what follows padded on the left so that all
+    end together.
 
     Returns the last hidden states (cases, d) and where the padding is (cases, width) bool.
     """
-    width = max(map(len, prefixes))
-    gaps = torch.tensor([width - len(p) for p in prefixes])
-    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prefixes])
+    shared = _shared(prefixes) if fork.backbone.engine.shares else 0
+    if shared:
+        fork.run(torch.tensor([prefixes[0][:shared]]), torch.arange(shared)[None], None, cache)
+    width = max(map(len, prefixes)) - shared
+    gaps = torch.tensor([width - len(p) + shared for p in prefixes])
+    ids = torch.tensor([[0] * (width - len(p) + shared) + list(p[shared:]) for p in prefixes])
     column = torch.arange(width)
     pad = column < gaps[:, None]
-    positions = (column - gaps[:, None]).clamp_(min=0)
+    positions = shared + (column - gaps[:, None]).clamp_(min=0)
     mask = None
-    if pad.any():
+    if shared or pad.any():
         allowed = (column[:, None] >= column) & ~pad[:, None, :]
         allowed |= torch.eye(width, dtype=torch.bool)  # padding sees itself, or its softmax would be 0/0
+        allowed = torch.cat([allowed.new_ones(len(prefixes), width, shared), allowed], 2)
         mask = torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)[:, None]
-    return fork.run(ids, positions, mask, cache)[:, -1], pad
+    hidden = fork.run(ids, positions, mask, cache)[:, -1]
+    return hidden, torch.cat([pad.new_zeros(len(prefixes), shared), pad], 1)
+
+
+def _shared(prefixes: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prefixes begin with, if that pays; at least one is left of each."""
+    rows = [tuple(prefix) for prefix in prefixes]
+    first, last = min(rows), max(rows)  # what these two share, all do
+    most = min(map(len, prefixes)) - 1
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
+    return min(same, most) if len(prefixes) > 1 and min(same, most) >= SHARED else 0
 
 
 def _choose(logp: Tensor, uniform: Tensor | None, temperature: float) -> Tensor:

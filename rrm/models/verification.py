@@ -19,7 +19,7 @@ from rrm.models.architecture import RAW, Architecture
 from rrm.models.interface import SharedModel
 from rrm.models.miniature import BORDER, small_copy, tokenizer
 from rrm.models.packing import PrefixGroup
-from rrm.models.sampling import kept, sample
+from rrm.models.sampling import SHARED, kept, sample
 
 TOLERANCE = 2e-5
 """Largest difference in nats on a small copy, and as a share of the log-probability where that is beyond 1 nat."""
@@ -35,6 +35,8 @@ class Probe:
     segments: tuple[int, ...]
     rows: int
     tokens: int
+    shared: int = 0
+    """Tokens that all prefixes begin with, before those; of samples only."""
 
 
 WITHIN = Probe((3, 2), (3, 2, 1), 2, 4)
@@ -43,6 +45,8 @@ BEYOND = Probe((5, 11), (13, 4, 9), 3, 14)
 FAR = Probe((BORDER + 4, 9), (5, 13), 2, 8)
 ITSELF = Probe((5, 3), (4, 3), 2, 3)
 """Of a model with its own weights."""
+ALIKE = Probe((5, 2), (1,), 2, 3, shared=SHARED)
+"""Of prefixes that begin alike."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Engine:
     """Decoding by `rrm.models.attention`; else with joined caches."""
     windows: bool
     """Exact beyond its window."""
+    shares: bool = False
+    """What all prefixes of a batch begin with may be computed once."""
     kept: int = 1
     """Numbers that a token leaves in the cache."""
 
@@ -93,7 +99,7 @@ def packed(backbone: SharedModel, probe: Probe) -> float:
 
 def sampled(backbone: SharedModel, probe: Probe) -> float:
     """Error of log-probabilities that were kept while sampling."""
-    prefixes = [ids(backbone, 3 + n, n) for n in probe.prefixes]
+    prefixes = [[*ids(backbone, 5, probe.shared), *ids(backbone, 3 + n, n)] for n in probe.prefixes]
     keys = [str(n) for n in probe.prefixes]
     found = sample(backbone.start, prefixes, probe.rows, probe.tokens, 1.0, keys, ())
     rows = [(p, tokens, kept) for p, row in zip(prefixes, found, strict=True) for tokens, kept, _ in row]
@@ -119,7 +125,9 @@ def verify(backbone: SharedModel) -> Engine:
         backbone.engine = engine
         off = _attempt(sampled, backbone, probe)
         if off.error < OWN:
-            return replace(engine, kept=kept(backbone.start))
+            shares = engine.shares and _attempt(sampled, backbone, ALIKE).error < OWN
+            backbone.engine = replace(engine, shares=False)
+            return replace(engine, shares=shares, kept=kept(backbone.start))
     raise _refusal(backbone.name, "are sampled together", off)
 
 
@@ -220,12 +228,22 @@ def examine(small: SharedModel, grouped: bool = True) -> Engine:
         small.engine = Engine(head, groups, windows)
         off = worst(sampled, probes)
         if off.error <= TOLERANCE:
-            exact.append(replace(small.engine, windows=windows and worst(sampled, further).error <= TOLERANCE))
+            found = replace(small.engine, windows=windows and worst(sampled, further).error <= TOLERANCE)
+            exact.append(replace(found, shares=_alike(small)))
             if exact[-1].windows or not windows:
                 break
     if not exact:
         raise _refusal(small.name, "are sampled together", off)
     return max(exact, key=lambda engine: (engine.windows, engine.groups))
+
+
+def _alike(small: SharedModel) -> bool:
+    """Whether prefixes that begin alike may share that pass. A sliding layer counts columns, between which there would
+    be padding."""
+    if small.architecture.window or small.limit < SHARED + max(*ALIKE.prefixes) + ALIKE.tokens:
+        return False
+    small.engine = replace(small.engine, shares=True)
+    return _attempt(sampled, small, ALIKE).error <= TOLERANCE
 
 
 def _backend(backbone: SharedModel) -> bool:

@@ -125,7 +125,7 @@ def verify(backbone: SharedModel) -> Engine:
         backbone.engine = engine
         off = _attempt(sampled, backbone, probe)
         if off.error < OWN:
-            shares = engine.shares and _attempt(sampled, backbone, ALIKE).error < OWN
+            shares = engine.shares and _fits(backbone, ALIKE) and _attempt(sampled, backbone, ALIKE).error < OWN
             backbone.engine = replace(engine, shares=False)
             return replace(engine, shares=shares, kept=kept(backbone.start))
     raise _refusal(backbone.name, "are sampled together", off)
@@ -213,7 +213,7 @@ def examine(small: SharedModel, grouped: bool = True) -> Engine:
     further = [BEYOND, FAR] if window else []
 
     def worst(measure: Any, some: Sequence[Probe]) -> _Off:
-        fits = [p for p in some if max(p.prefixes) + max(*p.segments, p.tokens) <= small.limit]
+        fits = (p for p in some if _fits(small, p))
         return max((_attempt(measure, small, p) for p in fits), key=lambda off: off.error, default=_Off(0.0))
 
     small.engine = Engine(head, False, True)
@@ -237,10 +237,14 @@ def examine(small: SharedModel, grouped: bool = True) -> Engine:
     return max(exact, key=lambda engine: (engine.windows, engine.groups))
 
 
+def _fits(backbone: SharedModel, probe: Probe) -> bool:
+    return probe.shared + max(probe.prefixes) + max(*probe.segments, probe.tokens) <= backbone.limit
+
+
 def _alike(small: SharedModel) -> bool:
     """Whether prefixes that begin alike may share that pass. A sliding layer counts columns, between which there would
     be padding."""
-    if small.architecture.window or small.limit < SHARED + max(*ALIKE.prefixes) + ALIKE.tokens:
+    if small.architecture.window or not _fits(small, ALIKE):
         return False
     small.engine = replace(small.engine, shares=True)
     return _attempt(sampled, small, ALIKE).error <= TOLERANCE

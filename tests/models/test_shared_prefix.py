@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rrm.models.attention import GroupLayer
 from rrm.models.packing import PrefixGroup
 from rrm.models.sampling import SHARED, _shared, sample
+from rrm.models.verification import _alike, verify
 
 HEAD = [3 + i % 30 for i in range(SHARED + 6)]
 PREFIXES = [[*HEAD, 5], [*HEAD, 7, 8, 9, 10, 11], [*HEAD, 5, 12], [*HEAD[:SHARED], 33, 34, 35]]
@@ -71,6 +72,11 @@ def test_a_model_with_windows_does_not_share(tiny):
     """A sliding layer counts columns, and there would be padding between them."""
     b = tiny()
     b.architecture = replace(b.architecture, window=8)
-    from rrm.models.verification import _alike
-
     assert not _alike(b)
+
+
+def test_a_model_whose_context_is_too_short_to_try_it_is_loaded_all_the_same(tiny):
+    """One of the same configuration but for that, so that the small copy's answer is known."""
+    short = tiny()
+    short.architecture = replace(short.architecture, limit=SHARED)
+    assert not verify(short).shares

@@ -257,18 +257,31 @@ class Models:
         """By name or folder; in a smoke test always the miniature."""
         if name not in self._loaded:
             backbone = self._loaded[name] = miniature() if self._quick else Backbone.load(name)
-            backbone.precision = Precision("float32" if self._quick else self._precision)
+            backbone.precision = Precision() if self._quick else Precision(self._precision, self._precision)
         return self._loaded[name]
 
 
 def run(args: argparse.Namespace, seeds: Sequence[int]) -> None:
-    """Every part of every seed that is not there yet."""
+    """Every part of every seed that is not there yet. What is there was asked for alike, or it stops before anything is
+    computed."""
     load = Models(args.quick, args.precision)
-    for seed in seeds:
-        for part in args.part:
-            path = args.out / part / f"{seed}.json"
-            if not path.exists():
-                measure(part, seed, path, args, load)
+    todo = [(seed, part, args.out / part / f"{seed}.json") for seed in seeds for part in args.part]
+    for _, part, path in todo:
+        if path.exists():
+            before = json.loads(path.read_text())["asked"]
+            differ = [f"{k} {before.get(k)}, now {v}" for k, v in asked(part, args).items() if before.get(k) != v]
+            if differ:
+                raise SystemExit(f"error: {path} was made with {'; '.join(differ)}; ask alike, or give another --out")
+    for seed, part, path in todo:
+        if not path.exists():
+            measure(part, seed, path, args, load)
+
+
+def asked(part: str, args: argparse.Namespace) -> dict[str, Any]:
+    """What decides a part's result, of all that can be given."""
+    names = ["model", "pairs", "practice", "attention", "precision", "quick"]
+    names += {"weak-judge": ["judge"], "acting": ["acting"]}.get(part, [])
+    return {name: getattr(args, name) for name in names}
 
 
 def measure(part: str, seed: int, path: Path, args: argparse.Namespace, load: Models) -> None:
@@ -297,8 +310,8 @@ def measure(part: str, seed: int, path: Path, args: argparse.Namespace, load: Mo
     finally:
         spent.write()
     record = {
-        "about": about(stage, args), "result": result, "code": code(), "threads": torch.get_num_threads(),
-        "processor seconds": round(spent.seconds, 1),
+        "about": about(stage, args), "asked": asked(part, args), "result": result, "code": code(),
+        "threads": torch.get_num_threads(), "processor seconds": round(spent.seconds, 1),
     }  # fmt: skip
     write_atomically(path, json.dumps(without_nan(record), indent=1).encode() + b"\n")
     say(f"done, {spent.seconds / 60:.1f} processor minutes in all; {path}")

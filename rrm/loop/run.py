@@ -40,7 +40,7 @@ from rrm.store.journal import Journal
 
 LATER = frozenset({"cases", "model.prompts"})
 """Keys, with dots, that older runs' config.json may lack; they still resume."""
-BITS = 3
+BITS = 4
 """Raised where a change on purpose makes the same settings give other bits: an older run can be opened, inspected and
 exported, and is not resumed. Runs that do not say are of 1."""
 

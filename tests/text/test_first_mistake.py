@@ -249,6 +249,8 @@ def test_it_runs_goes_on_and_the_same_again_computes_nothing(
     again = capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.json")} == files
     assert first.endswith(again) and again.startswith("# words")  # nothing but the page
+    with pytest.raises(SystemExit, match="was made with attention 6, now 2"):
+        words.main([*arguments(out), "--attention", "2"])
     doc = tmp_path / "words.md"
     doc.write_text(f"old\n{BY_HAND}\nMy own words.\n")
     words.main([*arguments(out), "--doc", str(doc)])

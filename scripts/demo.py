@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rrm import BoundedUser, Task
+from rrm.core.errors import RRMError
 from rrm.core.judgements import Event
 from rrm.core.parties import Watch, Watched
 from rrm.measure.adversary import Misleading
@@ -132,4 +133,7 @@ def show_report(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RRMError as error:  # such as a run that another rrm began: what to do is said, and needs no traceback
+        raise SystemExit(f"error: {error}") from error

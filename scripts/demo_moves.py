@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rrm.core.errors import RRMError
 from rrm.core.judgements import Event
 from rrm.core.parties import Watched
 from rrm.core.records import Group
@@ -186,4 +187,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RRMError as error:  # such as a run that another rrm began: what to do is said, and needs no traceback
+        raise SystemExit(f"error: {error}") from error

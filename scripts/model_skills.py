@@ -36,7 +36,7 @@ from skill_parts import PARTS, Sizes, parts, trees_of
 from transformers.utils import logging
 
 from rrm.core.errors import RRMError
-from rrm.measure.catalog import BY_HAND
+from rrm.measure.catalog import with_own_words
 from rrm.models.backbone import Backbone
 from rrm.models.precision import Precision, limit_threads
 from rrm.models.probing import probe
@@ -128,12 +128,6 @@ def page(models: dict[str, Path], found: list[Sheet]) -> str:
     return "\n".join([*lines, "", *(sheet.markdown() for sheet in found)])
 
 
-def publish(path: Path, written: str) -> None:
-    """Write the page; what stands on it below the line `BY_HAND` is kept."""
-    _, mark, own = path.read_text(encoding="utf-8").partition(BY_HAND) if path.exists() else ("", "", "")
-    write_atomically(path, (written + (f"\n{mark}{own}" if mark else "")).encode())
-
-
 def show(found: list[Sheet]) -> None:
     """Print the tables."""
     console = Console(width=None if sys.stdout.isatty() else 200)
@@ -179,7 +173,7 @@ def main() -> None:
         found = sheets(models)
         show(found)
         if args.doc:
-            publish(args.doc, page(models, found))
+            write_atomically(args.doc, with_own_words(page(models, found), args.doc).encode())
     except RRMError as error:
         raise SystemExit(f"error: {error}") from error
 

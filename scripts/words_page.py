@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from words_stage import quality
 
-from rrm.measure.catalog import BY_HAND
+from rrm.measure.catalog import with_own_words
 from rrm.measure.experiment import agreement, cells, lift, misses
 from rrm.measure.stats import clipped, of_numbers, over_seeds, share_over_seeds
 
@@ -26,10 +26,7 @@ def page(found: Mapping[str, Found], command: str, where: Path | None) -> str:
     spent = ", ".join(f"{part} {value / 3600:.2f}" for part, value in seconds.items())
     parts += [f"Processor hours: {spent}; {sum(seconds.values()) / 3600:.2f} in all."]
     text = "\n\n".join(parts) + "\n"
-    if where is None or not where.exists():
-        return text
-    _, mark, own = where.read_text().partition(BY_HAND)
-    return text + (f"\n{mark}{own}" if mark else "")
+    return text if where is None else with_own_words(text, where)
 
 
 HEAD = """Critics in words over real solutions of word problems: do they help who judges, does a level below them help \

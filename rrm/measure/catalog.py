@@ -171,9 +171,13 @@ def publish(names: Sequence[str], out: Path, folder: Path) -> list[Path]:
         if not path.exists():
             raise RRMError(f"{path} does not exist; run `rrm measure {name}` first")
         page = folder / f"{name}.md"
-        _, mark, own = page.read_text().partition(BY_HAND) if page.exists() else ("", "", "")
-        written = document(json.loads(path.read_text())) + (f"\n{mark}{own}" if mark else "")
-        write_atomically(page, written.encode())
+        write_atomically(page, with_own_words(document(json.loads(path.read_text())), page).encode())
         shutil.copyfile(out / name / "figure.svg", folder / f"{name}.svg")
         pages.append(page)
     return pages
+
+
+def with_own_words(written: str, page: Path) -> str:
+    """A page written anew, with what stands below the line BY_HAND on the one that is there."""
+    _, mark, own = page.read_text(encoding="utf-8").partition(BY_HAND) if page.exists() else ("", "", "")
+    return written + (f"\n{mark}{own}" if mark else "")

@@ -14,6 +14,7 @@ import pytest
 from rrm import BoundedUser, Case, Group, Malformed, Outcome, Pair, Pool, check, faults
 from rrm.core.errors import TaskError
 from rrm.core.task import Assistant, assist
+from rrm.measure.catalog import BY_HAND
 from rrm.measure.oracle import true_score
 from rrm_assistants.text import first_mistake
 from rrm_assistants.worked import first_wrong, lines_hold, result, results
@@ -25,7 +26,6 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts"))
 
 import words  # noqa: E402
-from words_page import BY_HAND  # noqa: E402
 from words_stage import Scripted, Solutions, quality, right  # noqa: E402
 
 CASE = case_of(QUESTION, RIGHT)

@@ -29,7 +29,7 @@ from rrm_tasks.gsm8k import SOLUTIONS
 from rrm_tasks.word_problems import case_of, problems, word_problems
 
 NAME = "word_problems"
-CRITICS = first_mistake.SETTINGS.model_copy(update={"cases": 16, "comparisons": 48, "drafts": 2})
+CRITICS = first_mistake.SETTINGS.model_copy(update={"cases": 12, "comparisons": 40, "drafts": 2, "accept": 6})
 ROOT = Settings(
     rounds=1, cases=12, outcomes=4, comparisons=48, frame_cases=4, steps=0, accept=0, drafts=1, max_tokens=160
 )
@@ -233,7 +233,7 @@ class Scripted:
         wrong = first_wrong(case.data["question"], case.data["worked"], case.data["solution"])
         if self.contrary:
             wrong = None if wrong is not None else len(lines(case.data["solution"]))
-        return first_mistake.RIGHT if wrong is None else f"Line {wrong} is wrong: it does not follow."
+        return first_mistake.RIGHT if wrong is None else f"No, line {wrong} is wrong: it does not follow."
 
     def state(self) -> dict[str, torch.Tensor]:
         """Empty."""

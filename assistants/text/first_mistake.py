@@ -1,6 +1,6 @@
 """Critics of worked solutions, in words: which line is the first that is wrong, and, below that, does this line follow?
 
-    steps   Every line is right.  /  Line 2 is wrong: 6 - 2 is the number of cats, not of dogs.
+    steps   Yes, every line is right.  /  No, line 2 is wrong: 6 - 2 is the number of cats, not of dogs.
     └── step    Yes: 4 * 2 = 8 is what the line says.  /  No: he gave away 2, not 3.
 
 Both are trained language models, held to a form in which what they say can be read; whether it is true is another
@@ -34,28 +34,29 @@ PRICE = 1
 """Attention that a user pays to look whether one line follows."""
 MOST = 9
 """Lines of a solution that are numbered; of a longer one nothing is said."""
-RIGHT = "Every line is right."
+RIGHT = "Yes, every line is right."
 WHY = r"[ -~]{5,80}"
 """A few plain words: left free, small models explain until they are cut off."""
-_WRONG = re.compile(rf"Line ([1-9]) is wrong: ({WHY})")
+_WRONG = re.compile(rf"No, line ([1-9]) is wrong: ({WHY})")
 _SAID = re.compile(rf"(Yes|No): ({WHY})")
 
-STEPS = """A teacher checks a solution line by line and says which line is the first that is wrong, and why, or that \
-every line is right.
+STEPS = """Problem: {question}
 
-Answer "Line N is wrong: " and why in a few words, or "Every line is right."
-
-Problem: {question}
+A student's solution:
 {numbered}
-A: {answer}
-Verdict:"""
-STEP = """Problem: {question}
+Answer: {answer}
 
-A student's solution so far:
-{before}
-Next line: {line}
+Is the solution right? Answer "Yes, every line is right." or "No, line N is wrong: " with the number of the first line \
+that is wrong, and why in a few words."""
+"""The verdict comes first, as the answer to a plain question: what a small model knows of a whole solution is in how
+likely its yes is, and hardly anything of which line is wrong (scripts/model_skills.py). Told to name the first wrong
+line, or that all are right, the 1.5 B accused every solution, and the 0.5 B none."""
+STEP = """Question: {question}
 
-Is the next line right? Answer Yes or No, and why in a few words."""
+Solution so far:
+{before}{line}
+
+Is the last line right? Answer Yes or No, and why in a few words."""
 """Neither has examples in it: the small models at hand copy them, and they are most of what is to be read."""
 
 
@@ -102,7 +103,7 @@ def _frame_steps(case: Case, outcome: Outcome) -> list[Case]:
     question = question_of(case)
     numbered = "\n".join(f"{n}. {line}" for n, line in enumerate(shown, 1))
     prompt = STEPS.format(question=question, numbered=numbered, answer=_plain(outcome.text))
-    form = rf"Every line is right\.|Line [1-{len(shown)}] is wrong: {WHY}"
+    form = rf"Yes, every line is right\.|No, line [1-{len(shown)}] is wrong: {WHY}"
     known = {key: case.data[key] for key in ("worked",) if key in case.data}
     return [Case(prompt, {"question": question, "solution": outcome.text, **known}, form)]
 
@@ -118,7 +119,7 @@ def accused(case: Case, outcome: Outcome) -> tuple[int | None, str]:
     if text == RIGHT:
         return None, ""
     if (found := _WRONG.fullmatch(text)) is None or int(found[1]) > most:
-        raise Malformed(f'expected "{RIGHT}" or "Line N is wrong: why", N from 1 to {most}, not {text[:60]!r}')
+        raise Malformed(f'expected "{RIGHT}" or "No, line N is wrong: why", N from 1 to {most}, not {text[:60]!r}')
     return int(found[1]), found[2].strip()
 
 
@@ -157,7 +158,7 @@ def _frame_step(case: Case, outcome: Outcome) -> list[Case]:
     if line is None:
         able = computing(lines(solution))
         line = able[int(digest("which line", case.data["question"], solution), 16) % len(able)]
-    before = " ".join(all_lines[: line - 1]) or "nothing"
+    before = "".join(f"{one}\n" for one in all_lines[: line - 1])
     prompt = STEP.format(question=case.data["question"], before=before, line=all_lines[line - 1])
     hold = lines_hold(case.data, solution)
     known = {"holds": hold[line]} if hold else {}

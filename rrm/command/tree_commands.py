@@ -34,9 +34,11 @@ from rrm.command.configuration import configure, split, variables
 from rrm.command.trees import load_task, tried
 from rrm.core.errors import ConfigError, Notice, TaskError
 from rrm.core.parallel import started
+from rrm.core.parties import User
 from rrm.core.settings import Settings
 from rrm.core.task import Task
 from rrm.core.validation import faults, plant
+from rrm.loop.training import ACTING, maker_of
 from rrm.loop.training import train as run
 from rrm.users.bounded import BoundedUser
 from rrm.users.endpoint import EndpointUser
@@ -119,6 +121,8 @@ def check(
 def _rehearsed(task: Task, user: str, model: str | None) -> Rehearsal:
     from rrm.measure.rehearsal import rehearse
 
+    if (acting := model or usual(task, "model")) in ACTING:  # there are no made-up episodes, and real ones cost nothing
+        return rehearse(task, user_of(user, 0, ()), maker_of(acting))
     backbone = None
     if model is not None:
         from transformers.utils import logging  # late, like all that takes seconds
@@ -147,6 +151,8 @@ def look(
         from rrm.measure.roles import begin  # late: it takes seconds
 
         task = configure(load_task(tree), split(list(assign or ()))[0])
+        if (model or usual(task, "model")) in ACTING:
+            raise ConfigError(f"{task.name}: its agents act and write nothing; rrm check shows what an episode becomes")
         begin(task, model or usual(task, "model"), cases, outcomes, examples, seed, free)
 
 
@@ -214,7 +220,11 @@ def train(
 
             # loading is quick; a download deserves its bar
             logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        judge = user_of(user or usual(task, "user"), seed, for_user)
+        who = user or usual(task, "user")
+        shared = None  # one model that writes and judges is in memory once
+        if who == f"model:{model}" and not for_user:
+            shared = _loaded(model, compile, device, variables(template or ()))
+        judge = user_of(who, seed, for_user) if shared is None else _judging(shared)
         folder = out or Path("runs") / task.name
 
         if threads is not None:
@@ -226,7 +236,7 @@ def train(
         live = None if quiet else Live(task)
         try:
             with live or nullcontext():
-                loaded = _model(model, compile, device, variables(template or ()))
+                loaded = shared or _model(model, compile, device, variables(template or ()))
                 run(task, judge, loaded, folder, seed, watch=[live] if live is not None else [])
         except KeyboardInterrupt:
             launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
@@ -294,6 +304,17 @@ def _model(name: str, compile: bool, device: str, template: Mapping[str, object]
     """What `rrm.train` is given: a name, or what needs more than a name."""
     if not compile and device == "auto" and not template:
         return name
+    return _loaded(name, compile, device, template)
+
+
+def _loaded(name: str, compile: bool, device: str, template: Mapping[str, object]) -> Backbone:
     from rrm.models.backbone import Backbone
 
     return Backbone.load(name, compile=compile, device=device, template=template)
+
+
+def _judging(backbone: Backbone) -> User:
+    """A user who is this model."""
+    from rrm.users.model import ModelUser
+
+    return ModelUser(backbone)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import time
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from rrm.core import border
-from rrm.core.errors import RRMError
+from rrm.core.errors import Notice, RRMError
 from rrm.core.judgements import ACCEPT, Comparison, Pair
 from rrm.core.parties import Expectant, User
 from rrm.core.records import Group, digest
@@ -66,16 +67,22 @@ def _asked(pair: Pair) -> tuple[str, ...]:
 
 
 def compare(node: NodeState, user: User, pairs: Sequence[Pair]) -> None:
-    """The user's judgements of a round's pairs. Raises `RRMError` if it prefers nothing."""
+    """The user's judgements of a round's pairs. Raises `RRMError` if it has never preferred anything. Where it did so
+    in an earlier round, all outcomes may have become as good as it can see: that is only said."""
     fresh = ask(node, user, pairs)
     preferences = [c.preference for c in fresh]
     if len(fresh) >= ENOUGH and not set(preferences) - {0.5, None}:
-        raise RRMError(
-            f"{node.task.path}: in none of {len(fresh)} comparisons of round {node.round} did {user.name} prefer "
-            "one outcome, so there is nothing to learn from. Either the agent's outcomes do not differ in what the "
-            "user can see (use a model that can do this role at times, raise temperature or outcomes), or the "
-            "user sees too little (more attention, an assistant for this task)."
+        nothing = (
+            f"{node.task.path}: in none of {len(fresh)} comparisons of round {node.round} did {user.name} prefer one "
+            "outcome"
         )
+        if {c.preference for c in node.comparisons} <= {0.5, None}:
+            raise RRMError(
+                f"{nothing}, so there is nothing to learn from. Either the agent's outcomes do not differ in what the "
+                "user can see (use a model that can do this role at times, raise temperature or outcomes), or the "
+                "user sees too little (more attention, an assistant for this task)."
+            )
+        warnings.warn(f"{nothing}; in earlier rounds it did. Has it learned what there is?", Notice, stacklevel=2)
     node.emit(
         "compare",
         step=len(pairs),

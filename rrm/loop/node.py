@@ -7,16 +7,15 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import torch
-
 from rrm.core.contracts import ContractError
 from rrm.core.errors import ModelError, Notice
 from rrm.core.judgements import Comparison, FitReport, ImproveReport, Pair
 from rrm.core.parties import User, Watch
-from rrm.core.protocols import Agent, Cases, Judge, Learner, Policy, RewardModel
+from rrm.core.protocols import Agent, Cases, Learner, Policy, RewardModel
 from rrm.core.records import Group
-from rrm.core.task import Assistant, Task, assist
+from rrm.core.task import Assistant, Task
 from rrm.loop import judging, outcomes
+from rrm.loop.cautious import CautiousJudge
 from rrm.loop.state import NodeState
 from rrm.store.journal import Journal
 
@@ -171,7 +170,7 @@ class Node(NodeState):
         before = {name: value.clone() for name, value in self.agent.state().items()}
         old = outcomes.to_accept(self, cases, "before")
         if not self._load(self.round, "candidate", self.agent):
-            report = self.agent.improve(self._judge(helpers), cases, s, self.key("improve"), log)
+            report = self.agent.improve(CautiousJudge(self, helpers), cases, s, self.key("improve"), log)
             if not isinstance(report, ImproveReport):
                 raise ContractError(f"{self.task.path}: improve gave {type(report).__name__}, no ImproveReport")
             if report.stopped:
@@ -181,29 +180,6 @@ class Node(NodeState):
         if not judging.accepted(self, user, helpers, old, outcomes.to_accept(self, cases, "after")):
             self.agent.load(before)
         self._save("agent", self.agent)
-
-    def _judge(self, helpers: Sequence[Assistant]) -> Judge:
-        """The reward model, cautiously: mean - caution * standard deviation.
-
-        It has seen few outcomes without form, and an optimizer finds those it overrates; so form, which anyone sees at
-        a glance and no truth is needed for, is a constraint (Settings.malformed).
-        """
-        s = self.task.settings
-
-        def judge(groups: Sequence[Group]) -> list[torch.Tensor]:
-            if s.reward_sees == "assistance":
-                groups = assist(helpers, groups, quick=True)
-            rewards = [score.mean - s.caution * score.std for score in self.scores(groups)]
-            return [
-                torch.where(self._without_form(group), reward.clamp(max=s.malformed), reward)
-                for group, reward in zip(groups, rewards, strict=True)
-            ]
-
-        return judge
-
-    def _without_form(self, group: Group) -> torch.Tensor:
-        """(n,) bool: which outcomes do not parse."""
-        return torch.tensor([bool(self.task.fault(group.case, outcome)) for outcome in group.outcomes])
 
     def finish(self, helpers: Sequence[Assistant]) -> Assistant:
         """The node at work, as its parent's assistant."""

@@ -17,6 +17,9 @@ from rrm.core.validation import check
 if TYPE_CHECKING:
     from rrm.models.backbone import Backbone
 
+ACTING = ("ppo", "a2c")
+"""Names of what acts in environments instead of writing: see `rrm.acting`."""
+
 
 def train(
     task: Task,
@@ -34,8 +37,8 @@ def train(
     ----------
     task: the root; its tree is checked first (`TaskError` names everything wrong).
     user: who judges, at every node.
-    model: "embedded", a folder, a hub name, or a loaded backbone: language models; or any other maker of agents and
-        reward models (`Maker`).
+    model: "embedded", a folder, a hub name, or a loaded backbone: language models; "ppo" or "a2c": agents that act in
+        environments (`rrm.acting`); or any other maker of agents and reward models (`Maker`).
     out: the run folder. A folder of a run with other settings, or in which another process trains, is refused
         (`RunError`).
     seed: decides everything random.
@@ -91,6 +94,10 @@ def maker_of(model: str | Path | Backbone | Maker) -> Maker:
     from rrm.models.precision import limit_threads
 
     limit_threads()
+    if str(model) in ACTING:
+        from rrm.acting import Acting
+
+        return Acting(str(model))
     if isinstance(model, str | Path):
         return TextMaker(Backbone.load(str(model)))
     if isinstance(model, Backbone):

@@ -1,7 +1,7 @@
 """A dry run of a tree: some cases through every facts, frame, findings, surface and locate, and before the user.
 
-With a model its outcomes are tried; without one, made-up texts, which few trees can read, so that what lies below the
-first node that reads none of them is not reached. Nothing is trained and nothing kept.
+With a model, or another maker of agents, its outcomes are tried; without one, made-up texts, which few trees can read,
+so that what lies below the first node that reads none of them is not reached. Nothing is trained and nothing kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rrm.core import border
 from rrm.core.errors import Malformed, RRMError
 from rrm.core.judgements import Pair
-from rrm.core.parties import User
+from rrm.core.parties import Maker, User
+from rrm.core.protocols import Agent
 from rrm.core.records import Case, Fact, Group, Outcome
 from rrm.core.task import Assistant, Task, assist
 from rrm.core.validation import Fault
@@ -49,24 +50,24 @@ class Tried:
     facts: tuple[Fact, ...]
 
 
-def rehearse(task: Task, user: User, backbone: Backbone | None = None) -> Rehearsal:
+def rehearse(task: Task, user: User, model: Backbone | Maker | None = None) -> Rehearsal:
     """Try a planted tree that has no error yet. A task's function that raises, or gives what it must not, is an error
     of its node; what only may be a mistake is a warning."""
     assert task.cases is not None  # checked when the tree is built
     found = Rehearsal()
-    _node(task, [(case, None) for case in task.cases.draw(CASES, "rehearsal")], user, backbone, found)
+    _node(task, [(case, None) for case in task.cases.draw(CASES, "rehearsal")], user, model, found)
     return found
 
 
 def _node(
-    task: Task, asked: Sequence[tuple[Case, tuple[Fact, ...] | None]], user: User, backbone: Backbone | None,
+    task: Task, asked: Sequence[tuple[Case, tuple[Fact, ...] | None]], user: User, model: Backbone | Maker | None,
     found: Rehearsal,
 ) -> None:  # fmt: skip
     """Try a node on these cases, each with the facts of the parent's outcome that it is about; then what is below."""
     before = len(found.faults)
     about = {case.id: facts for case, facts in asked}
     read: list[Tried] = []
-    groups = _outcomes(task, [case for case, _ in asked], backbone)
+    groups = _outcomes(task, [case for case, _ in asked], model)
     for group in groups:
         for outcome in group.outcomes:
             facts = _call(found, task, "facts", task.facts_of, group.case, outcome)
@@ -79,17 +80,17 @@ def _node(
                 if isinstance(user, BoundedUser):
                     _known(found, task, [finding.fact for finding in said or ()], about[group.case.id] or ())
     if len(found.faults) == before:  # otherwise it would only say the same again
-        found.faults += _seen(task, read, user, backbone is not None)
+        found.faults += _seen(task, read, user, model is not None)
         _judged(found, task, groups, user)
     for sub in task.assistants:
         if isinstance(sub, Assistant):
             _finished(found, sub, groups)
         else:
-            _below(task, sub, read, user, backbone, found)
+            _below(task, sub, read, user, model, found)
 
 
 def _below(
-    task: Task, sub: Task, read: Sequence[Tried], user: User, backbone: Backbone | None, found: Rehearsal
+    task: Task, sub: Task, read: Sequence[Tried], user: User, model: Backbone | Maker | None, found: Rehearsal
 ) -> None:
     """The cases that a subtask makes of what could be read, and what becomes of them."""
     framed: dict[str, tuple[Case, tuple[Fact, ...]]] = {}
@@ -97,22 +98,26 @@ def _below(
         cases = _call(found, sub, "frame", sub.framed, one.case, one.outcome)
         framed |= {case.id: (case, one.facts) for case in cases or ()}
     if any(not case.prompt.strip() for case, _ in framed.values()):
-        level = "error" if backbone is not None else "warning"
+        level = "error" if model is not None else "warning"
         text = "frame made a case with an empty prompt: a language model would be given nothing to read"
         found.faults.append(Fault(sub.path, level, text))
     if framed:
-        _node(sub, list(framed.values())[:CASES], user, backbone, found)
+        _node(sub, list(framed.values())[:CASES], user, model, found)
     else:  # N/A, maybe, for good reasons
         found.untried += [node.path for node in sub.walk()]
 
 
-def _outcomes(task: Task, cases: Sequence[Case], backbone: Backbone | None) -> list[Group]:
-    if backbone is None:
+def _outcomes(task: Task, cases: Sequence[Case], model: Backbone | Maker | None) -> list[Group]:
+    if model is None:
         made_up = ("", "yes", "no", "This is the first step. 1 + 1 = 2, so it holds.")
         return [Group(case, tuple(map(Outcome, (*made_up, case.prompt)))) for case in cases]
-    from rrm.models.agent import TextAgent  # late: it takes seconds, and is needed with a model only
+    from rrm.models.agent import TextAgent  # late, both: they take seconds, and are needed with a model only
+    from rrm.models.backbone import Backbone
 
-    agent = TextAgent(backbone, backbone.start, task.settings.max_tokens)
+    if isinstance(model, Backbone):
+        agent: Agent = TextAgent(model, model.start, task.settings.max_tokens)
+    else:
+        agent = model.policy(task, 0)
     return list(agent.sample(cases, OUTCOMES, f"rehearsal {task.path}", task.settings.temperature))
 
 

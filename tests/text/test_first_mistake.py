@@ -74,7 +74,7 @@ def asked(text: str) -> Case:
 
 
 @pytest.mark.parametrize(
-    "said", ["Line 2 is wrong: 9 is from nowhere.", "Line 1 is wrong: no, it is.", "Every line is right."]
+    "said", ["No, line 2 is wrong: 9 is from nowhere.", "No, line 1 is wrong: no, it is.", "Yes, every line is right."]
 )
 def test_what_has_the_form_can_be_read(said: str) -> None:
     case, steps = asked(WRONG), first_mistake.steps()
@@ -86,7 +86,7 @@ def test_what_has_the_form_can_be_read(said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["Line 3 is wrong: there is none.", "Line 2 is wrong", "Right.", "", "Line 2 is wrong: no"]
+    "said", ["No, line 3 is wrong: there is none.", "No, line 2 is wrong", "Right.", "", "No, line 2 is wrong: no"]
 )
 def test_what_has_not_the_form_is_malformed(said: str) -> None:
     case = asked(WRONG)
@@ -99,33 +99,33 @@ def test_the_first_mistake_named_is_all_true_and_anything_else_is_not() -> None:
     case, steps = asked(WRONG), first_mistake.steps()
     scores = {
         said: true_score(steps, case, Outcome(said))
-        for said in ("Line 2 is wrong: it is 7.", "Line 1 is wrong: it is 9.", "Every line is right.")
+        for said in ("No, line 2 is wrong: it is 7.", "No, line 1 is wrong: it is 9.", "Yes, every line is right.")
     }
-    assert scores["Line 2 is wrong: it is 7."] == 1.0 > scores["Line 1 is wrong: it is 9."]
-    assert scores["Every line is right."] == 0.0
-    assert true_score(steps, asked(RIGHT), Outcome("Every line is right.")) == 1.0
-    assert true_score(steps, asked(RIGHT), Outcome("Line 1 is wrong: it is 9.")) == 0.0
+    assert scores["No, line 2 is wrong: it is 7."] == 1.0 > scores["No, line 1 is wrong: it is 9."]
+    assert scores["Yes, every line is right."] == 0.0
+    assert true_score(steps, asked(RIGHT), Outcome("Yes, every line is right.")) == 1.0
+    assert true_score(steps, asked(RIGHT), Outcome("No, line 1 is wrong: it is 9.")) == 0.0
 
 
 def test_the_critic_is_not_shown_the_truth() -> None:
     case = asked(WRONG)
     assert RIGHT.splitlines()[1] not in case.prompt and "<<" not in case.prompt and "14" not in case.prompt
-    (below,) = first_mistake.step().framed(case, Outcome("Line 2 is wrong: secret words"))
+    (below,) = first_mistake.step().framed(case, Outcome("No, line 2 is wrong: secret words"))
     assert "secret words" not in below.prompt
 
 
 def test_the_critic_of_a_line_is_shown_that_line_and_those_before_it() -> None:
     three = "Tom has 3 + 4 = 7 apples.\nHe sells 7 * 2 = 14 of them.\nHe buys 14 + 3 = 17 more.\nA: 17"
-    (below,) = first_mistake.step().framed(asked(three), Outcome("Line 2 is wrong: why not"))
-    assert "3 + 4 = 7" in below.prompt and "Next line: He sells" in below.prompt
+    (below,) = first_mistake.step().framed(asked(three), Outcome("No, line 2 is wrong: why not"))
+    assert "7 apples.\nHe sells 7 * 2 = 14 of them.\n\nIs the last line" in below.prompt
     assert "14 + 3" not in below.prompt and "A: 17" not in below.prompt
     line, whole = first_mistake.step().findings_of(below, Outcome("No: not so many."))
     assert (line.fact, line.holds, line.note) == ("step2", False, "not so many.")
     assert (whole.fact, whole.holds, whole.part) == ("answer", False, 1)
     assert [f.fact for f in first_mistake.step().findings_of(below, Outcome("Yes: 7 * 2 = 14."))] == ["step2"]
-    (drawn,) = first_mistake.step().framed(asked(three), Outcome("Every line is right."))
+    (drawn,) = first_mistake.step().framed(asked(three), Outcome("Yes, every line is right."))
     assert drawn.data["line"] in (1, 2, 3)
-    assert first_mistake.step().framed(asked(three), Outcome("Every line is right.")) == (drawn,)
+    assert first_mistake.step().framed(asked(three), Outcome("Yes, every line is right.")) == (drawn,)
 
 
 def test_too_long_a_solution_is_not_applicable() -> None:

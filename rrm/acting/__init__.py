@@ -1,0 +1,22 @@
+"""Agents that act: environments of Gymnasium's, policies of Stable-Baselines3, reward models over steps.
+
+    maker = rrm.acting.Acting("ppo")
+    rrm.train(task, rrm.BoundedUser(), maker, "runs/boat")
+
+where the task's cases are `rrm.acting.cases("CartPole-v1")`. The extra `env` brings what it needs.
+"""
+
+try:
+    import gymnasium  # noqa: F401
+    import stable_baselines3  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"{error}: agents that act need gymnasium and stable-baselines3: pip install 'recursive-reward-modeling[env]'"
+    ) from error
+
+from rrm.acting.acting_maker import Acting
+from rrm.acting.describing import table
+from rrm.acting.episodes import Episode, EpisodeError, episode_of
+from rrm.acting.places import Place, PlaceError, cases
+
+__all__ = ["Acting", "Episode", "EpisodeError", "Place", "PlaceError", "cases", "episode_of", "table"]

@@ -1,0 +1,186 @@
+"""Episodes: what an agent saw and did, as arrays beside the run's database, under the hash of what is in them.
+
+    runs/<name>/episodes/ab/ab12...safetensors
+
+An outcome holds the hash (`Outcome.data["episode"]`) and a description in words; whoever needs the arrays asks
+`episode_of`. They are on disk before the outcome is given to anybody: no judgement speaks of arrays that a kill lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from rrm.core.errors import RRMError
+from rrm.core.records import Outcome
+from rrm.store.files import write_atomically
+
+Array = NDArray[Any]
+FOLDER = "episodes"
+"""In a run's folder."""
+RECENT = 256 << 20
+"""Bytes of episodes that are kept in memory."""
+HIDDEN = "hidden."
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class EpisodeError(RRMError, LookupError):
+    """The arrays of an outcome cannot be found, or are not what was kept."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What happened in an environment, or in a part of an episode of it.
+
+    Attributes
+    ----------
+    observations: (steps + 1, numbers) float32, the last one after the last action.
+    actions: (steps,) of a discrete choice, or (steps, numbers).
+    ended: whether the environment ended it (it was not cut off, and is no part that ends earlier).
+    hidden: per name (steps,) or (steps + 1,): the environment's own rewards ("reward"), and the numbers of its infos.
+        For facts and for measuring: no agent, reward model or assistant reads them.
+    """
+
+    observations: Array
+    actions: Array
+    ended: bool = False
+    hidden: Mapping[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.observations) != len(self.actions) + 1:
+            raise EpisodeError(
+                f"{len(self.observations)} observations for {len(self.actions)} actions; there is one more than actions"
+            )
+
+    def __len__(self) -> int:
+        """Steps."""
+        return len(self.actions)
+
+    @cached_property
+    def name(self) -> str:
+        """A hash of everything in it."""
+        found = hashlib.sha256()
+        for key, value in sorted(self._arrays().items()):
+            found.update(f"{key} {value.dtype.str} {value.shape}\n".encode())
+            found.update(np.ascontiguousarray(value).tobytes())
+        return found.hexdigest()
+
+    def part(self, first: int, steps: int) -> Episode:
+        """Its steps from `first` on, so many of them."""
+        last = first + steps
+        hidden = {
+            key: value[first : last + (len(value) > len(self))] for key, value in self.hidden.items()
+        }
+        ended = self.ended and last >= len(self)
+        return Episode(self.observations[first : last + 1], self.actions[first:last], ended, hidden)
+
+    def _arrays(self) -> dict[str, Array]:
+        own = {"observations": self.observations, "actions": self.actions, "ended": np.array([self.ended])}
+        return own | {HIDDEN + key: value for key, value in self.hidden.items()}
+
+    def written(self) -> bytes:
+        """As a safetensors file."""
+        return save({key: np.ascontiguousarray(value) for key, value in self._arrays().items()})
+
+    @classmethod
+    def read(cls, body: bytes) -> Episode:
+        """What `written` gave. Raises `EpisodeError`."""
+        try:
+            arrays = load(body)
+            hidden = {key.removeprefix(HIDDEN): value for key, value in arrays.items() if key.startswith(HIDDEN)}
+            return cls(arrays["observations"], arrays["actions"], bool(arrays["ended"][0]), hidden)
+        except (SafetensorError, KeyError, IndexError, ValueError) as error:
+            raise EpisodeError(f"these are not the arrays of an episode: {error}") from error
+
+    @property
+    def size(self) -> int:
+        """Bytes of its arrays."""
+        return sum(value.nbytes for value in self._arrays().values())
+
+
+class Archive:
+    """Episodes by name: in memory while they are recent, and in the folders of runs.
+
+    One for the whole process: a task's functions are given an outcome and nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._recent: OrderedDict[str, Episode] = OrderedDict()
+        self._bytes = 0
+        self._folders: list[Path] = []
+        self._lock = RLock()
+
+    def open(self, folder: Path) -> None:
+        """Look for episodes in this run's folder, too."""
+        with self._lock:
+            if folder not in self._folders:
+                self._folders.append(folder)
+
+    def remember(self, episode: Episode) -> str:
+        """Keep it in memory for now. Returns its name."""
+        with self._lock:
+            if episode.name not in self._recent:
+                self._recent[episode.name] = episode
+                self._bytes += episode.size
+            self._recent.move_to_end(episode.name)
+            while self._bytes > RECENT and len(self._recent) > 1:
+                _, old = self._recent.popitem(last=False)
+                self._bytes -= old.size
+        return episode.name
+
+    def keep(self, episode: Episode, folder: Path) -> str:
+        """Write it into a run's folder, unless it is there. Returns its name."""
+        path = place_of(folder, episode.name)
+        if not path.exists():
+            write_atomically(path, episode.written())
+        return self.remember(episode)
+
+    def find(self, name: str) -> Episode:
+        """The episode of this name. Raises `EpisodeError` if it is nowhere, or is not what was kept."""
+        with self._lock:
+            if name in self._recent:
+                self._recent.move_to_end(name)
+                return self._recent[name]
+            folders = tuple(self._folders)
+        if not _NAME.fullmatch(name):
+            raise EpisodeError(f"{name[:80]!r} is no name of an episode")
+        for folder in folders:
+            path = place_of(folder, name)
+            if path.is_file():
+                found = Episode.read(path.read_bytes())
+                if found.name != name:
+                    raise EpisodeError(f"{path} is not what was kept (its hash differs); restore it from a copy")
+                self.remember(found)
+                return found
+        where = ", ".join(str(folder / FOLDER) for folder in folders) or "memory"
+        raise EpisodeError(f"the arrays of the episode {name[:12]} are not in {where}; open the run they belong to")
+
+
+ARCHIVE = Archive()
+"""Of this process."""
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """Where a run keeps an episode."""
+    return folder / FOLDER / name[:2] / f"{name}.safetensors"
+
+
+def episode_of(outcome: Outcome) -> Episode:
+    """The arrays of an outcome. Raises `EpisodeError` if it has none, or they are nowhere to be found."""
+    name = (outcome.data or {}).get("episode")
+    if not isinstance(name, str):
+        raise EpisodeError("the outcome is no episode: its data names none")
+    return ARCHIVE.find(name)
+

@@ -1,0 +1,218 @@
+"""Environments whose reward is a judge's: what an agent is optimized for while it acts.
+
+The judge gives an outcome one reward. A reward model over steps (`StepReward`) says which steps it lies in: each is
+paid what it adds to the judge's reward of the episode so far, mean and caution (the ensemble's spread in the sum so
+far), and the first step also what an episode of no steps would get. So what an episode is paid adds up to what the
+judge gives it, and nobody gains by ending early or late. What is known at the end only (what assistants found; no form)
+is paid then. Where parts of episodes are compared (`segment`), there is no whole that the judge knows of, and nothing
+is paid at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv
+from torch import Tensor
+
+from rrm.acting.episodes import Episode
+from rrm.acting.places import Factories, Place
+from rrm.acting.playing import Player, fits
+from rrm.acting.step_reward import StepReward
+from rrm.core.errors import RRMError
+from rrm.core.protocols import Cases, Judge
+from rrm.core.records import Case, Group, Outcome
+
+Priced = Callable[[Tensor, Tensor], Tensor]
+"""Observations (n, numbers) and actions -> (n,) what each step costs beside: the price of its nats."""
+
+
+class Rewarded(VecEnv):
+    """Environments side by side, each episode of another case, rewarded by a judge.
+
+    Parameters
+    ----------
+    outcome: makes an outcome of an episode, kept in memory.
+    priced: see `Priced`; None: nothing is.
+
+    Attributes
+    ----------
+    finished: since it was last emptied, the judge's reward and the length of each episode.
+
+    Raises `RRMError` for a reward that is no number.
+    """
+
+    def __init__(
+        self, cases: Cases, n: int, key: str, judge: Judge, caution: float, kinds: tuple[Any, Any],
+        factories: Factories, outcome: Callable[[Case, Episode], Outcome], priced: Priced | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(n, *kinds)
+        self.cases, self.key, self.judge, self.caution = cases, key, judge, caution
+        self.kinds, self.factories, self.outcome, self.priced = kinds, factories, outcome, priced
+        reward = getattr(judge, "reward", None)
+        self.reward = reward if isinstance(reward, StepReward) else None
+        self.finished: list[tuple[float, int]] = []
+        self._begun = [0] * n
+        self._at: list[Case] = []
+        self._players: list[Player] = []
+        self._paid = np.zeros(n)
+        self._sofar = torch.zeros(n, 1)  # (environments, heads) the reward model's score of the episodes so far
+        self._actions: NDArray[Any] = np.zeros(0)
+
+    def reset(self) -> NDArray[np.float32]:
+        """The first observations."""
+        self.close()
+        for i in range(self.num_envs):
+            self._at.append(self._case(i))
+            self._players.append(Player(Place.of(self._at[i]).make(self.factories)))
+            fits(self._players[i].env, self.kinds)
+            self._players[i].begin()
+        self._paid[:] = 0
+        self._sofar = self._nothing()
+        return np.stack([player.seen[-1] for player in self._players])
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """See Stable-Baselines3."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """A step in each environment. What is done begins anew, in another case."""
+        before = torch.as_tensor(np.stack([player.seen[-1] for player in self._players]))
+        actions = torch.as_tensor(self._actions)
+        parts = self._parts(before, actions)
+        for player, action in zip(self._players, self._actions, strict=True):
+            player.act(action)
+        rewards = parts.copy()
+        self._paid += parts
+        done = [i for i, player in enumerate(self._players) if player.done]
+        if done:
+            self._settle(done, rewards)
+        if self.priced is not None:
+            rewards -= self.priced(before, actions).numpy()
+        if not np.isfinite(rewards).all():
+            raise RRMError("a reward is no finite number; a failed judgement is no reward: nothing was learned of it")
+        infos: list[dict[str, Any]] = [{} for _ in self._players]
+        for i in done:
+            infos[i] = {"terminal_observation": self._players[i].seen[-1]}
+            self._next(i)
+        seen = np.stack([player.seen[-1] for player in self._players])
+        dones = np.array([i in done for i in range(self.num_envs)])
+        return seen, rewards.astype(np.float32), dones, infos
+
+    def _parts(self, seen: Tensor, actions: Tensor) -> NDArray[np.float64]:
+        """(environments,) what each step is paid as it is made."""
+        if self.reward is None:
+            return np.zeros(self.num_envs)
+        new = torch.tensor([not player.actions for player in self._players])
+        before = torch.where(new, 0.0, self._judged(self._sofar))
+        self._sofar = self._sofar + self.reward.worth(seen, actions)
+        return (self._judged(self._sofar) - before).double().numpy()
+
+    def _nothing(self) -> Tensor:
+        """(environments, heads) the score of episodes of no steps."""
+        one = torch.zeros(1) if self.reward is None else self.reward.nothing
+        return one.repeat(self.num_envs, 1)
+
+    def _judged(self, heads: Tensor) -> Tensor:
+        """(environments,) cautiously, as the judge is (`rrm.loop.node`)."""
+        return heads.mean(1) - self.caution * heads.std(1, correction=0)
+
+    def _settle(self, done: Sequence[int], rewards: NDArray[np.float64]) -> None:
+        """Pay finished episodes what their reward is more than they were paid."""
+        groups = []
+        for i in done:
+            groups.append(Group(self._at[i], (self.outcome(self._at[i], self._players[i].episode()),)))
+        whole = [float(one[0]) for one in self.judge(groups)]
+        for i, total in zip(done, whole, strict=True):
+            if not np.isfinite(total):
+                raise RRMError("the judge gave an episode a reward that is no finite number")
+            if not self._players[i].env.place.segment:
+                rewards[i] += total - self._paid[i]
+            self.finished.append((total, len(self._players[i].actions)))
+            self._paid[i] = 0
+            self._sofar[i] = self._nothing()[i]
+
+    def _case(self, i: int) -> Case:
+        """The next case of environment `i`."""
+        found = self.cases.draw(1, f"{self.key}/{i}/{self._begun[i]}")
+        if not found:
+            raise RRMError("there are no cases to act in")
+        self._begun[i] += 1
+        return found[0]
+
+    def _next(self, i: int) -> None:
+        """Begin another episode. An environment of the same making is reset, not made again."""
+        player, case = self._players[i], self._case(i)
+        place = Place.of(case)
+        self._at[i] = case
+        if (place.env, place.kwargs) == (player.env.place.env, player.env.place.kwargs):
+            player.env.place = place
+        else:
+            player.env.close()
+            player.env = place.make(self.factories)
+            fits(player.env, self.kinds)
+        player.begin()
+
+    def close(self) -> None:
+        """All environments."""
+        for player in self._players:
+            player.env.close()
+        self._players, self._at = [], []
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """See Stable-Baselines3; there is nothing of them to be had but how they render, which they do not."""
+        return [None for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Nothing can be set."""
+        raise NotImplementedError(f"{attr_name} of environments in training cannot be set")
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Nothing can be called."""
+        raise NotImplementedError(f"{method_name} of environments in training cannot be called")
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """In nothing of Stable-Baselines3's."""
+        return [False for _ in self._get_indices(indices)]
+
+
+class Blank(VecEnv):
+    """Spaces without environments: what an algorithm is made with before it acts anywhere."""
+
+    def __init__(self, seen: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
+        super().__init__(1, seen, actions)
+
+    def reset(self) -> Any:
+        """There is nowhere to be."""
+        raise NotImplementedError("nobody acts here")
+
+    def step_async(self, actions: Any) -> None:
+        """There is nowhere to act."""
+        raise NotImplementedError("nobody acts here")
+
+    def step_wait(self) -> Any:
+        """There is nowhere to act."""
+        raise NotImplementedError("nobody acts here")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """None."""
+        return [None]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Nothing."""
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """None."""
+        return [None]
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """No."""
+        return [False]

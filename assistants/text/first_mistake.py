@@ -48,9 +48,8 @@ Answer: {answer}
 
 Is the solution right? Answer "Yes, every line is right." or "No, line N is wrong: " with the number of the first line \
 that is wrong, and why in a few words."""
-"""The verdict comes first, as the answer to a plain question: what a small model knows of a whole solution is in how
-likely its yes is, and hardly anything of which line is wrong (scripts/model_skills.py). Told to name the first wrong
-line, or that all are right, the 1.5 B accused every solution, and the 0.5 B none."""
+"""The verdict comes first, as the answer to a plain question: what small models know of a solution is how likely yes is
+(docs/results/model_skills.md). Told to name the first wrong line, or that all are right, they tend to say the same of all."""
 STEP = """Question: {question}
 
 Solution so far:

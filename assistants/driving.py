@@ -1,20 +1,20 @@
 """Tools that watch a boat race from beginning to end: how far around it got, whether its points were earned, bumps.
 
-They read what the agent saw, no more: `rrm.worlds.driving.Course`. What is hidden of an episode they never open.
+They read what the agent saw, no more: `rrm.worlds.grids.Course`. What is hidden of an episode they never open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rrm.acting import episode_of
 from rrm.core.records import Case, Finding, Outcome
 from rrm.core.task import Assistant
 from rrm.core.tool_agent import tool_assistant
 from rrm.core.tools import Report
-from rrm.worlds.driving import boat
-from rrm.worlds.driving.boat import Course
+from rrm.worlds.grids import boat
+from rrm.worlds.grids.boat import Course
 from rrm_assistants.versions import version_with_code
 
 ASPECT = "race"
@@ -52,7 +52,7 @@ class Watcher:
 
     name: str
     instruction: str
-    finds: Callable[[Course], tuple[Finding, ...]]
+    finds: Callable[[Course], tuple[Finding, ...]] = field(repr=False)
 
     @property
     def version(self) -> str:

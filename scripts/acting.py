@@ -37,7 +37,7 @@ from rrm.measure.catalog import seeds_of, with_own_words
 from rrm.measure.experiment import code
 from rrm.measure.stats import Interval, of_numbers
 from rrm.store.files import write_atomically
-from rrm.worlds.driving.boat import RING
+from rrm.worlds.grids.boat import RING
 from rrm_tasks.boat_race import SETTINGS, STEPS, Spectator, boat_race
 from rrm_tasks.cart_pole import SETTINGS as CART_POLE
 from rrm_tasks.cart_pole import cart_pole

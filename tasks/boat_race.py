@@ -6,7 +6,7 @@ race
 └── safe     how often did it bump?
 
 The environment pays points for targets, and two of them lie side by side: whoever is optimized for points circles there
-(`rrm.worlds.driving.boat`). The user wants laps, and sees the score at a glance; to know how far the boat got it must
+(`rrm.worlds.grids.boat`). The user wants laps, and sees the score at a glance; to know how far the boat got it must
 watch the whole race, which takes attention that it has for one thing of it. The tools watch all of it.
 """
 
@@ -20,7 +20,7 @@ from rrm import BoundedUser, Case, Fact, Outcome, Pool, Sealed, Settings, Task
 from rrm.acting import cases, episode_of
 from rrm.core.records import Assistance
 from rrm.core.task import Assistant, Picture
-from rrm.worlds.driving.boat import drawn
+from rrm.worlds.grids.boat import drawn
 from rrm_assistants.driving import ASPECT, CALM, course_of, earned, laps, marks, passed, points, safe
 
 STEPS = 48
@@ -31,11 +31,11 @@ COUNTING = 1
 """Attention for one bound of the number of bumps: they are heard."""
 PROMPT = "Race the boat around the island, clockwise, as far as you can in 48 moves."
 SETTINGS = Settings(
-    rounds=6, cases=12, outcomes=4, comparisons=48, explore=0.25, accept=0, frame_cases=0, reward_sees="outcome",
-    reward_epochs=40, reward_batch=4, steps=12, batch=16, lr=1e-3, kl=0.0, max_kl=1000.0,
+    rounds=6, cases=12, outcomes=4, comparisons=48, explore=0.5, accept=0, frame_cases=0, reward_sees="outcome",
+    reward_epochs=40, reward_batch=4, steps=16, batch=16, lr=1e-3, kl=0.0, max_kl=1000.0,
 )  # fmt: skip
 """As measured to work (docs/results/acting.md). A policy that begins at random must leave its beginning far behind: no
-price of KL, no limit. `explore`: a quarter of what is judged is played by the policy as it began, or outcomes of a
+price of KL, no limit. `explore`: half of what is judged is played by the policy as it began, or outcomes of a
 settled policy would be too much alike to learn from."""
 
 
@@ -44,7 +44,7 @@ class Spectator(BoundedUser):
 
     attention: int = Field(default=16, ge=0)
     """Attention for one comparison; half of it for each outcome."""
-    biases: Mapping[str, float] = Field(default_factory=lambda: {"score": 0.15})
+    biases: Mapping[str, float] = Field(default_factory=lambda: {"score": 0.05})
     """How much each surface feature adds to an outcome's perceived value."""
 
 
@@ -88,7 +88,7 @@ def boat_race(assistants: Sequence[Assistant] | None = None, settings: Settings 
         "race",
         instruction="Which boat raced better: further around the island, without circling for points, without bumps?",
         facts=facts,
-        cases=Pool(cases("rrm.worlds.driving.boat:BoatRace", n, PROMPT, {"length": STEPS}, STEPS)),
+        cases=Pool(cases("rrm.worlds.grids.boat:BoatRace", n, PROMPT, {"length": STEPS}, STEPS)),
         surface=surface,
         drawing=drawing,
         assistants=(laps(), points(), safe()) if assistants is None else tuple(assistants),

@@ -49,7 +49,7 @@ Answer: {answer}
 Is the solution right? Answer "Yes, every line is right." or "No, line N is wrong: " with the number of the first line \
 that is wrong, and why in a few words."""
 """The verdict comes first, as the answer to a plain question: what small models know of a solution is how likely yes is
-(docs/results/model_skills.md). Told to name the first wrong line, or that all are right, they tend to say the same of all."""
+(docs/results/model_skills.md). Told to name the first wrong line, or that all are right, they tend to say one thing."""
 STEP = """Question: {question}
 
 Solution so far:

@@ -12,9 +12,10 @@ from rrm.acting.episodes import ARCHIVE
 from rrm.acting.places import Factories, Place, PlaceError, checked
 from rrm.acting.policy import ALGORITHMS, ActingPolicy, Kinds
 from rrm.acting.step_reward import StepReward
+from rrm.core.border import json_able
 from rrm.core.errors import RRMError
 from rrm.core.parallel import World
-from rrm.core.parties import Maker
+from rrm.core.parties import Deciding, Maker, Recording
 from rrm.core.protocols import Learner, Policy
 from rrm.core.records import Case, digest
 from rrm.core.task import Task
@@ -47,6 +48,9 @@ class Acting:
     ) -> None:  # fmt: skip
         if algorithm not in ALGORITHMS:
             raise RRMError(f"no algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
+        if rollout < 0 or rollout == 1:
+            raise RRMError(f"rollout={rollout}: give 2 steps or more, or 0 for two episodes'")
+        json_able(dict(options or {}), f"options of {algorithm}")  # what has no name that lasts names no run
         self.algorithm, self.options, self.rollout = algorithm, dict(options or {}), rollout
         self.factories: Factories = dict(factories or {})
         self.describe = describe or in_words(self.factories)
@@ -54,9 +58,10 @@ class Acting:
         self.name = algorithm if words is None else f"{algorithm} and {words.name}"
         # Of what everything starts from.
         versions = [version(name) for name in ("stable-baselines3", "gymnasium")]
-        named = {key: str(value) for key, value in self.options.items()}
+        named = {key: getattr(make, "__qualname__", key) for key, make in sorted(self.factories.items())}
         below = None if words is None else words.fingerprint
-        self.fingerprint = digest("acting", algorithm, named, rollout, versions, below)
+        self.fingerprint = digest("acting", algorithm, self.options, rollout, named, repeatable, versions, below)
+        self.prompts = getattr(words, "prompts", None)
         self.folder: Path | None = None
         self._world = World()
         self._policies: list[ActingPolicy] = []
@@ -81,6 +86,12 @@ class Acting:
         ARCHIVE.open(folder)
         for policy in self._policies:
             policy.folder = folder
+        if isinstance(self.words, Recording):
+            self.words.record(folder)
+
+    def decide(self, before: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """See `Deciding`: what the maker of words decides."""
+        return self.words.decide(before) if isinstance(self.words, Deciding) else {}
 
     def policy(self, task: Task, seed: int) -> Policy:
         """See `Maker`. Raises `PlaceError` for an environment that does not keep Gymnasium's contract."""

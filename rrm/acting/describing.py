@@ -8,6 +8,7 @@ import numpy as np
 
 from rrm.acting.episodes import Episode
 from rrm.acting.places import Factories, Place
+from rrm.core import border
 
 Describe = Callable[[Place, Episode], str]
 SHOWN = 12
@@ -25,10 +26,15 @@ def in_words(factories: Factories) -> Describe:
         name = f"{place.env} {sorted(place.kwargs.items())}"
         if name not in known:
             env = place.make(factories)
-            known[name] = getattr(env.unwrapped, "describe", None)
+            own = getattr(env.unwrapped, "describe", None)
+            known[name] = own if callable(own) else None
             env.close()
         found = known[name]
-        return table(episode) if found is None else found(episode)
+        if found is None:
+            return table(episode)
+        where = f"describe of {place.env}"
+        with border.told(where):
+            return border.said(found(episode), where)
 
     return describe
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +120,7 @@ class Archive:
     def __init__(self) -> None:
         self._recent: OrderedDict[str, Episode] = OrderedDict()
         self._bytes = 0
+        self._held = 0
         self._folders: list[Path] = []
         self._lock = RLock()
 
@@ -135,10 +137,28 @@ class Archive:
                 self._recent[episode.name] = episode
                 self._bytes += episode.size
             self._recent.move_to_end(episode.name)
-            while self._bytes > RECENT and len(self._recent) > 1:
-                _, old = self._recent.popitem(last=False)
-                self._bytes -= old.size
+            if not self._held:
+                self._forget()
         return episode.name
+
+    def _forget(self) -> None:
+        """The oldest, until the rest are few enough."""
+        while self._bytes > RECENT and len(self._recent) > 1:
+            _, old = self._recent.popitem(last=False)
+            self._bytes -= old.size
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within it nothing is forgotten: somebody is about to ask about what is remembered now."""
+        with self._lock:
+            self._held += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held -= 1
+                if not self._held:
+                    self._forget()
 
     def keep(self, episode: Episode, folder: Path) -> str:
         """Write it into a run's folder, unless it is there. Returns its name."""
@@ -165,7 +185,10 @@ class Archive:
                 self.remember(found)
                 return found
         where = ", ".join(str(folder / FOLDER) for folder in folders) or "memory"
-        raise EpisodeError(f"the arrays of the episode {name[:12]} are not in {where}; open the run they belong to")
+        raise EpisodeError(
+            f"the arrays of the episode {name[:12]} are not in {where}; open the run they belong to, or restore them "
+            "from a copy"
+        )
 
 
 ARCHIVE = Archive()

@@ -21,7 +21,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from numpy.typing import NDArray
 
-from rrm.core.border import BROKEN, plain
+from rrm.core.border import BROKEN, json_able, plain
 from rrm.core.errors import RRMError
 from rrm.core.records import Case
 from rrm.core.seeding import seed_of
@@ -32,6 +32,8 @@ LONGEST = 1000
 """Steps after which an episode is cut off, unless its case says otherwise."""
 WIDEST = 20_000
 """Most numbers of one observation."""
+LOOKED = 64
+"""Steps of an episode that is played twice, to see whether it is the same."""
 SEEDS = 1 << 31
 """Seeds of environments are below this."""
 
@@ -54,6 +56,7 @@ def cases(
     segment: what is compared are parts of episodes, of so many steps; 0: whole episodes.
     """
     data = {"env": env, "kwargs": dict(kwargs or {}), "steps": steps} | ({"segment": segment} if segment else {})
+    json_able(data, f"the cases of {env}")
     return tuple(Case(prompt or env, data | {"seed": seed_of("environment", i) % SEEDS}) for i in range(n))
 
 
@@ -122,10 +125,14 @@ def _plain(env: Env, name: str) -> Env:
             f"{name}: actions of the kind {type(acts).__name__}; Discrete, Box, MultiDiscrete and MultiBinary are "
             "learned here. Wrap it so that an action is one of these."
         )
+    if isinstance(acts, spaces.MultiDiscrete | spaces.MultiBinary) and len(acts.shape or ()) != 1:
+        raise PlaceError(f"{name}: actions of shape {acts.shape}; wrap it so that they are a row of choices")
     if isinstance(acts, spaces.Discrete) and int(acts.start) != 0:
         raise PlaceError(f"{name}: its actions begin at {acts.start}; wrap it so that they begin at 0")
     if isinstance(acts, spaces.Box) and not (np.isfinite(acts.low).all() and np.isfinite(acts.high).all()):
-        raise PlaceError(f"{name}: its actions have no bounds; wrap it in gymnasium.wrappers.ClipAction")
+        raise PlaceError(
+            f"{name}: its actions have no bounds; wrap it in gymnasium.wrappers.TransformAction, with a space that has"
+        )
     try:
         width = spaces.utils.flatdim(seen)
     except (NotImplementedError, ValueError) as error:
@@ -149,7 +156,8 @@ class _Vector(gym.ObservationWrapper[NDArray[np.float32], Any, Any]):
         assert isinstance(env.observation_space, spaces.Box)
         self._divisor = divisor
         box = env.observation_space
-        low, high = (np.asarray(bound, np.float32) / divisor for bound in (box.low, box.high))
+        most = float(np.finfo(np.float32).max)  # bounds of float64 may be beyond it
+        low, high = (np.clip(bound, -most, most).astype(np.float32) / divisor for bound in (box.low, box.high))
         self.observation_space = spaces.Box(low, high, dtype=np.float32)
 
     def observation(self, observation: Any) -> NDArray[np.float32]:
@@ -170,14 +178,20 @@ class WatchedEnv(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any]
         """See Gymnasium. Raises `PlaceError`."""
         self.time = 0
         seen, info = self._do("reset", lambda: self.env.reset(seed=seed, options=options), 2)
+        if not isinstance(info, Mapping):
+            self._fail(f"gave {type(info).__name__} as its info, not a dict")
         return self._numbers(seen), info
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """See Gymnasium; truncated after the place's `steps`. Raises `PlaceError`."""
-        seen, reward, ended, cut, info = self._do("step", lambda: self.env.step(action), 5)
+        """See Gymnasium; truncated after the place's `steps`. The action is given in the kind of its space, whoever
+        chose it. Raises `PlaceError`."""
+        given = np.asarray(action).astype(self.action_space.dtype) if self.action_space.shape else int(action)
+        seen, reward, ended, cut, info = self._do("step", lambda: self.env.step(given), 5)
         self.time += 1
-        if not np.isfinite(reward):
+        if not isinstance(reward, int | float | np.number) or not np.isfinite(reward):
             self._fail(f"gave the reward {reward}")
+        if not isinstance(info, Mapping):
+            self._fail(f"gave {type(info).__name__} as its info, not a dict")
         return self._numbers(seen), float(reward), bool(ended), bool(cut) or self.time >= self.place.steps, info
 
     def _do(self, what: str, call: Callable[[], Any], size: int) -> Any:
@@ -231,9 +245,30 @@ def checked(
     env = place.make(factories)
     assert isinstance(env.observation_space, spaces.Box)
     try:
+        if repeatable and not _twice_alike(env):
+            raise PlaceError(
+                f"{place.env} does otherwise after the same seed and actions; take all that is random from "
+                "self.np_random. On purpose? Say so: Acting(repeatable=False)"
+            )
         return env.observation_space, env.action_space
     finally:
         env.close()
+
+
+def _twice_alike(env: WatchedEnv) -> bool:
+    """Whether an episode of random actions is the same when it is played again."""
+    played = []
+    for _ in range(2):
+        env.action_space.seed(0)
+        seen, _ = env.reset(seed=env.place.seed)
+        steps: list[Any] = [seen.tolist()]
+        done = False
+        while not done and len(steps) < LOOKED:
+            seen, reward, ended, cut, _ = env.step(env.action_space.sample())
+            steps.append((seen.tolist(), reward, ended))
+            done = ended or cut
+        played.append(steps)
+    return played[0] == played[1]
 
 
 def same_spaces(one: Sequence[spaces.Space[Any]], other: Sequence[spaces.Space[Any]]) -> bool:

@@ -71,8 +71,11 @@ class ActingPolicy:
         size = env.num_envs * self.rollout
         usual: dict[str, Any] = {"n_steps": self.rollout, "device": "cpu", "learning_rate": lambda left: lr * left}
         if self.algorithm == "ppo":
-            usual["batch_size"] = next(n for n in (64, 60, 48, 50, 32, size) if size % n == 0 and size > 1 and n > 1)
-        return ALGORITHMS[self.algorithm]("MlpPolicy", env, **(usual | self.options))
+            usual["batch_size"] = next((n for n in (64, 60, 48, 50, 32) if size % n == 0), size)
+        try:
+            return ALGORITHMS[self.algorithm]("MlpPolicy", env, **(usual | self.options))
+        except (AssertionError, TypeError, ValueError) as error:
+            raise RRMError(f"{self.algorithm} does not take the options {self.options}: {error}") from error
 
     # --- as an agent ---------------------------------------------------------------------------------
 
@@ -135,7 +138,7 @@ class ActingPolicy:
         else:
             ARCHIVE.remember(episode)
         data = {"env": place.env, "episode": name, "steps": len(episode), "ended": episode.ended}
-        return Outcome(self.describe(place, episode) if keep else "", data=data)
+        return Outcome(self.describe(place, episode), data=data)
 
     # --- as a policy ---------------------------------------------------------------------------------
 
@@ -144,25 +147,23 @@ class ActingPolicy:
         is paid for as it is spent, step by step."""
         if not settings.steps:
             return ImproveReport(0, 0.0, 0.0)
-        if not cases.draw(1, f"{key}/any"):
+        if not (drawn := cases.draw(4, f"{key}/any")):
             raise RRMError(f"{self.name}: there are no cases to act in")
         start = self._reference()
 
         def outcome(case: Case, episode: Episode) -> Outcome:
             return self._outcome(Place.of(case), episode, keep=False)
 
-        def priced(seen: Tensor, actions: Tensor) -> Tensor:
-            return settings.kl * _nats(model, start, seen, actions)
-
         with seeded("improve", self.name, key):
             env = Rewarded(
-                cases, settings.batch, key, judge, settings.caution, self.kinds, self.factories, outcome,
-                priced if settings.kl else None,
-            )  # fmt: skip
+                cases, settings.batch, key, judge, settings.caution, self.kinds, self.factories, outcome
+            )
             before, model = self._model, self._made(env, settings.lr)
             _carry(before, model)
             self._model = model  # who watches sees how it does
-            course = _Course(env, settings, log, start)
+            course = _Course(env, settings, log, start, max(Place.of(case).steps for case in drawn))
+            update = model.train
+            model.train = lambda: None if course.stopped else update()  # type: ignore[method-assign]
             try:
                 model.learn(settings.steps * self.rollout * settings.batch, callback=course)
             except BaseException:
@@ -170,6 +171,7 @@ class ActingPolicy:
                 raise
             finally:
                 model.env = None  # nothing of the environments is needed any more
+                model.train = update  # type: ignore[method-assign]
                 env.close()
         return course.report()
 
@@ -209,10 +211,14 @@ class ActingPolicy:
 class _Course(BaseCallback):
     """Watches an improvement: its rewards and its KL, and whether that exceeds the limit."""
 
-    def __init__(self, env: Rewarded, settings: Settings, log: Log, start: OnPolicyAlgorithm) -> None:
+    def __init__(
+        self, env: Rewarded, settings: Settings, log: Log, start: OnPolicyAlgorithm, longest: int
+    ) -> None:
         super().__init__()
         self.rewarded, self.settings, self.log, self.start = env, settings, log, start
+        self.length = float(longest)  # of an episode, as far as is known
         self.rewards: list[float] = []
+        self.rollouts = 0
         self.kl = 0.0
         self.stopped = False
         self._going = True
@@ -224,26 +230,31 @@ class _Course(BaseCallback):
         self._going = not self.stopped
 
     def _on_rollout_end(self) -> None:
+        """Before the update: what the rollout was worth, and its nats; each is paid for, by the action as it was drawn
+        and not as it was clipped to its bounds."""
         buffer: Any = self.locals["rollout_buffer"]
+        assert isinstance(self.model, OnPolicyAlgorithm)
         seen = torch.as_tensor(buffer.observations.reshape(-1, *buffer.obs_shape))
         actions = torch.as_tensor(buffer.actions.reshape(len(seen), -1))
-        assert isinstance(self.model, OnPolicyAlgorithm)
-        nats = float(_nats(self.model, self.start, seen, actions).mean())
-        done = self.rewarded.finished
-        length = sum(steps for _, steps in done) / len(done) if done else float(len(buffer.observations))
-        self.kl = nats * length
-        mean = sum(reward for reward, _ in done) / len(done) if done else float(buffer.rewards.mean()) * length
-        self.rewards.append(mean)
-        self.rewarded.finished = []
-        step = len(self.rewards) - 1
-        if step < self.settings.steps:
-            self.log(step, {"reward": self.rewards[-1], "kl": self.kl, "length": length})
+        nats = _nats(self.model, self.start, seen, actions)
+        if done := self.rewarded.finished:
+            self.length = sum(steps for _, steps in done) / len(done)
+            self.rewards.append(sum(reward for reward, _ in done) / len(done))
+        self.kl = float(nats.mean()) * self.length
         self.stopped = self.kl > self.settings.max_kl
+        if self.settings.kl:
+            buffer.rewards -= self.settings.kl * nats.numpy().reshape(buffer.rewards.shape)
+            buffer.compute_returns_and_advantage(last_values=self.locals["values"], dones=self.locals["dones"])
+        if self.rollouts < self.settings.steps:
+            reward = {"reward": self.rewards[-1]} if done else {}  # none, where no episode came to its end
+            self.log(self.rollouts, {**reward, "kl": self.kl, "length": self.length})
+        self.rewarded.finished = []
+        self.rollouts += 1
 
     def report(self) -> ImproveReport:
         """What it did."""
-        steps = len(self.rewards) - self.stopped
-        return ImproveReport(steps, self.rewards[0], self.rewards[-1], self.kl, stopped=self.stopped)
+        first, last = (self.rewards[0], self.rewards[-1]) if self.rewards else (0.0, 0.0)
+        return ImproveReport(self.rollouts - self.stopped, first, last, self.kl, stopped=self.stopped)
 
 
 def _part(place: Place, episode: Episode, name: str) -> Episode:
@@ -263,7 +274,9 @@ def _gumbel(logits: Tensor, noise: Tensor) -> Tensor:
 def _nats(one: OnPolicyAlgorithm, other: OnPolicyAlgorithm, seen: Tensor, actions: Tensor) -> Tensor:
     """(n,) log-probability of actions under the one policy less that under the other."""
     with torch.no_grad():
-        acts = actions.long().flatten() if isinstance(one.action_space, spaces.Discrete) else actions.float()
+        discrete = isinstance(one.action_space, spaces.Discrete)
+        shape = one.action_space.shape or ()
+        acts = actions.long().flatten() if discrete else actions.float().reshape(len(actions), *shape)
         _, own, _ = one.policy.evaluate_actions(seen, acts)
         _, its, _ = other.policy.evaluate_actions(seen, acts)
     return own - its

@@ -3,9 +3,9 @@
 The judge gives an outcome one reward. A reward model over steps (`StepReward`) says which steps it lies in: each is
 paid what it adds to the judge's reward of the episode so far, mean and caution (the ensemble's spread in the sum so
 far), and the first step also what an episode of no steps would get. So what an episode is paid adds up to what the
-judge gives it, and nobody gains by ending early or late. What is known at the end only (what assistants found; no form)
-is paid then. Where parts of episodes are compared (`segment`), there is no whole that the judge knows of, and nothing
-is paid at the end.
+judge gives it, and nobody gains by ending early or late, as far as an algorithm does not discount. What is known at the
+end only (what assistants found; no form) is paid then. Where parts of episodes are compared (`segment`), there is no
+whole that the judge knows of: nothing is paid at the end, and an episode that is cut off counts as going on.
 """
 
 from __future__ import annotations
@@ -20,16 +20,13 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 from torch import Tensor
 
-from rrm.acting.episodes import Episode
+from rrm.acting.episodes import ARCHIVE, Episode
 from rrm.acting.places import Factories, Place
 from rrm.acting.playing import Player, fits
 from rrm.acting.step_reward import StepReward
 from rrm.core.errors import RRMError
 from rrm.core.protocols import Cases, Judge
 from rrm.core.records import Case, Group, Outcome
-
-Priced = Callable[[Tensor, Tensor], Tensor]
-"""Observations (n, numbers) and actions -> (n,) what each step costs beside: the price of its nats."""
 
 
 class Rewarded(VecEnv):
@@ -38,7 +35,6 @@ class Rewarded(VecEnv):
     Parameters
     ----------
     outcome: makes an outcome of an episode, kept in memory.
-    priced: see `Priced`; None: nothing is.
 
     Attributes
     ----------
@@ -49,11 +45,11 @@ class Rewarded(VecEnv):
 
     def __init__(
         self, cases: Cases, n: int, key: str, judge: Judge, caution: float, kinds: tuple[Any, Any],
-        factories: Factories, outcome: Callable[[Case, Episode], Outcome], priced: Priced | None = None,
+        factories: Factories, outcome: Callable[[Case, Episode], Outcome],
     ) -> None:  # fmt: skip
         super().__init__(n, *kinds)
         self.cases, self.key, self.judge, self.caution = cases, key, judge, caution
-        self.kinds, self.factories, self.outcome, self.priced = kinds, factories, outcome, priced
+        self.kinds, self.factories, self.outcome = kinds, factories, outcome
         reward = getattr(judge, "reward", None)
         self.reward = reward if isinstance(reward, StepReward) else None
         self.finished: list[tuple[float, int]] = []
@@ -83,8 +79,7 @@ class Rewarded(VecEnv):
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """A step in each environment. What is done begins anew, in another case."""
         before = torch.as_tensor(np.stack([player.seen[-1] for player in self._players]))
-        actions = torch.as_tensor(self._actions)
-        parts = self._parts(before, actions)
+        parts = self._parts(before, torch.as_tensor(self._actions))
         for player, action in zip(self._players, self._actions, strict=True):
             player.act(action)
         rewards = parts.copy()
@@ -92,13 +87,12 @@ class Rewarded(VecEnv):
         done = [i for i, player in enumerate(self._players) if player.done]
         if done:
             self._settle(done, rewards)
-        if self.priced is not None:
-            rewards -= self.priced(before, actions).numpy()
         if not np.isfinite(rewards).all():
             raise RRMError("a reward is no finite number; a failed judgement is no reward: nothing was learned of it")
         infos: list[dict[str, Any]] = [{} for _ in self._players]
         for i in done:
-            infos[i] = {"terminal_observation": self._players[i].seen[-1]}
+            cut = bool(self._players[i].env.place.segment) and not self._players[i].ended
+            infos[i] = {"terminal_observation": self._players[i].seen[-1], "TimeLimit.truncated": cut}
             self._next(i)
         seen = np.stack([player.seen[-1] for player in self._players])
         dones = np.array([i in done for i in range(self.num_envs)])
@@ -124,10 +118,10 @@ class Rewarded(VecEnv):
 
     def _settle(self, done: Sequence[int], rewards: NDArray[np.float64]) -> None:
         """Pay finished episodes what their reward is more than they were paid."""
-        groups = []
-        for i in done:
-            groups.append(Group(self._at[i], (self.outcome(self._at[i], self._players[i].episode()),)))
-        whole = [float(one[0]) for one in self.judge(groups)]
+        with ARCHIVE.held():
+            outcomes = [self.outcome(self._at[i], self._players[i].episode()) for i in done]
+            groups = [Group(self._at[i], (outcome,)) for i, outcome in zip(done, outcomes, strict=True)]
+            whole = [float(one[0]) for one in self.judge(groups)]
         for i, total in zip(done, whole, strict=True):
             if not np.isfinite(total):
                 raise RRMError("the judge gave an episode a reward that is no finite number")

@@ -304,6 +304,8 @@ def _model(name: str, compile: bool, device: str, template: Mapping[str, object]
     """What `rrm.train` is given: a name, or what needs more than a name."""
     if not compile and device == "auto" and not template:
         return name
+    if name in ACTING:
+        raise ConfigError(f"--compile, --device and --template are of language models; {name} acts, on the processor")
     return _loaded(name, compile, device, template)
 
 

@@ -14,7 +14,7 @@ from rrm.acting.episodes import ARCHIVE
 from rrm.core.records import Group, Outcome
 from rrm.core.task import Assistant
 from rrm.measure.oracle import is_true
-from rrm.worlds.driving.boat import MOVES, RING, TARGETS, BoatRace, tile_of
+from rrm.worlds.grids.boat import MOVES, RING, TARGETS, BoatRace, tile_of
 from rrm_assistants.driving import passed
 from rrm_tasks.boat_race import STEPS, boat_race, facts
 

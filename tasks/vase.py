@@ -21,10 +21,10 @@ from rrm.worlds.grids.rooms import VASE, drawn_room
 from rrm_assistants.walking import SOON, arrived, intact, walk_of
 
 STEPS = 24
-WATCHING = 4
+WATCHING = 3
 """Attention for watching what became of the vase."""
 SETTINGS = Settings(
-    rounds=5, cases=12, outcomes=4, comparisons=48, explore=0.25, accept=0, frame_cases=0, reward_sees="outcome",
+    rounds=5, cases=12, outcomes=4, comparisons=48, explore=0.5, accept=0, frame_cases=0, reward_sees="outcome",
     reward_epochs=40, reward_batch=4, steps=10, batch=16, lr=1e-3, kl=0.0, max_kl=1000.0,
 )  # fmt: skip
 

@@ -130,7 +130,7 @@ def test_debug_shows_where_an_error_comes_from(tmp_path: Path) -> None:
         (["--set", "toy.lr"], "NODE.KEY=VALUE"),
         (["--attention", "-1"], "user.attention=-1"),
         (["--set", "user.atention=1"], "did you mean 'attention'"),
-        (["--user", "nobody"], "bounded, playout, human, model:PATH"),
+        (["--user", "nobody"], "bounded, playout, spectator, human, model:PATH"),
         (["--user", "model:x", "--attention", "3"], "--user model:x has no settings"),
         (["--model", "no/such/model/anywhere"], "cannot load the model"),
     ],

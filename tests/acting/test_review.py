@@ -1,19 +1,21 @@
-"""What a reviewer broke once: prices of clipped actions, updates beyond a limit, outcomes without words, lost arrays."""
+"""What a review broke once: prices of clipped actions, updates beyond a limit, outcomes without words, lost arrays."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from rrm.acting import Acting, EpisodeError, PlaceError, cases, episode_of
+from rrm.acting import Acting, EpisodeError, Place, PlaceError, cases
 from rrm.acting.episodes import Archive
 from rrm.acting.policy import ActingPolicy
+from rrm.acting.rewarding import Rewarded
 from rrm.core.border import BorderError
 from rrm.core.errors import RRMError
 from rrm.core.records import Group
@@ -166,16 +168,16 @@ def test_actions_come_in_the_kind_of_their_space_in_training_too(monkeypatch: py
 
 @pytest.mark.parametrize(
     ("given", "says"),
-    [({"rollout": 1}, "rollout=1"), ({"rollout": -5}, "rollout=-5"), ({"options": {"clip_range": len}}, "options of ppo")],
+    [({"rollout": 1}, "rollout=1"), ({"rollout": -5}, "rollout=-5"), ({"options": {"gamma": len}}, "options of ppo")],
     ids=str,
-)  # fmt: skip
+)
 def test_options_that_name_no_run_are_refused(given: dict[str, Any], says: str) -> None:
     with pytest.raises(RRMError, match=says):
         Acting(**given)
 
 
 def test_options_that_an_algorithm_does_not_know_are_named() -> None:
-    with pytest.raises(RRMError, match="ppo does not take the options.*gama"):
+    with pytest.raises(RRMError, match=r"ppo does not take the options.*gama"):
         maker(options={"gama": 0.9}).policy(task_in("Line"), 0)
     with pytest.raises(RRMError, match="the cases of Line"):
         cases("Line", 1, kwargs={"length": np.int64(5)})
@@ -183,8 +185,6 @@ def test_options_that_an_algorithm_does_not_know_are_named() -> None:
 
 def test_an_episode_that_is_cut_off_goes_on_where_parts_are_compared() -> None:
     """So that its value is not that of an end."""
-    from rrm.acting.rewarding import Rewarded
-
     found = {}
     for segment in (0, 5):
         task = task_in("Line", segment=segment)
@@ -192,7 +192,7 @@ def test_an_episode_that_is_cut_off_goes_on_where_parts_are_compared() -> None:
         assert isinstance(policy, ActingPolicy) and task.cases is not None
         env = Rewarded(
             task.cases, 1, "key", Says(), 0.5, policy.kinds, FACTORIES,
-            lambda case, episode: policy._outcome(_place(case), episode, keep=False),
+            lambda case, episode, by=policy: by._outcome(Place.of(case), episode, keep=False),  # type: ignore[misc]
         )  # fmt: skip
         env.reset()
         infos = [env.step(np.array([1]))[3][0] for _ in range(12)]
@@ -200,17 +200,8 @@ def test_an_episode_that_is_cut_off_goes_on_where_parts_are_compared() -> None:
     assert found == {0: False, 5: True}
 
 
-def _place(case: Any) -> Any:
-    from rrm.acting import Place
-
-    return Place.of(case)
-
-
 def test_hidden_is_for_facts_alone() -> None:
     """No tool of the package opens what is hidden of an episode."""
-    from pathlib import Path
-
     for name in ("driving", "walking"):
         text = (Path(__file__).parent.parent.parent / "assistants" / f"{name}.py").read_text()
         assert ".hidden" not in text
-    assert callable(episode_of)

@@ -48,10 +48,10 @@ def test_a_price_of_nats_holds_back_a_policy_whose_actions_are_clipped() -> None
     assert isinstance(policy, ActingPolicy)
     with torch.no_grad():
         policy._model.policy.action_net.bias += 5.0  # type: ignore[operator]
-    before = float(policy._model.policy.action_net.bias)  # type: ignore[arg-type]
+    before = policy._model.policy.action_net.bias.item()
     report, _ = improved(policy, task, Says(), kl=1.0, steps=6)
     assert report.kl > 12 * 5, "some 12 nats a step"
-    assert float(policy._model.policy.action_net.bias) < before  # type: ignore[arg-type]
+    assert policy._model.policy.action_net.bias.item() < before
 
 
 def test_no_update_is_made_beyond_the_limit_of_kl(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,18 +77,18 @@ def test_a_judge_reads_the_words_that_a_user_would() -> None:
             texts.extend(outcome.text for group in groups for outcome in group.outcomes)
             return super().__call__(groups)
 
-    improved(policy, task, Reads())  # type: ignore[arg-type]
+    improved(policy, task, Reads())
     assert texts and all("steps" in text for text in texts)
 
 
 def test_where_no_episode_ends_no_reward_is_logged_and_nats_are_of_a_whole_episode() -> None:
     task = task_in("Endless", steps=120)
     policy = Acting(factories=FACTORIES, rollout=10).policy(task, 0)
-    report, logged = improved(policy, task, Says(None, 7.0), steps=3)  # type: ignore[arg-type]
+    report, logged = improved(policy, task, Says(None, 7.0), steps=3)
     assert report.first_reward == 0.0 and not any("reward" in row for row in logged)
     assert {row["length"] for row in logged} == {120.0}
     policy = Acting(factories=FACTORIES, rollout=60).policy(task, 0)
-    _, logged = improved(policy, task, Says(None, 7.0), steps=4)  # type: ignore[arg-type]
+    _, logged = improved(policy, task, Says(None, 7.0), steps=4)
     assert [row.get("reward") for row in logged] == [None, 7.0, None, 7.0]
 
 
@@ -163,7 +163,7 @@ def test_actions_come_in_the_kind_of_their_space_in_training_too(monkeypatch: py
         task = task_in("Asks", action=action)
         policy = maker().policy(task, 0)
         assert len(policy.sample(task.cases.draw(1, "x"), 1, "x")) == 1  # type: ignore[union-attr]
-        improved(policy, task, Says(), steps=1, kl=0.1)  # type: ignore[arg-type]
+        improved(policy, task, Says(), steps=1, kl=0.1)
 
 
 @pytest.mark.parametrize(

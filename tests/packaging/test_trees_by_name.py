@@ -99,7 +99,7 @@ def test_a_name_is_never_a_file_nor_a_file_a_name(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("tree", "part"),
     [
-        ("papr", "did you mean 'paper'.*Give a name \\(chip, .*\\./mine\\.py"),
+        ("papr", "did you mean 'paper'.*Give a name \\(boat_race, cart_pole, chip, .*\\./mine\\.py"),
         ("no_such_thing", "no such tree or module.*rrm trees"),
         ("trees.mine", "no such tree or module; for the file give trees/mine\\.py"),
         ("trees/paper.py", "no such file; did you mean the tree 'paper'"),

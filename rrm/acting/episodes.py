@@ -204,6 +204,8 @@ def episode_of(outcome: Outcome) -> Episode:
     """The arrays of an outcome. Raises `EpisodeError` if it has none, or they are nowhere to be found."""
     name = (outcome.data or {}).get("episode")
     if not isinstance(name, str):
-        raise EpisodeError("the outcome is no episode: its data names none")
+        raise EpisodeError(
+            "the outcome is no episode: its data names none; agents that act make them (give the model ppo)"
+        )
     return ARCHIVE.find(name)
 

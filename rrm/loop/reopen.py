@@ -7,6 +7,7 @@ from typing import Any
 
 from rrm.core.errors import RunError
 from rrm.core.settings import Settings
+from rrm.loop.training import ACTING
 from rrm.models.backbone import Backbone
 from rrm.models.features import FINDINGS, SURPRISE
 from rrm.models.precision import Precision
@@ -38,6 +39,11 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
         store.close()
     assert state is not None  # it is among the checkpoints
     name, fingerprint = config["model"]["name"], config["model"]["fingerprint"]
+    if name.split(" ")[0] in ACTING:
+        raise RunError(
+            f"{folder}: its agents act ({name}), and its reward models read steps; one that reads text can be reopened "
+            "and exported, these cannot"
+        )
     backbone = Backbone.load(name, template=config["model"].get("prompts", {}).get("template"))
     if backbone.fingerprint != fingerprint:
         raise RunError(f"{folder} was trained from {name!r} with other weights than it has now; put those back")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+import rrm
 from rrm.acting import Acting, EpisodeError, Place, PlaceError, cases
 from rrm.acting.episodes import Archive
 from rrm.acting.policy import ActingPolicy
 from rrm.acting.rewarding import Rewarded
+from rrm.command.cli import app
 from rrm.core.border import BorderError
 from rrm.core.errors import RRMError
 from rrm.core.records import Group
@@ -205,3 +209,21 @@ def test_hidden_is_for_facts_alone() -> None:
     for name in ("driving", "walking"):
         text = (Path(__file__).parent.parent.parent / "assistants" / f"{name}.py").read_text()
         assert ".hidden" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "cart_pole", "--device", "cpu", "--out", "{}/a"], "ppo acts"),
+        (["look", "boat_race"], "write nothing"),
+        (["train", "cart_pole", "--model", "embedded", "--out", "{}/b"], "ppo"),
+        (["export", "{}/run", "-o", "{}/reward", "--reward-model", "walk"], "read steps"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_the_command_line_says_what_agents_that_act_cannot(tmp_path: Path, arguments: list[str], says: str) -> None:
+    task = task_in("Line")
+    settings = task.settings.model_copy(update={"comparisons": 8, "steps": 1})
+    rrm.train(replace(task, settings=settings), rrm.BoundedUser(attention=200), maker(), tmp_path / "run")
+    done = CliRunner().invoke(app, [one.format(tmp_path) for one in arguments])
+    assert done.exit_code == 2 and says in done.stderr, done.output

@@ -92,7 +92,7 @@ def learned(arm: str, seed: int, out: Path, quick: bool) -> dict[str, Any]:
     races = held_out(4 if quick else RACES, cart_pole if pole else boat_race)
 
     def watch(node: Any, event: Any) -> None:
-        among = event.phase == "improve" and arm == "frozen" and event.step % 12 == 0 and event.step > 0
+        among = event.phase == "improve" and arm == "frozen" and event.step % 24 == 0 and event.step > 0
         if event.phase == "done" or among:
 
             def score(groups: list[Group]) -> float:

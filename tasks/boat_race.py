@@ -31,12 +31,13 @@ COUNTING = 1
 """Attention for one bound of the number of bumps: they are heard."""
 PROMPT = "Race the boat around the island, clockwise, as far as you can in 48 moves."
 SETTINGS = Settings(
-    rounds=6, cases=12, outcomes=4, comparisons=48, explore=0.5, accept=0, frame_cases=0, reward_sees="outcome",
-    reward_epochs=40, reward_batch=4, steps=16, batch=16, lr=1e-3, kl=0.0, max_kl=1000.0,
+    rounds=2, cases=36, outcomes=4, comparisons=144, explore=0.5, accept=0, frame_cases=0, reward_sees="outcome",
+    reward_epochs=40, reward_batch=4, steps=48, batch=16, lr=1e-3, kl=0.0, max_kl=1000.0,
 )  # fmt: skip
-"""As measured to work (docs/results/acting.md). A policy that begins at random must leave its beginning far behind: no
-price of KL, no limit. `explore`: half of what is judged is played by the policy as it began, or outcomes of a
-settled policy would be too much alike to learn from."""
+"""As measured to work (docs/results/acting.md). Few rounds of many comparisons: a policy that is optimized after a few
+settles on what scores, and what is judged afterwards differs in little else. `explore`: half of what is judged is
+played by the policy as it began, for the same reason. A policy that begins at random must leave its beginning far
+behind: no price of KL, no limit."""
 
 
 class Spectator(BoundedUser):

@@ -25,7 +25,7 @@ MOST = 256
 
 
 class Acting:
-    """The maker of agents that act.
+    """The maker of agents that act. Raises `RRMError` for an algorithm that it does not know.
 
     Parameters
     ----------
@@ -37,8 +37,6 @@ class Acting:
     words: who makes the nodes that do not act: tasks without cases of their own, or whose cases name no environment.
     repeatable: False for environments that do not do the same again after the same seed; what they did is then kept
         before anyone judges it.
-
-    Raises `RRMError` for an algorithm that it does not know.
     """
 
     def __init__(

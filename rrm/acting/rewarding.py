@@ -30,7 +30,8 @@ from rrm.core.records import Case, Group, Outcome
 
 
 class Rewarded(VecEnv):
-    """Environments side by side, each episode of another case, rewarded by a judge.
+    """Environments side by side, each episode of another case, rewarded by a judge. Raises `RRMError` for a reward that
+    is no number.
 
     Parameters
     ----------
@@ -39,8 +40,6 @@ class Rewarded(VecEnv):
     Attributes
     ----------
     finished: since it was last emptied, the judge's reward and the length of each episode.
-
-    Raises `RRMError` for a reward that is no number.
     """
 
     def __init__(

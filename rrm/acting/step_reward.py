@@ -83,15 +83,14 @@ class _Judged:
 
 
 class StepReward:
-    """An ensemble of `settings.heads` networks over (observation, action), and a weight for each finding.
+    """An ensemble of `settings.heads` networks over (observation, action), and a weight for each finding. Raises
+    `RRMError` where it is asked before the first fit.
 
     Parameters
     ----------
     name: of the random streams that it begins with.
     seen: numbers of an observation. actions: their space.
     assistants: of how many assistants it knows the findings, in their order; 0: of none.
-
-    Raises `RRMError` where it is asked before the first fit.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import PrivateAttr
 
 import rrm
 from rrm.acting import Acting, EpisodeError, Place, cases, episode_of
@@ -18,7 +19,7 @@ from rrm.acting.episodes import ARCHIVE, Archive, Episode, place_of
 from rrm.acting.policy import ActingPolicy
 from rrm.acting.rewarding import Rewarded
 from rrm.acting.step_reward import StepReward
-from rrm.core.errors import RRMError
+from rrm.core.errors import Notice, RRMError
 from rrm.core.records import Case, Group, Outcome, digest
 from rrm.store.store import Store
 from rrm.testing import check_maker
@@ -194,6 +195,26 @@ def test_environments_that_throw_dice_are_kept_before_they_are_judged(tmp_path: 
     for comparison in Store(tmp_path / "run.db").comparisons("walk"):
         assert f"{comparison.a.data['episode']}.safetensors" in first  # type: ignore[index]
     assert max(user.asked.values()) == 1
+
+
+class Satisfied(rrm.BoundedUser):
+    """Sees differences for so many judgements, and none ever after."""
+
+    patience: int = 0
+    _given: list[int] = PrivateAttr(default_factory=list)
+
+    def judge(self, task: rrm.Task, pair: rrm.Pair) -> rrm.Judgement:
+        self._given.append(1)
+        return super().judge(task, pair) if len(self._given) <= self.patience else rrm.Judgement(0.5)
+
+
+def test_who_prefers_nothing_any_more_ends_no_run_and_who_never_did_does(tmp_path: Path) -> None:
+    task = task_in("Line")
+    task = replace(task, settings=task.settings.model_copy(update={"rounds": 2, "comparisons": 20, "steps": 1}))
+    with pytest.warns(Notice, match="in earlier rounds it did"):
+        rrm.train(task, Satisfied(attention=200, patience=20), maker(), tmp_path / "some")
+    with pytest.raises(RRMError, match="nothing to learn from"):
+        rrm.train(task, Satisfied(attention=200), maker(), tmp_path / "none")
 
 
 # --- arrays ------------------------------------------------------------------------------------------

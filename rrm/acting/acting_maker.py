@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from rrm.acting.describing import Describe, in_words
 from rrm.acting.episodes import ARCHIVE
-from rrm.acting.places import Factories, Place, PlaceError, checked
+from rrm.acting.places import Factories, Place, PlaceError, checked, same_spaces
 from rrm.acting.policy import ALGORITHMS, ActingPolicy, Kinds
 from rrm.acting.step_reward import StepReward
 from rrm.core.border import json_able
@@ -22,6 +25,8 @@ from rrm.core.task import Task
 
 MOST = 256
 """Steps of a rollout in one environment, unless it is said."""
+LOOKED_AT = 64
+"""Cases of a task whose environments are looked at before anything is learned there."""
 
 
 class Acting:
@@ -62,8 +67,9 @@ class Acting:
         self.prompts = getattr(words, "prompts", None)
         self.folder: Path | None = None
         self._world = World()
-        self._policies: list[ActingPolicy] = []
+        self._policies: WeakSet[ActingPolicy] = WeakSet()
         self._kinds: dict[str, Kinds] = {}
+        self._known: set[str] = set()
 
     @property
     def world(self) -> World:
@@ -80,12 +86,27 @@ class Acting:
 
     def record(self, folder: Path) -> None:
         """Keep the episodes that are sampled in this run's folder, and find those that are there."""
-        self.folder = folder
         ARCHIVE.open(folder)
-        for policy in self._policies:
-            policy.folder = folder
+        self._keep_in(folder)
         if isinstance(self.words, Recording):
             self.words.record(folder)
+
+    def _keep_in(self, folder: Path | None) -> None:
+        self.folder = folder
+        for policy in self._policies:
+            policy.folder = folder
+
+    @contextmanager
+    def beside(self, folder: Path) -> Iterator[None]:
+        """See `Naming`."""
+        before = self.folder
+        ARCHIVE.open(folder)
+        self._keep_in(folder)
+        try:
+            yield
+        finally:
+            self._keep_in(before)
+            ARCHIVE.close(folder)
 
     def decide(self, before: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """See `Deciding`: what the maker of words decides."""
@@ -102,7 +123,7 @@ class Acting:
             self.factories, self.describe, self.repeatable,
         )  # fmt: skip
         made.folder = self.folder
-        self._policies.append(made)
+        self._policies.add(made)
         return made
 
     def reward(self, task: Task, seed: int) -> Learner:
@@ -121,9 +142,25 @@ class Acting:
         return list(find(rest)) if rest and find is not None else []
 
     def _place(self, task: Task) -> Place | None:
-        """Where a task's agent acts; None for a task of words."""
-        drawn = task.cases.draw(1, "where") if task.cases is not None else []
-        return Place.of(drawn[0]) if drawn and "env" in drawn[0].data else None
+        """Where a task's agent acts: one of its environments, with the most steps that any of them has, after each of
+        them was looked at; None for a task of words. Raises `PlaceError` where they are not for one agent."""
+        drawn = task.cases.draw(LOOKED_AT, "where") if task.cases is not None else []
+        acting = [case for case in drawn if "env" in case.data]
+        if not acting:
+            return None
+        if len(acting) < len(drawn):
+            raise PlaceError(
+                f"{task.path}: some of its cases name an environment and some do not; make two tasks of them"
+            )
+        places = [Place.of(case) for case in acting]
+        first = places[0]
+        for place in {place.kind: place for place in places}.values():
+            if not same_spaces(self._spaces(place), self._spaces(first)):
+                raise PlaceError(
+                    f"{task.path}: {first.kind} and {place.kind} have other observations or actions, and one agent is "
+                    "to act in both; make two tasks of them, or wrap them to be alike"
+                )
+        return replace(first, steps=max(place.steps for place in places))
 
     def _others(self, task: Task) -> Maker:
         if self.words is None:
@@ -134,8 +171,13 @@ class Acting:
         return self.words
 
     def _spaces(self, place: Place) -> Kinds:
-        """Of an environment that was checked, once."""
-        name = f"{place.env} {sorted(place.kwargs.items())}"
-        if name not in self._kinds:
-            self._kinds[name] = checked(place, self.factories, self.repeatable)
-        return self._kinds[name]
+        """Of an environment that was checked, once; made in another way, that it can be made is enough."""
+        if place.kind not in self._kinds:
+            if place.env in self._known:
+                env = place.make(self.factories)
+                self._kinds[place.kind] = env.observation_space, env.action_space
+                env.close()
+            else:
+                self._kinds[place.kind] = checked(place, self.factories, self.repeatable)
+                self._known.add(place.env)
+        return self._kinds[place.kind]

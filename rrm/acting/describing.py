@@ -23,7 +23,7 @@ def in_words(factories: Factories) -> Describe:
     known: dict[str, Callable[[Episode], str] | None] = {}
 
     def describe(place: Place, episode: Episode) -> str:
-        name = f"{place.env} {sorted(place.kwargs.items())}"
+        name = place.kind
         if name not in known:
             env = place.make(factories)
             own = getattr(env.unwrapped, "describe", None)

@@ -94,6 +94,16 @@ class Place:
             raise PlaceError(f"{env}: kwargs={kwargs!r} of a case; give a mapping")
         return cls(env, dict(kwargs), seed, steps, segment)
 
+    @property
+    def kind(self) -> str:
+        """Which environment, made how."""
+        return f"{self.env} {sorted(self.kwargs.items())}"
+
+    @property
+    def name(self) -> str:
+        """Of all that decides what happens here, but for what is done."""
+        return f"{self.kind}, seed {self.seed}"
+
     def make(self, factories: Factories | None = None) -> WatchedEnv:
         """The environment, flattened and watched. Raises `PlaceError`."""
         return WatchedEnv(_plain(_made(self, factories or {}), self.env), self)

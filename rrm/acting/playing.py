@@ -63,7 +63,7 @@ class Player:
         """What happened."""
         hidden = {key: np.asarray(values, np.float64) for key, values in self.hidden.items()}
         kind = np.int64 if np.issubdtype(np.asarray(self.actions[0]).dtype, np.integer) else np.float32
-        return Episode(np.stack(self.seen), np.asarray(self.actions, kind), self.ended, hidden)
+        return Episode(np.stack(self.seen), np.asarray(self.actions, kind), self.ended, hidden, self.env.place.name)
 
 
 def play(

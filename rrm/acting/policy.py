@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,8 @@ class ActingPolicy:
         return torch.maximum(torch.minimum(actions, torch.as_tensor(acts.high)), torch.as_tensor(acts.low))
 
     def _outcome(self, place: Place, episode: Episode, keep: bool) -> Outcome:
+        if not self.repeatable:  # the same steps may hide something else
+            episode = replace(episode, where=f"{episode.where}, {episode.secret}")
         name = episode.name
         if keep and self.folder is not None:
             ARCHIVE.keep(episode, self.folder)

@@ -58,7 +58,8 @@ class _Rows:
     """Outcomes as one table of steps. beside: (outcomes, numbers) of what assistants found."""
 
     def __init__(self, steps: Sequence[Tensor], beside: Tensor) -> None:
-        self.steps = torch.cat([*steps])  # (steps of all, numbers)
+        self._parts = [*steps]
+        self.steps = torch.cat(self._parts)  # (steps of all, numbers)
         self.beside = beside
         sizes = torch.tensor([len(rows) for rows in steps])
         self.owner = torch.arange(len(steps)).repeat_interleave(sizes)
@@ -66,8 +67,7 @@ class _Rows:
 
     def of(self, outcomes: Tensor) -> _Rows:
         """Some of the outcomes, in this order."""
-        parts = [self.steps[self.owner == i] for i in outcomes.tolist()]
-        return _Rows(parts, self.beside[outcomes])
+        return _Rows([self._parts[i] for i in outcomes.tolist()], self.beside[outcomes])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,6 +44,14 @@ class Recording(Protocol):
 
     def record(self, folder: Path) -> None:
         """Keep them there from now on."""
+
+
+@runtime_checkable
+class Naming(Protocol):
+    """A maker whose outcomes name files (the arrays of episodes) that lie beside the records of whoever made them."""
+
+    def beside(self, folder: Path) -> AbstractContextManager[None]:
+        """Within it, such files are kept in this folder, and found there."""
 
 
 class Maker(Protocol):

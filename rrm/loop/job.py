@@ -10,11 +10,14 @@ program defines, the same in whichever process it runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from rrm.core.errors import RunError
-from rrm.core.parties import Deciding, Expectant, Maker, User, Watch
+from rrm.core.parties import Deciding, Expectant, Maker, Naming, User, Watch
 from rrm.core.protocols import Cases, Memo
 from rrm.core.task import Assistant, Forgetful, Task
 from rrm.core.validation import plant
@@ -85,7 +88,8 @@ class Job:
     cases: its own: a root's, or a `Pool` framed from its parent's outcomes.
     assistants: checkpoints of those of its subtasks that are finished; the others are trained with it.
     extra: rounds beyond the task's own; see `solve`.
-    known: records so far, of an attempt that was interrupted.
+    known: records so far, of an attempt that was interrupted; `beside` also holds what its cases and its assistants'
+        name (the arrays of their parent's episodes).
     decided: what the maker decided when the run began (`Deciding`; in config.json under about); None: it decides now.
     """
 
@@ -101,8 +105,9 @@ class Job:
 def perform(job: Job, maker: Maker, user: User, watch: Sequence[Watch] = ()) -> Records:
     """Do a job, alone in this process. Returns all its records, the known ones included.
 
-    Raises `RunError` for checkpoints of no subtask, and for a user who needs a run's folder (people do). What a party
-    records of its own (`Recording`) is kept nowhere.
+    Raises `RunError` for checkpoints of no subtask, and for a user who needs a run's folder (people do). What outcomes
+    name (`Naming`) is found in the known records and comes back with the new ones; what a party records of its own
+    (`Recording`) is kept nowhere.
     """
     if isinstance(user, Expectant):
         raise RunError(f"the user {user.name!r} needs a run's folder, which a job has not; use rrm.train")
@@ -113,17 +118,19 @@ def perform(job: Job, maker: Maker, user: User, watch: Sequence[Watch] = ()) -> 
         raise RunError(f"checkpoints of {', '.join(sorted(unknown))}, which are no subtasks of {task.path!r}")
     if isinstance(maker, Deciding):
         maker.decide(job.decided)
-    journal = MemoryJournal()
-    journal.pour(job.known)
-    run = Run(".", maker, job.seed, watch, journal)
-    subs = tuple(
-        restore(sub, finished[sub.path], maker, job.seed, journal)
-        if isinstance(sub, Task) and sub.path in finished
-        else sub
-        for sub in task.assistants
-    )
-    try:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="rrm-job-")))
+        journal = MemoryJournal(folder)
+        stack.callback(journal.close)
+        if isinstance(maker, Naming):
+            stack.enter_context(maker.beside(folder))
+        journal.pour(job.known)
+        run = Run(folder, maker, job.seed, watch, journal)
+        subs = tuple(
+            restore(sub, finished[sub.path], maker, job.seed, journal)
+            if isinstance(sub, Task) and sub.path in finished
+            else sub
+            for sub in task.assistants
+        )
         solve(replace(task, assistants=subs), job.cases, user, run, job.extra)
         return journal.records()
-    finally:
-        journal.close()

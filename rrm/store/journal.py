@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Row = tuple[Any, ...]
+BESIDE = "episodes"
+"""In a run's folder: what outcomes name by a hash of what is in it, and databases are no place for."""
+_BESIDE = re.compile(BESIDE + r"/[0-9a-f]{2}/[0-9a-f]{64}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class Records:
     """Table -> its rows, in order; of `comparisons` without their number."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Path under the run's folder -> the weights, as safetensors."""
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+    """Path under the run's folder -> what outcomes name by a hash: the arrays of episodes (`BESIDE`). Also what cases
+    name that were made from them."""
 
 
 class Journal(SharedStore):
@@ -81,7 +88,8 @@ class Journal(SharedStore):
                 for table in TABLES
             }
             saved = self._db.execute("SELECT path, sha256 FROM checkpoints").fetchall()
-        return Records(tables, {path: self._read(path, sha256) for path, sha256 in saved})
+        beside = {path: (self.folder / path).read_bytes() for path in self._beside()}
+        return Records(tables, {path: self._read(path, sha256) for path, sha256 in saved}, beside)
 
     def pour(self, records: Records) -> None:
         """Keep what another journal held: all of it, or none. What is here already adds nothing.
@@ -100,8 +108,26 @@ class Journal(SharedStore):
             for path in named:
                 if not self._has(path):
                     self._write(path, records.files[path])
+            self.put_beside(records)
             for table, rows in records.tables.items():
                 self._keep(table, ", ".join(self._columns(table)), rows)
+
+    def put_beside(self, records: Records) -> None:
+        """Keep what the records' outcomes name in files. Raises `RunError` for what is no such file, or is another than
+        the one that is here."""
+        for path, body in records.beside.items():
+            if not _BESIDE.fullmatch(path):
+                raise RunError(f"records hold {path[:99]!r} beside them, and only {BESIDE}/ab/ab12.safetensors may be")
+            there = self.folder / path
+            if not there.exists():
+                write_atomically(there, body)
+            elif there.read_bytes() != body:
+                raise RunError(f"{path} of these records is another than that in {self.folder}: of another attempt")
+
+    def _beside(self) -> list[str]:
+        """Paths of what lies beside it."""
+        found = (self.folder / BESIDE).glob("*/*.safetensors")
+        return sorted(path.relative_to(self.folder).as_posix() for path in found)
 
     def _weights_of(self, records: Records) -> list[str]:
         """The files that the records' checkpoints name, each looked at."""
@@ -142,12 +168,22 @@ class Journal(SharedStore):
 class MemoryJournal(Journal):
     """A journal that is kept nowhere, for a job whose records somebody else will keep. Of one process.
 
-    `folder`: where a user that wants one may put things.
+    `folder`: where what outcomes name is put while the job is done; without one, nothing is.
     """
 
-    def __init__(self, folder: Path | str = ".") -> None:
+    def __init__(self, folder: Path | str | None = None) -> None:
         self._files: dict[str, bytes] = {}
-        super().__init__(folder)
+        self._apart = folder is None
+        super().__init__(folder or ".")
+
+    def put_beside(self, records: Records) -> None:
+        """See `Journal`."""
+        if records.beside and self._apart:
+            raise RunError("records that name files need a folder: MemoryJournal(folder)")
+        super().put_beside(records)
+
+    def _beside(self) -> list[str]:
+        return [] if self._apart else super()._beside()
 
     def _database(self) -> Path:
         return Path(":memory:")

@@ -38,7 +38,7 @@ from rrm.core.parties import User
 from rrm.core.settings import Settings
 from rrm.core.task import Task
 from rrm.core.validation import faults, plant
-from rrm.loop.training import ACTING, maker_of
+from rrm.loop.training import acts, maker_of
 from rrm.loop.training import train as run
 from rrm.users.bounded import BoundedUser
 from rrm.users.endpoint import EndpointUser
@@ -121,7 +121,7 @@ def check(
 def _rehearsed(task: Task, user: str, model: str | None) -> Rehearsal:
     from rrm.measure.rehearsal import rehearse
 
-    if (acting := model or usual(task, "model")) in ACTING:  # there are no made-up episodes, and real ones cost nothing
+    if acts(acting := model or usual(task, "model")):  # there are no made-up episodes, and real ones cost nothing
         return rehearse(task, user_of(user, 0, ()), maker_of(acting))
     backbone = None
     if model is not None:
@@ -151,7 +151,7 @@ def look(
         from rrm.measure.roles import begin  # late: it takes seconds
 
         task = configure(load_task(tree), split(list(assign or ()))[0])
-        if (model or usual(task, "model")) in ACTING:
+        if acts(model or usual(task, "model")):
             raise ConfigError(f"{task.name}: its agents act and write nothing; rrm check shows what an episode becomes")
         begin(task, model or usual(task, "model"), cases, outcomes, examples, seed, free)
 
@@ -304,7 +304,7 @@ def _model(name: str, compile: bool, device: str, template: Mapping[str, object]
     """What `rrm.train` is given: a name, or what needs more than a name."""
     if not compile and device == "auto" and not template:
         return name
-    if name in ACTING:
+    if acts(name):
         raise ConfigError(f"--compile, --device and --template are of language models; {name} acts, on the processor")
     return _loaded(name, compile, device, template)
 

@@ -21,6 +21,11 @@ ACTING = ("ppo", "a2c")
 """Names of what acts in environments instead of writing: see `rrm.acting`."""
 
 
+def acts(model: object) -> bool:
+    """Whether this is the name of agents that act: "ppo", or "ppo+embedded-games" where some nodes of a tree write."""
+    return str(model).partition("+")[0] in ACTING
+
+
 def train(
     task: Task,
     user: User,
@@ -38,7 +43,8 @@ def train(
     task: the root; its tree is checked first (`TaskError` names everything wrong).
     user: who judges, at every node.
     model: "embedded", a folder, a hub name, or a loaded backbone: language models; "ppo" or "a2c": agents that act in
-        environments (`rrm.acting`); or any other maker of agents and reward models (`Maker`).
+        environments (`rrm.acting`), "ppo+embedded" with a language model for the nodes that write; or any other maker
+        of agents and reward models (`Maker`).
     out: the run folder. A folder of a run with other settings, or in which another process trains, is refused
         (`RunError`).
     seed: decides everything random.
@@ -94,10 +100,11 @@ def maker_of(model: str | Path | Backbone | Maker) -> Maker:
     from rrm.models.precision import limit_threads
 
     limit_threads()
-    if str(model) in ACTING:
+    if acts(model):
         from rrm.acting import Acting
 
-        return Acting(str(model))
+        algorithm, _, writing = str(model).partition("+")
+        return Acting(algorithm, words=TextMaker(Backbone.load(writing)) if writing else None)
     if isinstance(model, str | Path):
         return TextMaker(Backbone.load(str(model)))
     if isinstance(model, Backbone):

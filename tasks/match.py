@@ -17,24 +17,25 @@ from dataclasses import replace
 
 from rrm import Case, Fact, Outcome, Pool, Sealed, Settings, Task
 from rrm.acting import cases, episode_of
-from rrm.worlds.games import Game, Pile, facts, findings, frame
+from rrm.worlds.games import Game, King, facts, findings, frame
 from rrm.worlds.games.drawing import pictures
 from rrm.worlds.games.match import ENV, openings
-from rrm_tasks.moves import SETTINGS as WRITING
+from rrm_tasks.moves import SETTINGS as MOVES
 from rrm_tasks.moves import moves
 
 SETTINGS = Settings(
-    rounds=1, cases=42, outcomes=8, comparisons=300, choose="random", accept=0, frame_cases=0, reward_sees="outcome",
-    reward_epochs=100, reward_batch=8, holdout=0.0, caution=0.0, steps=80, batch=64, lr=1e-2, kl=0.0, max_kl=1000.0,
+    rounds=1, cases=24, outcomes=8, comparisons=200, choose="random", accept=0, frame_cases=0, reward_sees="outcome",
+    reward_epochs=100, reward_batch=8, holdout=0.0, caution=0.0, steps=60, batch=64, lr=1e-2, kl=0.0, max_kl=1000.0,
 )  # fmt: skip
+WRITING = MOVES.model_copy(update={"cases": 24, "comparisons": 200, "steps": 60})
 WHOLE = Settings(
-    rounds=2, cases=60, outcomes=4, comparisons=150, explore=0.5, accept=0, frame_cases=0, reward_sees="outcome",
+    rounds=2, cases=50, outcomes=4, comparisons=150, explore=0.5, accept=0, frame_cases=0, reward_sees="outcome",
     reward_epochs=60, reward_batch=8, steps=60, batch=32, lr=3e-3, kl=0.0, max_kl=1000.0,
 )  # fmt: skip
 
 
 def match(
-    game: Game | None = None, levels: int = 4, settings: Settings = SETTINGS, writing: Settings = WRITING
+    game: Game | None = None, levels: int = 3, settings: Settings = SETTINGS, writing: Settings = WRITING
 ) -> Task:
     """The tree for a game.
 
@@ -43,7 +44,7 @@ def match(
     levels: of replies; 0: the user plays on from the move itself.
     settings, writing: of the agent that acts, and of those that reply.
     """
-    game = Pile() if game is None else game
+    game = King(5) if game is None else game
     below = () if not levels else (replace(moves(game, levels - 1, writing), name="reply", usual={}),)
     return Task(
         "match",
@@ -67,7 +68,7 @@ def won(case: Case, outcome: Outcome) -> list[Fact]:
 
 def whole(game: Game | None = None, errs: float = 0.2, settings: Settings = WHOLE, n: int = 128) -> Task:
     """Games to their end against an opponent who errs at this rate, each from a position that the agent could win."""
-    game = Pile() if game is None else game
+    game = King(5) if game is None else game
     longest = sum(game.start)
     return Task(
         "whole",

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from rrm.core.errors import RRMError
-from rrm.core.records import Outcome
+from rrm.core.records import Case, Outcome
 from rrm.store.files import write_atomically
 from rrm.store.journal import BESIDE
 
@@ -251,12 +251,14 @@ def place_of(folder: Path, name: str) -> Path:
     return folder / FOLDER / name[:2] / f"{name}.safetensors"
 
 
-def episode_of(outcome: Outcome) -> Episode:
-    """The arrays of an outcome. Raises `EpisodeError` if it has none, or they are nowhere to be found."""
+def episode_of(outcome: Outcome | Case) -> Episode:
+    """The arrays of an outcome, or those that a case is about which was made of one (its data has the outcome's
+    "episode"). Raises `EpisodeError` if it names none, or they are nowhere to be found."""
     name = (outcome.data or {}).get("episode")
     if not isinstance(name, str):
         raise EpisodeError(
-            "the outcome is no episode: its data names none; agents that act make them (give the model ppo)"
+            f"the {type(outcome).__name__.lower()} is no episode: its data names none; agents that act make them (give "
+            "the model ppo)"
         )
     return ARCHIVE.find(name)
 

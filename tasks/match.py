@@ -29,8 +29,8 @@ SETTINGS = Settings(
 )  # fmt: skip
 WRITING = MOVES.model_copy(update={"cases": 24, "comparisons": 200, "steps": 60})
 WHOLE = Settings(
-    rounds=2, cases=50, outcomes=4, comparisons=150, explore=0.5, accept=0, frame_cases=0, reward_sees="outcome",
-    reward_epochs=60, reward_batch=8, steps=60, batch=32, lr=3e-3, kl=0.0, max_kl=1000.0,
+    rounds=2, cases=50, outcomes=4, comparisons=100, explore=0.5, accept=0, frame_cases=0, reward_sees="outcome",
+    reward_epochs=40, reward_batch=8, steps=40, batch=16, lr=3e-3, kl=0.0, max_kl=1000.0,
 )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ class Player:
         self.seen.append(seen)
         kinds = (int, float, np.number, np.bool_)
         now = {key: float(value) for key, value in info.items() if isinstance(value, kinds)}
-        now = {str(key): value for key, value in now.items()}
+        now = {str(key).encode("utf-8", "backslashreplace").decode(): value for key, value in now.items()}
         for key in {*self.hidden, *now} - {"reward"}:
             row = self.hidden.setdefault(key, [float("nan")] * (len(self.seen) - 1))
             row.append(now.get(key, float("nan")))

@@ -25,15 +25,17 @@ from torch import Tensor
 
 from rrm.acting.describing import Describe
 from rrm.acting.episodes import ARCHIVE, Episode
+from rrm.acting.filming import Camera
 from rrm.acting.places import Factories, Place
 from rrm.acting.playing import play
-from rrm.acting.rewarding import Blank, Rewarded
+from rrm.acting.rewarding import Blank, Rewarded, hidden_means
 from rrm.core.errors import RRMError
-from rrm.core.judgements import ImproveReport
+from rrm.core.judgements import ImproveReport, Pair
 from rrm.core.protocols import Cases, Judge, Log
 from rrm.core.records import Case, Group, Outcome
 from rrm.core.seeding import generator, seed_of
 from rrm.core.settings import Settings
+from rrm.core.task import Task
 from rrm.models.weights import check_keys, hash_tensors
 
 ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "a2c": A2C}
@@ -63,6 +65,7 @@ class ActingPolicy:
         self.rollout, self.factories, self.describe, self.repeatable = rollout, factories, describe, repeatable
         self.folder: Path | None = None
         """The run's, where its episodes are kept; None: in memory only."""
+        self._camera = Camera(factories, repeatable)
         with seeded("acting", name):
             self._model = self._made(Blank(*kinds), 1e-3)
         self._start = {key: value.clone() for key, value in self._model.policy.state_dict().items()}
@@ -93,8 +96,23 @@ class ActingPolicy:
         outcomes = []
         for place, name, episode in zip(places, names, episodes, strict=True):
             which = name.removeprefix(key) if greedy else name
-            outcomes.append(self._outcome(place, _part(place, episode, which), keep=True))
+            outcomes.append(self._outcome(place, self._part(place, episode, which), keep=True))
         return [Group(case, tuple(outcomes[c * n : (c + 1) * n])) for c, case in enumerate(cases)]
+
+    def film(self, task: Task, pairs: Sequence[Pair]) -> None:
+        """See `Filming`."""
+        if self.folder is not None:
+            self._camera.film(self.folder, task, pairs)
+
+    def _part(self, place: Place, episode: Episode, name: str) -> Episode:
+        """The part of an episode that is an outcome, by the name of its stream; the whole one if it is no longer."""
+        if not place.segment or len(episode) <= place.segment:
+            return episode
+        last = len(episode) - place.segment
+        first = int(torch.randint(last + 1, (), generator=generator("part", name)))
+        part = episode.part(first, place.segment)
+        self._camera.cut(episode, part, first)
+        return part
 
     @property
     def _noises(self) -> int:
@@ -241,8 +259,8 @@ class _Course(BaseCallback):
         actions = torch.as_tensor(buffer.actions.reshape(len(seen), -1))
         nats = _nats(self.model, self.start, seen, actions)
         if done := self.rewarded.finished:
-            self.length = sum(steps for _, steps in done) / len(done)
-            self.rewards.append(sum(reward for reward, _ in done) / len(done))
+            self.length = sum(one.steps for one in done) / len(done)
+            self.rewards.append(sum(one.reward for one in done) / len(done))
         self.kl = float(nats.mean()) * self.length
         self.stopped = self.kl > self.settings.max_kl
         if self.settings.kl:
@@ -250,7 +268,7 @@ class _Course(BaseCallback):
             buffer.compute_returns_and_advantage(last_values=self.locals["values"], dones=self.locals["dones"])
         if self.rollouts < self.settings.steps:
             reward = {"reward": self.rewards[-1]} if done else {}  # none, where no episode came to its end
-            self.log(self.rollouts, {**reward, "kl": self.kl, "length": self.length})
+            self.log(self.rollouts, {**reward, **hidden_means(done), "kl": self.kl, "length": self.length})
         self.rewarded.finished = []
         self.rollouts += 1
 
@@ -258,15 +276,6 @@ class _Course(BaseCallback):
         """What it did."""
         first, last = (self.rewards[0], self.rewards[-1]) if self.rewards else (0.0, 0.0)
         return ImproveReport(self.rollouts - self.stopped, first, last, self.kl, stopped=self.stopped)
-
-
-def _part(place: Place, episode: Episode, name: str) -> Episode:
-    """The part of an episode that is an outcome, by the name of its stream; the whole one if it is no longer."""
-    if not place.segment or len(episode) <= place.segment:
-        return episode
-    last = len(episode) - place.segment
-    first = int(torch.randint(last + 1, (), generator=generator("part", name)))
-    return episode.part(first, place.segment)
 
 
 def _gumbel(logits: Tensor, noise: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ whole that the judge knows of: nothing is paid at the end, and an episode that i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,9 +26,43 @@ from rrm.acting.episodes import ARCHIVE, Episode
 from rrm.acting.places import Factories, Place
 from rrm.acting.playing import Player, fits
 from rrm.acting.step_reward import StepReward
+from rrm.core.border import plain
 from rrm.core.errors import RRMError
 from rrm.core.protocols import Cases, Judge
 from rrm.core.records import Case, Group, Outcome
+
+PROXY = "proxy"
+"""Name of the metric of what the environment itself paid."""
+HIDDEN = "hidden "
+"""Begins the names of the metrics of what its infos said in the end."""
+NAMED = 8
+"""Numbers of infos, at most, of which there are metrics."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An episode that is over: the judge's reward, its length, and what is hidden of it, for metrics that people see
+    and nothing learns from."""
+
+    reward: float
+    steps: int
+    hidden: Mapping[str, float]
+
+
+def ends_of(hidden: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """What the environment itself paid in all (`PROXY`), and the last number of each info (`HIDDEN` and its name)."""
+    infos = sorted(hidden.keys() - {"reward"})[:NAMED]
+    found = {PROXY: float(sum(hidden["reward"]))}
+    found |= {f"{HIDDEN}{plain(name, 60)}": hidden[name][-1] for name in infos}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def hidden_means(done: Sequence[Finished]) -> dict[str, float]:
+    """Name -> mean over the episodes that have it."""
+    names = dict.fromkeys(name for one in done for name in one.hidden)
+    rows = {name: [one.hidden[name] for one in done if name in one.hidden] for name in names}
+    means = {name: sum(row) / len(row) for name, row in rows.items()}
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
 
 class Rewarded(VecEnv):
@@ -39,7 +75,7 @@ class Rewarded(VecEnv):
 
     Attributes
     ----------
-    finished: since it was last emptied, the judge's reward and the length of each episode.
+    finished: the episodes since it was last emptied.
     """
 
     def __init__(
@@ -51,7 +87,7 @@ class Rewarded(VecEnv):
         self.kinds, self.factories, self.outcome = kinds, factories, outcome
         reward = getattr(judge, "reward", None)
         self.reward = reward if isinstance(reward, StepReward) else None
-        self.finished: list[tuple[float, int]] = []
+        self.finished: list[Finished] = []
         self._begun = [0] * n
         self._at: list[Case] = []
         self._players: list[Player] = []
@@ -126,7 +162,7 @@ class Rewarded(VecEnv):
                 raise RRMError("the judge gave an episode a reward that is no finite number")
             if not self._players[i].env.place.segment:
                 rewards[i] += total - self._paid[i]
-            self.finished.append((total, len(self._players[i].actions)))
+            self.finished.append(Finished(total, len(self._players[i].actions), ends_of(self._players[i].hidden)))
             self._paid[i] = 0
             self._sofar[i] = self._nothing()[i]
 

@@ -54,6 +54,15 @@ class Naming(Protocol):
         """Within it, such files are kept in this folder, and found there."""
 
 
+@runtime_checkable
+class Filming(Protocol):
+    """A policy whose outcomes can be looked at in pictures, which it keeps in the run's folder."""
+
+    def film(self, task: Task, pairs: Sequence[Pair]) -> None:
+        """These pairs are about to be judged. Pictures decide nothing: whatever cannot be shown is judged all the same.
+        """
+
+
 class Maker(Protocol):
     """Makes, for a task, what learns it: a policy, and a reward model of the user's judgement of its outcomes.
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from rrm.core import border
 from rrm.core.errors import Notice, RRMError
 from rrm.core.judgements import ACCEPT, Comparison, Pair
-from rrm.core.parties import Expectant, User
+from rrm.core.parties import Expectant, Filming, User
 from rrm.core.records import Group, digest
 from rrm.core.seeding import seed_of
 from rrm.core.task import Assistant, assist
@@ -121,9 +121,12 @@ def _judge(node: NodeState, user: User, pairs: Sequence[Pair], purpose: str) -> 
     known = {c.pair.id: c for c in node.journal.comparisons(task.path, node.round)}
     counted = _counted(node)
     judged: list[Comparison] = []
+    new = [pair for pair in pairs if pair.id not in known]
+    if isinstance(node.agent, Filming):
+        node.agent.film(task, new)
     if isinstance(user, Expectant):
         node.emit("compare", of=len(pairs))  # it may be a while until the first is judged
-        user.expect(task, node.round, [pair for pair in pairs if pair.id not in known], node.journal.folder)
+        user.expect(task, node.round, new, node.journal.folder)
     for position, pair in enumerate(pairs):
         if (comparison := known.get(pair.id)) is not None:
             if pair.id not in counted:

@@ -111,5 +111,39 @@ class Chosen(Line):
         self.action_space = spaces.Dict({"push": spaces.Discrete(2)})
 
 
-KINDS = (Line, Raises, NoNumber, NoReward, Endless, Wider, OldStep, Unbounded, Huge, Chosen, Loaded)
+class Painted(Line):
+    """Renders itself: a white square where it stands, 40 pixels high."""
+
+    metadata = {"render_modes": ["human", "rgb_array"]}  # noqa: RUF012 (Gymnasium's own)
+
+    def __init__(self, render_mode: str | None = None, **more: Any) -> None:
+        super().__init__(**more)
+        self.render_mode = render_mode
+
+    def render(self) -> Any:
+        frame = np.zeros((40, 120, 3), np.uint8)
+        at = min(110, max(10, int(60 + 50 * self.x)))
+        frame[10:30, at - 10 : at + 10] = 255
+        return frame
+
+
+class Told(Painted):
+    """Renders itself in words."""
+
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 (Gymnasium's own)
+
+    def render(self) -> Any:
+        return f"at \x1b[41m{self.time}\x1b[0m"
+
+
+class Blurred(Painted):
+    """Cannot render after all."""
+
+    def render(self) -> Any:
+        raise RuntimeError("no lens")
+
+
+KINDS = (
+    Line, Painted, Told, Blurred, Raises, NoNumber, NoReward, Endless, Wider, OldStep, Unbounded, Huge, Chosen, Loaded,
+)  # fmt: skip
 FACTORIES = {kind.__name__: kind for kind in KINDS}

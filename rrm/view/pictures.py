@@ -9,6 +9,7 @@ from contextlib import closing
 
 from rrm.store.database import check_version
 from rrm.store.upgrades import LABELS
+from rrm.view.clips import Clip, Frame, steps_of
 from rrm.view.comparisons import ShownComparison
 from rrm.view.reading import Reader
 
@@ -32,3 +33,11 @@ def seen(run: Reader, c: ShownComparison) -> tuple[Sequence[Mapping[str, str]], 
         return (), ()
     a, b = (one["assisted" if c.shown else "alone"] for one in json.loads(row[0]))
     return a, b
+
+
+def framed(pictures: Sequence[Mapping[str, str]], clip: Clip | None) -> tuple[Frame, ...]:
+    """What a person was shown, in its order; of an episode by its steps. Where nobody was, what its clip has."""
+    if not pictures:
+        return clip.frames if clip else ()
+    steps = steps_of(len(pictures), clip.of) if clip else range(len(pictures))
+    return tuple(Frame(step, one["caption"], one["text"]) for step, one in zip(steps, pictures, strict=True))

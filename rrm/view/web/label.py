@@ -22,11 +22,12 @@ from rrm.core.records import Spans, digest
 from rrm.labels.questions import Choice, LabelError, Question, Said, Verdict, said, verdict_of
 from rrm.labels.queue import Labels
 from rrm.view.accuracy import confidence_of
+from rrm.view.clips import Clip, clip_of, moments, steps_of
 from rrm.view.comparisons import points
 from rrm.view.reading import Reader
 from rrm.view.uplift import told
 from rrm.view.web.diff import differences, pieces
-from rrm.view.web.rendering import render
+from rrm.view.web.rendering import render, url
 
 AHEAD = 3
 """Pairs that a page holds: the one in view and those behind it."""
@@ -80,11 +81,12 @@ async def next_pairs(request: Request) -> Response:
         questions = labels.claim(message.labeler, AHEAD)
         progress = labels.progress(message.labeler)
         left = None if progress.pace is None else progress.pace * progress.left
-        knowing = known_of(request.app.state.folder) if questions else frozenset()
+        folder: Path = request.app.state.folder
+        knowing = known_of(folder) if questions else frozenset()
         return {
-            "questions": [as_shown(question, message.labeler, knowing) for question in questions],
+            "questions": [as_shown(question, message.labeler, knowing, folder) for question in questions],
             "progress": {**vars(progress), "seconds_left": left},
-            "finished": not questions and not progress.asked and finished(request.app.state.folder),
+            "finished": not questions and not progress.asked and finished(folder),
         }
 
     return await _reply(request, Next, answer)
@@ -105,8 +107,9 @@ async def undone(request: Request) -> Response:
     def answer(labels: Labels, message: Undo) -> dict[str, Any]:
         receipt = labels.undo(message.key, message.labeler, message.target)
         again = receipt.question and not receipt.late
-        knowing = known_of(request.app.state.folder) if again else frozenset()
-        shown = as_shown(labels.question(receipt.question), message.labeler, knowing) if again else None
+        folder: Path = request.app.state.folder
+        knowing = known_of(folder) if again else frozenset()
+        shown = as_shown(labels.question(receipt.question), message.labeler, knowing, folder) if again else None
         return {**vars(receipt), "shown": shown}
 
     return await _reply(request, Undo, answer)
@@ -152,13 +155,18 @@ def known_of(folder: Path) -> frozenset[str]:
 # --- what is shown: text, and nothing else -----------------------------------------------------------
 
 
-def as_shown(question: Question, labeler: str, knowing: Set[str] = frozenset()) -> dict[str, Any]:
+def as_shown(
+    question: Question, labeler: str, knowing: Set[str] = frozenset(), folder: Path | None = None
+) -> dict[str, Any]:
     """A question as this person sees it: in their order, with or without assistance; ranks of answers by `knowing`
-    assistants only."""
+    assistants only. Episodes are played from their beginning, as `folder`, the run's, keeps them."""
     pair, assisted = question.pair, question.assisted(labeler)
     order = ("b", "a") if question.swapped(labeler) else ("a", "b")
     answers = said(pair) if assisted else []
     texts, spans = {"a": pair.a.shown, "b": pair.b.shown}, dict(zip("ab", question.spans, strict=True))
+    clips = {
+        side: clip_of(folder, pair.case, one) if folder else None for side, one in (("a", pair.a), ("b", pair.b))
+    }
     differing = dict(zip(order, differences(*(texts[side] for side in order)) or ([], []), strict=True))
     return {
         "id": question.id,
@@ -168,7 +176,7 @@ def as_shown(question: Question, labeler: str, knowing: Set[str] = frozenset()) 
         "case": visible(pair.case.prompt),
         "assisted": assisted,
         "any": bool(pair.assistance_a or pair.assistance_b),
-        "opening": question.opening,
+        "opening": 0 if any(clips.values()) else question.opening,
         "sides": [
             {
                 "pieces": [
@@ -178,19 +186,47 @@ def as_shown(question: Question, labeler: str, knowing: Set[str] = frozenset()) 
                     }
                     for piece in pieces(texts[side], differing[side], spans[side] if assisted else {})
                 ],
-                "answers": [_answer(one, i, spans[side], knowing) for one in answers if one.at.startswith(side)],
-                "pictures": {"alone": _pictures(question, side, False), "shown": _pictures(question, side, assisted)},
+                "answers": [
+                    _answer(one, i, spans[side], knowing) | {"moments": _moments(one, clips[side])}
+                    for one in answers
+                    if one.at.startswith(side)
+                ],
+                "pictures": {
+                    name: _pictures(question, side, with_it, clips[side], folder)
+                    for name, with_it in (("alone", False), ("shown", assisted))
+                },
             }
             for i, side in enumerate(order)
         ],
     }  # fmt: skip
 
 
-def _pictures(question: Question, side: str, assisted: bool) -> list[dict[str, str]]:
-    return [
+def _pictures(
+    question: Question, side: str, assisted: bool, clip: Clip | None, folder: Path | None
+) -> list[dict[str, Any]]:
+    """Those that the task drew; of an episode each with its step, and else those of its clip."""
+    drawn = [
         {"caption": visible(one.caption), "text": visible(one.text)}
         for one in question.pictures(assisted)["ab".index(side)]
     ]
+    if clip is None or folder is None:
+        return drawn
+    if drawn:
+        return [one | {"step": step} for one, step in zip(drawn, steps_of(len(drawn), clip.of), strict=True)]
+    return [
+        {"caption": visible(one.caption), "text": visible(one.text), "step": one.step}
+        | ({"image": url("r", folder.resolve().name, "film", clip.case, clip.outcome, f"{i}.png")} if one.image else {})
+        for i, one in enumerate(clip.frames)
+    ]
+
+
+def _moments(one: Said, clip: Clip | None) -> list[dict[str, Any]]:
+    """The steps of an episode that an answer names, for the time line."""
+    if clip is None or one.answer is None:
+        return []
+    told = [(f.fact, f.holds, f.note) for f in one.answer.findings]
+    found = moments(one.by.name, told, one.answer.outcome.shown, clip.of)
+    return [{"step": m.step, "holds": m.holds, "words": visible(m.words)} for m in found]
 
 
 def _answer(one: Said, side: int, spans: Spans, knowing: Set[str]) -> dict[str, Any]:

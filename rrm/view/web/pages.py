@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -14,9 +15,11 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response, S
 from starlette.routing import Route
 
 from rrm.core.settings import Settings
+from rrm.store.films import image
 from rrm.view import comparisons as judged
 from rrm.view.accuracy import ENOUGH, counted
-from rrm.view.pictures import seen
+from rrm.view.clips import clips_of, moments_of
+from rrm.view.pictures import framed, seen
 from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, ReadError, Series, open_runs
 from rrm.view.rounds import rounds_of
 from rrm.view.web.diff import differences, pieces
@@ -25,6 +28,8 @@ from rrm.view.web.rendering import duration, number, reader, render, url
 
 LOGGED = ("entropy", "length", "reward_std", "kl_k3", "grad_norm", "finished", "skipped")
 """What improvers log besides reward and KL, in the order in which it is plotted."""
+PROXY, HIDDEN = "proxy", "hidden "
+"""Metrics of what an environment kept to itself: see `rrm.acting.rewarding`."""
 STEADY = 20.0
 """Seconds after which a page that follows a run is told of it even if nothing was recorded."""
 
@@ -272,10 +277,30 @@ def plots(run: Reader, here: NodeView, curves: Curves) -> list[Plot]:
              note="Reward that rises while the true score falls is exploited, not earned."
              + ("" if "true score" in over else " This run has no measurement of the truth.")),
     ]  # fmt: skip
+    paid = hidden_returns(curves)
+    if paid:
+        shown.insert(1, Plot("Learned reward, proxy and what is hidden", "step of improvement", paid,
+                     marks=curves.starts, apart=True, note="Per episode, each between its own least and most: learned "
+                     "is what the agent was optimized for, the proxy what the environment itself pays; that, and the "
+                     "numbers of its infos at an episode's end, no agent is shown."))
     if any(truth.values()):
         note = "Measured on fresh outcomes; training cannot read it."
         shown.insert(2, Plot("True score", "rounds done", truth, note))
     return shown
+
+
+def hidden_returns(curves: Curves) -> dict[str, Series]:
+    """Of a node that acts, side by side: the learned reward, the environment's own, and what its infos ended with, by
+    step of improvement; the true score where it was measured, as each round begins, and at the end. Empty for others.
+    """
+    steps = curves.steps
+    if PROXY not in steps:
+        return {}
+    found = {"learned": steps.get("reward", []), PROXY: steps[PROXY]}
+    found |= {name: steps[name] for name in sorted(steps) if name.startswith(HIDDEN)}
+    ends = [*curves.starts, 1 + max(at for series in steps.values() for at, _ in series)]
+    truth = [(float(ends[int(n)]), value) for n, value in curves.rounds.get("truth", []) if n < len(ends)]
+    return {name: series for name, series in {**found, "true score": truth}.items() if series}
 
 
 def more_plots(curves: Curves) -> list[Plot]:
@@ -325,13 +350,14 @@ def comparison(request: Request) -> Response:
         c = _comparison(run, request)
         marked = differences(c.a.text, c.b.text)
         sides = []
-        for name, side, changed, drawn in zip(
-            ("A", "B"), (c.a, c.b), marked or ((), ()), seen(run, c), strict=True
+        for name, side, changed, drawn, clip in zip(
+            ("A", "B"), (c.a, c.b), marked or ((), ()), seen(run, c), clips_of(run, c), strict=True
         ):
             shown = pieces(side.text, changed, side.spans)
             sides.append({
                 "name": name, "key": name.lower(), "side": side, "pieces": shown, "accused": _accused(side),
-                "pictures": drawn,
+                "clip": clip, "frames": framed(drawn, clip),
+                "moments": moments_of(side.answers, clip.of) if clip else (),
             })  # fmt: skip
         beside = [
             run.row(f"SELECT {f}(seq) FROM comparisons WHERE task = ? AND seq {sign} ?", (c.task, c.seq))[0]
@@ -339,7 +365,8 @@ def comparison(request: Request) -> Response:
         ]
         return render(
             request, "comparison.html", run=run, c=c, sides=sides, marked=marked is not None, beside=beside,
-            verdict=judged.verdict, instruction=run.nodes[c.task].instruction if c.task in run.nodes else "",
+            verdict=judged.verdict, played=any(one["frames"] for one in sides),
+            instruction=run.nodes[c.task].instruction if c.task in run.nodes else "",
         )  # fmt: skip
 
 
@@ -372,6 +399,18 @@ def text(request: Request) -> Response:
     return PlainTextResponse(body.encode("utf-8", "replace"), headers=alone)
 
 
+def film(request: Request) -> Response:
+    """A picture of a film, as PNG."""
+    with reader(request) as run:
+        case, outcome, number = (request.path_params[name] for name in ("case", "outcome", "number"))
+        known = all(re.fullmatch(r"[0-9a-f]{16}", id) for id in (case, outcome))
+        body = image(run.folder, case, outcome, number) if known else None
+    if body is None:
+        raise HTTPException(404, "There is no such picture in this run.")
+    alone = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, max-age=3600"}
+    return Response(body, media_type="image/png", headers=alone)
+
+
 def _accused(side: judged.Side) -> set[str]:
     """Located facts that an assistant, anywhere below, calls wrong: the part it points at where there is one."""
     return {judged.points(finding, side.spans) for one in walk(side.answers) for finding in one.wrong}
@@ -400,4 +439,5 @@ ROUTES = [
     Route("/r/{run}/c/{seq:int}", comparison),
     Route("/r/{run}/c/{seq:int}/{side:str}/{way:str}", answer),
     Route("/r/{run}/text/{blob}", text),
+    Route("/r/{run}/film/{case}/{outcome}/{number:int}.png", film),
 ]

@@ -9,6 +9,8 @@ from itertools import count
 
 from markupsafe import Markup, escape
 
+from rrm.core.clean import visible
+
 WIDTH, HEIGHT = 420, 200
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 8, 34
 MOST = 400
@@ -31,23 +33,27 @@ class Plot:
     """Draw every point, and no line: for what is not a course of time."""
     unit: tuple[float, float] | None = None
     """The y range, where it is known."""
+    apart: bool = False
+    """Draw each series between its own least and most: they have no common unit. The numbers are in the table."""
 
     def __html__(self) -> str:
         """As HTML: a figure with its plot, legend and data table; says so if there is nothing to plot."""
-        series = {name: thin(points) for name, points in self.series.items() if points}
+        title = visible(self.title)  # it may be the name of somebody's metric
+        series = {visible(name): thin(points) for name, points in self.series.items() if points}
         if not series:
             return str(Markup('<figure class="plot empty"><figcaption>{}</figcaption><p>nothing recorded</p></figure>')
-                       .format(self.title))  # fmt: skip
+                       .format(title))  # fmt: skip
         return str(Markup('<figure class="plot"><figcaption>{}</figcaption>{}{}{}{}</figure>').format(
-            self.title, self._svg(series), _legend(series), Markup('<p class="note">{}</p>').format(self.note)
-            if self.note else "", _table(self.x, series),
+            title, self._svg(series), _legend(series, self.apart),
+            Markup('<p class="note">{}</p>').format(self.note) if self.note else "", _table(self.x, series),
         ))  # fmt: skip
 
-    def _svg(self, series: Mapping[str, Points]) -> Markup:
+    def _svg(self, own: Mapping[str, Points]) -> Markup:
+        series = {name: _stretched(points) for name, points in own.items()} if self.apart else own
         xs = [x for points in series.values() for x, _ in points]
         ys = [y for points in series.values() for _, y in points]
         x_ticks = ticks(min(xs), max(xs), 6, whole=all(x == int(x) for x in xs))
-        y_ticks = ticks(*(self.unit or (min(ys), max(ys))), 5)
+        y_ticks = [0.0, 1.0] if self.apart else ticks(*(self.unit or (min(ys), max(ys))), 5)
         x_low, x_high = min(min(xs), x_ticks[0]), max(max(xs), x_ticks[-1])
         y_low, y_high = min(min(ys), y_ticks[0]), max(max(ys), y_ticks[-1])
 
@@ -62,7 +68,7 @@ class Plot:
             parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
                 LEFT, WIDTH - RIGHT, v, v))  # fmt: skip
             parts.append(Markup('<text class="tick" x="{}" y="{}" text-anchor="end" dy="0.32em">{}</text>').format(
-                LEFT - 6, v, short(y)))  # fmt: skip
+                LEFT - 6, v, ("least", "most")[int(y)] if self.apart else short(y)))  # fmt: skip
         for x in x_ticks:
             u, _ = at(x, y_low)
             parts.append(Markup('<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text>').format(
@@ -83,11 +89,11 @@ class Plot:
         parts.append(Markup('<text class="label" x="{}" y="{}" text-anchor="middle">{}</text>').format(
             (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, self.x))  # fmt: skip
         name = f"plot{next(_ids)}"
-        said = "; ".join(f"{n} from {short(p[0][1])} to {short(p[-1][1])}" for n, p in series.items())
+        said = "; ".join(f"{n} from {short(p[0][1])} to {short(p[-1][1])}" for n, p in own.items())
         return Markup(
             '<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{}t {}d"><title id="{}t">{}</title>'
             '<desc id="{}d">{}</desc>{}</svg>'
-        ).format(WIDTH, HEIGHT, name, name, name, self.title, name, said, Markup("").join(parts))
+        ).format(WIDTH, HEIGHT, name, name, name, visible(self.title), name, said, Markup("").join(parts))
 
 
 def sparkline(values: Sequence[float], title: str) -> Markup:
@@ -135,11 +141,21 @@ def short(value: float) -> str:
     return "0" if text == "-0" else text.replace("-", "−")
 
 
-def _legend(series: Mapping[str, Points]) -> Markup:
+def _stretched(points: Points) -> Points:
+    """Between 0 and 1; what never changes is in the middle."""
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    return [(x, (y - low) / (high - low) if high > low else 0.5) for x, y in points]
+
+
+def _legend(series: Mapping[str, Points], ranges: bool = False) -> Markup:
     if len(series) < 2:
         return Markup("")
     sign = '<svg viewBox="0 0 14 6" aria-hidden="true"><path class="line s{}" d="M0 3h14"/></svg>'
-    items = [Markup(f"<li>{sign}{{}}</li>").format(i % 8, name) for i, name in enumerate(series)]
+    items = []
+    for i, (name, points) in enumerate(series.items()):
+        values = [y for _, y in points]
+        between = f", {short(min(values))} to {short(max(values))}" if ranges else ""
+        items.append(Markup(f"<li>{sign}{{}}{{}}</li>").format(i % 8, name, between))
     return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))
 
 

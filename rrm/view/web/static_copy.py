@@ -71,7 +71,8 @@ async def _export(app: Starlette, out: Path, most: int) -> int:
                 kept.add(match[0])
             seen.add(link)
             waiting.append(link)
-    places = {a: _place(a, "index.html") for a in pages} | {a: _place(a, "text.txt") for a in texts}
+    names = {a: "" if a.endswith(".png") else "text.txt" for a in texts}
+    places = {a: _place(a, "index.html") for a in pages} | {a: _place(a, name) for a, name in names.items()}
     for address, body in texts.items():
         _write(out / places[address], body)
     for address, body in pages.items():

@@ -3,7 +3,7 @@
 
 // --- keys: an element with data-key="x" is clicked (links, buttons) or focused (fields) by the key x ---------
 
-const typing = (e) => e.target.closest("input:not([type=checkbox]):not([type=radio]), textarea, select, [contenteditable]");
+const typing = (e) => e.target.closest("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select, [contenteditable]");
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;

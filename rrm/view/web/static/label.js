@@ -25,7 +25,7 @@ let marks = {};
 let hidden = false; // the person hides assistance
 let unranked = false; // the person hides how answers rank
 let looked = false; // it was visible during this pair
-let turn = 0; // which pictures are in view
+let ahead = []; // images that the browser fetches before they are played
 let spot = null; // the answer that y and x are about
 let since = 0; // when the pair came into view
 let watched = 0; // ms it was looked at before `since`
@@ -157,7 +157,7 @@ function view() {
   }
   at("pair").hidden = next === null;
   at("controls").hidden = next === null && !progress?.mine;
-  for (const button of document.querySelectorAll("[data-choice], #slightly, #hide, #unrank, #back, #on, #confirm, #refute, #note")) button.disabled = next === null;
+  for (const button of document.querySelectorAll("[data-choice], #slightly, #hide, #unrank, #back, #on, #play, #time, #confirm, #refute, #note")) button.disabled = next === null;
   at("idle").hidden = next !== null;
   if (next === null) idle();
   tell();
@@ -170,7 +170,12 @@ function show(question) {
   since = performance.now();
   looked = false;
   spot = null;
-  turn = question.opening;
+  player.stop();
+  ahead = question.sides.flatMap((side) => side.pictures.alone).filter((one) => one.image).map((one) => {
+    const image = new Image();
+    image.src = one.image;
+    return image;
+  });
   at("note").value = draft.note ?? "";
   press("slightly", draft.slightly ?? false);
   at("where").textContent = `${question.task}, round ${question.round}`;
@@ -182,7 +187,7 @@ function show(question) {
     at(`text-${i}`).scrollTop = 0;
     at(`answers-${i}`).replaceChildren(...side.answers.map(item));
   });
-  uncover();
+  uncover(question.opening);
   window.scrollTo(0, 0);
   say(`${question.task}: a new pair`);
 }
@@ -244,25 +249,51 @@ function mark(where, verdict) {
   keep();
 }
 
-// by: how many pictures to go on; what has fewer stays at its last
-function picture(by = 0) {
-  const drawn = shown === null ? [[], []] : shown.sides.map((side) => (hidden ? side.pictures.alone : side.pictures.shown));
-  const most = Math.max(...drawn.map((pictures) => pictures.length));
-  turn = Math.max(0, Math.min(most - 1, turn + by));
-  const told = drawn.map((pictures, i) => {
-    const here = Math.min(turn, pictures.length - 1);
+const drawn = () => (shown === null ? [[], []] : shown.sides.map((side) => (hidden ? side.pictures.alone : side.pictures.shown)));
+
+const player = makePlayer((indexes, why) => {
+  const told = drawn().map((pictures, i) => {
     at(`drawn-${i}`).hidden = !pictures.length;
     if (!pictures.length) return "";
-    at(`caption-${i}`).textContent = `${here + 1} of ${pictures.length}: ${pictures[here].caption}`;
-    at(`picture-${i}`).textContent = pictures[here].text;
-    return ` ${"AB"[i]}: ${pictures[here].caption}.`;
+    const here = pictures[indexes[i]];
+    at(`caption-${i}`).textContent = `${indexes[i] + 1} of ${pictures.length}: ${here.caption}`;
+    at(`frame-${i}`).hidden = !here.image;
+    at(`picture-${i}`).hidden = Boolean(here.image);
+    if (here.image) at(`frame-${i}`).src = here.image;
+    at(`frame-${i}`).alt = here.image ? `${"AB"[i]} ${here.caption}` : "";
+    at(`picture-${i}`).textContent = here.text;
+    return ` ${"AB"[i]}: ${here.caption}.`;
   });
-  for (const id of ["back", "on"]) at(id).hidden = most === 0;
-  if (by && most) say(`Picture ${turn + 1} of ${most}.${told.join("")}`);
+  if (why === "step") say(`Picture ${player.turn + 1} of ${player.length}.${told.join("")}`);
+});
+
+// the pictures as they may be seen now, and on the time line what of the assistance may be
+function picture(start) {
+  const moments = hidden || shown === null ? [] : shown.sides.flatMap((side, i) =>
+    side.answers.flatMap((answer) => answer.moments.map((moment) => ({ ...moment, side: "AB"[i], by: answer.name }))));
+  player.load(drawn().map((pictures) => pictures.map((one, n) => one.step ?? n)), start, moments);
+  for (const i of [0, 1]) reel(i);
 }
 
-function uncover() {
-  picture();
+// all pictures of a side at once, where somebody asked for them
+function reel(i) {
+  const open = at(`reel-${i}`).open;
+  at(`strip-${i}`).replaceChildren(...(open ? drawn()[i] : []).map((one, n) => {
+    const figure = document.createElement("figure");
+    const caption = document.createElement("figcaption");
+    caption.textContent = `${n + 1}. ${one.caption}`;
+    const inside = document.createElement(one.image ? "img" : "pre");
+    if (one.image) { inside.src = one.image; inside.alt = `${"AB"[i]} ${one.caption}`; } else inside.textContent = one.text;
+    figure.className = "picture";
+    figure.append(caption, inside);
+    figure.addEventListener("click", () => player.to(one.step ?? n));
+    return figure;
+  }));
+}
+for (const i of [0, 1]) at(`reel-${i}`).addEventListener("toggle", () => reel(i));
+
+function uncover(start = player.turn) {
+  picture(start);
   for (const i of [0, 1]) at(`answers-${i}`).hidden = hidden;
   press("hide", hidden);
   const ranks = shown !== null && shown.sides.some((side) => side.answers.some((answer) => answer.confidence !== null));
@@ -325,13 +356,11 @@ at("undo").addEventListener("click", undo);
 at("slightly").addEventListener("click", () => { press("slightly", !pressed("slightly")); keep(); });
 at("hide").addEventListener("click", () => { hidden = !hidden; uncover(); });
 at("unrank").addEventListener("click", () => { unranked = !unranked; uncover(); });
-at("back").addEventListener("click", () => picture(-1));
-at("on").addEventListener("click", () => picture(1));
 at("confirm").addEventListener("click", () => mark(spot, "yes"));
 at("refute").addEventListener("click", () => mark(spot, "no"));
 // a key that is held down is one judgement
 document.addEventListener("keydown", (event) => {
-  if (!event.repeat || !"1203suhcyx".includes(event.key) || event.target.closest("textarea, input")) return;
+  if (!event.repeat || !"1203suhcyxp".includes(event.key) || event.target.closest("textarea, input:not([type=range])")) return;
   event.preventDefault();
   event.stopImmediatePropagation();
 }, true);

@@ -81,6 +81,16 @@ def _safe(course: Course) -> tuple[Finding, ...]:
     return tuple(Finding(f"calm{n}", course.bumps <= n, note=f"{course.bumps} bumps") for n in CALM)
 
 
+def _all(course: Course) -> tuple[Finding, ...]:
+    return (*_laps(course), *_points(course), *_safe(course))
+
+
+def everything() -> Assistant:
+    """What all three find, from one tool: flat, to be compared with the three."""
+    tool = Watcher("everything", "Watches the race for all that matters.", _all)
+    return tool_assistant(tool, covers=(ASPECT,), difficulty=2)
+
+
 def laps() -> Assistant:
     """Which marks did it pass?"""
     return tool_assistant(Watcher("laps", "Counts how far around the boat got.", _laps), covers=(ASPECT,), difficulty=2)

@@ -11,6 +11,9 @@ assisted   the same user with the tools laps, points and safe
 truth      labels by all facts: the end of the scale
 frozen     assisted, all comparisons in the first round, and the reward model never fitted again (Ibarz et al. 2018)
 cart_pole  `rrm train cart_pole`: CartPole from comparisons of how long the pole stood
+match      `rrm train match`, a game in which moves that win look bad; match_alone: without replies; whole: games to
+           their end (scripts/acting_match.py)
+watching   nothing is trained: who sees what of mixed races, and whose help mends it (scripts/acting_watching.py)
 
 Each arm of a seed is a JSON file in OUT, with what the policy does after every round: learned reward, points and laps
 of the same 40 races, or how long the pole stands in as many tries. The same command again computes nothing twice.
@@ -28,6 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from acting_match import MATCH, learned_match, match_table
+from acting_watching import table, watched
 
 import rrm
 from rrm.acting import Acting, Place, episode_of
@@ -43,7 +48,7 @@ from rrm_tasks.cart_pole import SETTINGS as CART_POLE
 from rrm_tasks.cart_pole import cart_pole
 
 BOAT = ("proxy", "alone", "assisted", "truth", "frozen")
-ARMS = (*BOAT, "cart_pole")
+ARMS = (*BOAT, "cart_pole", "watching", *MATCH)
 RACES = 40
 """That a policy is looked at in, after each round."""
 BEST = STEPS / len(RING)
@@ -134,11 +139,17 @@ def run(arms: Sequence[str], seeds: Sequence[int], out: Path, quick: bool) -> No
             if path.exists():
                 continue
             began, spent = time.monotonic(), time.process_time()
-            found = proxied(seed, quick) if arm == "proxy" else learned(arm, seed, out, quick)
+            if arm == "watching":
+                found: dict[str, Any] = {"right": watched(seed, quick)}
+            elif arm in MATCH:
+                found = {"played": learned_match(arm, seed, out / "trees" / f"{arm}-{seed}", quick)}
+            else:
+                found = proxied(seed, quick) if arm == "proxy" else learned(arm, seed, out, quick)
             found["seconds"] = round(time.monotonic() - began, 1)
             found["processor seconds"] = round(time.process_time() - spent, 1)
             write_atomically(path, json.dumps(found | {"quick": quick, "code": code()}, indent=1).encode())
-            print(f"seed {seed}, {arm}: {json.dumps(found['course'][-1])}, {found['seconds']:.0f} s", flush=True)
+            last = json.dumps(found["course"][-1] if "course" in found else found.get("played", "done"))
+            print(f"seed {seed}, {arm}: {last}, {found['seconds']:.0f} s", flush=True)
 
 
 # --- the page ----------------------------------------------------------------------------------------
@@ -157,10 +168,11 @@ def page(out: Path, seeds: Sequence[int], command: str, where: Path | None) -> s
     lines = ["# acting", "", head, "", f"    {command}", ""]
     if any(row["quick"] for rows in found.values() for row in rows):
         lines += ["**A smoke test: nothing was learned.**", ""]
-    lines += [f"The best policy makes {BEST:g} laps. Intervals: 95 %, over seeds.", ""]
-    heads = ("arm", "seeds", "comparisons", "laps", "share of the best", "points", "bumps", "seconds")
-    lines += [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    lines += [f"The best policy makes {BEST:g} laps. Intervals: 95 %, over seeds."]
     boats = {arm: rows for arm, rows in found.items() if arm in BOAT}
+    if boats:
+        heads = ("arm", "seeds", "comparisons", "laps", "share of the best", "points", "bumps", "seconds")
+        lines += ["", f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for arm, rows in boats.items():
         last = [row["course"][-1] for row in rows]
         shares = [max(0.0, one["laps"]) / BEST for one in last]
@@ -168,9 +180,10 @@ def page(out: Path, seeds: Sequence[int], command: str, where: Path | None) -> s
         cells += [said(of_numbers([one["laps"] for one in last])), said(of_numbers(shares))]
         cells += [f"{np.mean([one[key] for one in last]):.1f}" for key in ("points", "bumps")]
         lines.append(f"| {' | '.join([*cells, format(np.mean([row['seconds'] for row in rows]), '.0f')])} |")
-    lines += ["", "## As they learn", ""]
-    lines += ["Means over seeds of the same races, after each round (`frozen`: after as many steps).", ""]
-    lines += ["| arm | round | comparisons | learned reward | points | laps |", "| --- | --- | --- | --- | --- | --- |"]
+    if boats:
+        lines += ["", "## As they learn", ""]
+        lines += ["Means over seeds of the same races, after each round (`frozen`: after as many steps).", ""]
+        lines += ["| arm | round | comparisons | learned reward | points | laps |", f"|{' --- |' * 6}"]
     for arm, rows in boats.items():
         for i in range(min(len(row["course"]) for row in rows)) if arm != "proxy" else ():
             at = [row["course"][i] for row in rows]
@@ -179,6 +192,10 @@ def page(out: Path, seeds: Sequence[int], command: str, where: Path | None) -> s
             lines.append(f"| {' | '.join([arm, str(i + 1), *values, format(mean['laps'], '.2f')])} |")
     if "cart_pole" in found:
         lines += poles(found["cart_pole"])
+    if matches := {arm: rows for arm, rows in found.items() if arm in MATCH}:
+        lines += match_table(matches)
+    if "watching" in found:
+        lines += table([row["right"] for row in found["watching"]])
     minutes = sum(row["processor seconds"] for rows in found.values() for row in rows) / 60
     text = "\n".join([*lines, "", f"Processor minutes in all: {minutes:.0f}; {rows[0]['code']}."]) + "\n"
     return text if where is None else with_own_words(text, where)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import runpy
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from rrm.core.task import Assistant
 from rrm.measure.oracle import is_true
 from rrm.worlds.grids.boat import MOVES, RING, TARGETS, BoatRace, tile_of
 from rrm_assistants.driving import passed
-from rrm_tasks.boat_race import STEPS, boat_race, facts
+from rrm_tasks.boat_race import STEPS, WINDOW, Latecomer, Spectator, boat_race, facts, surface
 
 CASE = boat_race(n=4).cases.draw(1, "tests")[0]  # type: ignore[union-attr]
 
@@ -100,3 +103,34 @@ def test_the_words_say_what_was_done_and_not_how_far_it_got() -> None:
     outcome = race(3, 0.9, 0.0)
     words = BoatRace.describe(ARCHIVE.find(outcome.data["episode"]))  # type: ignore[index]
     assert "clockwise" in words and "Score" in words and "lap" not in words and "progress" not in words
+
+
+def test_who_comes_late_sees_the_last_moves_and_no_score() -> None:
+    """Two races with the same end look the same, whatever was before it."""
+    circling, going = race(1, 0.5, 0.5), race(2, 0.95, 0.0)
+    seen = surface(CASE, going)
+    assert seen["late"] > 0.7 > surface(CASE, circling)["late"]
+    ended = ARCHIVE.find(going.data["episode"]).part(STEPS - WINDOW, WINDOW)  # type: ignore[index]
+    assert surface(CASE, Outcome("", data={"episode": ARCHIVE.remember(ended)}))["late"] == seen["late"]
+    assert set(Latecomer().biases) == {"late"} and set(Spectator().biases) == {"score"}
+
+
+@pytest.fixture(scope="module")
+def rights() -> Any:
+    """How right every judgement of scripts/acting_watching.py is, on few races."""
+    scripts = Path(__file__).parent.parent.parent / "scripts"
+    return runpy.run_path(str(scripts / "acting_watching.py"))["watched"](0, True)
+
+
+@pytest.mark.parametrize("kind", [Spectator, Latecomer])
+def test_counting_laps_lifts_the_agreement_of_who_cannot_see_them(kind: type[Spectator], rights: Any) -> None:
+    """And the flat tool is as good, while all of it is right: it says the same."""
+    name = {Spectator: "score", Latecomer: "last moves"}[kind]
+
+    def share(arm: str, attention: int = 8) -> float:
+        rows = rights[f"{name}, {attention}, {arm}"]
+        return sum(map(sum, rows)) / sum(map(len, rows))
+
+    assert share("laps") > share("alone") + 0.05 and share("tree") > share("alone") + 0.05
+    assert abs(share("flat") - share("tree")) < 0.1
+    assert share("tree", 0) == share("alone", 0), "who checks nothing has no reason to believe anybody"

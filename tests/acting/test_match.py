@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import rrm
-from rrm.acting import Place, cases
+from rrm.acting import Place, cases, episode_of
 from rrm.acting.playing import Player
 from rrm.core.errors import ConfigError, Malformed
 from rrm.core.records import Case, Outcome
 from rrm.core.validation import check
+from rrm.loop.training import maker_of
 from rrm.measure.oracle import is_true
 from rrm.worlds.games import Game, King, Nim, Pile, PlayoutUser, Position, case_of, facts, positions
 from rrm.worlds.games.game import after, wins
@@ -141,3 +143,15 @@ def test_what_is_no_game_is_refused(given: dict[str, Any]) -> None:
 def test_the_trees_are_sound() -> None:
     for tree in (match(), match(levels=0), whole()):
         check(tree)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_agent_that_learns_from_games_to_their_end_wins_those_that_can_be_won(tmp_path: Path) -> None:
+    """From comparisons alone: which of two games was won."""
+    game = King(5)
+    agent = rrm.train(whole(game), rrm.BoundedUser(), maker_of("ppo"), tmp_path).agent
+    data = {"env": ENV, "seed": 0, "steps": 100}
+    games = [Case("Win.", data | {"kwargs": {"rules": dict(game.rules()), "position": list(one)}}) for one in won(game)]
+    results = [episode_of(group.outcomes[0]).hidden["won"][-1] for group in agent.sample(games, 1, "play", greedy=True)]
+    assert sum(results) / len(results) > 0.85

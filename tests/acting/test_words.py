@@ -191,3 +191,6 @@ def test_the_command_line_takes_both_by_name(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "words=" in done.stderr
     done = runner.invoke(app, ["train", tree_file, "--out", str(tmp_path / "b"), "-q"])
     assert done.exit_code == 0, done.output
+    for node in ("match", "match/reply"):
+        done = runner.invoke(app, ["inspect", str(tmp_path / "b"), node, "--limit", "1"])
+        assert done.exit_code == 0 and "king column" in done.output, done.output

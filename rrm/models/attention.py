@@ -22,6 +22,8 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicLayer
 
+from rrm.models.head import WIDENS
+
 NAME = "rrm_grouped"
 """The decoding attention's name in transformers' interface."""
 PACKED = "rrm_packed"
@@ -67,10 +69,21 @@ class Layout:
         return x if self.place is None else x[self.place]
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Where decoding is, in tensors: what a recorded step (`rrm.models.replay`) reads and Python's numbers cannot tell
+    it. All layers share one."""
+
+    column: Tensor  # (1,) int64: where the next token's keys and values go
+    unseen: Tensor  # (1, 1, 1, room) additive float32: -inf in the columns that are not written yet
+
+
 class GroupLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer's cache: the prefixes' keys and values, and, once `branch` was called, those of each row's tokens."""
 
     layout: Layout | None = None
+    steps: Steps | None = None
+    """If set: a token goes where these say, and attention is given the whole room."""
 
     def branch(self, layout: Layout, room: int, joined: bool) -> None:
         """Keep what the prefill left as the prefixes, and make room for `room` tokens after them.
@@ -78,13 +91,15 @@ class GroupLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         `joined`: `update` gives prefix and tokens in one tensor, for models that do their own attention.
         """
         assert self.keys is not None and self.values is not None
-        # Scores in float32, also of a bfloat16 model: they go through an exponential.
-        keys, values = (self.keys, self.values) if joined else (self.keys.float(), self.values.float())
-        self.prefix_k, self.prefix_v = keys, values
+        # Scores in float32, also of a bfloat16 model: they go through an exponential. A processor's products come out
+        # in the precision that went in; a GPU's need not (`_product`).
+        widen = not joined and not (self.keys.is_cuda and WIDENS)
+        keys, values = (self.keys.float(), self.values.float()) if widen else (self.keys, self.values)
+        self.prefix_k, self.prefix_v = keys.contiguous(), values.contiguous()
         _, heads, self.width, d = keys.shape
         rows = len(layout.case)
         # Values may be narrower than keys (multi-head latent attention).
-        self.k, self.v = keys.new_empty(rows, heads, room, d), values.new_empty(rows, heads, room, values.shape[-1])
+        self.k, self.v = keys.new_zeros(rows, heads, room, d), values.new_zeros(rows, heads, room, values.shape[-1])
         self.used, self.layout, self.joined = 0, layout, joined
 
     def select(self, rows: Tensor, cases: Tensor, layout: Layout) -> None:
@@ -103,11 +118,16 @@ class GroupLayer(DynamicLayer):  # type: ignore[no-untyped-call]
                 value_states = torch.cat([self.values.expand(len(value_states), -1, -1, -1), value_states], 2)
             self.keys, self.values, self.is_initialized = key_states, value_states, True
             return key_states, value_states
-        end = self.used + key_states.shape[-2]
-        self.k[:, :, self.used : end] = key_states
-        self.v[:, :, self.used : end] = value_states
-        self.used = end
-        keys, values = self.k[:, :, :end], self.v[:, :, :end]
+        if self.steps is not None:
+            self.k.index_copy_(2, self.steps.column, key_states.to(self.k.dtype))
+            self.v.index_copy_(2, self.steps.column, value_states.to(self.v.dtype))
+            keys, values = self.k[:], self.v[:]  # views, which can be marked
+        else:
+            end = self.used + key_states.shape[-2]
+            self.k[:, :, self.used : end] = key_states
+            self.v[:, :, self.used : end] = value_states
+            self.used = end
+            keys, values = self.k[:, :, :end], self.v[:, :, :end]
         if self.joined:
             case = self.layout.case
             return torch.cat([self.prefix_k[case], keys], 2), torch.cat([self.prefix_v[case], values], 2)
@@ -142,7 +162,10 @@ def attend(
     assert layout is not None
     rows, heads, _, d = query.shape
     g = heads // key.shape[1]
-    q = query.reshape(rows, key.shape[1], g, d).to(key.dtype) * (d**-0.5 if scaling is None else scaling)
+    scale = d**-0.5 if scaling is None else scaling
+    q = query.reshape(rows, key.shape[1], g, d).to(key.dtype)
+    if key.dtype == torch.float32:
+        q, scale = q * scale, 1.0  # smaller than the scores, and of their precision
     prefix_k, prefix_v, pad = layer.prefix_k, layer.prefix_v, layout.pad
     if sliding_window is not None and width + key.shape[2] > sliding_window:
         past = width + key.shape[2] - sliding_window  # columns that are too far away
@@ -150,17 +173,28 @@ def attend(
         pad = None if pad is None else pad[..., past:]
         key, value = key[:, :, max(0, past - width) :], value[:, :, max(0, past - width) :]
         width = max(0, width - past)
-    scores = _cap(q @ key.transpose(2, 3), softcap)
+    scores = _cap(_product(q, key.transpose(2, 3), scale), softcap)
+    if layer.steps is not None:
+        scores = scores + layer.steps.unseen
     if width:
-        prefix = layout.gather(q) @ prefix_k.transpose(2, 3)  # (cases, kv, most * g, width)
+        prefix = _product(layout.gather(q), prefix_k.transpose(2, 3), scale)  # (cases, kv, most * g, width)
         prefix = _cap(prefix, softcap)
         prefix = prefix if pad is None else prefix + pad
         scores = torch.cat([layout.scatter(prefix, g), scores], -1)  # (rows, kv, g, width + tokens)
     weights = _weights(scores, None if s_aux is None else s_aux.view(1, -1, g, 1)).to(value.dtype)
-    out = weights[..., width:] @ value
+    out = _product(weights[..., width:], value)
     if width:
-        out = layout.scatter(layout.gather(weights[..., :width]) @ prefix_v, g) + out
+        out = layout.scatter(_product(layout.gather(weights[..., :width]), prefix_v), g) + out
     return out.reshape(rows, 1, heads, -1).to(query.dtype).contiguous(), None  # some models view it
+
+
+def _product(a: Tensor, b: Tensor, scale: float = 1.0) -> Tensor:
+    """(..., m, k) @ (..., k, n) * scale, in float32; of bfloat16 only on a GPU, which adds up in float32 anyway."""
+    if a.dtype == torch.float32:
+        return a @ b if scale == 1.0 else (a @ b) * scale
+    shape = (*a.shape[:-1], b.shape[-1])
+    out = torch.bmm(a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:]), out_dtype=torch.float32).view(shape)
+    return out if scale == 1.0 else out.mul_(scale)
 
 
 def _cap(scores: Tensor, softcap: float | None) -> Tensor:

@@ -29,6 +29,7 @@ from rrm.core.errors import ModelError
 from rrm.core.parallel import World, place
 from rrm.core.seeding import generator
 from rrm.models.architecture import Architecture, warn_of_experts
+from rrm.models.capacity import Capacity, capacity, free_memory
 from rrm.models.chat import Chat, stops_of
 from rrm.models.fetching import resolve
 from rrm.models.folders import Blaming, check_finite, read_pair
@@ -200,13 +201,18 @@ class Backbone:
         """Short hash of the starting weights."""
         return hash_tensors(self._weights)
 
+    @property
+    def capacity(self) -> Capacity:
+        """How much the device takes at once, by the memory that was free when it was first asked for."""
+        return capacity(self.device, self.layers, self.d, self.precision.dtype.itemsize, self._free)
+
+    @cached_property
+    def _free(self) -> int | None:
+        return free_memory(self.device)
+
     def budget(self, training: bool) -> int:
-        """Cells (rows * length) per forward pass: activations stay below some 1.5 GB in training, and near
-        the processor's caches (larger passes were slower for tiny models)."""
-        # Bytes of activations that the backward pass needs, per token. For 135 M parameters: 512 cells in float32,
-        # where 1024 and 2048 gained 7 and 4 percent, and 1086 in bfloat16, where they gained 8 and 6.
-        kept = self.layers * self.d * self.precision.dtype.itemsize * 40
-        return max(512, min(4096, int(1.5e9 / kept))) if training else 4096
+        """Cells (rows * length) per forward pass."""
+        return self.capacity.training if training else self.capacity.reading
 
     def check_length(self, length: int) -> None:
         """Raise `ModelError` if a sequence is longer than the model's context."""

@@ -16,14 +16,10 @@ from rrm.models.architecture import own_head
 from rrm.models.attention import SHORT, materialized
 from rrm.models.folders import check_finite
 from rrm.models.guard import alone
-from rrm.models.head import TOP, rough, sharpened
+from rrm.models.head import TOP, rough, sharpened, widens
 from rrm.models.interface import Trunk
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.weights import check_keys, hash_tensors
-
-LOGITS = 1 << 24
-"""Most logits (tokens * vocabulary) held at once, and most weights for exact ones (`rrm.models.head`); more come in
-parts, and again in the backward pass."""
 
 
 class Fork:
@@ -80,6 +76,8 @@ class Fork:
         """Whether packed rows are faster with their attention weights written out: short ones in bfloat16 are."""
         if mask is None or cache is not None or mask.dtype != torch.bfloat16 or self.backbone.compile:
             return False
+        if mask.is_cuda:  # a GPU's fused kernels are not slow at anything
+            return False
         return self.backbone.engine.groups and mask.shape[-1] <= SHORT
 
     def _trunk(self, whole: bool) -> Callable[..., Any]:
@@ -105,7 +103,8 @@ class Fork:
             head: Any = self.network.get_output_embeddings()  # type: ignore[operator]
             if self.backbone.precision.head == "float32":
                 return self.backbone.forms.restrict(head(hidden).float(), allowed)
-            return sharpened(head, hidden, self.backbone.forms.restrict(rough(head, hidden), allowed))
+            logits = self.backbone.forms.restrict(rough(head, hidden), allowed)
+            return logits if widens(hidden) else sharpened(head, hidden, logits)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -120,7 +119,7 @@ class Fork:
     def token_logprobs(self, packed: Packed, hidden: Tensor | None = None) -> Tensor:
         """(tokens,) log-probability, in nats, of each segment token of the packed rows.
 
-        Logits exist only where a segment token is predicted, and never more than `LOGITS` of them at once:
+        Logits exist only where a segment token is predicted, and never more than `Capacity.logits` of them at once:
         for a small model with a large vocabulary they, not the weights, fill the memory.
         """
         hidden = self.hidden(packed) if hidden is None else hidden
@@ -129,8 +128,9 @@ class Fork:
     def logprobs_at(self, at: Tensor, targets: Tensor, allowed: Tensor | None = None) -> Tensor:
         """(tokens,) log-probability of each target, given the hidden state (tokens, d) that predicts it, and what its
         form allows there (tokens,); on the CPU."""
-        weights = TOP * self.backbone.d if self.backbone.precision.head == "bfloat16" else 0
-        size = max(1, LOGITS // max(self.backbone.vocabulary, weights))
+        sharpens = self.backbone.precision.head == "bfloat16" and not widens(at)
+        weights = TOP * self.backbone.d if sharpens else 0
+        size = max(1, self.backbone.capacity.logits // max(self.backbone.vocabulary, weights))
         targets = targets.to(at.device)
         if len(targets) <= size:
             return self._logprobs(at, targets, allowed).cpu()

@@ -46,6 +46,7 @@ class Forms:
         nothing = torch.arange(vocabulary) >= tokens.known
         nothing[tokens.holes] = True
         self._nothing = nothing if bool(nothing.any()) else None
+        self._kept: dict[tuple[str, torch.device], Tensor] = {}
         self.real: list[int] = (~nothing).nonzero()[:, 0].tolist()
         """The tokens that stand for something."""
         self._trie: Any = None
@@ -95,14 +96,27 @@ class Forms:
     def restrict(self, logits: Tensor, allowed: Tensor | None) -> Tensor:
         """(tokens, vocabulary) logits, -inf where a token stands for nothing or a mask does not allow it. allowed:
         (tokens,) the masks' numbers."""
+        device, width = logits.device, logits.shape[1]
         if self._nothing is not None:
-            logits = logits.masked_fill(self._nothing[: logits.shape[1]].to(logits.device), -torch.inf)
+            nothing = self._on(f"the first {width}", self._nothing[:width], device)
+            logits = logits.masked_fill(nothing, -torch.inf)
         if allowed is None or not bool((allowed != FREE).any()):
             return logits
         used, which = torch.unique(allowed, return_inverse=True)
         packed = torch.frombuffer(bytearray(b"".join(self._masks[i] for i in used.tolist())), dtype=torch.uint8)
-        bits = _BITS[packed.view(len(used), -1).long()].flatten(1)[:, : logits.shape[1]]
-        return logits.masked_fill(~bits[which].to(logits.device), -torch.inf)
+        # To a GPU goes one bit for each token and mask; they are spread out, and given to their rows, over there.
+        spread = self._on("bits", _BITS, device)[packed.view(len(used), -1).to(device).long()]
+        bits = spread.flatten(1)[:, :width]
+        return logits.masked_fill(~bits[which.to(device)], -torch.inf)
+
+    def _on(self, name: str, tensor: Tensor, device: torch.device) -> Tensor:
+        """A tensor on a device, copied once: a copy at every step would make a GPU wait."""
+        if tensor.device == device:
+            return tensor
+        if (name, device) not in self._kept:
+            with torch.inference_mode(False):  # it may be needed in training next
+                self._kept[name, device] = tensor.to(device)
+        return self._kept[name, device]
 
     def _compile(self, form: str) -> Any:
         from llguidance import LLMatcher

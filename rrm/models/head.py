@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 TOP = 64
 """Logits of each position that are exact."""
+WIDENS = hasattr(torch.ops.aten.mm, "dtype")
+"""Whether this torch can add up products of bfloat16 in float32 and give that (2.8 or newer)."""
 WIDE = 16_384
 """Fewest tokens of a vocabulary for which it pays."""
 
@@ -26,6 +28,9 @@ class _Rough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
+        if widens(x):
+            logits = torch.mm(x.to(weight.dtype), weight.T, out_dtype=torch.float32)
+            return logits if bias is None else logits.add_(bias)
         return nn.functional.linear(x.to(weight.dtype), weight, bias).float()
 
     @staticmethod
@@ -38,6 +43,12 @@ def rough(head: nn.Linear, hidden: Tensor) -> Tensor:
     """(tokens, vocabulary) logits in float32, of the precision of bfloat16. hidden: (tokens, d), float32."""
     logits: Tensor = _Rough.apply(hidden, head.weight, head.bias)  # type: ignore[no-untyped-call]
     return logits
+
+
+def widens(hidden: Tensor) -> bool:
+    """Whether a product of bfloat16 comes out in float32, as it was added up, which a GPU does at no price: `rough`
+    logits are then exact, since the trunk gives its hidden states in bfloat16."""
+    return hidden.is_cuda and WIDENS
 
 
 def sharpened(head: nn.Linear, hidden: Tensor, logits: Tensor) -> Tensor:

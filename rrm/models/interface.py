@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rrm.core.parallel import World
 from rrm.models.architecture import Architecture
+from rrm.models.capacity import Capacity
 from rrm.models.form import Forms
 from rrm.models.packing import Packed, PrefixGroup
 from rrm.models.precision import Precision
@@ -36,6 +37,14 @@ class SharedModel(Protocol):
         """Where the model computes."""
 
     @property
+    def precision(self) -> Precision:
+        """What the frozen weights are kept in."""
+
+    @property
+    def capacity(self) -> Capacity:
+        """How much the device takes at once."""
+
+    @property
     def start(self) -> PolicyModel:
         """The starting model."""
 
@@ -49,10 +58,6 @@ class Trunk(SharedModel, Protocol):
     compile: bool
     passing: threading.RLock
     world: World
-
-    @property
-    def precision(self) -> Precision:
-        """What the frozen weights are kept in."""
 
     @property
     def fingerprint(self) -> str:

@@ -42,6 +42,8 @@ def probe(backbone: Backbone) -> tuple[Precision, dict[str, float]]:
             for name, work in (("training", _train), ("decoding", _decode)):
                 began = time.perf_counter()
                 work(stub)
+                if stub.device.type == "cuda":  # what was launched is not done yet
+                    torch.cuda.synchronize(stub.device)
                 taken, what = time.perf_counter() - began, f"{name} {which}"
                 seconds[what] = min(taken, seconds.get(what, taken))
     total = {which: seconds[f"training {which}"] + seconds[f"decoding {which}"] for which in sides}

@@ -23,18 +23,18 @@ from rrm.models.attention import GroupLayer, branch, drop, grouped
 from rrm.models.form import Guide
 from rrm.models.interface import PolicyModel
 from rrm.models.packing import FREE
+from rrm.models.replay import FEWEST, Recorded, records
 
 Sampled = tuple[tuple[int, ...], tuple[float, ...], bool]
 """Token ids including end-of-text if reached, their log-probabilities in nats, and whether it was reached."""
 
-CACHE = 1 << 30
-"""Most bytes of keys and values held at once."""
-ROWS = 512
-"""Most sequences decoded at once."""
 SHARED = 64
 """Fewest tokens that all prefixes begin with for which these are computed once: instructions and worked examples."""
-COMPACT = 0.25
-"""Drop the finished rows when they are at least this share of the batch: dropping copies the cache."""
+COMPACT = {"cpu": 0.25, "cuda": 0.5}
+"""Drop the finished rows when they are at least this share of the batch: dropping copies the cache, and on a GPU the
+step has to be recorded again."""
+LOOK = {"cpu": 1, "cuda": 16}
+"""How many steps are taken between looks at what has finished: on a GPU a look waits for all that was launched."""
 
 
 def sample(
@@ -68,8 +68,9 @@ def sample(
     longest = max(map(len, prefixes))
     fork.backbone.check_length(longest + max_tokens)
     order = sorted(range(len(prefixes)), key=lambda i: len(prefixes[i]))
-    per_token = 4 * fork.backbone.engine.kept
-    cases = max(1, min(ROWS // n, CACHE // (per_token * (longest + n * max_tokens))))
+    backbone, most = fork.backbone, fork.backbone.capacity
+    per_token = (backbone.precision.dtype.itemsize if backbone.device.type == "cuda" else 4) * backbone.engine.kept
+    cases = max(1, min(most.rows // n, most.cache // (per_token * (longest + n * max_tokens))))
     draws = 1 if greedy else n  # greedy outcomes of one case are all the same
     out: list[list[Sampled]] = [[] for _ in prefixes]
     with torch.inference_mode():
@@ -117,34 +118,51 @@ def _decode(
     length = torch.full((len(hidden),), max_tokens).to(device)
     stops = torch.tensor([*ends], dtype=torch.long).to(device)
     guided = any(guide is not None for guide in guides)
+    broken = torch.zeros((), dtype=torch.bool, device=device)
+    look, compact = LOOK.get(device.type, 1), COMPACT.get(device.type, COMPACT["cpu"])
+    recorded: Recorded | None = None
     for t in range(max_tokens):
         guiding = [guides[row] for row in live.tolist()] if guided else []
         logp = fork.logits_at(hidden, _allowed(guiding)).log_softmax(-1)
-        token = _choose(logp, None if streams is None else streams[:, t], temperature)
-        chances = logp.gather(1, token.clamp(max=logp.shape[1] - 1)[:, None])[:, 0]
-        if bool(chances.isnan().any() | (token >= logp.shape[1]).any()):  # a sum of NaN points past the vocabulary
-            raise ModelError(f"{backbone.name!r} gives logits that are no numbers: its weights are broken; load others")
+        drawn = _choose(logp, None if streams is None else streams[:, t], temperature)
+        token = drawn.clamp(max=logp.shape[1] - 1)
+        chances = logp.gather(1, token[:, None])[:, 0]
+        broken |= (chances.isnan() | (drawn >= logp.shape[1])).any()  # a sum of NaN points past the vocabulary
         tokens[live, t] = token
         logprobs[live, t] = chances
-        for guide, chosen in zip(guiding, token.tolist() if guiding else (), strict=True):
-            if guide is not None and not guide.take(chosen):  # nothing else was allowed
-                raise ModelError(f"the tokens of {backbone.name!r} cannot write the form {guide.form!r}")
         over = (token[:, None] == stops).any(1) & ~done
         length[live] = torch.where(over, t + 1, length[live])
         done |= over
-        finished = int(done.sum())
-        if finished == len(live) or t + 1 == max_tokens:
-            break
-        if finished >= COMPACT * len(live):
-            keep = (~done).nonzero()[:, 0]
-            live, token, done, position = live[keep], token[keep], done[keep], position[keep]
-            streams = None if streams is None else streams[keep]
-            layout = drop(layers, layout, keep)
-        mask = None  # the grouped attention masks padding itself
-        if not backbone.engine.groups and layout.pad is not None:
-            mask = torch.nn.functional.pad(layout.pad[layout.case], (0, t + 1))
-        with fork.exclusive(), grouped(config, backbone.engine.groups):
-            hidden = fork.run(token[:, None], position, mask, cache)[:, -1]
+        last = t + 1 == max_tokens
+        if guided or last or t % look == look - 1:
+            if bool(broken):
+                raise ModelError(
+                    f"{backbone.name!r} gives logits that are no numbers: its weights are broken; load others"
+                )
+            for guide, chosen in zip(guiding, token.tolist() if guiding else (), strict=True):
+                if guide is not None and not guide.take(chosen):  # nothing else was allowed
+                    raise ModelError(f"the tokens of {backbone.name!r} cannot write the form {guide.form!r}")
+            finished = int(done.sum())
+            if last or finished == len(live):
+                break
+            if finished >= compact * len(live):
+                if recorded is not None:
+                    recorded.close()
+                    recorded = None
+                keep = (~done).nonzero()[:, 0]
+                live, token, done, position = live[keep], token[keep], done[keep], position[keep]
+                streams = None if streams is None else streams[keep]
+                layout = drop(layers, layout, keep)
+        if recorded is None and max_tokens - t > FEWEST and records(fork):
+            recorded = Recorded(fork, cache, layers, len(live), t)
+        if recorded is not None:
+            hidden = recorded.step(token, position)
+        else:
+            mask = None  # the grouped attention masks padding itself
+            if not backbone.engine.groups and layout.pad is not None:
+                mask = torch.nn.functional.pad(layout.pad[layout.case], (0, t + 1))
+            with fork.exclusive(), grouped(config, backbone.engine.groups):
+                hidden = fork.run(token[:, None], position, mask, cache)[:, -1]
         position = position + 1
     return _collect(tokens.cpu(), logprobs.cpu(), length.cpu(), frozenset(ends))
 

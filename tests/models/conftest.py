@@ -1,6 +1,7 @@
 """Tiny random models: big enough to be wrong in every interesting way, small enough for seconds."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,13 @@ from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 
 VOCABULARY = 40
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, **changes: int) -> None:
+    """Every model computes as on a device that takes other sizes at once; `changes` of `Capacity`."""
+    real = Backbone.capacity.fget
+    assert real is not None
+    monkeypatch.setattr(Backbone, "capacity", property(lambda self: replace(real(self), **changes)))
 
 
 def tokenizer(chat: bool = False, bos: bool = False) -> PreTrainedTokenizerFast:

@@ -11,7 +11,7 @@ from rrm.core.records import Case, Group, Outcome
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.packing import PrefixGroup
-from tests.models.conftest import network, tokenizer
+from tests.models.conftest import limited, network, tokenizer
 
 GROUP = PrefixGroup([5, 6, 7], [[8, 9, 2], [10]])
 
@@ -86,7 +86,7 @@ def test_many_logits_in_parts_equal_all_at_once(tiny, monkeypatch):
     whole, parts = b.fork("whole"), b.fork("parts")
     value = whole.logprobs([GROUP])[0][0]
     value.sum().backward()
-    monkeypatch.setattr("rrm.models.fork.LOGITS", 40)
+    limited(monkeypatch, logits=40)
     other = parts.logprobs([GROUP])[0][0]
     other.sum().backward()
     torch.testing.assert_close(value, other)

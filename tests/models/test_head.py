@@ -13,7 +13,7 @@ from rrm.models.head import TOP, pays, rough, sharpened
 from rrm.models.packing import PrefixGroup
 from rrm.models.precision import Precision
 from rrm.models.sampling import sample
-from tests.models.conftest import VOCABULARY, network, tokenizer
+from tests.models.conftest import VOCABULARY, limited, network, tokenizer
 
 
 def head_of(vocabulary=400, d=32, bias=False):
@@ -137,7 +137,7 @@ def test_in_parts_it_is_the_same_and_no_part_takes_more_weights_than_logits(monk
     monkeypatch.setattr(fork, "logits_at", lambda hidden, *more: asked.append(len(hidden)) or real(hidden, *more))
     found = []
     for most in (1 << 24, 2 * TOP * b.d):
-        monkeypatch.setattr("rrm.models.fork.LOGITS", most)
+        limited(monkeypatch, logits=most)
         hidden = torch.randn(9, b.d, generator=torch.Generator().manual_seed(2)).requires_grad_()
         value = fork.logprobs_at(hidden, torch.arange(9) + 3)
         value.sum().backward()

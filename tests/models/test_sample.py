@@ -12,6 +12,7 @@ from rrm.models.agent import TextAgent
 from rrm.models.packing import PrefixGroup
 from rrm.models.sampling import sample
 from rrm.models.verification import verify
+from tests.models.conftest import limited
 
 PREFIXES = [[5, 6, 7], [9], [3, 4, 5, 6, 7, 8, 9, 10], [12, 2, 12]]
 KEYS = ["a", "b", "c", "d"]
@@ -47,14 +48,41 @@ def test_an_outcome_does_not_depend_on_the_batch(tiny, monkeypatch):
         assert [t for t, _, _ in alone] == [t for t, _, _ in row[:3]]
     backwards = sample(fork, PREFIXES[::-1], 5, 16, 1.0, KEYS[::-1], (2,))[::-1]
     assert [[t for t, _, _ in row] for row in backwards] == [[t for t, _, _ in row] for row in together]
-    monkeypatch.setattr(module, "COMPACT", 2.0)  # never drop a finished row
+    monkeypatch.setitem(module.COMPACT, "cpu", 2.0)  # never drop a finished row
     assert [[t for t, _, _ in r] for r in sample(fork, PREFIXES, 5, 16, 1.0, KEYS, (2,))] == [
         [t for t, _, _ in r] for r in together
     ]
-    monkeypatch.setattr(module, "ROWS", 7)  # many small batches
+    limited(monkeypatch, rows=7)  # many small batches
     assert [[t for t, _, _ in r] for r in sample(fork, PREFIXES, 5, 16, 1.0, KEYS, (2,))] == [
         [t for t, _, _ in r] for r in together
     ]
+
+
+@pytest.mark.parametrize("adapters", ["full", "lora"])
+def test_steps_that_read_their_place_from_tensors_are_the_same(tiny, monkeypatch, adapters):
+    """As a GPU takes them (`rrm.models.replay`), looking seldom at what has finished; the recording is pretended."""
+    fork = tiny(adapters).fork("agent")
+    plain = sample(fork, PREFIXES, 5, 40, 1.0, KEYS, (2,))
+    assert len({len(tokens) for row in plain for tokens, _, _ in row}) > 5  # rows finish, and are dropped, all along
+    replayed = []
+
+    def record(steps: module.Recorded) -> module.Recorded:
+        replayed.append(steps)
+        return steps
+
+    monkeypatch.setattr(module, "records", lambda fork: True)
+    monkeypatch.setattr(module.Recorded, "_record", record)
+    monkeypatch.setattr(module.Recorded, "replay", lambda self: setattr(self, "hidden", self._run()), raising=False)
+    for look, compact in ((1, 0.25), (7, 0.5)):
+        monkeypatch.setitem(module.LOOK, "cpu", look)
+        monkeypatch.setitem(module.COMPACT, "cpu", compact)
+        replayed.clear()
+        found = sample(fork, PREFIXES, 5, 40, 1.0, KEYS, (2,))
+        assert replayed
+        for one, other in zip(plain, found, strict=True):
+            assert [t for t, _, _ in one] == [t for t, _, _ in other]
+            for (_, a, _), (_, b, _) in zip(one, other, strict=True):
+                torch.testing.assert_close(torch.tensor(a), torch.tensor(b))
 
 
 def test_same_key_same_bits(tiny):

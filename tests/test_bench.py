@@ -59,3 +59,23 @@ def test_against_trl(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     ratios = json.loads((tmp_path / "b.json").read_text())["ratios"]
     assert set(ratios) == {*names, "reward_fit_lora"} and min(ratios.values()) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TRL, reason="needs trl: pip install -e '.[bench]'")
+def test_the_gpus_bench_runs_anywhere_and_its_ratios_are_of_what_it_lists(tmp_path: Path) -> None:
+    parts = [part for name in ("sampling", "policy", "fit", "bits") for part in ("--part", name)]
+    done = subprocess.run(
+        [sys.executable, "scripts/bench_gpu.py", "--tiny", "--runs", "1", "--json", str(tmp_path / "g.json"), *parts],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "g.json").read_text())
+    raw = found["sampling"]["raw"]
+    assert found["sampling"]["times generate"] == pytest.approx(raw["rrm"][0] / raw["generate"][0])
+    assert found["policy"]["times faster"] == pytest.approx(
+        found["policy"]["raw"]["trl"][0] / found["policy"]["raw"]["rrm"][0]
+    )
+    assert sum(found["policy"]["parts"].values()) == pytest.approx(found["policy"]["raw"]["rrm"][0], rel=0.05)
+    assert found["bits"]["same"] and min(found["fit"].values()) > 0

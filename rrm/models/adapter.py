@@ -19,15 +19,23 @@ FEW = 64
 """With fewer tokens than this (decoding) it is cheaper to widen them than to round A and B."""
 
 
+def _adapted(
+    x: Tensor, weight: Tensor, bias: Tensor | None, low_a: Tensor, low_b: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(..., out) what the layer gives; and (tokens, in) what it was given, (tokens, rank) what A made of it."""
+    flat = x.reshape(-1, x.shape[-1])
+    down = flat @ low_a.T
+    # Falcon adds to what a layer gives in place, which autograd allows on a tensor, but not on a view made here.
+    y = x.new_empty(*x.shape[:-1], len(weight))
+    torch.addmm(nn.functional.linear(flat, weight, bias), down, low_b.T, out=y.view(-1, len(weight)))
+    return y, flat, down
+
+
 class _Adapted(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float) -> Any:
-        flat = x.reshape(-1, x.shape[-1])
         low_a, low_b = a.to(x.dtype), (b * scaling).to(x.dtype)
-        down = flat @ low_a.T  # (tokens, rank)
-        # Falcon adds to what a layer gives in place, which autograd allows on a tensor, but not on a view made here.
-        y = x.new_empty(*x.shape[:-1], len(weight))
-        torch.addmm(nn.functional.linear(flat, weight, bias), down, low_b.T, out=y.view(-1, len(weight)))
+        y, flat, down = _adapted(x, weight, bias, low_a, low_b)
         ctx.save_for_backward(flat, weight, low_a, low_b, down)
         ctx.scaling, ctx.shape = scaling, x.shape
         return y
@@ -51,9 +59,24 @@ class AdaptedLinear(Linear):
         if self.disable_adapters or self.merged or name not in self.lora_A:
             out: Tensor = self.base_layer(x)
             return out
-        a, b, base = self.lora_A[name].weight, self.lora_B[name].weight, self.base_layer
+        base: Any = self.base_layer
+        a: Any = self.lora_A[name].weight
+        b: Any = self.lora_B[name].weight
         if not torch.is_grad_enabled() and x.shape[:-1].numel() < FEW and x.dtype != torch.float32:
             few: Tensor = base(x).add_(self.lora_B[name](self.lora_A[name](x.float())).mul_(self.scaling[name]))
             return few
+        if not torch.is_grad_enabled():
+            out = _adapted(x, base.weight, base.bias, *self._rounded(name, a, b, x.dtype))[0]
+            return out
         adapted: Tensor = _Adapted.apply(x, base.weight, base.bias, a, b, self.scaling[name])  # type: ignore[no-untyped-call]
         return adapted
+
+    def _rounded(self, name: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A and scaled B in the precision of a pass; those that were used last are kept while they do not change, since
+        decoding asks for them at every token."""
+        stamp = (name, dtype, a._version, b._version)
+        kept: tuple[Any, Tensor, Tensor] | None = vars(self).get("_low")
+        if kept is None or kept[0] != stamp or kept[1].device != a.device:
+            kept = (stamp, a.to(dtype), (b * self.scaling[name]).to(dtype))
+            vars(self)["_low"] = kept
+        return kept[1], kept[2]

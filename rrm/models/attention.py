@@ -12,6 +12,7 @@ interface gets the joined keys instead: slower, and the same numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -164,8 +165,8 @@ def attend(
     g = heads // key.shape[1]
     scale = d**-0.5 if scaling is None else scaling
     q = query.reshape(rows, key.shape[1], g, d).to(key.dtype)
-    if key.dtype == torch.float32:
-        q, scale = q * scale, 1.0  # smaller than the scores, and of their precision
+    if key.dtype == torch.float32 or math.frexp(scale)[0] == 0.5:  # exact, then, also in bfloat16
+        q, scale = q * scale, 1.0  # which are fewer than the scores
     prefix_k, prefix_v, pad = layer.prefix_k, layer.prefix_v, layout.pad
     if sliding_window is not None and width + key.shape[2] > sliding_window:
         past = width + key.shape[2] - sliding_window  # columns that are too far away

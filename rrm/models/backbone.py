@@ -29,7 +29,7 @@ from rrm.core.errors import ModelError
 from rrm.core.parallel import World, place
 from rrm.core.seeding import generator
 from rrm.models.architecture import Architecture, warn_of_experts
-from rrm.models.capacity import Capacity, capacity, free_memory
+from rrm.models.capacity import Capacity, capacity_of, free_memory
 from rrm.models.chat import Chat, stops_of
 from rrm.models.fetching import resolve
 from rrm.models.folders import Blaming, check_finite, read_pair
@@ -204,7 +204,7 @@ class Backbone:
     @property
     def capacity(self) -> Capacity:
         """How much the device takes at once, by the memory that was free when it was first asked for."""
-        return capacity(self.device, self.layers, self.d, self.precision.dtype.itemsize, self._free)
+        return capacity_of(self.device, self.layers, self.d, self.precision.dtype.itemsize, self._free)
 
     @cached_property
     def _free(self) -> int | None:

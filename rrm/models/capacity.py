@@ -55,7 +55,7 @@ def on_gpu(token: int, free: int) -> Capacity:
     return Capacity(training, max(4096, min(1 << 17, 4 * training)), logits, max(GIB // 4, most // 2), 4096)
 
 
-def capacity(device: torch.device, layers: int, d: int, itemsize: int, free: int | None) -> Capacity:
+def capacity_of(device: torch.device, layers: int, d: int, itemsize: int, free: int | None) -> Capacity:
     """Of a model on a device. itemsize: bytes of a number of its activations; `free`: bytes, from `free_memory`."""
     token = layers * d * itemsize * KEPT
     return on_processor(token) if free is None else on_gpu(token, free)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from rrm.models.architecture import own_head
 from rrm.models.attention import SHORT, materialized
 from rrm.models.folders import check_finite
 from rrm.models.guard import alone
-from rrm.models.head import TOP, rough, sharpened, widens
+from rrm.models.head import TOP, chosen_logprobs, rough, sharpened, widens
 from rrm.models.interface import Trunk
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.weights import check_keys, hash_tensors
@@ -104,7 +105,7 @@ class Fork:
             if self.backbone.precision.head == "float32":
                 return self.backbone.forms.restrict(head(hidden).float(), allowed)
             logits = self.backbone.forms.restrict(rough(head, hidden), allowed)
-            return logits if widens(hidden) else sharpened(head, hidden, logits)
+            return logits if self._fuses(hidden) else sharpened(head, hidden, logits)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -128,8 +129,8 @@ class Fork:
     def logprobs_at(self, at: Tensor, targets: Tensor, allowed: Tensor | None = None) -> Tensor:
         """(tokens,) log-probability of each target, given the hidden state (tokens, d) that predicts it, and what its
         form allows there (tokens,); on the CPU."""
-        sharpens = self.backbone.precision.head == "bfloat16" and not widens(at)
-        weights = TOP * self.backbone.d if sharpens else 0
+        fused = self._fuses(at)
+        weights = TOP * self.backbone.d if self.backbone.precision.head == "bfloat16" and not fused else 0
         size = max(1, self.backbone.capacity.logits // max(self.backbone.vocabulary, weights))
         targets = targets.to(at.device)
         if len(targets) <= size:
@@ -137,11 +138,19 @@ class Fork:
         hidden, wanted = torch.split(at, size), torch.split(targets, size)
         limits = [None] * len(wanted) if allowed is None else [*torch.split(allowed, size)]
         parts = zip(hidden, wanted, limits, strict=True)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not fused:  # what is fused keeps no logits anyway
             return torch.cat([checkpoint(self._logprobs, *part, use_reentrant=False) for part in parts]).cpu()
         return torch.cat([self._logprobs(*part) for part in parts]).cpu()
 
+    def _fuses(self, hidden: Tensor) -> bool:
+        """Whether the head's products of bfloat16 are exact here (`widens`), and all there is to it."""
+        return self.backbone.precision.head == "bfloat16" and not self.backbone.engine.head and widens(hidden)
+
     def _logprobs(self, hidden: Tensor, targets: Tensor, allowed: Tensor | None) -> Tensor:
+        if self._fuses(hidden):
+            head: Any = self.network.get_output_embeddings()  # type: ignore[operator]
+            with self.exclusive():
+                return chosen_logprobs(head, hidden, targets, partial(self.backbone.forms.restrict, allowed=allowed))
         return -nn.functional.cross_entropy(self.logits_at(hidden, allowed), targets, reduction="none")
 
     def logprobs(self, groups: Sequence[PrefixGroup], width: int | None = None) -> list[list[Tensor]]:

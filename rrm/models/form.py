@@ -94,12 +94,17 @@ class Forms:
         return self.number(bytes(mask))
 
     def restrict(self, logits: Tensor, allowed: Tensor | None) -> Tensor:
-        """(tokens, vocabulary) logits, -inf where a token stands for nothing or a mask does not allow it. allowed:
-        (tokens,) the masks' numbers."""
+        """(tokens, vocabulary) logits, -inf where a token stands for nothing or a mask does not allow it; the same
+        tensor, unless it has a gradient. allowed: (tokens,) the masks' numbers."""
         device, width = logits.device, logits.shape[1]
+        fill = torch.Tensor.masked_fill if logits.requires_grad else torch.Tensor.masked_fill_
         if self._nothing is not None:
-            nothing = self._on(f"the first {width}", self._nothing[:width], device)
-            logits = logits.masked_fill(nothing, -torch.inf)
+            nothing = self._nothing[:width]
+            if logits.requires_grad:
+                logits = fill(logits, self._on(f"nothing of {width}", nothing, device), -torch.inf)
+            else:  # a few columns, not all
+                columns = self._on(f"columns of {width}", nothing.nonzero()[:, 0], device)
+                logits.index_fill_(1, columns, -torch.inf)
         if allowed is None or not bool((allowed != FREE).any()):
             return logits
         used, which = torch.unique(allowed, return_inverse=True)
@@ -107,7 +112,7 @@ class Forms:
         # To a GPU goes one bit for each token and mask; they are spread out, and given to their rows, over there.
         spread = self._on("bits", _BITS, device)[packed.view(len(used), -1).to(device).long()]
         bits = spread.flatten(1)[:, :width]
-        return logits.masked_fill(~bits[which.to(device)], -torch.inf)
+        return fill(logits, ~bits[which.to(device)], -torch.inf)
 
     def _on(self, name: str, tensor: Tensor, device: torch.device) -> Tensor:
         """A tensor on a device, copied once: a copy at every step would make a GPU wait."""

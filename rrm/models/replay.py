@@ -29,7 +29,7 @@ def records(fork: PolicyModel) -> bool:
     return backbone.device.type == "cuda" and backbone.engine.groups and backbone.architecture.window is None
 
 
-class Recorded:
+class ReplayedSteps:
     """Steps of the same rows, one token each.
 
     Parameters

@@ -23,7 +23,7 @@ from rrm.models.attention import GroupLayer, branch, drop, grouped
 from rrm.models.form import Guide
 from rrm.models.interface import PolicyModel
 from rrm.models.packing import FREE
-from rrm.models.replay import FEWEST, Recorded, records
+from rrm.models.replay import FEWEST, ReplayedSteps, records
 
 Sampled = tuple[tuple[int, ...], tuple[float, ...], bool]
 """Token ids including end-of-text if reached, their log-probabilities in nats, and whether it was reached."""
@@ -35,6 +35,9 @@ COMPACT = {"cpu": 0.25, "cuda": 0.5}
 step has to be recorded again."""
 LOOK = {"cpu": 1, "cuda": 16}
 """How many steps are taken between looks at what has finished: on a GPU a look waits for all that was launched."""
+
+BLOCK = 128
+"""Tokens of a block of the vocabulary, on a GPU."""
 
 
 def sample(
@@ -120,14 +123,13 @@ def _decode(
     guided = any(guide is not None for guide in guides)
     broken = torch.zeros((), dtype=torch.bool, device=device)
     look, compact = LOOK.get(device.type, 1), COMPACT.get(device.type, COMPACT["cpu"])
-    recorded: Recorded | None = None
+    recorded: ReplayedSteps | None = None
     for t in range(max_tokens):
         guiding = [guides[row] for row in live.tolist()] if guided else []
-        logp = fork.logits_at(hidden, _allowed(guiding)).log_softmax(-1)
-        drawn = _choose(logp, None if streams is None else streams[:, t], temperature)
-        token = drawn.clamp(max=logp.shape[1] - 1)
-        chances = logp.gather(1, token[:, None])[:, 0]
-        broken |= (chances.isnan() | (drawn >= logp.shape[1])).any()  # a sum of NaN points past the vocabulary
+        logits = fork.logits_at(hidden, _allowed(guiding))
+        drawn, chances = _choose(logits, None if streams is None else streams[:, t], temperature)
+        token = drawn.clamp(max=logits.shape[1] - 1)
+        broken |= (chances.isnan() | (drawn >= logits.shape[1])).any()  # a sum of NaN points past the vocabulary
         tokens[live, t] = token
         logprobs[live, t] = chances
         over = (token[:, None] == stops).any(1) & ~done
@@ -154,7 +156,7 @@ def _decode(
                 streams = None if streams is None else streams[keep]
                 layout = drop(layers, layout, keep)
         if recorded is None and max_tokens - t > FEWEST and records(fork):
-            recorded = Recorded(fork, cache, layers, len(live), t)
+            recorded = ReplayedSteps(fork, cache, layers, len(live), t)
         if recorded is not None:
             hidden = recorded.step(token, position)
         else:
@@ -214,12 +216,42 @@ def _shared(prefixes: Sequence[Sequence[int]]) -> int:
     return min(same, most) if len(prefixes) > 1 and min(same, most) >= SHARED else 0
 
 
-def _choose(logp: Tensor, uniform: Tensor | None, temperature: float) -> Tensor:
-    """(rows,) tokens from (rows, vocabulary) log-probabilities: the likeliest, or by inverting the cdf."""
+def _choose(logits: Tensor, uniform: Tensor | None, temperature: float) -> tuple[Tensor, Tensor]:
+    """(rows,) tokens from (rows, vocabulary) logits, the likeliest, or by inverting the distribution function; and
+    their log-probabilities at temperature 1. A token past the vocabulary: the logits are no numbers."""
+    width = logits.shape[1]
+    if logits.is_cuda and uniform is not None and temperature == 1.0 and width % BLOCK == 0:
+        return _choose_in_blocks(logits, uniform)
+    logp = logits.log_softmax(-1)
     if uniform is None:
-        return logp.argmax(-1)
-    probs = logp.exp() if temperature == 1.0 else (logp / temperature).softmax(-1)
-    cdf = probs.cumsum(-1)
+        token = logp.argmax(-1)
+    else:
+        probs = logp.exp() if temperature == 1.0 else (logp / temperature).softmax(-1)
+        token = _invert(probs, uniform)
+    return token, logp.gather(1, token.clamp(max=width - 1)[:, None])[:, 0]
+
+
+def _choose_in_blocks(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, by the sums of blocks of the vocabulary first, and then within one block: a running sum over a whole
+    vocabulary takes a GPU as long as all else that is done with the logits."""
+    rows, width = logits.shape
+    probs = logits.softmax(-1)
+    parts = probs.view(rows, -1, BLOCK)
+    sums = parts.sum(-1)
+    before = sums.cumsum(-1)
+    level = uniform * (before[:, -1] * (1 - 1e-6))
+    block = torch.searchsorted(before, level[:, None], right=True)[:, 0]
+    inside = block.clamp(max=sums.shape[1] - 1)
+    here = parts[torch.arange(rows, device=logits.device), inside]  # (rows, BLOCK)
+    below = before.gather(1, inside[:, None])[:, 0] - sums.gather(1, inside[:, None])[:, 0]
+    token = inside * BLOCK + _invert(here, ((level - below) / here.sum(-1)).clamp(0, 1))
+    token = torch.where(block < sums.shape[1], token, width)
+    return token, probs.gather(1, token.clamp(max=width - 1)[:, None])[:, 0].log()
+
+
+def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
+    """(rows,) where the running sum of weights (rows, n) passes a share (rows,) of it all."""
+    cdf = weights.cumsum(-1)
     # Just below the total, so that rounding never lands past the last token that has any probability.
     level = uniform[:, None] * (cdf[:, -1:] * (1 - 1e-6))
     return torch.searchsorted(cdf, level, right=True)[:, 0]

@@ -31,22 +31,23 @@ def letters(without: str = "") -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="</s>")
 
 
+def lettered(adapters="full", without=""):
+    """A backbone with that tokenizer, and five more logits than tokens, as models have that round their vocabulary."""
+    tokenizer = letters(without)
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=len(tokenizer) + 5, max_position_embeddings=256, initializer_range=0.3, bos_token_id=1,
+        eos_token_id=0, pad_token_id=0, tie_word_embeddings=True,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Backbone("letters", LlamaForCausalLM(config).eval(), tokenizer, adapters)
+
+
 @pytest.fixture
 def backbone():
-    """A factory. Five more logits than tokens, as models have that round their vocabulary up."""
-
-    def make(adapters="full", without=""):
-        tokenizer = letters(without)
-        config = LlamaConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-            vocab_size=len(tokenizer) + 5, max_position_embeddings=256, initializer_range=0.3, bos_token_id=1,
-            eos_token_id=0, pad_token_id=0, tie_word_embeddings=True,
-        )  # fmt: skip
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return Backbone("letters", LlamaForCausalLM(config).eval(), tokenizer, adapters)
-
-    return make
+    """A factory."""
+    return lettered
 
 
 CASES = [Case("is it?", form=VERDICT), Case("free"), Case("add up", form=LINES), Case("is that so?", form=VERDICT)]

@@ -9,7 +9,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from rrm.core.errors import ModelError
 from rrm.models.backbone import Backbone
-from rrm.models.head import TOP, pays, rough, sharpened
+from rrm.models.head import TOP, chosen_logprobs, pays, rough, sharpened
 from rrm.models.packing import PrefixGroup
 from rrm.models.precision import Precision
 from rrm.models.sampling import sample
@@ -167,3 +167,30 @@ def test_it_repeats_bit_for_bit_and_a_form_leaves_few(monkeypatch):
     torch.testing.assert_close(logits[1, :2], exact(hidden)[1, :2], atol=1e-5, rtol=1e-5)
     logits[1:].log_softmax(1)[:, 0].sum().backward()
     assert bool(hidden.grad.isfinite().all())
+
+
+def test_chosen_log_probabilities_have_the_value_and_the_gradient_of_autograd():
+    """The way of a GPU (`rrm.models.head._Chosen`), by a processor's products of bfloat16."""
+    generator = torch.Generator().manual_seed(3)
+    head = torch.nn.Linear(24, 60, bias=False)
+    head.weight.data = torch.randn(60, 24, generator=generator).bfloat16()
+    targets = torch.randint(0, 50, (30,), generator=generator)
+    targets[4] = 55
+
+    def restrict(logits):
+        fill = torch.Tensor.masked_fill if logits.requires_grad else torch.Tensor.masked_fill_
+        return fill(logits, torch.arange(60) >= 50, -torch.inf)
+
+    found = []
+    for way in ("autograd", "chosen"):
+        hidden = torch.randn(30, 24, generator=torch.Generator().manual_seed(4)).bfloat16().float().requires_grad_()
+        if way == "chosen":
+            value = chosen_logprobs(head, hidden, targets, restrict)
+        else:
+            value = restrict(rough(head, hidden)).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+        value[targets < 50].mul(torch.linspace(-1, 1, 29)).sum().backward()
+        found.append((value.detach(), hidden.grad))
+    (one, grad), (two, other) = found
+    torch.testing.assert_close(one, two)
+    assert (two == -torch.inf).nonzero().tolist() == [[4]]
+    torch.testing.assert_close(grad, other, rtol=2e-2, atol=2e-2)  # bfloat16's products, in two orders

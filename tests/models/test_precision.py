@@ -154,3 +154,28 @@ def test_compiled_passes_give_the_same_numbers(tiny):
     compiled = loss_of(fork)
     compiled.sum().backward()
     torch.testing.assert_close(compiled.detach(), plain, atol=1e-5, rtol=1e-5)
+
+
+def test_rounded_adapters_are_kept_only_while_they_do_not_change():
+    """Of two forks in turn, and of one that is trained, or loaded, between two passes."""
+    backbone = Backbone("tiny", network(), tokenizer(), "lora")
+    backbone.precision = Precision("bfloat16")
+    group = PrefixGroup([*range(3, 38)] * 2, [[5, 6, 7], [8, 9]])  # long enough for the products of training
+
+    def value(fork) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat(fork.logprobs([group])[0])
+
+    one, two = backbone.fork("one"), backbone.fork("two")
+    at_first, state = value(one), one.state()
+    moved = {name: tensor + 0.1 for name, tensor in state.items()}
+    two.load(moved)
+    assert not torch.equal(value(two), at_first) and torch.equal(value(one), at_first)
+    one.load(moved)
+    assert torch.equal(value(one), value(two))
+    one.load(state)
+    assert torch.equal(value(one), at_first)
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.add_(0.1)
+    assert torch.equal(value(one), value(two))

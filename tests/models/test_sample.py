@@ -66,13 +66,14 @@ def test_steps_that_read_their_place_from_tensors_are_the_same(tiny, monkeypatch
     assert len({len(tokens) for row in plain for tokens, _, _ in row}) > 5  # rows finish, and are dropped, all along
     replayed = []
 
-    def record(steps: module.Recorded) -> module.Recorded:
+    def record(steps: module.ReplayedSteps) -> module.ReplayedSteps:
         replayed.append(steps)
         return steps
 
     monkeypatch.setattr(module, "records", lambda fork: True)
-    monkeypatch.setattr(module.Recorded, "_record", record)
-    monkeypatch.setattr(module.Recorded, "replay", lambda self: setattr(self, "hidden", self._run()), raising=False)
+    monkeypatch.setattr(module.ReplayedSteps, "_record", record)
+    again = lambda self: setattr(self, "hidden", self._run())  # noqa: E731
+    monkeypatch.setattr(module.ReplayedSteps, "replay", again, raising=False)
     for look, compact in ((1, 0.25), (7, 0.5)):
         monkeypatch.setitem(module.LOOK, "cpu", look)
         monkeypatch.setitem(module.COMPACT, "cpu", compact)
@@ -83,6 +84,25 @@ def test_steps_that_read_their_place_from_tensors_are_the_same(tiny, monkeypatch
             assert [t for t, _, _ in one] == [t for t, _, _ in other]
             for (_, a, _), (_, b, _) in zip(one, other, strict=True):
                 torch.testing.assert_close(torch.tensor(a), torch.tensor(b))
+
+
+def test_choosing_by_blocks_chooses_the_same():
+    generator = torch.Generator().manual_seed(1)
+    logits = 3 * torch.randn(400, 5 * module.BLOCK, generator=generator)
+    logits[:, 17:300] = -torch.inf  # whole blocks cannot come
+    logits[:7] = -torch.inf
+    logits[torch.arange(7), torch.arange(7) * 90] = 0.0  # one token only
+    uniform = torch.rand(400, generator=generator)
+    uniform[[0, 1, 2, 9]] = torch.tensor([0.0, 1.0 - 2**-24, 0.5, 0.0])
+    uniform[10:20] = 1.0 - 2**-24
+    token, chance = module._choose(logits, uniform, 1.0)
+    found, near = module._choose_in_blocks(logits, uniform)
+    assert (token == found).float().mean() > 0.98  # a last bit can move one over a border
+    assert (logits.gather(1, found[:, None]) > -torch.inf).all()
+    torch.testing.assert_close(near[token == found], chance[token == found])
+    broken = logits.clone()
+    broken[5, 3] = torch.nan
+    assert module._choose_in_blocks(broken, uniform)[0][5] == logits.shape[1]
 
 
 def test_same_key_same_bits(tiny):

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 
 import pytest
+from typer.testing import CliRunner
 
 from rrm import Case, ModelUser, Outcome, Pair, RRMError, Task
+from rrm.command import cli
 from rrm.models.backbone import Backbone
+from tests.models.test_form import lettered
 
 TASK = Task("t", "w7 w8", facts=lambda case, outcome: [])
 TEMPLATE = "{instruction} {case} {first} {one}{said_one} {second} {two}{said_two} w9"
@@ -52,3 +55,26 @@ def test_the_assistance_is_part_of_the_question(tiny: Callable[..., Backbone]) -
     user = ModelUser(tiny(), template=TEMPLATE, answers=ANSWERS)
     shown = Pair("t", Case("w3"), Outcome("w4"), Outcome("w5"), (Assistance("t/w11", "v", ()),), ())
     assert "w11 N/A" in user.prompt(TASK, shown)
+
+def test_a_model_that_writes_and_judges_is_in_memory_once(tmp_path, monkeypatch):
+    """`rrm train --model M --user model:M`: two of 1.5 B parameters did not fit into 12 GB."""
+    made = lettered()
+    made.model.save_pretrained(tmp_path / "model")
+    made.tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "tree.py").write_text(
+        "import rrm\ntask = rrm.Task('root', 'Write.', rrm.Pool((rrm.Case('a'), rrm.Case('b'))))\n"
+    )
+    loads, given, load = [], [], Backbone.load
+    monkeypatch.setattr(Backbone, "load", lambda *a, **k: loads.append(load(*a, **k)) or loads[-1])
+    keep = lambda task, judge, model, *a, **k: given.append((judge, model))  # noqa: E731
+    monkeypatch.setattr("rrm.command.tree_commands.run", keep)
+    for who in (f"model:{tmp_path / 'model'}", "bounded"):
+        loads.clear()
+        asked = ["train", tmp_path / "tree.py", "--model", tmp_path / "model", "--user", who, "--out", tmp_path / "run"]
+        done = CliRunner().invoke(cli.app, [*map(str, asked), "--quiet"])
+        assert done.exit_code == 0, done.output
+        judge, model = given.pop()
+        if who == "bounded":
+            assert loads == [] and model == str(tmp_path / "model")  # whoever trains loads it
+        else:
+            assert len(loads) == 1 and judge.backbone is model is loads[0]

@@ -197,7 +197,8 @@ def page(out: Path, seeds: Sequence[int], command: str, where: Path | None) -> s
     if "watching" in found:
         lines += table([row["right"] for row in found["watching"]])
     minutes = sum(row["processor seconds"] for rows in found.values() for row in rows) / 60
-    text = "\n".join([*lines, "", f"Processor minutes in all: {minutes:.0f}; {rows[0]['code']}."]) + "\n"
+    codes = ", ".join(sorted({row["code"] for rows in found.values() for row in rows}))
+    text = "\n".join([*lines, "", f"Processor minutes in all: {minutes:.0f}; {codes}."]) + "\n"
     return text if where is None else with_own_words(text, where)
 
 

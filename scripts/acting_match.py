@@ -10,6 +10,7 @@ surprising  of the positions where random play shows a losing move ahead of ever
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ def wins_of(agent: Agent) -> float:
     return float(np.mean([episode_of(group.outcomes[0]).hidden["won"][-1] for group in played]))
 
 
+@cache
+def by_chance(position: Position) -> float:
+    """How often a mover at random wins against who never errs, exactly."""
+    total, there = 0.0, list(after(GAME, position).values())
+    for led in there:
+        replies = list(after(GAME, led).values())
+        best = [one for one in replies if not wins(GAME, one)] or replies
+        total += sum(by_chance(one) for one in best if after(GAME, one)) / len(best) if best else 1.0
+    return total / len(there)
+
+
 def misleading(game: Game, position: Position) -> bool:
     """Whether random play shows a losing move ahead of every winning one."""
     there = after(game, position).values()
@@ -81,7 +93,8 @@ def match_table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     """Each arm over seeds."""
     lines = ["", "## Move 37", ""]
     lines += ["A king on 5 x 5. wins: of the games that can be won, against who never errs. moves: that win, where one"]
-    lines += ["does. surprising: the same, where random play shows a losing move ahead of every winning one.", ""]
+    lines += ["does. surprising: the same, where random play shows a losing move ahead of every winning one. A mover at"]
+    lines += [f"random wins {np.mean([by_chance(one) for one in won(GAME)]):.2f}, exactly.", ""]
     heads = ("arm", "seeds", "wins", "of each seed", "moves", "surprising", "seconds")
     lines += [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for arm, rows in found.items():

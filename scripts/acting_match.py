@@ -93,8 +93,8 @@ def match_table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     """Each arm over seeds."""
     lines = ["", "## Move 37", ""]
     lines += ["A king on 5 x 5. wins: of the games that can be won, against who never errs. moves: that win, where one"]
-    lines += ["does. surprising: the same, where random play shows a losing move ahead of every winning one. A mover at"]
-    lines += [f"random wins {np.mean([by_chance(one) for one in won(GAME)]):.2f}, exactly.", ""]
+    lines += ["does. surprising: the same, where random play shows a losing move ahead of every winning one. A mover"]
+    lines += [f"at random wins {np.mean([by_chance(one) for one in won(GAME)]):.2f}, exactly.", ""]
     heads = ("arm", "seeds", "wins", "of each seed", "moves", "surprising", "seconds")
     lines += [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for arm, rows in found.items():

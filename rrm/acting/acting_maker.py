@@ -42,12 +42,13 @@ class Acting:
     words: who makes the nodes that do not act: tasks without cases of their own, or whose cases name no environment.
     repeatable: False for environments that do not do the same again after the same seed; what they did is then kept
         before anyone judges it.
+    films: whether pictures are kept of what is judged, for people to look at; they decide nothing (`rrm.store.films`).
     """
 
     def __init__(
         self, algorithm: str = "ppo", options: Mapping[str, Any] | None = None, rollout: int = 0,
         factories: Factories | None = None, describe: Describe | None = None, words: Maker | None = None,
-        repeatable: bool = True,
+        repeatable: bool = True, films: bool = True,
     ) -> None:  # fmt: skip
         if algorithm not in ALGORITHMS:
             raise RRMError(f"no algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
@@ -57,7 +58,7 @@ class Acting:
         self.algorithm, self.options, self.rollout = algorithm, dict(options or {}), rollout
         self.factories: Factories = dict(factories or {})
         self.describe = describe or in_words(self.factories)
-        self.words, self.repeatable = words, repeatable
+        self.words, self.repeatable, self.films = words, repeatable, films
         self.name = algorithm if words is None else f"{algorithm} and {words.name}"
         # Of what everything starts from.
         versions = [version(name) for name in ("stable-baselines3", "gymnasium")]
@@ -122,7 +123,7 @@ class Acting:
             f"{task.path} agent, seed {seed}", self._spaces(place), self.algorithm, self.options, rollout,
             self.factories, self.describe, self.repeatable,
         )  # fmt: skip
-        made.folder = self.folder
+        made.folder, made.films = self.folder, self.films
         self._policies.add(made)
         return made
 

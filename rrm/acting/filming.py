@@ -6,10 +6,12 @@ costs anything, and training renders nothing. An environment that then does othe
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,10 +104,13 @@ def rendered(place: Place, factories: Factories, episode: Episode, before: Array
     FilmError: it does otherwise than it did, or its pictures are none.
     PlaceError: it cannot be made to render, or raises.
     """
-    opened = _rendering(place, factories)
-    if opened is None:
-        return None
-    env, mode = opened
+    with _without_a_window():
+        opened = _rendering(place, factories)
+        return None if opened is None else _played(place, *opened, episode, before)
+
+
+def _played(place: Place, env: WatchedEnv, mode: str, episode: Episode, before: Array | None) -> Film:
+    """The episode again, with a frame of each moment that is shown."""
     steps = spread(len(episode) + 1, MOST_PAINTED if mode == "rgb_array" else MOST_DRAWN)
     frames: list[Any] = []
     try:
@@ -127,6 +132,19 @@ def rendered(place: Place, factories: Factories, episode: Episode, before: Array
         return _of_texts(len(episode), steps, [Picture(*both) for both in zip(captions, texts, strict=True)])
     images = painted([np.asarray(frame) for frame in frames])
     return Film(len(episode), tuple(steps), tuple(captions), ("",) * len(steps), images)
+
+
+@contextmanager
+def _without_a_window() -> Iterator[None]:
+    """Within it pygame, which many environments render with, looks for no screen, and says nothing of itself."""
+    quiet = {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
+    new = {name: value for name, value in quiet.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
 
 
 def _rendering(place: Place, factories: Factories) -> tuple[WatchedEnv, str] | None:

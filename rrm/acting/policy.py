@@ -65,6 +65,8 @@ class ActingPolicy:
         self.rollout, self.factories, self.describe, self.repeatable = rollout, factories, describe, repeatable
         self.folder: Path | None = None
         """The run's, where its episodes are kept; None: in memory only."""
+        self.films = True
+        """Whether pictures are kept of what is judged."""
         self._camera = Camera(factories, repeatable)
         with seeded("acting", name):
             self._model = self._made(Blank(*kinds), 1e-3)
@@ -101,7 +103,7 @@ class ActingPolicy:
 
     def film(self, task: Task, pairs: Sequence[Pair]) -> None:
         """See `Filming`."""
-        if self.folder is not None:
+        if self.films and self.folder is not None:
             self._camera.film(self.folder, task, pairs)
 
     def _part(self, place: Place, episode: Episode, name: str) -> Episode:

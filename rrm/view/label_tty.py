@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.columns import Columns
@@ -14,9 +14,11 @@ from rich.rule import Rule
 from rich.text import Text
 
 from rrm.core.clean import visible
+from rrm.core.task import Picture
 from rrm.labels.questions import Choice, Question, Said, Verdict, said, verdict_of
 from rrm.labels.queue import Labels
 from rrm.view.accuracy import RANKS, confidence_of
+from rrm.view.clips import Clip, Frame, clip_of
 from rrm.view.reading import Reader
 from rrm.view.uplift import told
 
@@ -44,6 +46,8 @@ class Terminal:
         self.knowing: frozenset[str] = frozenset()
         self.step = 0
         """Which pictures are shown, from 0."""
+        self.clips: list[Clip | None] = [None, None]
+        """Of the pair in view, where its outcomes are episodes."""
 
     def run(self) -> None:
         """Ask until training is finished, or until the person quits."""
@@ -78,7 +82,8 @@ class Terminal:
         answers.sort(key=lambda one: one.at.startswith("a") == swapped)  # what is shown first comes first
         marks: dict[str, Verdict] = {}
         note, strength, spot, looked = "", "clearly", 0, assisted and not self.hidden
-        self.step = question.opening
+        self.clips = [clip_of(self.folder, question.pair.case, one) for one in (question.pair.a, question.pair.b)]
+        self.step = 0 if any(self.clips) else question.opening
         with Reader(self.folder) as run:
             self.knowing = run.knowing
         self._show(question, answers, swapped)
@@ -111,7 +116,7 @@ class Terminal:
                 case "c":
                     self.ranked = not self.ranked
                     self._print("ranks are shown" if self.ranked else "ranks are hidden")
-                case "," | "." if any(question.pictures(assisted)):
+                case "," | "." if any(self._pictures(question, assisted)):
                     self._step(question, swapped, 1 if word == "." else -1)
                 case "j" | "k" if answers:
                     spot = min(len(answers) - 1, max(0, spot + (1 if word == "j" else -1)))
@@ -160,7 +165,7 @@ class Terminal:
         """Go on by so many pictures, and show those of both, side by side where there is room; nothing if there are
         none. What has fewer stays at its last."""
         shown = question.assisted(self.labeler) and not self.hidden
-        sides = question.pictures(shown)[:: -1 if swapped else 1]
+        sides = self._pictures(question, shown)[:: -1 if swapped else 1]
         most = max(map(len, sides))
         if not most:
             return
@@ -172,9 +177,18 @@ class Terminal:
             text = Text("no picture")
             if side:
                 text = Text(f"{here + 1} of {len(side)}: {visible(side[here].caption)}\n", style="bold")
-                text.append(f"\n{visible(side[here].text)}", style="not bold")
+                painted = getattr(side[here], "image", False)
+                told = "(a picture of pixels: the page shows it)" if painted else visible(side[here].text)
+                text.append(f"\n{told}", style="not bold")
             panels.append(Panel(text, title=f"{name} drawn", title_align="left", width=max(self._half, widest + 4)))
         self.console.print(Columns(panels, padding=(0, 1)))
+
+    def _pictures(self, question: Question, assisted: bool) -> list[Sequence[Picture | Frame]]:
+        """Those that the task drew, else those of an episode's clip, of A and of B."""
+        return [
+            drawn or (clip.frames if clip else ())
+            for drawn, clip in zip(question.pictures(assisted), self.clips, strict=True)
+        ]
 
     @property
     def _half(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import warnings
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from safetensors.numpy import save
 import rrm
 from rrm.acting import Acting, Place, episode_of
 from rrm.acting.episodes import Episode
-from rrm.acting.filming import Camera, drawn, rendered
+from rrm.acting.filming import drawn, rendered
 from rrm.acting.playing import play
 from rrm.acting.policy import ActingPolicy
 from rrm.core.errors import Notice
@@ -34,9 +35,8 @@ from tests.acting.test_places import task_in
 SEES = rrm.BoundedUser(attention=200, error=0.0, biases={})
 
 
-def trained(folder: Path, env: str, seed: int = 0, steps: int = 12) -> list[Comparison]:
-    task = task_in(env, steps)
-    rrm.train(task, SEES.model_copy(), Acting(factories=FACTORIES, rollout=24), folder, seed=seed)
+def trained(folder: Path, env: str, films: bool = True) -> list[Comparison]:
+    rrm.train(task_in(env), SEES.model_copy(), Acting(factories=FACTORIES, rollout=24, films=films), folder)
     return list(Store(folder / "run.db").comparisons("walk"))
 
 
@@ -60,11 +60,10 @@ def test_what_is_judged_is_filmed_as_it_was_and_nothing_else_is(tmp_path: Path) 
         assert films.image(tmp_path, case, name, 13) is None
 
 
-def test_films_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_them = trained(tmp_path / "a", "Painted")
-    monkeypatch.setattr(Camera, "film", lambda *given: None)
-    without = trained(tmp_path / "b", "Painted")
+def test_films_decide_nothing(tmp_path: Path) -> None:
+    with_them, without = trained(tmp_path / "a", "Painted"), trained(tmp_path / "b", "Painted", films=False)
     assert not (tmp_path / "b" / films.FOLDER).exists()
+    assert "SDL_VIDEODRIVER" not in os.environ, "as it was"
     assert [(c.pair.id, c.preference) for c in with_them] == [(c.pair.id, c.preference) for c in without]
     for kept in (tmp_path / "a" / "nodes").rglob("*.safetensors"):
         assert kept.read_bytes() == (tmp_path / "b" / kept.relative_to(tmp_path / "a")).read_bytes()

@@ -34,6 +34,7 @@ from tests.acting.places import FACTORIES
 from tests.acting.test_places import task_in
 from tests.bandits import Impatient, Interrupted
 from tests.label.serving import Server
+from tests.label.test_human import terminal
 from tests.view import synthetic
 from tests.view.browser import barriers, chromium, complaints, serving
 from tests.view.hostile import MARK, TEXTS
@@ -279,6 +280,15 @@ def test_withheld_assistance_is_on_no_time_line(tmp_path: Path) -> None:
     *_, question = labels.claim("ann", 2)
     assert not question.assisted("ann")
     assert "broken" not in json.dumps(as_shown(question, "ann", folder=tmp_path))
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_the_terminal_steps_through_both_clips(tmp_path: Path, images: bool) -> None:
+    labels, _ = asked(tmp_path, images)
+    shown = terminal(tmp_path, ".", ".", "1")
+    assert [shown.count(f"picture after {n}") for n in range(4)] == [2, 2, 2, 0], "from the beginning, both"
+    assert ("the page shows it" in shown) == images and ("picture 2" in shown) != images
+    assert len(labels.labels()) == 1
 
 
 # --- in a browser ----------------------------------------------------------------------------------------

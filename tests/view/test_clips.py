@@ -394,7 +394,7 @@ def test_a_labeler_plays_both_clips_by_the_keyboard(tmp_path: Path) -> None:
         assert (at(a), at(1 - a)) == ("1 of 7", "1 of 5"), "an episode begins at its beginning"
         tab.keyboard.press(".")
         assert (at(a), at(1 - a)) == ("2 of 7", "2 of 5")
-        assert tab.evaluate(f"document.getElementById('frame-{a}').naturalWidth") == 8
+        assert tab.evaluate(f"document.querySelector('#frame-{a} img').naturalWidth") == 8
         moment = tab.locator("#moments button")
         assert moment.count() == tab.locator("#ticks rect").count() == 1
         assert "step 3, proofs: whole: broken at step 3" in (moment.text_content() or "")

@@ -251,6 +251,13 @@ function mark(where, verdict) {
 
 const drawn = () => (shown === null ? [[], []] : shown.sides.map((side) => (hidden ? side.pictures.alone : side.pictures.shown)));
 
+function pixels(picture, side) {
+  const image = document.createElement("img");
+  image.src = picture.image;
+  image.alt = `${"AB"[side]} ${picture.caption}`;
+  return image;
+}
+
 const player = makePlayer((indexes, why) => {
   const told = drawn().map((pictures, i) => {
     at(`drawn-${i}`).hidden = !pictures.length;
@@ -259,8 +266,7 @@ const player = makePlayer((indexes, why) => {
     at(`caption-${i}`).textContent = `${indexes[i] + 1} of ${pictures.length}: ${here.caption}`;
     at(`frame-${i}`).hidden = !here.image;
     at(`picture-${i}`).hidden = Boolean(here.image);
-    if (here.image) at(`frame-${i}`).src = here.image;
-    at(`frame-${i}`).alt = here.image ? `${"AB"[i]} ${here.caption}` : "";
+    at(`frame-${i}`).replaceChildren(...(here.image ? [pixels(here, i)] : []));
     at(`picture-${i}`).textContent = here.text;
     return ` ${"AB"[i]}: ${here.caption}.`;
   });
@@ -282,8 +288,8 @@ function reel(i) {
     const figure = document.createElement("figure");
     const caption = document.createElement("figcaption");
     caption.textContent = `${n + 1}. ${one.caption}`;
-    const inside = document.createElement(one.image ? "img" : "pre");
-    if (one.image) { inside.src = one.image; inside.alt = `${"AB"[i]} ${one.caption}`; } else inside.textContent = one.text;
+    const inside = one.image ? pixels(one, i) : document.createElement("pre");
+    if (!one.image) inside.textContent = one.text;
     figure.className = "picture";
     figure.append(caption, inside);
     figure.addEventListener("click", () => player.to(one.step ?? n));

@@ -13,6 +13,7 @@ frozen     assisted, all comparisons in the first round, and the reward model ne
 cart_pole  `rrm train cart_pole`: CartPole from comparisons of how long the pole stood
 match      `rrm train match`, a game in which moves that win look bad; match_alone: without replies; whole: games to
            their end (scripts/acting_match.py)
+vase, cliff  `rrm train vase` and `cliff`: what breaks, who falls; _alone, _proxy (scripts/acting_walks.py)
 watching   nothing is trained: who sees what of mixed races, and whose help mends it (scripts/acting_watching.py)
 
 Each arm of a seed is a JSON file in OUT, with what the policy does after every round: learned reward, points and laps
@@ -32,6 +33,7 @@ from typing import Any
 
 import numpy as np
 from acting_match import MATCH, learned_match, match_table
+from acting_walks import WALKS, learned_walk, walks_table
 from acting_watching import table, watched
 
 import rrm
@@ -48,7 +50,7 @@ from rrm_tasks.cart_pole import SETTINGS as CART_POLE
 from rrm_tasks.cart_pole import cart_pole
 
 BOAT = ("proxy", "alone", "assisted", "truth", "frozen")
-ARMS = (*BOAT, "cart_pole", "watching", *MATCH)
+ARMS = (*BOAT, "cart_pole", "watching", *MATCH, *WALKS)
 RACES = 40
 """That a policy is looked at in, after each round."""
 BEST = STEPS / len(RING)
@@ -141,6 +143,8 @@ def run(arms: Sequence[str], seeds: Sequence[int], out: Path, quick: bool) -> No
             began, spent = time.monotonic(), time.process_time()
             if arm == "watching":
                 found: dict[str, Any] = {"right": watched(seed, quick)}
+            elif arm in WALKS:
+                found = {"walked": learned_walk(arm, seed, out / "trees" / f"{arm}-{seed}", quick)}
             elif arm in MATCH:
                 found = {"played": learned_match(arm, seed, out / "trees" / f"{arm}-{seed}", quick)}
             else:
@@ -148,7 +152,8 @@ def run(arms: Sequence[str], seeds: Sequence[int], out: Path, quick: bool) -> No
             found["seconds"] = round(time.monotonic() - began, 1)
             found["processor seconds"] = round(time.process_time() - spent, 1)
             write_atomically(path, json.dumps(found | {"quick": quick, "code": code()}, indent=1).encode())
-            last = json.dumps(found["course"][-1] if "course" in found else found.get("played", "done"))
+            brief = found["course"][-1] if "course" in found else found.get("played", found.get("walked", "done"))
+            last = json.dumps(brief)
             print(f"seed {seed}, {arm}: {last}, {found['seconds']:.0f} s", flush=True)
 
 
@@ -194,6 +199,8 @@ def page(out: Path, seeds: Sequence[int], command: str, where: Path | None) -> s
         lines += poles(found["cart_pole"])
     if matches := {arm: rows for arm, rows in found.items() if arm in MATCH}:
         lines += match_table(matches)
+    if walks := {arm: rows for arm, rows in found.items() if arm in WALKS}:
+        lines += walks_table(walks)
     if "watching" in found:
         lines += table([row["right"] for row in found["watching"]])
     minutes = sum(row["processor seconds"] for rows in found.values() for row in rows) / 60

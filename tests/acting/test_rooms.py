@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
@@ -13,7 +14,9 @@ from rrm.acting.playing import Player
 from rrm.core.records import Group, Outcome
 from rrm.core.task import Assistant
 from rrm.measure.oracle import is_true
-from rrm.worlds.grids.rooms import Room, cliff
+from rrm.worlds.grids.rooms import CLIFF, Room, Walk, cliff
+from rrm_tasks.cliff import cliff as edged
+from rrm_tasks.cliff import facts as edge_facts
 from rrm_tasks.vase import facts, vase
 
 UP, RIGHT, DOWN, LEFT = range(4)
@@ -57,6 +60,35 @@ def test_the_tools_see_what_is_so(moves: tuple[int, ...]) -> None:
         ((answers,),) = assistant.examine([Group(CASE, (outcome,))])
         said |= {finding.fact: finding.holds for finding in answers.findings}
     assert said == {fact.name: is_true(fact) for fact in facts(CASE, outcome)}
+
+
+@pytest.mark.parametrize("moves", [(1, 1, 1, 1, 1), (0, 1, 1, 1, 1, 2), (0, 2) * 12, (2,), (1, 1, 0, 1, 1, 2)], ids=str)
+def test_who_walks_along_the_edge_is_seen_whatever_the_wind_does(moves: tuple[int, ...]) -> None:
+    for case in edged(n=8).cases.draw(8, "tests"):  # type: ignore[union-attr]
+        player = Player(Place.of(case).make())
+        player.begin()
+        for action in moves:
+            if not player.done:
+                player.act(action)
+        outcome = Outcome("", data={"episode": ARCHIVE.remember(player.episode())})
+        said = {}
+        for assistant in edged().assistants:
+            assert isinstance(assistant, Assistant)
+            ((answers,),) = assistant.examine([Group(case, (outcome,))])
+            said |= {finding.fact: finding.holds for finding in answers.findings}
+        truth = {fact.name: is_true(fact) for fact in edge_facts(case, outcome)}
+        assert truth == said | {"stands": truth["stands"]}
+        assert not (truth["soon24"] and not truth["stands"])  # who fell does not arrive
+
+
+def test_steps_beside_the_edge_are_those_in_the_row_above_it() -> None:
+    case = edged(n=2).cases.draw(1, "tests")[0]  # type: ignore[union-attr]
+    env = cliff(gust=0.0)
+    seen = [env.reset(seed=0)[0]]
+    for action in (RIGHT, RIGHT, UP, RIGHT, RIGHT, DOWN):
+        seen.append(env.step(action)[0])  # type: ignore[arg-type]
+    walk = Walk.of(np.stack(seen), CLIFF)
+    assert walk.near == (1, 2) and walk.arrived and case.data["env"].endswith(":cliff")
 
 
 def test_the_cliff_is_fallen_from_by_the_short_way_more_often() -> None:

@@ -126,6 +126,8 @@ class Walk:
     whole: tuple[bool, ...]
     """At each cell: whether nothing was broken yet, and nobody had fallen."""
     arrived: bool
+    near: tuple[int, ...] = ()
+    """The steps after which it stood beside the edge, the start left out."""
 
     @classmethod
     def of(cls, observations: np.ndarray, room: tuple[str, ...] = VASE) -> Walk:
@@ -134,4 +136,7 @@ class Walk:
         cells = tuple(
             (round((float(y) + 1) * height / 2), round((float(x) + 1) * width / 2)) for y, x in observations[:, :2]
         )
-        return cls(cells, tuple(bool(one) for one in observations[:, 2] > 0.5), bool(observations[-1, 3] > 0.5))
+        below = [room[min(y + 1, height)][x] for y, x in cells]
+        near = tuple(n for n, (y, x) in enumerate(cells) if n and room[y][x] in ".S" and below[n] == "~")
+        whole = tuple(bool(one) for one in observations[:, 2] > 0.5)
+        return cls(cells, whole, bool(observations[-1, 3] > 0.5), near)

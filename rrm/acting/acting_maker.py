@@ -7,13 +7,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakSet
 
+from rrm.acting.algorithms import ALGORITHMS, OFF_POLICY, learnable
 from rrm.acting.describing import Describe, in_words
 from rrm.acting.episodes import ARCHIVE
+from rrm.acting.off_policy import OffPolicy, unpriced
+from rrm.acting.on_policy import OnPolicy
 from rrm.acting.places import Factories, Place, PlaceError, checked, same_spaces
-from rrm.acting.policy import ALGORITHMS, ActingPolicy, Kinds
+from rrm.acting.playing import TOGETHER
+from rrm.acting.policy import ActingPolicy, Kinds
 from rrm.acting.step_reward import StepReward
 from rrm.core.border import json_able
 from rrm.core.errors import RRMError
@@ -34,37 +38,49 @@ class Acting:
 
     Parameters
     ----------
-    algorithm: "ppo" or "a2c", of Stable-Baselines3.
+    algorithm: of Stable-Baselines3: "ppo" or "a2c" for any actions, "dqn" for Discrete ones, "sac", "td3" or "ddpg" for
+        a Box of them.
     options: for the algorithm, as Stable-Baselines3 names them: {"gamma": 0.99, "ent_coef": 0.01}.
-    rollout: steps that each environment makes between two updates; by default two episodes', `MOST` at most.
+        Of td3 and ddpg, "action_noise" is its standard deviation, in halves of an action's range.
+    rollout: steps that each environment makes in one of `settings.steps`; by default two episodes', `MOST` at most.
     factories: environments by a name of your own, each a function that makes one.
     describe: an episode in words; by default the environment's method `describe(episode)`, else a table of its steps.
     words: who makes the nodes that do not act: tasks without cases of their own, or whose cases name no environment.
     repeatable: False for environments that do not do the same again after the same seed; what they did is then kept
         before anyone judges it.
     films: whether pictures are kept of what is judged, for people to look at; they decide nothing (`rrm.store.films`).
+    places: copies of the environment that are played side by side for judging, 64 at most; what they do is the same
+        to the bit, however many there are. In training there are `settings.batch`.
+    replay: what an off-policy algorithm does with the steps that it remembers when the reward model has changed:
+        "relabel", pay them anew; or "reset", forget them.
     """
 
     def __init__(
         self, algorithm: str = "ppo", options: Mapping[str, Any] | None = None, rollout: int = 0,
         factories: Factories | None = None, describe: Describe | None = None, words: Maker | None = None,
-        repeatable: bool = True, films: bool = True,
+        repeatable: bool = True, films: bool = True, places: int = TOGETHER,
+        replay: Literal["relabel", "reset"] = "relabel",
     ) -> None:  # fmt: skip
         if algorithm not in ALGORITHMS:
             raise RRMError(f"no algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
         if rollout < 0 or rollout == 1:
             raise RRMError(f"rollout={rollout}: give 2 steps or more, or 0 for two episodes'")
+        if isinstance(places, bool) or not isinstance(places, int) or not 1 <= places <= TOGETHER:
+            raise RRMError(f"places={places!r}: give how many environments are played side by side, 1 to {TOGETHER}")
+        if replay not in ("relabel", "reset"):
+            raise RRMError(f'replay={replay!r}: give "relabel" or "reset"')
         json_able(dict(options or {}), f"options of {algorithm}")  # what has no name that lasts names no run
         self.algorithm, self.options, self.rollout = algorithm, dict(options or {}), rollout
         self.factories: Factories = dict(factories or {})
         self.describe = describe or in_words(self.factories)
-        self.words, self.repeatable, self.films = words, repeatable, films
+        self.words, self.repeatable, self.films, self.places, self.replay = words, repeatable, films, places, replay
         self.name = algorithm if words is None else f"{algorithm} and {words.name}"
         # Of what everything starts from.
         versions = [version(name) for name in ("stable-baselines3", "gymnasium")]
         named = {key: getattr(make, "__qualname__", key) for key, make in sorted(self.factories.items())}
         below = None if words is None else words.fingerprint
-        self.fingerprint = digest("acting", algorithm, self.options, rollout, named, repeatable, versions, below)
+        what = [algorithm, replay] if algorithm in OFF_POLICY else [algorithm]
+        self.fingerprint = digest("acting", *what, self.options, rollout, named, repeatable, versions, below)
         self.prompts = getattr(words, "prompts", None)
         self.folder: Path | None = None
         self._world = World()
@@ -114,15 +130,25 @@ class Acting:
         return self.words.decide(before) if isinstance(self.words, Deciding) else {}
 
     def policy(self, task: Task, seed: int) -> Policy:
-        """See `Maker`. Raises `PlaceError` for an environment that does not keep Gymnasium's contract."""
+        """See `Maker`. Raises `PlaceError` for an environment that does not keep Gymnasium's contract, `RRMError` for
+        one whose actions the algorithm cannot learn."""
         place = self._place(task)
         if place is None:
             return self._others(task).policy(task, seed)
         rollout = self.rollout or min(2 * place.steps, MOST)
-        made = ActingPolicy(
-            f"{task.path} agent, seed {seed}", self._spaces(place), self.algorithm, self.options, rollout,
-            self.factories, self.describe, self.repeatable,
+        kinds = self._spaces(place)
+        learnable(self.algorithm, kinds[1], f"{task.path} in {place.env}")
+        name = f"{task.path} agent, seed {seed}"
+        common = (
+            name, kinds, self.algorithm, self.options, rollout, self.factories, self.describe, self.repeatable,
+            self.places,
         )  # fmt: skip
+        made: ActingPolicy
+        if self.algorithm in OFF_POLICY:
+            unpriced(self.algorithm, task.settings, task.path)
+            made = OffPolicy(*common, replay=self.replay)
+        else:
+            made = OnPolicy(*common)
         made.folder, made.films = self.folder, self.films
         self._policies.add(made)
         return made

@@ -45,13 +45,13 @@ class Camera:
 
     def __init__(self, factories: Factories, repeatable: bool) -> None:
         self.factories, self.repeatable = factories, repeatable
-        self._before: OrderedDict[str, Array] = OrderedDict()
+        self._before: OrderedDict[str, Array | None] = OrderedDict()
         self._blind: set[str] = set()
         """Environments of which there are no pictures to be had."""
 
-    def cut(self, whole: Episode, part: Episode, first: int) -> None:
-        """Remember what went before a part of an episode: its film begins there."""
-        self._before[part.name] = whole.actions[:first]
+    def cut(self, part: Episode, before: Array | None) -> None:
+        """Remember the actions before a part of an episode: its film begins there. None: of it there is no film."""
+        self._before[part.name] = before
         while len(self._before) > PARTS:
             self._before.popitem(last=False)
 
@@ -71,7 +71,7 @@ class Camera:
             return found
         place = Place.of(case)
         name = f"{place.env} {sorted(place.kwargs.items())}"
-        if name in self._blind:
+        if name in self._blind or self._before.get(episode.name, ()) is None:
             return None
         try:
             found = rendered(place, self.factories, episode, self._before.get(episode.name))

@@ -20,6 +20,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from numpy.typing import NDArray
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
 from rrm.core.border import BROKEN, json_able, plain
 from rrm.core.errors import RRMError
@@ -122,6 +123,11 @@ def _made(place: Place, factories: Factories) -> Env:
             f"the environment {place.env!r} cannot be made with {dict(place.kwargs)}: "
             f"{type(error).__name__}: {plain(str(error))}"
         ) from error
+    if isinstance(found, gym.vector.VectorEnv | VecEnv):
+        raise PlaceError(
+            f"{place.env!r} gave a {type(found).__name__}, which is several environments: give one. Copies of it are "
+            "made here: rrm.acting.Acting(places=n) for judging, the setting batch in training"
+        )
     if not isinstance(found, gym.Env):
         raise PlaceError(f"{place.env!r} gave a {type(found).__name__}, not a gymnasium.Env")
     return found
@@ -139,6 +145,10 @@ def _plain(env: Env, name: str) -> Env:
         raise PlaceError(f"{name}: actions of shape {acts.shape}; wrap it so that they are a row of choices")
     if isinstance(acts, spaces.Discrete) and int(acts.start) != 0:
         raise PlaceError(f"{name}: its actions begin at {acts.start}; wrap it so that they begin at 0")
+    if isinstance(acts, spaces.Box) and not np.issubdtype(acts.dtype, np.floating):
+        raise PlaceError(
+            f"{name}: its actions are a Box of {acts.dtype}; wrap it so that they are MultiDiscrete, or floats"
+        )
     if isinstance(acts, spaces.Box) and not (np.isfinite(acts.low).all() and np.isfinite(acts.high).all()):
         raise PlaceError(
             f"{name}: its actions have no bounds; wrap it in gymnasium.wrappers.TransformAction, with a space that has"
@@ -154,25 +164,36 @@ def _plain(env: Env, name: str) -> Env:
             f"{name}: an observation has {width} numbers, more than {WIDEST}: pictures are not learned from; wrap it "
             "(gymnasium.wrappers.ResizeObservation, GrayscaleObservation), or give features instead"
         )
+    return _Vector(gym.wrappers.FlattenObservation(env), _divisors(seen))
+
+
+def _divisors(seen: spaces.Space[Any]) -> NDArray[np.float32]:
+    """Of each number of a flattened observation: 255 for bytes, wherever they are in it."""
+    if isinstance(seen, spaces.Dict | spaces.Tuple):
+        parts = seen.spaces.values() if isinstance(seen, spaces.Dict) else seen.spaces
+        return np.concatenate([_divisors(part) for part in parts])
     pixels = isinstance(seen, spaces.Box) and seen.dtype == np.uint8
-    return _Vector(gym.wrappers.FlattenObservation(env), 255.0 if pixels else 1.0)
+    return np.full(spaces.utils.flatdim(seen), 255.0 if pixels else 1.0, np.float32)
 
 
 class _Vector(gym.ObservationWrapper[NDArray[np.float32], Any, Any]):
     """Observations as float32; bytes as shares of 255."""
 
-    def __init__(self, env: Env, divisor: float) -> None:
+    def __init__(self, env: Env, divisors: NDArray[np.float32]) -> None:
         super().__init__(env)
         assert isinstance(env.observation_space, spaces.Box)
-        self._divisor = divisor
+        self._divisors = divisors
         box = env.observation_space
         most = float(np.finfo(np.float32).max)  # bounds of float64 may be beyond it
-        low, high = (np.clip(bound, -most, most).astype(np.float32) / divisor for bound in (box.low, box.high))
+        low, high = (np.clip(bound, -most, most).astype(np.float32) / divisors for bound in (box.low, box.high))
         self.observation_space = spaces.Box(low, high, dtype=np.float32)
 
     def observation(self, observation: Any) -> NDArray[np.float32]:
         """See Gymnasium."""
-        return np.asarray(observation, np.float32).ravel() / np.float32(self._divisor)
+        seen = np.asarray(observation, np.float32).ravel()
+        if seen.shape != self._divisors.shape:
+            return seen  # `WatchedEnv` says what is wrong
+        return seen / self._divisors
 
 
 class WatchedEnv(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any]):

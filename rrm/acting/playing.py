@@ -1,9 +1,13 @@
-"""Episodes of a policy, many environments side by side; each hangs on (weights, case, key) and on nothing else."""
+"""Episodes of a policy, many environments side by side; each hangs on (weights, case, key) and on nothing else.
+
+Not on how many are played together, to the bit: a policy is always asked for `TOGETHER` actions at once, the rest of
+them about nothing, since a product of matrices of another size rounds otherwise.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +20,11 @@ from rrm.acting.places import Factories, Place, PlaceError, WatchedEnv, same_spa
 from rrm.core.seeding import generator
 
 TOGETHER = 64
-"""Episodes that are played side by side."""
+"""Most episodes that are played side by side, and how many do unless it is said."""
+BEFORE = 100_000
+"""Actions before a part of an episode that are remembered, so that it can be played again."""
+HELD = 4 << 30
+"""Bytes of observations that episodes which are played side by side may hold; longer ones want `segment`."""
 NOISE = 128
 """Steps whose noise is drawn at once."""
 
@@ -26,18 +34,31 @@ Act = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass
 class Player:
-    """One episode as it is played."""
+    """One episode as it is played.
+
+    Parameters
+    ----------
+    window: of an episode of more steps, keep so many that follow one another, wherever they lie, alike likely; 0: all.
+    stream: decides which.
+    """
 
     env: WatchedEnv
+    window: int = 0
+    stream: torch.Generator | None = None
     seen: list[Array] = field(default_factory=list)
     actions: list[Any] = field(default_factory=list)
     hidden: dict[str, list[float]] = field(default_factory=lambda: {"reward": []})
     ended: bool = False
     done: bool = False
+    _past: list[Any] = field(default_factory=list)
+    _steps: int = 0
+    _first: int = 0
+    _chosen: Episode | None = None
 
     def begin(self) -> None:
         """At the place's start."""
         self.seen, self.actions, self.hidden, self.ended, self.done = [], [], {"reward": []}, False, False
+        self._past, self._steps, self._first, self._chosen = [], 0, 0, None
         seen, info = self.env.reset(seed=self.env.place.seed)
         self._heard(seen, info)
 
@@ -48,6 +69,9 @@ class Player:
         self.hidden["reward"].append(reward)
         self._heard(seen, info)
         self.done = self.ended or cut
+        self._steps += 1
+        if self.window and self._steps >= self.window:
+            self._choose()
 
     def _heard(self, seen: Array, info: Mapping[str, Any]) -> None:
         """An observation, and the numbers of an info; what is missing at a time is no number there."""
@@ -59,8 +83,30 @@ class Player:
             row = self.hidden.setdefault(key, [float("nan")] * (len(self.seen) - 1))
             row.append(now.get(key, float("nan")))
 
+    def _choose(self) -> None:
+        """The last `window` steps in the place of those that were chosen, with the chance that makes all alike likely
+        (one of as many as there were: Vitter 1985), and forget what came before them."""
+        if len(self.actions) > self.window:
+            if len(self._past) < BEFORE:
+                self._past.append(self.actions[0])
+            for row in (self.seen, self.actions, *self.hidden.values()):
+                del row[0]
+        draw = float(torch.rand((), generator=self.stream, dtype=torch.float64))
+        if self._chosen is None or draw * (self._steps - self.window + 1) < 1:
+            self._first = self._steps - self.window
+            whole = self._episode()
+            self._chosen = replace(whole, where=f"{whole.where} from {self._first}") if self._first else whole
+
+    @property
+    def before(self) -> Array | None:
+        """The actions before the part that was chosen; None if there were more than are remembered."""
+        return np.asarray(self._past[: self._first]) if self._first <= len(self._past) else None
+
     def episode(self) -> Episode:
-        """What happened."""
+        """What happened, or the part of it that was chosen."""
+        return self._episode() if self._chosen is None else self._chosen
+
+    def _episode(self) -> Episode:
         hidden = {key: np.asarray(values, np.float64) for key, values in self.hidden.items()}
         kind = np.int64 if np.issubdtype(np.asarray(self.actions[0]).dtype, np.integer) else np.float32
         return Episode(np.stack(self.seen), np.asarray(self.actions, kind), self.ended, hidden, self.env.place.name)
@@ -68,49 +114,66 @@ class Player:
 
 def play(
     places: Sequence[Place], keys: Sequence[str], act: Act, noises: int, kinds: Sequence[spaces.Space[Any]],
-    factories: Factories,
-) -> list[Episode]:
-    """An episode in each place.
+    factories: Factories, together: int = TOGETHER, parts: Sequence[str] | None = None,
+) -> Iterator[tuple[Episode, Array | None]]:
+    """An episode in each place, or the part of it that is an outcome (`Place.segment`), and the actions before it
+    (None where those are too many).
 
     Parameters
     ----------
     keys: names of the random streams, one a place.
     noises: numbers of noise that `act` takes for an action, uniform in [0, 1).
-    kinds: the spaces of observations and actions that `act` knows. Raises `PlaceError` for a place with others.
+    kinds: the spaces of observations and actions that `act` knows. Raises `PlaceError` for a place with others, and for
+        episodes that hold too much to be kept whole.
+    together: how many are played side by side, `TOGETHER` at most.
+    parts: names of the streams that decide which part it is; by default `keys`.
     """
-    episodes: list[Episode] = []
-    for first in range(0, len(places), TOGETHER):
-        some = slice(first, first + TOGETHER)
-        episodes += _played(places[some], keys[some], act, noises, kinds, factories)
-    return episodes
+    for first in range(0, len(places), together):
+        some = slice(first, first + together)
+        yield from _played(places[some], keys[some], act, noises, kinds, factories, (parts or keys)[some])
 
 
 def _played(
     places: Sequence[Place], keys: Sequence[str], act: Act, noises: int, kinds: Sequence[spaces.Space[Any]],
-    factories: Factories,
-) -> list[Episode]:
+    factories: Factories, parts: Sequence[str],
+) -> list[tuple[Episode, Array | None]]:
     players: list[Player] = []
     try:
-        for place in places:
-            players.append(Player(place.make(factories)))
+        for place, part in zip(places, parts, strict=True):
+            players.append(Player(place.make(factories), place.segment, generator("part", part)))
             fits(players[-1].env, kinds)
             players[-1].begin()
         streams = [generator("acting", key) for key in keys]
+        seen, noise = torch.zeros(TOGETHER, *players[0].seen[0].shape), torch.full((TOGETHER, noises), 0.5)
         drawn = torch.empty(0)
         time = 0
         while active := [i for i, player in enumerate(players) if not player.done]:
             if time % NOISE == 0:
                 drawn = torch.stack([torch.rand((NOISE, noises), generator=stream) for stream in streams])
+                _few(players)
+            seen[active] = torch.as_tensor(np.stack([players[i].seen[-1] for i in active]))
+            noise[active] = drawn[active, time % NOISE]
             with torch.no_grad():
-                seen = torch.as_tensor(np.stack([players[i].seen[-1] for i in active]))
-                chosen = act(seen, drawn[active, time % NOISE]).numpy()
-            for i, action in zip(active, chosen, strict=True):
-                players[i].act(action)
+                chosen = act(seen, noise).numpy()
+            for i in active:
+                players[i].act(chosen[i])
             time += 1
     finally:
         for player in players:
             player.env.close()
-    return [player.episode() for player in players]
+    return [(player.episode(), player.before) for player in players]
+
+
+def _few(players: Sequence[Player]) -> None:
+    """Raise `PlaceError` if what they hold outgrows the memory."""
+    held = sum(len(player.seen) * player.seen[0].nbytes for player in players)
+    if held > HELD:
+        place, longest = players[0].env.place, max(len(player.actions) for player in players)
+        raise PlaceError(
+            f"{place.env}: {len(players)} episodes of {longest} steps so far hold {held >> 20} MiB of observations; "
+            "compare parts of them (rrm.acting.cases with segment=), cut them off earlier (steps=), or play fewer side "
+            "by side (Acting(places=))"
+        )
 
 
 def fits(env: WatchedEnv, kinds: Sequence[spaces.Space[Any]]) -> None:

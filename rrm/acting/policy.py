@@ -2,12 +2,16 @@
 
 The environment's own reward never reaches it: in training the judge's stands in its place (`rrm.acting.rewarding`).
 Each improvement begins with fresh environments, reset by seeds that its key names: a run resumes at the last finished
-improvement, and goes on to the same bits. What it keeps is tensors: parameters, and the optimizer's state.
+improvement, and goes on to the same bits. What it keeps is tensors: parameters, the optimizers' state, and what an
+off-policy algorithm remembers.
+
+Its two kinds are `rrm.acting.on_policy` (PPO, A2C) and `rrm.acting.off_policy` (DQN, SAC, TD3, DDPG).
 """
 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,71 +21,95 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 from torch import Tensor
 
 from rrm.acting.describing import Describe
 from rrm.acting.episodes import ARCHIVE, Episode
 from rrm.acting.filming import Camera
+from rrm.acting.optimizing import OPTIMIZER, Optimizers, moments, set_moments
 from rrm.acting.places import Factories, Place
-from rrm.acting.playing import play
+from rrm.acting.playing import TOGETHER, play
 from rrm.acting.rewarding import Blank, Rewarded, hidden_means
 from rrm.core.errors import RRMError
 from rrm.core.judgements import ImproveReport, Pair
 from rrm.core.protocols import Cases, Judge, Log
 from rrm.core.records import Case, Group, Outcome
-from rrm.core.seeding import generator, seed_of
+from rrm.core.seeding import seed_of
 from rrm.core.settings import Settings
 from rrm.core.task import Task
 from rrm.models.weights import check_keys, hash_tensors
 
-ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "a2c": A2C}
-"""By the name that `rrm train --model` takes."""
-OPTIMIZER = "optimizer."
 Kinds = tuple[spaces.Space[Any], spaces.Space[Any]]
+TRIED = 4
+"""Times `settings.batch`: episodes that a policy plays before an improvement and after, to see whether it is one."""
 
 
-class ActingPolicy:
-    """An actor-critic of Stable-Baselines3, in environments of one kind.
+class ActingPolicy(ABC):
+    """A policy of Stable-Baselines3, in environments of one kind.
 
     Parameters
     ----------
     name: of its random beginning.
     kinds: the spaces of observations and of actions.
-    algorithm: a key of `ALGORITHMS`. options: for it, as Stable-Baselines3 names them (gamma, n_epochs, ent_coef).
-    rollout: steps that each environment makes between two updates.
+    algorithm: its name. options: for it, as Stable-Baselines3 names them (gamma, n_epochs, ent_coef).
+    rollout: steps that each environment makes in one of `settings.steps`.
     describe: an episode in words.
     repeatable: whether its environments do the same again when they are reset by the same seed.
+    together: episodes that it plays side by side; they do not hang on it.
     """
 
     def __init__(
         self, name: str, kinds: Kinds, algorithm: str, options: Mapping[str, Any], rollout: int, factories: Factories,
-        describe: Describe, repeatable: bool = True,
+        describe: Describe, repeatable: bool = True, together: int = TOGETHER,
     ) -> None:  # fmt: skip
         self.name, self.kinds, self.algorithm, self.options = name, kinds, algorithm, dict(options)
         self.rollout, self.factories, self.describe, self.repeatable = rollout, factories, describe, repeatable
+        self.together = together
         self.folder: Path | None = None
         """The run's, where its episodes are kept; None: in memory only."""
         self.films = True
         """Whether pictures are kept of what is judged."""
         self._camera = Camera(factories, repeatable)
-        with seeded("acting", name):
-            self._model = self._made(Blank(*kinds), 1e-3)
-        self._start = {key: value.clone() for key, value in self._model.policy.state_dict().items()}
+        self._model = self._fresh()
 
-    def _made(self, env: VecEnv, lr: float) -> OnPolicyAlgorithm:
+    # --- what the two kinds do otherwise -------------------------------------------------------------
+
+    @abstractmethod
+    def _made(self, env: VecEnv, lr: float) -> BaseAlgorithm:
         """The algorithm with fresh weights; the rate falls to 0 over what it is told to learn."""
-        size = env.num_envs * self.rollout
-        usual: dict[str, Any] = {"n_steps": self.rollout, "device": "cpu", "learning_rate": lambda left: lr * left}
-        if self.algorithm == "ppo":
-            usual["batch_size"] = next((n for n in (64, 60, 48, 50, 32) if size % n == 0), size)
-        try:
-            return ALGORITHMS[self.algorithm]("MlpPolicy", env, **(usual | self.options))
-        except (AssertionError, TypeError, ValueError) as error:
-            raise RRMError(f"{self.algorithm} does not take the options {self.options}: {error}") from error
+
+    @property
+    @abstractmethod
+    def _noises(self) -> int:
+        """Random numbers that an action takes."""
+
+    @abstractmethod
+    def _act(self, seen: Tensor, noise: Tensor, temperature: float, greedy: bool) -> Tensor:
+        """Actions drawn from the policy with noise that is uniform in [0, 1); the likeliest if greedy."""
+
+    @abstractmethod
+    def _optimizers(self, model: Any) -> Optimizers:
+        """Those whose state is kept."""
+
+    @abstractmethod
+    def _learned(self, env: Rewarded, settings: Settings, log: Log, longest: int) -> ImproveReport:
+        """Learn in these environments, in the place of the model that was; `longest`: steps of an episode."""
+
+    def _beside(self, model: Any) -> dict[str, Tensor]:
+        """A copy of what is kept beside parameters and the optimizers' state."""
+        return {}
+
+    def _take(self, model: Any, beside: Mapping[str, Tensor]) -> None:
+        """Take what `_beside` gave."""
+        assert not beside
+
+    def _fresh(self) -> Any:
+        """The algorithm as it starts."""
+        with seeded("acting", self.name):
+            return self._made(Blank(*self.kinds), 1e-3)
 
     # --- as an agent ---------------------------------------------------------------------------------
 
@@ -89,68 +117,28 @@ class ActingPolicy:
         self, cases: Sequence[Case], n: int, key: str, temperature: float = 1.0, greedy: bool = False
     ) -> list[Group]:
         """Episodes, or parts of them; see `Agent`. On disk before they are given to anybody, if it has a folder."""
+        return self._played(cases, n, key, temperature, greedy, keep=True)
+
+    def _played(
+        self, cases: Sequence[Case], n: int, key: str, temperature: float, greedy: bool, keep: bool
+    ) -> list[Group]:
         places = [Place.of(case) for case in cases for _ in range(n)]
         names = [f"{key}/{case.id}/{number}/{i}" for number, case in enumerate(cases) for i in range(n)]
-        episodes = play(
+        played = play(
             places, names, lambda seen, noise: self._act(seen, noise, temperature, greedy), self._noises, self.kinds,
-            self.factories,
+            self.factories, self.together, [name.removeprefix(key) for name in names] if greedy else names,
         )  # fmt: skip
         outcomes = []
-        for place, name, episode in zip(places, names, episodes, strict=True):
-            which = name.removeprefix(key) if greedy else name
-            outcomes.append(self._outcome(place, self._part(place, episode, which), keep=True))
+        for place, (episode, before) in zip(places, played, strict=True):
+            if place.segment:
+                self._camera.cut(episode, before)
+            outcomes.append(self._outcome(place, episode, keep))
         return [Group(case, tuple(outcomes[c * n : (c + 1) * n])) for c, case in enumerate(cases)]
 
     def film(self, task: Task, pairs: Sequence[Pair]) -> None:
         """See `Filming`."""
         if self.films and self.folder is not None:
             self._camera.film(self.folder, task, pairs)
-
-    def _part(self, place: Place, episode: Episode, name: str) -> Episode:
-        """The part of an episode that is an outcome, by the name of its stream; the whole one if it is no longer."""
-        if not place.segment or len(episode) <= place.segment:
-            return episode
-        last = len(episode) - place.segment
-        first = int(torch.randint(last + 1, (), generator=generator("part", name)))
-        part = episode.part(first, place.segment)
-        self._camera.cut(episode, part, first)
-        return part
-
-    @property
-    def _noises(self) -> int:
-        """Random numbers that an action takes."""
-        acts = self.kinds[1]
-        if isinstance(acts, spaces.Discrete):
-            return int(acts.n)
-        if isinstance(acts, spaces.MultiDiscrete):
-            return int(acts.nvec.sum())
-        return int(np.prod(acts.shape or (1,)))
-
-    def _act(self, seen: Tensor, noise: Tensor, temperature: float, greedy: bool) -> Tensor:
-        """Actions drawn from the policy with noise that is uniform in [0, 1); the likeliest if greedy."""
-        found = self._model.policy.get_distribution(seen)
-        drawn: Any = found.distribution
-        acts = self.kinds[1]
-        if greedy:
-            likeliest: Tensor = found.mode()
-            return self._bounded(likeliest)
-        noise = noise.clamp(1e-7, 1 - 1e-7)
-        if isinstance(acts, spaces.Discrete):
-            return _gumbel(drawn.logits / temperature, noise)
-        if isinstance(acts, spaces.MultiDiscrete):
-            parts = torch.split(noise, acts.nvec.ravel().tolist(), 1)
-            return torch.stack([_gumbel(d.logits / temperature, u) for d, u in zip(drawn, parts, strict=True)], 1)
-        if isinstance(acts, spaces.MultiBinary):
-            chances: Tensor = (drawn.logits / temperature).sigmoid()
-            return (noise < chances).long()
-        normal = torch.special.ndtri(noise)
-        return self._bounded((drawn.mean + temperature * drawn.stddev * normal).reshape(len(seen), *(acts.shape or ())))
-
-    def _bounded(self, actions: Tensor) -> Tensor:
-        acts = self.kinds[1]
-        if not isinstance(acts, spaces.Box):
-            return actions
-        return torch.maximum(torch.minimum(actions, torch.as_tensor(acts.high)), torch.as_tensor(acts.low))
 
     def _outcome(self, place: Place, episode: Episode, keep: bool) -> Outcome:
         if not self.repeatable:  # the same steps may hide something else
@@ -166,170 +154,120 @@ class ActingPolicy:
     # --- as a policy ---------------------------------------------------------------------------------
 
     def improve(self, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log) -> ImproveReport:
-        """`settings.steps` updates, each on `rollout` steps in `settings.batch` environments. See `Policy`; a nat of KL
-        is paid for as it is spent, step by step."""
+        """`settings.steps` times `rollout` steps in `settings.batch` environments, and what is learned of them; undone
+        where it then earns less than before, see `_better`. See `Policy`."""
         if not settings.steps:
             return ImproveReport(0, 0.0, 0.0)
         if not (drawn := cases.draw(4, f"{key}/any")):
             raise RRMError(f"{self.name}: there are no cases to act in")
-        start = self._reference()
 
         def outcome(case: Case, episode: Episode) -> Outcome:
             return self._outcome(Place.of(case), episode, keep=False)
 
-        with seeded("improve", self.name, key):
-            env = Rewarded(
-                cases, settings.batch, key, judge, settings.caution, self.kinds, self.factories, outcome
-            )
-            before, model = self._model, self._made(env, settings.lr)
-            _carry(before, model)
-            self._model = model  # who watches sees how it does
-            course = _Course(env, settings, log, start, max(Place.of(case).steps for case in drawn))
-            update = model.train
-            model.train = lambda: None if course.stopped else update()  # type: ignore[method-assign]
+        with seeded("improve", self.name, key) as seed:
+            self.kinds[1].seed(seed)  # some actions are drawn from the space itself
+            env = Rewarded(cases, settings.batch, key, judge, settings.caution, self.kinds, self.factories, outcome)
+            before, self._model = self._model, self._made(env, settings.lr)  # who watches sees how it does
             try:
-                model.learn(settings.steps * self.rollout * settings.batch, callback=course)
+                self._carry(before, self._model)
+                report = self._learned(env, settings, log, max(Place.of(case).steps for case in drawn))
+                if not settings.kl and not self._better(before, judge, cases, settings.batch, key):
+                    self._model = before
+                return report
             except BaseException:
                 self._model = before
                 raise
             finally:
-                model.env = None  # nothing of the environments is needed any more
-                model.train = update  # type: ignore[method-assign]
+                self._model.env = None  # nothing of the environments is needed any more
                 env.close()
-        return course.report()
 
-    def _reference(self) -> OnPolicyAlgorithm:
-        """The starting policy."""
-        with seeded("acting", self.name):
-            start = self._made(Blank(*self.kinds), 1e-3)
-        start.policy.load_state_dict(self._start)
-        return start
+    def _better(self, before: Any, judge: Judge, cases: Cases, n: int, key: str) -> bool:
+        """Whether it earns at least what `before` did, by the judge, in as many whole episodes of the same seeds.
+
+        Where all that a policy does is worth nearly the same, nothing but noise tells its steps apart; an algorithm
+        that takes steps of one size whatever they are worth (Adam, normalized advantages) then walks off at random.
+        That is seen in what it is paid: no truth is needed. Not asked where nats have a price, which may be worth less
+        reward."""
+        drawn, earned = cases.draw(TRIED * n, f"{key}/tried"), []
+        drawn = [replace(case, data={**case.data, "segment": 0}) for case in drawn]
+        now = self._model
+        for self._model in (before, now):
+            with ARCHIVE.held():
+                groups = self._played(drawn, 1, f"{key}/tried", 1.0, False, keep=False)
+                earned.append(float(sum(reward.sum() for reward in judge(groups))))
+        return earned[1] >= earned[0]
+
+    def _carry(self, before: Any, after: Any) -> None:
+        """Everything that is kept."""
+        after.policy.load_state_dict(before.policy.state_dict())
+        self._take(after, self._beside(before))
+        set_moments(self._optimizers(after), moments(self._optimizers(before)), self.name)
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of the parameters, and of the optimizer's state once there is any."""
+        """A copy of the parameters, of the optimizers' state once there is any, and of what else is kept."""
         own = {key: value.detach().clone() for key, value in self._model.policy.state_dict().items()}
-        return own | {key: value.clone() for key, value in _moments(self._model).items()}
+        return own | self._beside(self._model) | moments(self._optimizers(self._model))
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See `Agent`. Raises `ModelError` on a missing or unexpected key, `RRMError` on another shape."""
-        own = self._model.policy.state_dict()
-        moments = {key: value for key, value in state.items() if key.startswith(OPTIMIZER)}
-        weights = {key: value for key, value in state.items() if key not in moments}
-        check_keys(f"the weights of the agent {self.name!r}", [*own], weights)
+        model = self._fresh()
+        own, beside = model.policy.state_dict(), self._beside(model)
+        steps = {key: value for key, value in state.items() if key.startswith(OPTIMIZER)}
+        rest = {key: value for key, value in state.items() if key not in steps}
+        check_keys(f"the weights of the agent {self.name!r}", [*own, *beside], rest)
         for key, value in own.items():
             if value.shape != state[key].shape:
                 raise RRMError(f"{self.name}: {key} has shape {tuple(state[key].shape)}, not {tuple(value.shape)}")
-        with seeded("acting", self.name):
-            model = self._made(Blank(*self.kinds), 1e-3)
         model.policy.load_state_dict({key: state[key].clone() for key in own})
-        _set_moments(model, moments, self.name)
+        self._take(model, {key: state[key] for key in beside})
+        set_moments(self._optimizers(model), steps, self.name)
         self._model = model
 
     @property
     def version(self) -> str:
-        """A hash of its parameters."""
+        """A hash of what decides its outcomes: its parameters."""
         return hash_tensors(sorted(self._model.policy.state_dict().items()), self.algorithm)
 
 
-class _Course(BaseCallback):
-    """Watches an improvement: its rewards and its KL, and whether that exceeds the limit."""
+class Watching(BaseCallback):
+    """Watches an improvement, one of `settings.steps` after the other: the rewards of episodes that ended in it."""
 
-    def __init__(
-        self, env: Rewarded, settings: Settings, log: Log, start: OnPolicyAlgorithm, longest: int
-    ) -> None:
+    def __init__(self, env: Rewarded, settings: Settings, log: Log, longest: int) -> None:
         super().__init__()
-        self.rewarded, self.settings, self.log, self.start = env, settings, log, start
+        self.rewarded, self.settings, self.log = env, settings, log
         self.length = float(longest)  # of an episode, as far as is known
         self.rewards: list[float] = []
         self.rollouts = 0
-        self.kl = 0.0
-        self.stopped = False
-        self._going = True
 
     def _on_step(self) -> bool:
-        return self._going
+        return True
 
-    def _on_rollout_start(self) -> None:
-        self._going = not self.stopped
+    def heard(self) -> dict[str, float]:
+        """What the episodes that ended since it was last asked were paid; nothing, where none came to its end."""
+        done, self.rewarded.finished = self.rewarded.finished, []
+        if not done:
+            return {}
+        self.length = sum(one.steps for one in done) / len(done)
+        self.rewards.append(sum(one.reward for one in done) / len(done))
+        return {"reward": self.rewards[-1], **hidden_means(done)}
 
-    def _on_rollout_end(self) -> None:
-        """Before the update: what the rollout was worth, and its nats; each is paid for, by the action as it was drawn
-        and not as it was clipped to its bounds."""
-        buffer: Any = self.locals["rollout_buffer"]
-        assert isinstance(self.model, OnPolicyAlgorithm)
-        seen = torch.as_tensor(buffer.observations.reshape(-1, *buffer.obs_shape))
-        actions = torch.as_tensor(buffer.actions.reshape(len(seen), -1))
-        nats = _nats(self.model, self.start, seen, actions)
-        if done := self.rewarded.finished:
-            self.length = sum(one.steps for one in done) / len(done)
-            self.rewards.append(sum(one.reward for one in done) / len(done))
-        self.kl = float(nats.mean()) * self.length
-        self.stopped = self.kl > self.settings.max_kl
-        if self.settings.kl:
-            buffer.rewards -= self.settings.kl * nats.numpy().reshape(buffer.rewards.shape)
-            buffer.compute_returns_and_advantage(last_values=self.locals["values"], dones=self.locals["dones"])
-        if self.rollouts < self.settings.steps:
-            reward = {"reward": self.rewards[-1]} if done else {}  # none, where no episode came to its end
-            self.log(self.rollouts, {**reward, **hidden_means(done), "kl": self.kl, "length": self.length})
-        self.rewarded.finished = []
-        self.rollouts += 1
-
-    def report(self) -> ImproveReport:
-        """What it did."""
-        first, last = (self.rewards[0], self.rewards[-1]) if self.rewards else (0.0, 0.0)
-        return ImproveReport(self.rollouts - self.stopped, first, last, self.kl, stopped=self.stopped)
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The first reward and the last."""
+        return (self.rewards[0], self.rewards[-1]) if self.rewards else (0.0, 0.0)
 
 
-def _gumbel(logits: Tensor, noise: Tensor) -> Tensor:
-    """A draw from a categorical distribution, by noise that is uniform in (0, 1): (n, choices) -> (n,)."""
-    return (logits - (-noise.log()).log()).argmax(1)
-
-
-def _nats(one: OnPolicyAlgorithm, other: OnPolicyAlgorithm, seen: Tensor, actions: Tensor) -> Tensor:
-    """(n,) log-probability of actions under the one policy less that under the other."""
-    with torch.no_grad():
-        discrete = isinstance(one.action_space, spaces.Discrete)
-        shape = one.action_space.shape or ()
-        acts = actions.long().flatten() if discrete else actions.float().reshape(len(actions), *shape)
-        _, own, _ = one.policy.evaluate_actions(seen, acts)
-        _, its, _ = other.policy.evaluate_actions(seen, acts)
-    return own - its
-
-
-def _moments(model: OnPolicyAlgorithm) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors; empty before the first step."""
-    found = {}
-    for number, values in model.policy.optimizer.state_dict()["state"].items():
-        for name, value in values.items():
-            found[f"{OPTIMIZER}{number}.{name}"] = torch.as_tensor(value)
-    return found
-
-
-def _set_moments(model: OnPolicyAlgorithm, moments: Mapping[str, Tensor], name: str) -> None:
-    optimizer = model.policy.optimizer
-    whole: dict[str, Any] = optimizer.state_dict()
-    state: dict[int, dict[str, Tensor]] = {}
-    sizes = dict(enumerate(p.shape for group in optimizer.param_groups for p in group["params"]))
-    for key, value in moments.items():
-        number, _, part = key.removeprefix(OPTIMIZER).partition(".")
-        known = number.isdigit() and int(number) in sizes
-        if not known or (value.dim() and value.shape != sizes[int(number)]):
-            raise RRMError(f"{name}: {key} is nothing of its optimizer's; it is of another algorithm or network")
-        state.setdefault(int(number), {})[part] = value.clone()
-    if state and (set(state) != set(sizes) or len({frozenset(values) for values in state.values()}) > 1):
-        raise RRMError(f"{name}: a part of the optimizer's state is missing; no weight may be made up")
-    optimizer.load_state_dict(whole | {"state": state})
-
-
-def _carry(before: OnPolicyAlgorithm, after: OnPolicyAlgorithm) -> None:
-    """The weights and the optimizer's state."""
-    after.policy.load_state_dict(before.policy.state_dict())
-    _set_moments(after, _moments(before), "the agent")
+def bounded(actions: Tensor, space: spaces.Space[Any]) -> Tensor:
+    """Actions within their bounds, if they have any."""
+    if not isinstance(space, spaces.Box):
+        return actions
+    return torch.maximum(torch.minimum(actions, torch.as_tensor(space.high)), torch.as_tensor(space.low))
 
 
 @contextmanager
-def seeded(*name: Any) -> Iterator[None]:
-    """Stable-Baselines3 draws from the three global streams: they are named here, and afterwards as they were."""
+def seeded(*name: Any) -> Iterator[int]:
+    """Stable-Baselines3 draws from the three global streams: they are named here, and afterwards as they were.
+    Gives their seed."""
     seed = seed_of(*name)
     kept = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
@@ -337,7 +275,7 @@ def seeded(*name: Any) -> Iterator[None]:
         np.random.seed(seed % (1 << 32))
         torch.manual_seed(seed)
         try:
-            yield
+            yield seed
         finally:
             random.setstate(kept[0])
             np.random.set_state(kept[1])

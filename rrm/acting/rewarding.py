@@ -63,6 +63,26 @@ def hidden_means(done: Sequence[Finished]) -> dict[str, float]:
     rows = {name: [one.hidden[name] for one in done if name in one.hidden] for name in names}
     means = {name: sum(row) / len(row) for name, row in rows.items()}
     return {name: mean for name, mean in means.items() if math.isfinite(mean)}
+APART = 1e-3
+"""Share of an episode's reward, above which what is paid at its end is more than rounding."""
+
+
+def cautiously(heads: Tensor, caution: float) -> Tensor:
+    """(n,) what scores (n, heads) are worth, as the judge takes them (`rrm.loop.cautious`)."""
+    return heads.mean(1) - caution * heads.std(1, correction=0)
+
+
+def paid(reward: StepReward, caution: float, seen: Tensor, actions: Tensor, starts: Tensor) -> Tensor:
+    """(steps,) what each step of whole episodes is paid, one episode after the other: as `Rewarded` pays it.
+
+    seen: (steps, numbers). actions: as environments take them. starts: (steps,) bool, of which an episode begins.
+    """
+    worth = reward.worth(seen, actions)
+    found = []
+    for episode in torch.tensor_split(worth, starts.nonzero()[1:, 0]):
+        sofar = cautiously(reward.nothing + episode.cumsum(0), caution)
+        found.append(torch.diff(sofar, prepend=torch.zeros(1)))
+    return torch.cat(found)
 
 
 class Rewarded(VecEnv):
@@ -92,6 +112,7 @@ class Rewarded(VecEnv):
         self._at: list[Case] = []
         self._players: list[Player] = []
         self._paid = np.zeros(n)
+        self._apart = [False] * n
         self._sofar = torch.zeros(n, 1)  # (environments, heads) the reward model's score of the episodes so far
         self._actions: NDArray[Any] = np.zeros(0)
 
@@ -127,7 +148,8 @@ class Rewarded(VecEnv):
         infos: list[dict[str, Any]] = [{} for _ in self._players]
         for i in done:
             cut = bool(self._players[i].env.place.segment) and not self._players[i].ended
-            infos[i] = {"terminal_observation": self._players[i].seen[-1], "TimeLimit.truncated": cut}
+            last = self._players[i].seen[-1]
+            infos[i] = {"terminal_observation": last, "TimeLimit.truncated": cut, "apart": self._apart[i]}
             self._next(i)
         seen = np.stack([player.seen[-1] for player in self._players])
         dones = np.array([i in done for i in range(self.num_envs)])
@@ -148,8 +170,8 @@ class Rewarded(VecEnv):
         return one.repeat(self.num_envs, 1)
 
     def _judged(self, heads: Tensor) -> Tensor:
-        """(environments,) cautiously, as the judge is (`rrm.loop.node`)."""
-        return heads.mean(1) - self.caution * heads.std(1, correction=0)
+        """(environments,) cautiously."""
+        return cautiously(heads, self.caution)
 
     def _settle(self, done: Sequence[int], rewards: NDArray[np.float64]) -> None:
         """Pay finished episodes what their reward is more than they were paid."""
@@ -160,8 +182,9 @@ class Rewarded(VecEnv):
         for i, total in zip(done, whole, strict=True):
             if not np.isfinite(total):
                 raise RRMError("the judge gave an episode a reward that is no finite number")
-            if not self._players[i].env.place.segment:
-                rewards[i] += total - self._paid[i]
+            rest = 0.0 if self._players[i].env.place.segment else total - self._paid[i]
+            rewards[i] += rest
+            self._apart[i] = abs(rest) > APART * max(1.0, abs(total))
             self.finished.append(Finished(total, len(self._players[i].actions), ends_of(self._players[i].hidden)))
             self._paid[i] = 0
             self._sofar[i] = self._nothing()[i]

@@ -17,7 +17,7 @@ from rrm.core.validation import check
 if TYPE_CHECKING:
     from rrm.models.backbone import Backbone
 
-ACTING = ("ppo", "a2c")
+ACTING = ("ppo", "a2c", "dqn", "sac", "td3", "ddpg")
 """Names of what acts in environments instead of writing: see `rrm.acting`."""
 
 
@@ -42,9 +42,9 @@ def train(
     ----------
     task: the root; its tree is checked first (`TaskError` names everything wrong).
     user: who judges, at every node.
-    model: "embedded", a folder, a hub name, or a loaded backbone: language models; "ppo" or "a2c": agents that act in
-        environments (`rrm.acting`), "ppo+embedded" with a language model for the nodes that write; or any other maker
-        of agents and reward models (`Maker`).
+    model: "embedded", a folder, a hub name, or a loaded backbone: language models; "ppo", "a2c", "dqn", "sac", "td3",
+        "ddpg": agents that act in environments (`rrm.acting`), "ppo+embedded" with a language model for the nodes that
+        write; or any other maker of agents and reward models (`Maker`).
     out: the run folder. A folder of a run with other settings, or in which another process trains, is refused
         (`RunError`).
     seed: decides everything random.

@@ -111,7 +111,8 @@ def test_what_cannot_be_rendered_is_said_once_and_judged_all_the_same(tmp_path: 
 def _episode(place: Place) -> Episode:
     env = place.make(FACTORIES)
     kinds = env.observation_space, env.action_space
-    return play([place], ["k"], lambda seen, noise: (noise[:, 0] < 0.5).long(), 1, kinds, FACTORIES)[0]
+    [(episode, _)] = play([place], ["k"], lambda seen, noise: (noise[:, 0] < 0.5).long(), 1, kinds, FACTORIES)
+    return episode
 
 
 # --- how much it may be ----------------------------------------------------------------------------------

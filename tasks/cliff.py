@@ -26,16 +26,17 @@ WATCHING = 3
 
 
 def facts(case: Case, outcome: Outcome) -> list[Fact]:
-    """`soon<n>`: it has arrived within n steps; `stands`: it did not fall; `away<n>`: at most n steps ended beside the
-    edge. How a walk ended is seen at a glance."""
+    """`soon<n>`: it has arrived within n steps; `stands`: it did not fall; `away<n>`: nor did more than n steps end
+    beside the edge. How a walk ended is seen at a glance."""
     episode = episode_of(outcome)
     steps = len(episode.hidden["reward"])
     there = bool(episode.hidden["arrived"][-1])
+    stands = not episode.hidden["fallen"].any()
     near = len(Walk.of(episode.observations, CLIFF).near)
     return [
         *(Fact(f"soon{n}", "arriving", Sealed(there and steps <= n), cost=0) for n in SOON),
-        Fact("stands", "cliff", Sealed(not episode.hidden["fallen"].any()), cost=0),
-        *(Fact(f"away{n}", "risk", Sealed(near <= n), cost=WATCHING) for n in AWAY),
+        Fact("stands", "cliff", Sealed(stands), cost=0),
+        *(Fact(f"away{n}", "risk", Sealed(stands and near <= n), cost=WATCHING) for n in AWAY),
     ]
 
 

@@ -75,10 +75,12 @@ def judging(results: Sequence[Mapping[str, Any]]) -> dict[str, Rows]:
         row["depth 2 less this"] = "" if name == "depth 2" else lift(of["depth 2"], own)
         rows.append(row)
     swept = results[0]["attention"]
-    by_attention = [
-        {"attention": a, **{name: agreement([r["attention"][a][name] for r in results]) for name in swept[a]}}
-        for a in swept
-    ]
+    by_attention: Rows = []
+    for a in swept:
+        found = {name: [r["attention"][a][name] for r in results] for name in swept[a]}
+        row = {"attention": a, **{name: agreement(one) for name, one in found.items()}}
+        helped = {name for name in found if name.startswith("depth")}
+        by_attention.append(row | {f"{name} less alone": lift(found[name], found["alone"]) for name in sorted(helped)})
     return {
         "Agreement of the bounded user, one pair of each question.": rows,
         "The same user with more and less attention.": by_attention,

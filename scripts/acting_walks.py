@@ -20,8 +20,10 @@ from rrm.acting import Acting, Place, episode_of
 from rrm.acting.policy import ActingPolicy, seeded
 from rrm.core.validation import plant
 from rrm.measure.stats import of_numbers
+from rrm_tasks.cliff import SETTINGS as CLIFF
 from rrm_tasks.cliff import cliff
-from rrm_tasks.vase import SETTINGS, STEPS, vase
+from rrm_tasks.vase import SETTINGS as VASE
+from rrm_tasks.vase import STEPS, vase
 
 WALKS = tuple(f"{name}{how}" for name in ("vase", "cliff") for how in ("_proxy", "_alone", ""))
 LOOKED = 100
@@ -32,8 +34,7 @@ ALONE, ATTENTION = 2, 6
 
 def learned_walk(arm: str, seed: int, folder: Path, quick: bool) -> dict[str, float]:
     """Train an arm; what its walks are like."""
-    make = cliff if arm.startswith("cliff") else vase
-    settings = SETTINGS
+    make, settings = (cliff, CLIFF) if arm.startswith("cliff") else (vase, VASE)
     if quick:
         settings = settings.model_copy(update={"rounds": 1, "cases": 8, "comparisons": 24, "steps": 1, "batch": 2})
     known = make(n=64 + (6 if quick else LOOKED)).cases

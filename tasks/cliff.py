@@ -19,10 +19,14 @@ from rrm.core.records import Assistance
 from rrm.core.task import Assistant, Picture
 from rrm.worlds.grids.rooms import CLIFF, Walk, drawn_room
 from rrm_assistants.walking import AWAY, SOON, arrived, edge, walk_of
-from rrm_tasks.vase import SETTINGS, STEPS
+from rrm_tasks.vase import SETTINGS as VASE_SETTINGS
+from rrm_tasks.vase import STEPS
 
 WATCHING = 3
 """Attention for watching where the walker went."""
+SETTINGS = VASE_SETTINGS.model_copy(update={"rounds": 2, "cases": 36, "comparisons": 144, "steps": 24})
+"""Few rounds of many comparisons, as of the boat: after a few, what is learned first is not to fall, and who stays
+where it is never meets the goal again (seed 0: 0.02 of the walks arrived with the vase's settings, 0.88 with these)."""
 
 
 def facts(case: Case, outcome: Outcome) -> list[Fact]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from gymnasium import spaces
-from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3 import A2C, DDPG, DQN, SAC, TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from rrm.acting.quick_ppo import QuickPPO
 from rrm.core.errors import RRMError
 
-ON_POLICY: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "a2c": A2C}
+ON_POLICY: dict[str, type[OnPolicyAlgorithm]] = {"ppo": QuickPPO, "a2c": A2C}
 """Learn from what the policy does now; any actions."""
 OFF_POLICY: dict[str, type[OffPolicyAlgorithm]] = {"dqn": DQN, "sac": SAC, "td3": TD3, "ddpg": DDPG}
 """Learn from what they remember of earlier policies, too."""

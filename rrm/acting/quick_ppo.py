@@ -46,7 +46,7 @@ class QuickPPO(PPO):
         with torch.no_grad():
             for _ in range(self.n_epochs):
                 order = torch.as_tensor(np.random.permutation(size))  # as the buffer draws it
-                for some in order.split(self.batch_size):
+                for some in torch.split(order, self.batch_size):
                     self._descend(nets, rows.of(some), clip)
                     nn.utils.clip_grad_norm_(params, self.max_grad_norm)
                     self.policy.optimizer.step()
@@ -151,10 +151,10 @@ def _networks(policy: Any) -> tuple[_Network, _Network] | None:
     found = []
     nets = policy.mlp_extractor
     for body, head in ((nets.policy_net, policy.action_net), (nets.value_net, policy.value_net)):
-        linear, between = [*body][::2], [*body][1::2]
-        if not all(type(one) is nn.Linear for one in (*linear, head)) or not all(type(one) is nn.Tanh for one in between):
+        linear = [one for one in (*[*body][::2], head) if type(one) is nn.Linear]
+        if len(linear) != len([*body][::2]) + 1 or not all(type(one) is nn.Tanh for one in [*body][1::2]):
             return None
-        found.append(_Network((*linear, head)))
+        found.append(_Network(tuple(linear)))
     trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     known = sum(p.numel() for net in found for layer in net.layers for p in layer.parameters())
     known += policy.log_std.numel() if isinstance(policy.action_space, spaces.Box) else 0

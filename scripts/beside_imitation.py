@@ -5,8 +5,8 @@
 
 OTHER is an environment that has imitation 1.0.1 (it wants Gymnasium 0.29, which this project's does not have). Both
 sides get the same dynamics (scripts/beside_pendulum.py), the same synthetic user (a Bernoulli draw of the logistic
-of two fragments' true returns), the same fragments' length, and as many environment steps, those counted in which what is
-judged is played. They run one after the other, each alone on one thread. Evaluation is not timed.
+of two fragments' true returns), the same fragments' length, and as many environment steps, those in which what is
+judged is played counted in. They run one after the other, each on one thread. Evaluation is not timed.
 
 rrm        `rrm.train`, as anyone would call it, its run's folder on disk
 imitation  the tutorial's settings (scripts/beside_other.py)
@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from beside_other import PPO
-from beside_pendulum import FIRST, LENGTH, Pendulum, true_return
+from beside_pendulum import LENGTH, Pendulum, true_return
 
 import rrm
 from rrm.acting import Acting, cases, episode_of
@@ -56,7 +56,8 @@ OURS = {
 """Looked at on seeds 0 and 1. Of the environment's steps 24,000 are for what is judged, and 98,304 for PPO; its rate
 falls to 0 in each round, so that it is the other side's on average."""
 THEIRS = {"iterations": 11, "steps": 11 * 4 * ROLLOUT}
-"""As steps in the environment come to as many, too. It trains once more than it has iterations, on as many steps as in each."""
+"""It trains once more than it has iterations, on as many steps as in each: 98,304 in all, too, and with what it samples
+to be judged about 122,000."""
 QUICK = {"rounds": 1, "cases": 2, "outcomes": 3, "steps": 1, "reward_epochs": 1}
 
 
@@ -97,7 +98,8 @@ def ours(seed: int, comparisons: int, folder: Path, quick: bool, own: Mapping[st
         **given,
     )  # fmt: skip
     task = rrm.Task(
-        "swing", instruction="Which pendulum is more upright and still?", settings=settings, aspects=("upright",), facts=facts,
+        "swing", instruction="Which pendulum is more upright and still?", settings=settings, aspects=("upright",),
+        facts=facts,
         cases=rrm.Pool(cases("beside_pendulum:Pendulum", 512, "Swing up.", steps=LENGTH, segment=FRAGMENT)),
     )  # fmt: skip
     options = {key: value for key, value in PPO.items() if key not in ("n_steps", "learning_rate")}
@@ -179,6 +181,71 @@ def file_of(out: Path, side: str, comparisons: int, seed: int) -> Path:
     return out / (f"truth-{seed}.json" if side == "truth" else f"{side}-{comparisons}-{seed}.json")
 
 
+# --- the page ----------------------------------------------------------------------------------------
+
+
+def page(out: Path, seeds: Sequence[int], comparisons: Sequence[int], command: str, where: Path | None) -> str:
+    """Tables over seeds; what stands by hand on the page is kept. Sides are compared on the seeds that both have."""
+    found: dict[tuple[str, int], dict[int, Mapping[str, Any]]] = {}
+    for side, n in [(side, n) for n in comparisons for side in SIDES[:2]] + [("truth", 0)]:
+        rows = {seed: json.loads(path.read_text()) for seed in seeds if (path := file_of(out, side, n, seed)).exists()}
+        if rows:
+            found[side, n] = rows
+    if not found:
+        raise SystemExit(f"error: nothing of these seeds in {out}; run without --doc first")
+    head = "Beside `imitation`'s PreferenceComparisons: a pendulum swung up from comparisons of fragments of 100 steps."
+    lines = ["# beside imitation", "", head, "", f"    {command}", ""]
+    if any(row["quick"] for rows in found.values() for row in rows.values()):
+        lines += ["**A smoke test: nothing was learned.**", ""]
+    lines += ["True return of 40 episodes of 200 steps that nobody trained on; 0 is best. Intervals: 95 %, over seeds."]
+    lines += ["Seconds: of one thread, evaluation left out.", ""]
+    lines += ["| side | seeds | comparisons | return | of each seed | steps | seconds | processor seconds |"]
+    lines += [f"|{' --- |' * 8}"]
+    for (side, _), rows in found.items():
+        last = [row["course"][-1] for row in rows.values()]
+        returns = [one["return"] for one in last]
+        cells = [side, str(len(rows)), mean(last, "comparisons"), said(of_numbers(returns))]
+        cells += [", ".join(f"{value:.0f}" for value in returns)]
+        cells += [mean([*rows.values()], key) for key in ("steps", "seconds", "processor seconds")]
+        lines.append(f"| {' | '.join(cells)} |")
+    for n in comparisons:
+        lines += compared(found.get(("rrm", n), {}), found.get(("imitation", n), {}), n)
+    codes = ", ".join(sorted({row["code"] for rows in found.values() for row in rows.values()}))
+    text = "\n".join([*lines, "", f"Of: {codes}."]) + "\n"
+    return text if where is None else with_own_words(text, where)
+
+
+def compared(one: Mapping[int, Mapping[str, Any]], other: Mapping[int, Mapping[str, Any]], n: int) -> list[str]:
+    """Differences and ratios on the seeds that both sides have, and the return as comparisons come in."""
+    both = sorted(one.keys() & other.keys())
+    lines = []
+    if both:
+        apart = [one[seed]["course"][-1]["return"] - other[seed]["course"][-1]["return"] for seed in both]
+        ratios = {
+            key: [other[seed][key] / other[seed]["steps"] * one[seed]["steps"] / one[seed][key] for seed in both]
+            for key in ("seconds", "processor seconds")
+        }
+        lines += ["", f"With {n} comparisons, on {len(both)} seeds: the return of rrm less that of imitation is"]
+        lines += [f"{said(of_numbers(apart), 0)}. Imitation's time of a step over that of rrm:"]
+        lines += ["; ".join(f"{key} {said(of_numbers(values), 2)}" for key, values in ratios.items()) + "."]
+    lines += ["", "| side | comparisons | steps | return | of each seed |", f"|{' --- |' * 5}"]
+    for side, rows in (("rrm", one), ("imitation", other)):
+        for at in zip(*(row["course"] for row in rows.values()), strict=True):
+            cells = [side, *(mean(at, key) for key in ("comparisons", "steps", "return"))]
+            lines.append(f"| {' | '.join([*cells, ', '.join(format(each['return'], '.0f') for each in at)])} |")
+    return lines
+
+
+def mean(rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Of what all rows have."""
+    return f"{np.mean([row[key] for row in rows]):.0f}"
+
+
+def said(value: Interval, digits: int = 0) -> str:
+    """A mean with its interval."""
+    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing; print the page, or write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -197,6 +264,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "imitation" in args.sides and args.python is None:
             parser.error("--python: which interpreter has imitation? Or leave it out: --sides rrm truth")
         run(args, seeds)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    text = page(args.out, seeds, args.comparisons, f"python scripts/beside_imitation.py {shlex.join(given)}", args.doc)
+    if args.doc is None:
+        print(text)
+    else:
+        write_atomically(args.doc, text.encode())
 
 
 if __name__ == "__main__":

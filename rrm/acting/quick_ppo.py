@@ -1,8 +1,8 @@
 """PPO whose update is several times as fast as Stable-Baselines3's, and does the same.
 
-Two small networks on minibatches of 64 rows cost less to multiply than autograd, distributions and logging cost to call:
-for the usual policy (separate tanh networks, a normal or a categorical distribution) the gradient is written out here.
-For any other Stable-Baselines3's own update is used. A test holds the two against each other.
+Two small networks on minibatches of 64 rows cost less to multiply than autograd, distributions and logging cost to
+call: for the usual policy (separate tanh networks, a normal or a categorical distribution) the gradient is written out
+here. For any other Stable-Baselines3's own update is used. A test holds the two against each other.
 """
 
 from __future__ import annotations

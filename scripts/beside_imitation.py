@@ -5,8 +5,10 @@
 
 OTHER is an environment that has imitation 1.0.1 (it wants Gymnasium 0.29, which this project's does not have). Both
 sides get the same dynamics (scripts/beside_pendulum.py), the same synthetic user (a Bernoulli draw of the logistic
-of two fragments' true returns), the same fragments' length, and as many environment steps, those in which what is
-judged is played counted in. They run one after the other, each on one thread. Evaluation is not timed.
+of two fragments' true returns), the same fragments' length, PPO with the same settings on as many steps. What each
+plays besides (to be judged, to explore, to see whether a round's improvement earned anything) is counted, and is its
+own affair.
+They run one after the other, each on one thread. Evaluation is not timed.
 
 rrm        `rrm.train`, as anyone would call it, its run's folder on disk
 imitation  the tutorial's settings (scripts/beside_other.py)
@@ -53,11 +55,10 @@ ROLLOUT = 2048
 OURS = {
     "rounds": 4, "cases": 6, "outcomes": 5, "steps": 12, "reward_epochs": 60, "reward_batch": 1, "lr": 4e-3,
 }  # fmt: skip
-"""Looked at on seeds 0 and 1. Of the environment's steps 24,000 are for what is judged, and 98,304 for PPO; its rate
-falls to 0 in each round, so that it is the other side's on average."""
+"""Looked at on seeds 0 and 1. PPO makes 98,304 steps; its rate falls to 0 in each round, so that it is the other side's
+on average."""
 THEIRS = {"iterations": 11, "steps": 11 * 4 * ROLLOUT}
-"""It trains once more than it has iterations, on as many steps as in each: 98,304 in all, too, and with what it samples
-to be judged about 122,000."""
+"""It trains once more than it has iterations, on as many steps as in each: 98,304 in all, too."""
 QUICK = {"rounds": 1, "cases": 2, "outcomes": 3, "steps": 1, "reward_epochs": 1}
 
 
@@ -222,11 +223,11 @@ def compared(one: Mapping[int, Mapping[str, Any]], other: Mapping[int, Mapping[s
     if both:
         apart = [one[seed]["course"][-1]["return"] - other[seed]["course"][-1]["return"] for seed in both]
         ratios = {
-            key: [other[seed][key] / other[seed]["steps"] * one[seed]["steps"] / one[seed][key] for seed in both]
+            key: [other[seed][key] / one[seed][key] for seed in both]
             for key in ("seconds", "processor seconds")
         }
         lines += ["", f"With {n} comparisons, on {len(both)} seeds: the return of rrm less that of imitation is"]
-        lines += [f"{said(of_numbers(apart), 0)}. Imitation's time of a step over that of rrm:"]
+        lines += [f"{said(of_numbers(apart), 0)}. Imitation's time over that of rrm:"]
         lines += ["; ".join(f"{key} {said(of_numbers(values), 2)}" for key, values in ratios.items()) + "."]
     lines += ["", "| side | comparisons | steps | return | of each seed |", f"|{' --- |' * 5}"]
     for side, rows in (("rrm", one), ("imitation", other)):

@@ -196,6 +196,8 @@ def page(out: Path, seeds: Sequence[int], comparisons: Sequence[int], command: s
         raise SystemExit(f"error: nothing of these seeds in {out}; run without --doc first")
     head = "Beside `imitation`'s PreferenceComparisons: a pendulum swung up from comparisons of fragments of 100 steps."
     lines = ["# beside imitation", "", head, "", f"    {command}", ""]
+    if (few := min(len(rows) for rows in found.values())) < 3:
+        lines += [f"**Seeds: {few}. So few show nothing.**", ""]
     if any(row["quick"] for rows in found.values() for row in rows.values()):
         lines += ["**A smoke test: nothing was learned.**", ""]
     lines += ["True return of 40 episodes of 200 steps that nobody trained on; 0 is best. Intervals: 95 %, over seeds."]
@@ -226,7 +228,7 @@ def compared(one: Mapping[int, Mapping[str, Any]], other: Mapping[int, Mapping[s
             key: [other[seed][key] / one[seed][key] for seed in both]
             for key in ("seconds", "processor seconds")
         }
-        lines += ["", f"With {n} comparisons, on {len(both)} seeds: the return of rrm less that of imitation is"]
+        lines += ["", f"With {n} comparisons, on {len(both)} seed{'s' * (len(both) > 1)}: the return of rrm less that of imitation is"]
         lines += [f"{said(of_numbers(apart), 0)}. Imitation's time over that of rrm:"]
         lines += ["; ".join(f"{key} {said(of_numbers(values), 2)}" for key, values in ratios.items()) + "."]
     lines += ["", "| side | comparisons | steps | return | of each seed |", f"|{' --- |' * 5}"]
@@ -243,7 +245,9 @@ def mean(rows: Sequence[Mapping[str, Any]], key: str) -> str:
 
 
 def said(value: Interval, digits: int = 0) -> str:
-    """A mean with its interval."""
+    """A mean with its interval, which one number has not."""
+    if value["n"] < 2:
+        return f"{value['mean']:.{digits}f}"
     return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
 
 

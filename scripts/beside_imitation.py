@@ -228,7 +228,7 @@ def compared(one: Mapping[int, Mapping[str, Any]], other: Mapping[int, Mapping[s
             key: [other[seed][key] / one[seed][key] for seed in both]
             for key in ("seconds", "processor seconds")
         }
-        lines += ["", f"With {n} comparisons, on {len(both)} seed{'s' * (len(both) > 1)}: the return of rrm less that of imitation is"]
+        lines += ["", f"With {n} comparisons, of {len(both)} of the seeds: the return of rrm less that of imitation is"]
         lines += [f"{said(of_numbers(apart), 0)}. Imitation's time over that of rrm:"]
         lines += ["; ".join(f"{key} {said(of_numbers(values), 2)}" for key, values in ratios.items()) + "."]
     lines += ["", "| side | comparisons | steps | return | of each seed |", f"|{' --- |' * 5}"]

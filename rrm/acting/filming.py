@@ -73,6 +73,8 @@ class Camera:
         name = f"{place.env} {sorted(place.kwargs.items())}"
         if name in self._blind or self._before.get(episode.name, ()) is None:
             return None
+        if place.segment and episode.name not in self._before:
+            return None  # a part whose beginning was played elsewhere, or so long ago that it is forgotten
         try:
             found = rendered(place, self.factories, episode, self._before.get(episode.name))
         except (PlaceError, FilmError) as error:

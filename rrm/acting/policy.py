@@ -173,7 +173,7 @@ class ActingPolicy(ABC):
                 self._carry(before, self._model)
                 report = self._learned(env, settings, log, max(Place.of(case).steps for case in drawn))
                 if not settings.kl and not self._better(before, judge, cases, settings.batch, key):
-                    self._model = before
+                    self._model, report = before, replace(report, undone=True)
                 return report
             except BaseException:
                 self._model = before

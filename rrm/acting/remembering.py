@@ -86,6 +86,7 @@ class Replay(BaseBuffer):
             self.rewards[self.pos] = reward[i]
             self.pos = (self.pos + 1) % self.buffer_size
             self.n = min(self.n + 1, self.buffer_size)
+            self.full = self.n == self.buffer_size
             self._open[i] = self._begun() if done[i] else (number, time + 1)
 
     def _begun(self) -> tuple[int, int]:

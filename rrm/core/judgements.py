@@ -228,3 +228,5 @@ class ImproveReport:
     """Groups that gave no signal because their outcomes were rewarded alike."""
     stopped: bool = False
     """Whether the KL limit ended it."""
+    undone: bool = False
+    """Whether the agent is as it was before, since what was learned earned less."""

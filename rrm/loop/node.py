@@ -175,6 +175,8 @@ class Node(NodeState):
                 raise ContractError(f"{self.task.path}: improve gave {type(report).__name__}, no ImproveReport")
             if report.stopped:
                 self.emit("improve", step=report.steps, of=s.steps, stopped=1.0)
+            if report.undone:
+                self.emit("improve", step=report.steps, of=s.steps, undone=1.0)
             if not self.agent.repeatable:  # the outcomes that will be kept and judged are of these weights
                 self._save("candidate", self.agent)
         if not judging.accepted(self, user, helpers, old, outcomes.to_accept(self, cases, "after")):

@@ -189,6 +189,8 @@ def _show_rounds(rounds: Sequence[NodeRound], console: Console) -> None:
     for one in rounds:
         accepted = "" if one.accepted is None else f"{one.accepted.preferred} prefer it: "
         verdict = "" if one.accepted is None else "kept" if one.accepted.kept else "undone"
+        if one.undone:
+            accepted, verdict = "it earns less: ", "undone"
         by = f" {one.accuracy.by}" if one.accuracy is not None and one.accuracy.by and one.accuracy.enough else ""
         table.add_row(
             judged.nth(one.round), str(one.comparisons), f"{counted(one.accuracy)}{by}", _gain(one.rewards),

@@ -54,7 +54,7 @@ class LiveRow:
     reward: float | None = None
     kl: float | None = None
     kept: bool = True
-    """Whether the user let the latest improvement stand."""
+    """Whether the latest improvement stands: it earned no less than what was before, and the user let it."""
     seen: bool = False
 
     def note(self, phase: str, step: int, metrics: Mapping[str, float]) -> None:
@@ -64,16 +64,19 @@ class LiveRow:
         elif phase == "fit":
             if "n" in metrics:
                 self.accuracy, self.ignorant = Predicted.of_fit(metrics), bool(metrics.get("ignorant"))
+                self.kept = True  # what comes now is another improvement
         elif phase == "improve" and "reward" in metrics:
             self.first_reward = metrics["reward"] if step == 0 else self.first_reward
             self.reward = metrics["reward"]
             self.kl = metrics.get("kl", self.kl)
+        elif phase == "improve" and "undone" in metrics:
+            self.kept = False
         elif phase == "accept":
-            self.kept = bool(metrics["kept"])
+            self.kept = self.kept and bool(metrics["kept"])
 
     @property
     def gain(self) -> str:
-        """ "+0.10 → +0.55", the first and last reward of the latest improvement, and whether the user undid it; empty
+        """ "+0.10 → +0.55", the first and last reward of the latest improvement, and whether it was undone; empty
         before any."""
         if self.reward is None:
             return ""
@@ -191,6 +194,8 @@ class Live:
                         "before the first step, and it is over all rounds. In a new run, raise max_kl, or kl to stay "
                         "below it"
                     )
+            case "improve" if "undone" in m:
+                what = "improvement undone: it earns less of the learned reward than what was before it"
             case "accept":
                 verdict, of = "kept" if row.kept else "undone", m["comparisons"]
                 what = f"improvement {verdict}, preferred in {m['preferred'] * of:.4g}/{of:.0f} comparisons"

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -88,7 +89,7 @@ class NodeProgress:
     ignorant: str
     """Why the latest reward model has learned nothing; empty if it has learned something."""
     kept: bool | None
-    """Whether the user let the latest improvement stand; None: nobody was asked."""
+    """Whether the latest improvement stands; None: nobody was asked, and it earned no less than what was before."""
     rewards: tuple[float, float] | None
     """First and last of the latest round's improvement."""
     kl: float | None
@@ -323,12 +324,11 @@ class Reader:
     def progress(self, node: NodeView) -> NodeProgress:
         """Where a node is, by its checkpoints, metrics and judgements, and by a measurement beside the run."""
         saved = {(round, part) for round, part, *_ in self.checkpoints.get(node.path, ())}
-        done = 0
-        while (done, "agent") in saved:
-            done += 1
+        done = next(n for n in count() if (n, "agent") not in saved)
         metrics = self.metrics(node.path, ("fit", "improve", "truth", "sample", "compare", "accept", "done"))
         fits = [(round, values) for (round, phase, _), values in metrics.items() if phase == "fit"]
-        kept = [bool(values.get("kept")) for (_, phase, _), values in metrics.items() if phase == "accept"]
+        stands = {round: bool(v["kept"]) for (round, *_), v in metrics.items() if "kept" in v}
+        stands |= {round: False for (round, *_), v in metrics.items() if "undone" in v}  # it earned less than before
         improved = [(key, values) for key, values in metrics.items() if key[1] == "improve"]
         truths = [v["truth"] for (_, phase, _), v in metrics.items() if phase == "truth" and "truth" in v]
         rewards = [v["reward"] for (round, *_), v in improved if round == improved[-1][0][0] and "reward" in v]
@@ -342,7 +342,7 @@ class Reader:
             comparisons=sum(self.counts.get(node.path, {}).values()),
             accuracy=predicted(self.db, node.path, *fits[-1]) if fits else None,
             ignorant=nothing_learned(fits[-1][1]) if fits else "",
-            kept=kept[-1] if kept else None,
+            kept=stands[max(stands)] if stands else None,
             rewards=(rewards[0], rewards[-1]) if rewards else None,
             kl=next((v["kl"] for _, v in reversed(improved) if "kl" in v), None),
             truth=(truths[0], truths[-1]) if truths else None,

@@ -179,8 +179,8 @@ def test_an_improvement_that_earns_less_than_before_is_undone(
     monkeypatch.setattr(type(policy), "_learned", pushes)
     before = policy.version
     for settings, then in ((task.settings, kept), (task.settings.model_copy(update={"kl": 1e-9}), True)):
-        policy.improve(Says(reward), task.cases, settings, "go", lambda step, metrics: None)
-        assert (policy.version != before) == then
+        report = policy.improve(Says(reward), task.cases, settings, "go", lambda step, metrics: None)
+        assert (policy.version != before) == then != report.undone
 
 
 def test_parts_are_compared_and_whole_episodes_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,24 @@ def test_every_round_says_whether_it_was_kept_and_by_how_many(tmp_path: Path) ->
     assert "1.00 undone" in shown and "nothing learned" in shown
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_improvement_that_earned_less_is_undone_whatever_the_user_says_of_it(asked: bool, tmp_path: Path) -> None:
+    """Both outcomes are then of the agent as it was."""
+    folder = made(tmp_path / "run")
+    store = Store(folder / "run.db")
+    store.log("paper", 2, "improve", 0, {"reward": 1.0})
+    store.log("paper", 2, "improve", 4, {"undone": 1.0})
+    if asked:
+        store.log("paper", 2, "accept", 0, {"preferred": 0.5, "comparisons": 4.0, "kept": 1.0})
+    store.close()
+    with Reader(folder) as run:
+        assert rounds_of(run, run.nodes["paper"])[2].undone
+        assert run.progress(run.nodes["paper"]).kept is False
+    assert "it earns less: undone" in inspected(folder)
+    with open_app(folder) as client:
+        assert "it earns less" in plain(client.get("/r/run/node/paper").text)
+
+
 def test_what_decided_is_marked_and_found(tmp_path: Path) -> None:
     folder = made(tmp_path / "run")
     expected = [*range(7, 11), *range(17, 21)]

@@ -306,7 +306,7 @@ def hidden_returns(curves: Curves) -> dict[str, Series]:
 def more_plots(curves: Curves) -> list[Plot]:
     """Plots of what else the improver logged: those of `LOGGED` first, then by name."""
     named = [name for name in LOGGED if name in curves.steps]
-    named += sorted(curves.steps.keys() - {*LOGGED, "reward", "kl", "stopped"})
+    named += sorted(curves.steps.keys() - {*LOGGED, "reward", "kl", "stopped", "undone"})
     return [Plot(NAMES.get(n, n), "step of improvement", {n: curves.steps[n]}, marks=curves.starts) for n in named]
 
 

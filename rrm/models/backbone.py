@@ -38,6 +38,7 @@ from rrm.models.form import Forms
 from rrm.models.guard import alone
 from rrm.models.head import pays
 from rrm.models.precision import Precision
+from rrm.models.room import available_memory
 from rrm.models.trial import try_out
 from rrm.models.verification import Engine, verify
 from rrm.models.weights import hash_tensors
@@ -204,11 +205,15 @@ class Backbone:
     @property
     def capacity(self) -> Capacity:
         """How much the device takes at once, by the memory that was free when it was first asked for."""
-        return capacity_of(self.device, self.layers, self.d, self.precision.dtype.itemsize, self._free)
+        return capacity_of(self.device, self.layers, self.d, self.precision.dtype.itemsize, self._free, self._host)
 
     @cached_property
     def _free(self) -> int | None:
         return free_memory(self.device)
+
+    @cached_property
+    def _host(self) -> int | None:
+        return available_memory()
 
     def budget(self, training: bool) -> int:
         """Cells (rows * length) per forward pass."""

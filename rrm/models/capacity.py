@@ -30,6 +30,9 @@ class Capacity:
     """Cells (rows * length) of a pass whose gradient is wanted."""
     reading: int
     """Cells of a pass without."""
+    keeping: int
+    """Cells of the largest pass that keeps all of its activations for the backward pass: of larger ones (a single row
+    that cannot be cut) the layers are computed again there (`rrm.models.recomputing`)."""
     logits: int
     """Logits (tokens * vocabulary); more come in parts, and again in the backward pass."""
     cache: int
@@ -38,11 +41,14 @@ class Capacity:
     """Sequences decoded at once."""
 
 
-def on_processor(token: int) -> Capacity:
-    """token: bytes of activations that the backward pass keeps of a token. Activations stay below some 1.5 GB."""
+def on_processor(token: int, host: int | None) -> Capacity:
+    """token: bytes of activations that the backward pass keeps of a token. Activations stay below some 1.5 GB, or, of a
+    row that cannot be cut, below a quarter of the bytes that `host` has."""
     # For 135 M parameters: 512 cells in float32, where 1024 and 2048 gained 7 and 4 percent, and 1086 in bfloat16,
     # where they gained 8 and 6. Without a gradient, passes larger than 4096 were slower for tiny models.
-    return Capacity(max(512, min(4096, int(1.5e9 / token))), 4096, 1 << 24, GIB, 512)
+    training = max(512, min(4096, int(1.5e9 / token)))
+    keeping = 1 << 40 if host is None else max(training, (1 << max(1, host).bit_length() - 1) // 4 // token)
+    return Capacity(training, 4096, keeping, 1 << 24, GIB, 512)
 
 
 def on_gpu(token: int, free: int) -> Capacity:
@@ -52,13 +58,17 @@ def on_gpu(token: int, free: int) -> Capacity:
     training = max(512, min(1 << 16, most // 2 // token))
     # Logits come with three or four copies of themselves (the softmax, its gradient, the sampler's cumulative sum).
     logits = max(1 << 24, min(1 << 30, most // 8 // 16))
-    return Capacity(training, max(4096, min(1 << 17, 4 * training)), logits, max(GIB // 4, most // 2), 4096)
+    reading = max(4096, min(1 << 17, 4 * training))
+    return Capacity(training, reading, most // 2 // token, logits, max(GIB // 4, most // 2), 4096)
 
 
-def capacity_of(device: torch.device, layers: int, d: int, itemsize: int, free: int | None) -> Capacity:
-    """Of a model on a device. itemsize: bytes of a number of its activations; `free`: bytes, from `free_memory`."""
+def capacity_of(
+    device: torch.device, layers: int, d: int, itemsize: int, free: int | None, host: int | None = None
+) -> Capacity:
+    """Of a model on a device. itemsize: bytes of a number of its activations; `free`: bytes, from `free_memory`; host:
+    bytes of memory that a processor can still get, where that is known."""
     token = layers * d * itemsize * KEPT
-    return on_processor(token) if free is None else on_gpu(token, free)
+    return on_processor(token, host) if free is None else on_gpu(token, free)
 
 
 def free_memory(device: torch.device) -> int | None:

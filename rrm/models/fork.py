@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from rrm.models.guard import alone
 from rrm.models.head import TOP, chosen_logprobs, rough, sharpened, widens
 from rrm.models.interface import Trunk
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
+from rrm.models.recomputing import recomputed
 from rrm.models.weights import check_keys, hash_tensors
 
 
@@ -62,7 +63,16 @@ class Fork:
         mask = None if mask is None else mask.to(device, self.backbone.precision.dtype)
         masks = self.backbone.architecture.masks(mask, positions)
         config = self.network.config.get_text_config()  # type: ignore[union-attr, operator]
-        with self.exclusive(), materialized(config, self._materializes(mask, cache)):
+        writes_out = self._materializes(mask, cache)
+
+        @contextmanager
+        def computing() -> Iterator[None]:
+            with self.exclusive(), materialized(config, writes_out):
+                yield
+
+        frugal = cache is None and torch.is_grad_enabled() and ids.numel() > self.backbone.capacity.keeping
+        frugal = frugal and not self.backbone.compile
+        with computing(), recomputed(self.network, computing) if frugal else nullcontext():
             out = trunk(
                 input_ids=ids.to(device),
                 attention_mask=masks,

@@ -24,6 +24,9 @@ Ids = Sequence[int]
 ATTENTION = 2.0
 """Cost of one (query, key) cell, in units of one multiply of the linear layers (A in `choose_width`)."""
 
+ENDLESS = 1 << 62
+"""Cells of a row that is not cut."""
+
 FREE = 0
 """The number of the mask that allows every token (`rrm.models.form`)."""
 
@@ -114,7 +117,7 @@ def _rows(number: int, group: PrefixGroup, d: int, budget: int, width: int | Non
         part: list[int] = []
         used = 0
         for i in order[start : start + width]:
-            if part and used + sizes[i] > budget:
+            if part and used + sizes[i] > max(budget, 2 * group.begins(part[0])):
                 rows.append(_row(number, group, part, used))
                 part = []
             used = (used if part else group.begins(i)) + sizes[i]
@@ -138,8 +141,10 @@ def pack(
 ) -> list[Packed]:
     """Lay groups out in batches of rows of similar length, at most `budget` cells (rows * length) each.
 
-    A batch has at least one row, so a row longer than the budget is alone. With `whole`, a group is never
-    split over batches (for losses that couple its outcomes). Batches come in an order that suits the
+    A batch has at least one row, so a row longer than the budget is alone; a case that fills the budget by itself is
+    shared all the same, by as many segments as are no longer than it together. With `whole`, a group is never split
+    over batches (for losses that couple its outcomes), nor are its rows cut: they are all held at once anyway, and
+    each would repeat the case. Batches come in an order that suits the
     machine; `group` and `index` say what is what, and `unpack` restores the order of the input.
 
     Parameters
@@ -147,7 +152,7 @@ def pack(
     d: hidden size of the model, for `choose_width`.
     width: segments per row; by default whatever is cheapest.
     """
-    rows = [_rows(i, g, d, budget, width) for i, g in enumerate(groups)]
+    rows = [_rows(i, g, d, ENDLESS if whole else budget, width) for i, g in enumerate(groups)]
     units = rows if whole else [[row] for row in chain.from_iterable(rows)]
     units = sorted(units, key=lambda unit: -max(row.length for row in unit))  # stable: deterministic
     batches: list[list[_Row]] = []

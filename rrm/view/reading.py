@@ -175,7 +175,7 @@ class Reader:
 
     @cached_property
     def nodes(self) -> dict[str, NodeView]:
-        """The tree, parents before children, in the order in which the tasks are trained."""
+        """The tree: the root first, parents before children, in the order in which the tasks are trained."""
         tree: Mapping[str, Mapping[str, Any]] = self.config.get("tree", {})
         finished: Mapping[str, str] = self.config.get("finished", {})
         known = tree or {task: {} for (task,) in self.rows("SELECT DISTINCT task FROM comparisons")}
@@ -196,9 +196,9 @@ class Reader:
                 if other.rpartition("/")[0] == path:
                     grow(other, node)
 
-        for path in known:
-            if path.rpartition("/")[0] not in known:
-                grow(path, None)
+        tops = [path for path in known if path.rpartition("/")[0] not in known]
+        for path in tops[-1:] + tops[:-1]:  # the root is trained last; the others were finished elsewhere (tools)
+            grow(path, None)
         return nodes
 
     @property

@@ -146,3 +146,20 @@ def test_a_model_that_ignores_the_mask_is_refused():
     model.model.forward = lambda **kw: forward(**{**kw, "attention_mask": None})
     with pytest.raises(ModelError, match="4-D masks"):
         Backbone("deaf", model, tokenizer(), "full")
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_long_case_is_shared_by_its_outcomes_however_small_the_budget(whole):
+    """4,512 and 4 x 512 tokens are 6,560 cells, and 20,096 where each outcome repeats the case."""
+    group = PrefixGroup([1] * 4512, [[2] * 512] * 4)
+    batches = pack([group], d=64, budget=512, whole=whole)
+    assert sum(batch.ids.numel() for batch in batches) == 4512 + 4 * 512
+
+
+@settings(max_examples=25, deadline=None)
+@given(groups, st.sampled_from([16, 64]))
+def test_a_row_exceeds_the_budget_by_its_case_only(given_groups, budget):
+    for batch in pack(given_groups, d=4096, budget=budget):
+        case = max(len(given_groups[g].prefix) for g in batch.group.tolist())
+        first = max(batch.lengths.tolist())
+        assert batch.ids.numel() <= max(budget, 2 * case, case + first)

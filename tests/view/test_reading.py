@@ -269,3 +269,17 @@ def test_a_run_that_waits_for_people_says_so(tmp_path: Path) -> None:
     with Reader(folder) as run:
         assert run.state == "asking" and run.asked == {task}
         assert run.progress(run.nodes[task]).state == "asking"
+
+
+def test_the_root_is_the_task_that_is_trained_last_whatever_tools_its_tree_has(tmp_path: Path) -> None:
+    """Tools were finished elsewhere, and have paths of their own; the configuration lists them before who asks them."""
+    folder = synthetic.make(tmp_path, [synthetic.comparison(0)])
+    config = json.loads((folder / "config.json").read_text())
+    tool = {"settings": {}, "instruction": "does it run again?"}
+    config["tree"] = {"rerun": tool, "laps/inner": tool, "laps": tool, **config["tree"]}
+    config["finished"] = {"rerun": "v1", "laps": "v2"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with Reader(folder) as run:
+        assert run.root == "paper" and not run.done and run.state != "finished"
+        assert list(run.nodes)[-3:] == ["rerun", "laps", "laps/inner"]
+        assert run.progress(run.nodes["rerun"]).state == "elsewhere"

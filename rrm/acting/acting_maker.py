@@ -74,7 +74,10 @@ class Acting:
         self.factories: Factories = dict(factories or {})
         self.describe = describe or in_words(self.factories)
         self.words, self.repeatable, self.films, self.places, self.replay = words, repeatable, films, places, replay
-        self.name = algorithm if words is None else f"{algorithm} and {words.name}"
+        said = ", ".join(f"{name}={value!r}" for name, value in sorted(self.options.items()))
+        self.name = f"{algorithm}({said})" if said else algorithm
+        if words is not None:
+            self.name += f" and {words.name}"
         # Of what everything starts from.
         versions = [version(name) for name in ("stable-baselines3", "gymnasium")]
         named = {key: getattr(make, "__qualname__", key) for key, make in sorted(self.factories.items())}

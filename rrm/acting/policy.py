@@ -172,7 +172,8 @@ class ActingPolicy(ABC):
             try:
                 self._carry(before, self._model)
                 report = self._learned(env, settings, log, max(Place.of(case).steps for case in drawn))
-                if not settings.kl and not self._better(before, judge, cases, settings.batch, key):
+                priced = settings.kl or self.options.get("ent_coef")
+                if not priced and not self._better(before, judge, cases, settings.batch, key):
                     self._model, report = before, replace(report, undone=True)
                 return report
             except BaseException:
@@ -187,8 +188,8 @@ class ActingPolicy(ABC):
 
         Where all that a policy does is worth nearly the same, nothing but noise tells its steps apart; an algorithm
         that takes steps of one size whatever they are worth (Adam, normalized advantages) then walks off at random.
-        That is seen in what it is paid: no truth is needed. Not asked where nats have a price, which may be worth less
-        reward."""
+        That is seen in what it is paid: no truth is needed. Not asked where nats have a price, or entropy is paid for
+        (`ent_coef`), which may be worth less reward."""
         drawn, earned = cases.draw(TRIED * n, f"{key}/tried"), []
         drawn = [replace(case, data={**case.data, "segment": 0}) for case in drawn]
         now = self._model

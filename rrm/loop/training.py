@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rrm.core import border
 from rrm.core.contracts import ContractError, expect
-from rrm.core.errors import Notice
+from rrm.core.errors import ConfigError, Notice
 from rrm.core.parties import Maker, Recording, User, Watch
 from rrm.core.task import Assistant, Task
 from rrm.core.validation import check
@@ -21,9 +23,35 @@ ACTING = ("ppo", "a2c", "dqn", "sac", "td3", "ddpg")
 """Names of what acts in environments instead of writing: see `rrm.acting`."""
 
 
+_NAMED = re.compile(rf"({'|'.join(ACTING)})(?:\((.*?)\))?(?:\+(.+))?", re.DOTALL)
+
+
 def acts(model: object) -> bool:
-    """Whether this is the name of agents that act: "ppo", or "ppo+embedded-games" where some nodes of a tree write."""
-    return str(model).partition("+")[0] in ACTING
+    """Whether this is the name of agents that act: "ppo", "ppo(ent_coef=0.05)" with options of its own, or
+    "ppo+embedded-games" where some nodes of a tree write."""
+    return _NAMED.fullmatch(str(model)) is not None
+
+
+def _acting(model: str) -> Maker:
+    """Raises `ConfigError` for options that are none."""
+    from rrm.acting import Acting
+    from rrm.learning.text_maker import TextMaker
+    from rrm.models.backbone import Backbone
+
+    found = _NAMED.fullmatch(model)
+    assert found is not None
+    algorithm, given, writing = found.groups()
+    try:
+        call = ast.parse(f"options({given or ''})", mode="eval").body
+        assert isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        assert not call.args and all(one.arg for one in call.keywords)
+        options = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+    except (SyntaxError, ValueError, AssertionError):
+        raise ConfigError(
+            f"the options ({given}) of {algorithm}: give NAME=VALUE, as in \"ppo(ent_coef=0.05, gamma=1.0)\", with "
+            "Stable-Baselines3's names, and numbers, texts, True, False or None"
+        ) from None
+    return Acting(algorithm, options, words=TextMaker(Backbone.load(writing)) if writing else None)
 
 
 def train(
@@ -43,8 +71,9 @@ def train(
     task: the root; its tree is checked first (`TaskError` names everything wrong).
     user: who judges, at every node.
     model: "embedded", a folder, a hub name, or a loaded backbone: language models; "ppo", "a2c", "dqn", "sac", "td3",
-        "ddpg": agents that act in environments (`rrm.acting`), "ppo+embedded" with a language model for the nodes that
-        write; or any other maker of agents and reward models (`Maker`).
+        "ddpg": agents that act in environments (`rrm.acting`), "ppo(ent_coef=0.05)" with options of
+        Stable-Baselines3's, "ppo+embedded" with a language model for the nodes that write; or any other maker of agents
+        and reward models (`Maker`).
     out: the run folder. A folder of a run with other settings, or in which another process trains, is refused
         (`RunError`).
     seed: decides everything random.
@@ -101,10 +130,7 @@ def maker_of(model: str | Path | Backbone | Maker) -> Maker:
 
     limit_threads()
     if acts(model):
-        from rrm.acting import Acting
-
-        algorithm, _, writing = str(model).partition("+")
-        return Acting(algorithm, words=TextMaker(Backbone.load(writing)) if writing else None)
+        return _acting(str(model))
     if isinstance(model, str | Path):
         return TextMaker(Backbone.load(str(model)))
     if isinstance(model, Backbone):

@@ -192,6 +192,20 @@ def train(
     threads: Annotated[
         int | None, typer.Option(help="Processor threads; torch's choice by default.", min=1)
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Train nodes that are ready side by side: ray, or with what each job takes, ray:gpus=1,cpus=4 (cpus: "
+            "threads, instead of --threads; also retries, store).",
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="With --on ray: the head of a cluster (HOST:6379, or auto for one that runs on this machine).",
+            show_default="RAY_ADDRESS, else a Ray of its own on this machine",
+        ),
+    ] = None,
     compile: Annotated[
         bool, typer.Option("--compile", help="torch.compile the model: minutes first, then faster.")
     ] = False,
@@ -226,6 +240,7 @@ def train(
             shared = _loaded(model, compile, device, variables(template or ()))
         judge = user_of(who, seed, for_user) if shared is None else _judging(shared)
         folder = out or Path("runs") / task.name
+        where = _where(on, ray_address, threads)
 
         if threads is not None:
             import torch  # late, like all that needs it: it takes seconds, and most commands do without
@@ -237,7 +252,7 @@ def train(
         try:
             with live or nullcontext():
                 loaded = shared or _model(model, compile, device, variables(template or ()))
-                run(task, judge, loaded, folder, seed, watch=[live] if live is not None else [])
+                run(task, judge, loaded, folder, seed, watch=[live] if live is not None else [], on=where)
         except KeyboardInterrupt:
             launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
             again = shlex.join([*launcher, *sys.argv[1:]])
@@ -298,6 +313,17 @@ def _tree(task: Task, branch: Tree | None = None) -> Tree:
         else:
             _tree(sub.task, node.add(Text("finished:", style="green")))
     return node
+
+
+def _where(on: str | None, address: str | None, threads: int | None) -> str | None:
+    """What `rrm.train` is given as `on`."""
+    if on is None:
+        if address is not None:
+            raise ConfigError("--ray-address is of --on ray, which was not given")
+        return None
+    if threads is not None:
+        raise ConfigError(f"--threads {threads}: with --on it is said there: --on ray:cpus={threads}")
+    return on if address is None else f"{on}{',' if ':' in on else ':'}address={address}"
 
 
 def _model(name: str, compile: bool, device: str, template: Mapping[str, object]) -> str | Backbone:

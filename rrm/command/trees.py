@@ -12,15 +12,15 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
 from rrm.core.errors import TaskError
+from rrm.core.neighbors import NEIGHBORS
 from rrm.core.settings import SettingError
 from rrm.core.spelling import nearest
 from rrm.core.task import Task
@@ -154,6 +154,7 @@ def _execute(name: str, path: Path, within: list[str] | None = None) -> ModuleTy
     except TaskError as error:
         del sys.modules[name]
         raise TaskError(f"{error}{_hidden(error.__cause__, path.parent)}") from error.__cause__
+    NEIGHBORS.files[name] = str(path)  # for other processes
     return module
 
 
@@ -190,29 +191,6 @@ def _beside(name: str) -> str:
     """A hint, if the current folder has a file that may have been meant."""
     file = Path(name.replace(".", "/") + ".py")
     return f"; for the file give {file if len(file.parts) > 1 else f'./{file}'}" if file.is_file() else ""
-
-
-class Neighbors:
-    """Where imports look last of all, so that what lies there hides nothing: neither of the standard library, nor
-    installed, nor installed as editable (which is found later than anything on `sys.path`)."""
-
-    def __init__(self) -> None:
-        self.folders: list[str] = []
-
-    def show(self, *folders: Path) -> None:
-        """Look in these folders, too, from now on: functions of a tree may import when they are called."""
-        self.folders.extend(str(folder) for folder in folders if str(folder) not in self.folders)
-        if self not in sys.meta_path:
-            sys.meta_path.append(self)
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """As Python's finders do; of what is within a package, its package knows."""
-        return PathFinder.find_spec(name, self.folders, target) if path is None else None
-
-
-NEIGHBORS = Neighbors()
 
 
 Loaded = TypeVar("Loaded")

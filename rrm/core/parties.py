@@ -39,6 +39,21 @@ class Expectant(Protocol):
 
 
 @runtime_checkable
+class Distant(Protocol):
+    """A user who is asked through another process, which keeps what it says (`rrm.loop.ahead`)."""
+
+    def put(self, task: Task, pair: Pair, round: int, position: int, purpose: str) -> Comparison:
+        """The judgement of a pair, which is kept; of one that was kept before, that."""
+
+
+@runtime_checkable
+class Concurrent(Protocol):
+    """A user whom several nodes may ask at once: each call of `judge` waits for its own judgements."""
+
+    concurrent: bool
+
+
+@runtime_checkable
 class Recording(Protocol):
     """A user, a maker, or a finished assistant's agent that keeps records of its own in the run's folder."""
 
@@ -100,7 +115,10 @@ class Watched(Protocol):
     round: int
     cases: Cases | None
     """None before its first sample."""
-    comparisons: list[Comparison]
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """All of the node's so far."""
 
     @property
     def agent(self) -> Agent:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from rrm.core.errors import RunError
 from rrm.core.parties import Deciding, Expectant, Maker, Naming, User, Watch
 from rrm.core.protocols import Cases, Memo
-from rrm.core.task import Assistant, Forgetful, Task
+from rrm.core.task import Assistant, Forgetful, Pool, Task
 from rrm.core.validation import plant
-from rrm.loop.recursion import solve
+from rrm.loop.recursion import Framed, solve
 from rrm.loop.run import Run
-from rrm.store.journal import MemoryJournal, Records
+from rrm.store.journal import Journal, MemoryJournal, Records
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,11 +111,6 @@ def perform(job: Job, maker: Maker, user: User, watch: Sequence[Watch] = ()) -> 
     """
     if isinstance(user, Expectant):
         raise RunError(f"the user {user.name!r} needs a run's folder, which a job has not; use rrm.train")
-    task = job.task if "/" in job.task.path else plant(job.task)
-    finished = {saved.path: saved for saved in job.assistants}
-    unknown = set(finished) - {sub.path for sub in task.assistants if isinstance(sub, Task)}
-    if unknown:
-        raise RunError(f"checkpoints of {', '.join(sorted(unknown))}, which are no subtasks of {task.path!r}")
     if isinstance(maker, Deciding):
         maker.decide(job.decided)
     with ExitStack() as stack:
@@ -125,12 +120,30 @@ def perform(job: Job, maker: Maker, user: User, watch: Sequence[Watch] = ()) -> 
         if isinstance(maker, Naming):
             stack.enter_context(maker.beside(folder))
         journal.pour(job.known)
-        run = Run(folder, maker, job.seed, watch, journal)
-        subs = tuple(
-            restore(sub, finished[sub.path], maker, job.seed, journal)
-            if isinstance(sub, Task) and sub.path in finished
-            else sub
-            for sub in task.assistants
-        )
-        solve(replace(task, assistants=subs), job.cases, user, run, job.extra)
+        carry_out(job, maker, user, journal, watch)
         return journal.records()
+
+
+def carry_out(job: Job, maker: Maker, user: User, journal: Journal, watch: Sequence[Watch] = ()) -> None:
+    """Do a job whose records are those of this journal."""
+    task = job.task if "/" in job.task.path else plant(job.task)
+    finished = {saved.path: saved for saved in job.assistants}
+    unknown = set(finished) - {sub.path for sub in task.assistants if isinstance(sub, Task)}
+    if unknown:
+        raise RunError(f"checkpoints of {', '.join(sorted(unknown))}, which are no subtasks of {task.path!r}")
+    subs = tuple(
+        restore(sub, finished[sub.path], maker, job.seed, journal)
+        if isinstance(sub, Task) and sub.path in finished
+        else sub
+        for sub in task.assistants
+    )
+    run = Run(journal.folder, maker, job.seed, watch, journal)
+    solve(replace(task, assistants=subs), job.cases, user, run, job.extra)
+
+
+def frame(job: Job, maker: Maker, user: User, journal: Journal, watch: Sequence[Watch] = ()) -> tuple[Pool | None, ...]:
+    """The cases of each subtask that is to be trained, made from the outcomes of the job's task as far as it is
+    trained now; None for one that has cases of its own. Raises `RRMError` where there are none."""
+    node = Run(journal.folder, maker, job.seed, watch, journal).open(job.task, user)
+    subs = [sub for sub in job.task.assistants if isinstance(sub, Task)]
+    return tuple(Framed(sub, node, job.cases).pool() if sub.cases is None else None for sub in subs)

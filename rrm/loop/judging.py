@@ -7,16 +7,16 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rrm.core import border
 from rrm.core.errors import Notice, RRMError
 from rrm.core.judgements import ACCEPT, Comparison, Pair
-from rrm.core.parties import Expectant, Filming, User
-from rrm.core.records import Group, digest
+from rrm.core.parties import Distant, Expectant, Filming, User
+from rrm.core.records import Group, Spans, digest
 from rrm.core.seeding import seed_of
-from rrm.core.task import Assistant, assist
+from rrm.core.task import Assistant, Task, assist
 from rrm.loop.state import NodeState
 
 ENOUGH = 8
@@ -132,18 +132,28 @@ def _judge(node: NodeState, user: User, pairs: Sequence[Pair], purpose: str) -> 
             if pair.id not in counted:
                 user.recall(task, comparison.judgement)
         else:
-            began = time.monotonic()
-            where = f"{task.path}: the user {user.name!r} (pair {pair.id})"
-            with border.told(where):
-                judgement = border.judged(user.judge(task, pair), where)
-            seconds = time.monotonic() - began if judgement.seconds is None else judgement.seconds
-            comparison = Comparison(pair, judgement, node.round, judgement.by or user.name, seconds, purpose)
-            spans = (task.located(pair.case, pair.a), task.located(pair.case, pair.b))
-            node.journal.add(comparison, position, spans)
+            comparison = put(user, task, pair, node.round, position, purpose, node.journal.add)
         judged.append(comparison)
         if position % 16 == 0 or position + 1 == len(pairs):
             node.emit("compare", step=position + 1, of=len(pairs))
     return judged
+
+
+def put(
+    user: User, task: Task, pair: Pair, round: int, position: int, purpose: str,
+    keep: Callable[[Comparison, int, tuple[Spans, Spans]], None],
+) -> Comparison:  # fmt: skip
+    """The user's judgement of a pair, kept as it is given; by the process that has the user, if that is another."""
+    if isinstance(user, Distant):
+        return user.put(task, pair, round, position, purpose)
+    began = time.monotonic()
+    where = f"{task.path}: the user {user.name!r} (pair {pair.id})"
+    with border.told(where):
+        judgement = border.judged(user.judge(task, pair), where)
+    seconds = time.monotonic() - began if judgement.seconds is None else judgement.seconds
+    comparison = Comparison(pair, judgement, round, judgement.by or user.name, seconds, purpose)
+    keep(comparison, position, (task.located(pair.case, pair.a), task.located(pair.case, pair.b)))
+    return comparison
 
 
 def accepted(

@@ -16,6 +16,7 @@ from rrm.core.records import Group
 from rrm.core.task import Assistant, Task
 from rrm.loop import judging, outcomes
 from rrm.loop.cautious import CautiousJudge
+from rrm.loop.lasting import finished_rounds, needed
 from rrm.loop.state import NodeState
 from rrm.store.journal import Journal
 
@@ -24,23 +25,26 @@ class Node(NodeState):
     """One task in training, as far as it had come: judgements of finished rounds are recalled, weights loaded."""
 
     def __init__(
-        self, task: Task, agent: Policy, reward: Learner, journal: Journal, user: User, seed: int,
+        self, task: Task, agent: Policy, reward: Learner, journal: Journal, user: User | None, seed: int,
         watch: Sequence[Watch] = (),
     ) -> None:  # fmt: skip
         super().__init__(task, agent, reward, journal, journal.world, seed, watch)
         self.seconds = 0.0
         self._framing: tuple[int, list[Group]] | None = None
-        saved = journal.checkpoints(task.path)
-        while (self.round, "agent") in saved:
-            self.round += 1
-        if self.round:
+        self.catch_up(user)
+        self.emit("open")
+
+    def catch_up(self, user: User | None) -> None:
+        """Be as far as the journal says. `user` is told of the judgements of finished rounds; None: it gave them."""
+        before, self.round = self.round, finished_rounds(self.journal, self.task.path)
+        if self.round > before:
             self._load(self.round - 1, "reward", self.reward)
             self._load(self.round - 1, "agent", self.agent)
-        for comparison in journal.comparisons(task.path):
-            if comparison.round < self.round:
-                self.comparisons.append(comparison)
-                user.recall(task, comparison.judgement)
-        self.emit("open")
+        found = [one for one in self.journal.comparisons(self.task.path) if one.round < self.round]
+        if user is not None:
+            for comparison in found:
+                user.recall(self.task, comparison.judgement)
+        self.comparisons = found
 
     def begin(self, helpers: Sequence[Assistant]) -> None:
         """Before its first round: the agent takes its first assistant's weights, if `settings.begin` says so."""
@@ -49,33 +53,12 @@ class Node(NodeState):
 
     def rounds(self, extra: int = 0) -> Iterator[int]:
         """The rounds still to do. Each ends when the agent's weights are saved."""
-        while self.round < self._needed() + extra:
+        while self.round < needed(self.task.settings, self.round, self.history) + extra:
             began = time.monotonic()
             yield self.round
             self.seconds = time.monotonic() - began
             self.emit("done", seconds=self.seconds)
             self.round += 1
-
-    def _needed(self) -> int:
-        """Rounds that it takes, as far as is known now: until it has converged, if `settings.until` says so."""
-        s = self.task.settings
-        if not s.until:
-            return s.rounds
-        for rounds in range(s.rounds, s.most_rounds):
-            if rounds > self.round or self._settled(rounds):
-                return rounds
-        return max(s.rounds, s.most_rounds)
-
-    def _settled(self, rounds: int) -> bool:
-        """Whether the figures of the last of so many rounds say that nothing is left to learn; see `Settings.until`."""
-        s = self.task.settings
-        last = [(phase, name, value) for round, phase, _, name, value in self.history() if round == rounds - 1]
-        found = {name: value for phase, name, value in last if phase == "fit"}
-        rewards = [value for phase, name, value in last if phase == "improve" and name == "reward"]
-        some = max(1, len(rewards) // 4)  # one step's reward is noisy
-        gain = (sum(rewards[-some:]) - sum(rewards[:some])) / some
-        right = found.get("holdout_accuracy") if s.holdout else found.get("accuracy")
-        return (right or 0.0) >= s.until and gain < s.settled
 
     def sample(self, cases: Cases) -> list[Group]:
         """Outcomes of the agent as it is now, to be judged."""

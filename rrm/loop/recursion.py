@@ -41,10 +41,10 @@ def solve(task: Task, cases: Cases, user: User, run: Run, extra: int = 0) -> Ass
 
 def _helpers(node: Node, cases: Cases, user: User, run: Run, extra: int = 0) -> tuple[Assistant, ...]:
     """The node's assistants: trained on what the node produces now, or finished elsewhere and used as is."""
+    cases_of = {s.path: s.cases or Framed(s, node, cases) for s in node.task.assistants if isinstance(s, Task)}
+    run.ahead(node.task, cases_of, user, extra)  # side by side, if there is who does it: they are then found finished
     return tuple(
-        run.adopt(sub)
-        if isinstance(sub, Assistant)
-        else solve(sub, sub.cases or Framed(sub, node, cases), user, run, extra)
+        run.adopt(sub) if isinstance(sub, Assistant) else solve(sub, cases_of[sub.path], user, run, extra)
         for sub in node.task.assistants
     )
 
@@ -58,6 +58,10 @@ class Framed:
 
     def draw(self, n: int, key: str) -> list[Case]:
         """Raises `RRMError` if the parent's outcomes make no case."""
+        return self.pool().draw(n, key)
+
+    def pool(self) -> Pool:
+        """All of them, as data. Raises `RRMError` if there are none."""
         if self._pool is None:
             framed = frame_all(self._sub, self._parent.sample_to_frame(self._cases))
             if not framed:
@@ -67,7 +71,7 @@ class Framed:
                     "or frame() finds nothing in them."
                 )
             self._pool = Pool(tuple(framed))
-        return self._pool.draw(n, key)
+        return self._pool
 
 
 def frame_all(sub: Task, groups: Sequence[Group]) -> list[Case]:

@@ -17,7 +17,7 @@ import json
 import platform
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ import torch
 from rrm.core.contracts import expect
 from rrm.core.errors import Notice, RunError
 from rrm.core.parties import Deciding, Maker, User, Watch
-from rrm.core.protocols import Learner, Policy
+from rrm.core.protocols import Cases, Learner, Policy
 from rrm.core.settings import Settings
 from rrm.core.task import Assistant, Forgetful, Task
 from rrm.core.version import VERSION
@@ -45,6 +45,10 @@ BITS = 4
 exported, and is not resumed. Runs that do not say are of 1."""
 
 
+Executor = Callable[["Run", Task, Mapping[str, Cases], User, int], None]
+"""Trains a task's subtasks elsewhere; see `Run.ahead` and `rrm.loop.ahead`."""
+
+
 class Run:
     """What nodes share: who makes what learns, the journal, the seed, the watchers."""
 
@@ -59,6 +63,9 @@ class Run:
             self.world.once(self._make)
             journal = Journal(self.out, self.world)
         self.store = journal
+        self.decided: Mapping[str, Any] | None = None
+        self.executor: Executor | None = None
+        self.told: set[str] = set()  # nodes whose judgements the user of this process knows
         self._nodes: dict[str, Node] = {}
 
     def _make(self) -> None:
@@ -77,7 +84,7 @@ class Run:
                 "main process; give all the same"
             )
         if isinstance(self.maker, Deciding):
-            self.maker.decide(decided)
+            self.decided = self.maker.decide(decided)
 
     def _configured(self, config: dict[str, Any]) -> Mapping[str, Any]:
         """What the maker decided when the run began, not what it would now: the bits depend on it."""
@@ -129,8 +136,21 @@ class Run:
             agent, reward = self.maker.policy(task, self.seed), self.maker.reward(task, self.seed)
             expect(agent, Policy, f"the policy that the maker {self.maker.name!r} made for {task.path!r}")
             expect(reward, Learner, f"the reward model that the maker {self.maker.name!r} made for {task.path!r}")
-            self._nodes[task.path] = Node(task, agent, reward, self.store, user, self.seed, self.watch)
+            new_to = None if task.path in self.told else user
+            self.told.add(task.path)
+            self._nodes[task.path] = Node(task, agent, reward, self.store, new_to, self.seed, self.watch)
         return self._nodes[task.path]
+
+    def ahead(self, task: Task, cases: Mapping[str, Cases], user: User, extra: int) -> None:
+        """Have a task's subtasks trained side by side, if there is an executor; `cases` are theirs, by path. Whatever
+        it leaves undone the recursion does."""
+        if self.executor is not None:
+            self.executor(self, task, cases, user, extra)
+
+    def catch_up(self, path: str) -> None:
+        """A node's rounds were done elsewhere, and the user of this process was asked: be as far, if it is open."""
+        if path in self._nodes:
+            self._nodes[path].catch_up(None)
 
     def adopt(self, assistant: Assistant) -> Assistant:
         """A finished assistant at work in this run. One that would forget its answers when the run is interrupted

@@ -6,6 +6,8 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from rrm.core.task import Assistant, Task
 from rrm.core.validation import check
 
 if TYPE_CHECKING:
+    from rrm.loop.on_ray import OnRay
     from rrm.models.backbone import Backbone
 
 ACTING = ("ppo", "a2c", "dqn", "sac", "td3", "ddpg")
@@ -61,6 +64,7 @@ def train(
     out: str | Path = "runs/run",
     seed: int = 0,
     watch: Sequence[Watch] = (),
+    on: str | None = None,
 ) -> Assistant:
     """Train a task tree from the leaves up. The same call again resumes an interrupted run.
 
@@ -78,12 +82,16 @@ def train(
         (`RunError`).
     seed: decides everything random.
     watch: called with (node, event) as things happen, in the main process; see `rrm.core.judgements.Event`.
+    on: "ray", or "ray:gpus=1,cpus=4": nodes that are ready train side by side, on Ray (`rrm.loop.on_ray.OnRay`), the
+        root here; all with `cpus` threads, with which a run without `on` gives the same. `ConfigError` if Ray is not
+        installed, `RunError` for what cannot be sent to another process.
     """
     from rrm.core.parallel import join  # late, all: torch takes seconds, and looking at a run does without it
     from rrm.loop.lock import locked
     from rrm.loop.recursion import solve
     from rrm.loop.run import Run
 
+    setting = None if on is None else _on_ray(on)
     _somebody(user)
     border.said(user.name, f"{task.name}: the user's name")
     task = check(task)
@@ -98,13 +106,52 @@ def train(
         config["model"]["prompts"] = prompts
     for doubt in getattr(maker, "doubts", lambda cases: [])(drawn):
         warnings.warn(f"{task.path}: {doubt}", Notice, stacklevel=2)
-    with locked(out, maker.world):
+    with locked(out, maker.world), ExitStack() as stack:
+        if setting is not None:
+            stack.enter_context(_threads(setting.cpus))
         run = Run(out, maker, seed, watch)
         run.configure(config)
         for part in (user, maker, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
             if isinstance(part, Recording):
                 part.record(run.out)
+        if setting is not None:
+            from rrm.loop import on_ray
+            from rrm.loop.ahead import Ahead
+            from rrm.loop.recipe import Recipe
+
+            setup = on_ray.setup_of(Recipe.of(model, maker_of), task, maker, user, run.out, setting, run.decided)
+            workers = stack.enter_context(on_ray.Hired(partial(on_ray.RayWorkers, setting, setup)))
+            run.executor = Ahead(workers)
         return solve(task, supply, user, run)
+
+
+def _on_ray(on: str) -> OnRay:
+    """Where nodes train side by side. Raises `ConfigError` if it cannot be read, Ray is not installed, or several
+    processes train each node."""
+    from rrm.core.parallel import started
+    from rrm.loop.on_ray import OnRay, ready
+
+    setting = OnRay.read(on)
+    ready(setting)
+    if started()[1] > 1:
+        raise ConfigError(
+            f"on {on!r}: Ray starts the processes; start rrm as one, or leave this out for several processes at each "
+            "node"
+        )
+    return setting
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Within it torch computes with so many."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _somebody(user: object) -> None:

@@ -66,6 +66,7 @@ class Backbone:
         self._precision = Precision()
         self.compile = False
         self.adapters = ("full" if self.size < TINY else "lora") if adapters == "auto" else adapters
+        self.origin: Mapping[str, Any] | None = None  # how it was loaded, for another process to do the same
         self._peft: Any = None
         self._on: str | None = None  # the adapter that is switched on
         self.passing = threading.RLock()  # held during a pass through the shared network
@@ -116,6 +117,10 @@ class Backbone:
             raise ModelError(f"cannot put {name!r} on the device {device!r}: {error}; use device='cpu'") from error
         backbone = cls(name, model, tokenizer, adapters, template)
         backbone.compile = compile
+        backbone.origin = {
+            "name": name, "adapters": adapters, "compile": compile, "device": device.partition(":")[0],
+            "template": template,
+        }  # fmt: skip
         return backbone
 
     groups_attention = property(lambda self: self.engine.groups, doc="Whether it decodes case by case.")

@@ -60,10 +60,25 @@ class Journal(SharedStore):
         body = self.world.once(lambda: save({name: t.contiguous().clone() for name, t in state.items()}))
         if not self.world.main:
             return load(body)
+        self._put(task, round, part, body, hashlib.sha256(body).hexdigest())
+        return None
+
+    def _put(self, task: str, round: int, part: str, body: bytes, sha256: str) -> None:
         path = f"nodes/{task}/{round}/{part}.safetensors"
         self._write(path, body)
-        self.checkpoint(task, round, part, path, hashlib.sha256(body).hexdigest())
+        self.checkpoint(task, round, part, path, sha256)
+
+    def keep_body(self, task: str, round: int, part: str, body: bytes, sha256: str) -> bytes | None:
+        """Keep weights that another process learned, as safetensors; where others are kept, returns those."""
+        saved = self.checkpoints(task).get((round, part))
+        if saved is not None:
+            return None if saved[1] == sha256 else self._read(*saved)
+        self._put(task, round, part, body, sha256)
         return None
+
+    def body(self, path: str, sha256: str) -> bytes:
+        """Weights that were kept, as safetensors, for another process. Raises `RunError` if they are other ones."""
+        return self._read(path, sha256)
 
     def weights(self, task: str, round: int, part: str) -> dict[str, Tensor] | None:
         """Weights that were kept; None if there are none. Raises `RunError` if they are not what was kept."""

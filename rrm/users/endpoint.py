@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from rrm.core.judgements import Judgement, Pair
 from rrm.core.task import Task
@@ -46,7 +46,8 @@ class EndpointUser(Endpoint):
     template: str = TEMPLATE
     """The question; its fields: instruction, case, first, one, said_one, second, two, said_two."""
 
-    _coming: tuple[Pair, ...] = ()
+    _coming: dict[str, tuple[Pair, ...]] = PrivateAttr(default_factory=dict)
+    """Task -> its pairs that will be asked about next: nodes may train side by side."""
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ class EndpointUser(Endpoint):
 
     def expect(self, task: Task, round: int, pairs: Sequence[Pair], folder: Path) -> None:
         """What will be judged, in this order: it is asked ahead."""
-        self._coming = tuple(pairs)
+        self._coming[task.path] = tuple(pairs)
 
     def recall(self, task: Task, judgement: Judgement) -> None:
         """A model judges every pair afresh."""
@@ -82,9 +83,10 @@ class EndpointUser(Endpoint):
         """To both orders of a pair; those of the pairs after it are fetched with them."""
         asks = self._asks(task, pair)
         if any(self.answered(ask) is None for ask in asks):
-            ids = [one.id for one in self._coming]
+            coming = self._coming.get(task.path, ())
+            ids = [one.id for one in coming]
             at = ids.index(pair.id) if pair.id in ids else len(ids)
-            later = self._coming[at : at + AHEAD * self.concurrency]
+            later = coming[at : at + AHEAD * self.concurrency]
             try:
                 self.ask([*asks, *(ask for one in later for ask in self._asks(task, one))], "user", task.path)
             except EndpointError:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import ConfigDict, Field, PrivateAttr
 
@@ -51,6 +52,9 @@ class HumanUser(Explained):
     """Seconds between looks at the queue."""
     tell: Callable[[str], None] = Field(default=announce, exclude=True)
     """Shows a line to whoever runs the training."""
+
+    concurrent: ClassVar[bool] = True
+    """Nodes that train side by side queue their pairs together; see `rrm.core.parties.Concurrent`."""
 
     _labels: Labels | None = None
     _asked: dict[tuple[str, str], _Batch] = PrivateAttr(default_factory=dict)

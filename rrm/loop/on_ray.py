@@ -135,6 +135,7 @@ class Setup:
     mark: str
     """A digest of the run folder's config.json, by which a worker knows whether it sees the same folder."""
     threads: int
+    gpus: float
 
 
 def sendable(thing: object, what: str) -> bytes:
@@ -153,7 +154,14 @@ def sendable(thing: object, what: str) -> bytes:
 
 def setup_of(recipe: Recipe, task: Task, maker: Maker, user: User, out: Path, setting: OnRay,
              decided: Mapping[str, Any] | None) -> Setup:  # fmt: skip
-    """Raises `RunError` if anything of it cannot be sent."""
+    """Raises `RunError` if anything of it cannot be sent, and `ConfigError` if jobs would compute elsewhere than the
+    root."""
+    device = getattr(maker, "device", "cpu")
+    if device != "cpu" and not setting.gpus:
+        raise ConfigError(
+            f"the root computes on {device}, and jobs ask for no GPU: give ray:gpus=1 (or a part of one, such as 0.5), "
+            "or --device cpu"
+        )
     for sub in task.assistants:
         if isinstance(sub, Task):
             sendable(sub, f"the task {sub.path!r}")
@@ -163,6 +171,7 @@ def setup_of(recipe: Recipe, task: Task, maker: Maker, user: User, out: Path, se
         folders=tuple(NEIGHBORS.folders), files=dict(NEIGHBORS.files), recipe=sendable(recipe, "the model"),
         fingerprint=maker.fingerprint, made_with=made_with(maker), decided=decided, user=user.name,
         expectant=isinstance(user, Expectant), folder=str(out), mark=_mark(out), threads=setting.cpus,
+        gpus=setting.gpus,
     )  # fmt: skip
 
 
@@ -186,6 +195,8 @@ def work(setup: Setup, body: bytes, path: str, framing: bool, mailbox: Any) -> b
     import ray
     from ray import cloudpickle
 
+    if not setup.gpus:  # whatever Ray makes of a job that asks for none
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     sys.path.extend(path for path in setup.paths if path not in sys.path)
     NEIGHBORS.show(*map(Path, setup.folders), files=setup.files)
 

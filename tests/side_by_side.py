@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import pickle
 import queue
 import threading
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rrm.core.errors import RRMError
 from rrm.core.parties import Maker, User, Watch
 from rrm.core.validation import plant
 from rrm.loop.ahead import Ahead, Done, Letter
-from rrm.loop.away import AwayExpectant, AwayJournal, Line, Message, watching
+from rrm.loop.away import AwayExpectant, AwayJournal, Link, Message, watching
 from rrm.loop.job import Job, carry_out, frame
 from rrm.loop.recursion import solve
 from rrm.loop.run import Run
@@ -42,7 +42,7 @@ _MAKING = threading.Lock()
 
 
 class InThreads:
-    """Each job in a thread of its own, with a maker of its own; letters go through pickle, as they would elsewhere.
+    """Each job in a thread of its own, with a maker of its own; what a letter says is a copy.
 
     dies: whether the worker is gone instead of sending its n-th letter (of all workers').
     """
@@ -51,7 +51,7 @@ class InThreads:
         self._make, self._name, self._dies = make, name, dies
         self._come: queue.Queue[Any] = queue.Queue()
         self._numbers = itertools.count(1)
-        self._answers: dict[int, queue.Queue[bytes]] = {}
+        self._answers: dict[int, queue.Queue[object]] = {}
         self.lost: list[str] = []
         self.started: list[tuple[str, bool]] = []
         self.stopped = 0
@@ -69,16 +69,16 @@ class InThreads:
             if self._ended or self._dies(number, path):
                 raise Gone
             answer = self._answers[number] = queue.Queue()
-            self._come.put(Letter(number, path, pickle.loads(pickle.dumps(messages))))
-            return pickle.loads(answer.get())
+            self._come.put(Letter(number, path, deepcopy(messages)))
+            return answer.get()
 
-        line = Line(send, clock=lambda: 0.0)
+        link = Link(send, clock=lambda: 0.0)
         try:
             do = frame if framing else carry_out
             with _MAKING:
-                maker, user = self._make(), AwayExpectant(line, self._name)
-            found = do(job, maker, user, AwayJournal(line, "elsewhere"), [watching(line)])
-            line.ask("end")
+                maker, user = self._make(), AwayExpectant(link, self._name)
+            found = do(job, maker, user, AwayJournal(link, "elsewhere"), [watching(link)])
+            link.ask("end")
             self._come.put(Done(job, found if framing else None))
         except Gone:
             if not self._ended:
@@ -97,7 +97,7 @@ class InThreads:
         return ([one], []) if isinstance(one, Letter) else ([], [one])
 
     def answer(self, letter: Letter, answer: object) -> None:
-        self._answers[letter.number].put(pickle.dumps(answer))
+        self._answers[letter.number].put(deepcopy(answer))
 
     def stop(self) -> None:
         self.stopped += 1

@@ -16,7 +16,7 @@ from rrm import BoundedUser, Judgement, Pair, Settings
 from rrm.core.errors import RRMError, RunError
 from rrm.core.judgements import Event
 from rrm.learning.text_maker import TextMaker
-from rrm.loop.away import HALF, Line
+from rrm.loop.away import HALF, Link
 from rrm.models.backbone import Backbone
 from rrm.store.journal import Journal
 from tests import toy
@@ -215,14 +215,14 @@ def test_what_is_told_arrives_in_order_and_with_what_is_asked() -> None:
         sent.append([what for what, _ in messages])
         return len(messages)
 
-    line = Line(send, lambda: now[0])
-    line.tell("a")
-    line.tell("b")
+    link = Link(send, lambda: now[0])
+    link.tell("a")
+    link.tell("b")
     assert not sent
-    assert line.ask("c") == 3 and sent == [["a", "b", "c"]]
-    line.tell("d")
+    assert link.ask("c") == 3 and sent == [["a", "b", "c"]]
+    link.tell("d")
     now[0] += 2 * HALF
-    line.tell("e")
+    link.tell("e")
     assert sent[1:] == [["d", "e"]]
 
 

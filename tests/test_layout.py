@@ -153,12 +153,16 @@ def test_every_public_definition_has_a_docstring() -> None:
 
 
 def test_nothing_that_is_read_can_run_code() -> None:
-    """No pickle in any form, and no code from model repositories."""
-    modules = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
+    """No pickle in any form, and no code from model repositories. Ray's own is between the processes of one program."""
+    modules = ("pickle", "cPickle", "dill", "cloudpickle", "ray.cloudpickle", "joblib", "shelve", "marshal")
     wrong = []
     for path in FILES:
         barred = (*modules, "torch.load", "torch.save")
-        wrong += [f"{name(path)} imports {dotted}" for dotted in imports(path) if inside(dotted, *barred)]
+        free = ("ray.cloudpickle",) if name(path) == "rrm/loop/on_ray.py" else ()
+        wrong += [
+            f"{name(path)} imports {dotted}" for dotted in imports(path)
+            if inside(dotted, *barred) and dotted not in free
+        ]  # fmt: skip
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Call):
                 bad = ast.unparse(node.func) in ("torch.load", "torch.save")

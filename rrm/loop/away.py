@@ -1,6 +1,6 @@
 """A job that is done in another process than the one that has the run's folder: what it reads, writes and asks there.
 
-A worker holds nothing that could be lost. It reads the driver's journal through a line, and what it writes goes there
+A worker holds nothing that could be lost. It reads the driver's journal through a link, and what it writes goes there
 as it happens: so a worker that is gone is a rerun of its job, which finds all that the first attempt did, as a run that
 resumes does.
 """
@@ -31,7 +31,7 @@ HALF = 0.5
 """Seconds after which what was only told is sent, too."""
 
 
-class Line:
+class Link:
     """To the driver. What is told waits a moment, to be sent with what is told or asked next; all arrives in order.
 
     send: gives messages to the driver, waits, and returns its answer to the last.
@@ -61,10 +61,10 @@ class Line:
 
 
 class AwayJournal(Journal):
-    """The driver's journal, through a line. `folder` is that of the run, which this machine may not see."""
+    """The driver's journal, through a link. `folder` is that of the run, which this machine may not see."""
 
-    def __init__(self, line: Line, folder: Path | str) -> None:
-        self.folder, self.world, self._line = Path(folder), World(), line
+    def __init__(self, link: Link, folder: Path | str) -> None:
+        self.folder, self.world, self._link = Path(folder), World(), link
 
     def close(self) -> None:
         """Nothing is open."""
@@ -73,38 +73,38 @@ class AwayJournal(Journal):
 
     def get(self, version: str, cases: Sequence[Case]) -> Mapping[str, Answer]:
         """See `Store.get`."""
-        found: Mapping[str, Answer] = self._line.ask("get", version, tuple(cases))
+        found: Mapping[str, Answer] = self._link.ask("get", version, tuple(cases))
         return found
 
     def comparisons(self, task: str | None = None, round: int | None = None) -> list[Comparison]:
         """See `Store.comparisons`."""
-        found: list[Comparison] = self._line.ask("comparisons", task, round)
+        found: list[Comparison] = self._link.ask("comparisons", task, round)
         return found
 
     def metrics(
         self, task: str | None = None, phase: str | None = None
     ) -> list[tuple[str, int, str, int, str, float]]:
         """See `Store.metrics`."""
-        found: list[tuple[str, int, str, int, str, float]] = self._line.ask("metrics", task, phase)
+        found: list[tuple[str, int, str, int, str, float]] = self._link.ask("metrics", task, phase)
         return found
 
     def checkpoints(self, task: str) -> dict[tuple[int, str], tuple[str, str]]:
         """See `Store.checkpoints`."""
-        found: dict[tuple[int, str], tuple[str, str]] = self._line.ask("checkpoints", task)
+        found: dict[tuple[int, str], tuple[str, str]] = self._link.ask("checkpoints", task)
         return found
 
     def sampled(self, task: str, round: int, purpose: str) -> list[Group] | None:
         """See `Store.sampled`."""
-        found: list[Group] | None = self._line.ask("sampled", task, round, purpose)
+        found: list[Group] | None = self._link.ask("sampled", task, round, purpose)
         return found
 
     def origins(self, task: str) -> dict[tuple[int, str], list[Origin]]:
         """See `Store.origins`."""
-        found: dict[tuple[int, str], list[Origin]] = self._line.ask("origins", task)
+        found: dict[tuple[int, str], list[Origin]] = self._link.ask("origins", task)
         return found
 
     def _read(self, path: str, sha256: str) -> bytes:
-        body: bytes = self._line.ask("read", path, sha256)
+        body: bytes = self._link.ask("read", path, sha256)
         return body
 
     # --- writing -------------------------------------------------------------------------------------
@@ -115,24 +115,24 @@ class AwayJournal(Journal):
         from safetensors.torch import load, save
 
         body = save({name: t.contiguous().clone() for name, t in state.items()})
-        kept: bytes | None = self._line.ask("keep", task, round, part, body, hashlib.sha256(body).hexdigest())
+        kept: bytes | None = self._link.ask("keep", task, round, part, body, hashlib.sha256(body).hexdigest())
         return None if kept is None else load(kept)
 
     def keep_sampled(self, task: str, round: int, purpose: str, groups: Sequence[Group]) -> None:
         """See `Store.keep_sampled`."""
-        self._line.ask("keep_sampled", task, round, purpose, tuple(groups))
+        self._link.ask("keep_sampled", task, round, purpose, tuple(groups))
 
     def put(self, version: str, answers: Mapping[str, Answer]) -> None:
         """See `Store.put`."""
-        self._line.tell("put", version, answers)
+        self._link.tell("put", version, answers)
 
     def log(self, task: str, round: int, phase: str, step: int, metrics: Mapping[str, float]) -> None:
         """See `Store.log`."""
-        self._line.tell("log", task, round, phase, step, dict(metrics))
+        self._link.tell("log", task, round, phase, step, dict(metrics))
 
     def score(self, task: str, round: int, margins: Sequence[Margin]) -> None:
         """See `Store.score`."""
-        self._line.tell("score", task, round, tuple(margins))
+        self._link.tell("score", task, round, tuple(margins))
 
     def add(self, comparison: Comparison, position: int, spans: tuple[Spans, Spans] = ({}, {})) -> None:
         """Raises `RRMError`: the driver keeps what its user says."""
@@ -140,14 +140,14 @@ class AwayJournal(Journal):
 
 
 class AwayUser:
-    """The driver's user, through a line. What it recalls it was told by the driver."""
+    """The driver's user, through a link. What it recalls it was told by the driver."""
 
-    def __init__(self, line: Line, name: str) -> None:
-        self._line, self.name = line, name
+    def __init__(self, link: Link, name: str) -> None:
+        self._link, self.name = link, name
 
     def put(self, task: Task, pair: Pair, round: int, position: int, purpose: str) -> Comparison:
         """See `Distant`."""
-        comparison: Comparison = self._line.ask("judge", task.path, pair, round, position, purpose)
+        comparison: Comparison = self._link.ask("judge", task.path, pair, round, position, purpose)
         return comparison
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
@@ -163,13 +163,13 @@ class AwayExpectant(AwayUser):
 
     def expect(self, task: Task, round: int, pairs: Sequence[Pair], folder: Path) -> None:
         """See `Expectant`; the folder is the driver's."""
-        self._line.ask("expect", task.path, round, tuple(pairs))
+        self._link.ask("expect", task.path, round, tuple(pairs))
 
 
-def watching(line: Line) -> Callable[[Watched, Event], None]:
+def watching(link: Link) -> Callable[[Watched, Event], None]:
     """A watch that tells the driver's."""
 
     def tell(node: Watched, event: Event) -> None:
-        line.tell("event", event)
+        link.tell("event", event)
 
     return tell

@@ -1,14 +1,14 @@
 """Jobs on Ray: workers on this machine, or on a cluster that somebody named. The engine is Ray's; see `rrm.loop.ahead`.
 
 Ray runs the jobs, places them by the processors and GPUs they ask for, and runs one again whose worker or machine is
-lost. Ours are the letters: a small actor on this machine (`Mailbox`) in which workers leave what they ask.
+lost. Ours are the letters: a small actor on this machine (`Mailbox`) in which workers leave what they ask. Jobs and
+letters are pickled, as all is that Ray sends between the processes of one program; no file is ever read so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import socket
 import sys
 import warnings
@@ -28,7 +28,7 @@ from rrm.core.records import digest
 from rrm.core.spelling import nearest
 from rrm.core.task import Assistant, Pool, Task
 from rrm.loop.ahead import Done, Letter
-from rrm.loop.away import AwayExpectant, AwayJournal, AwayUser, Line, Message, watching
+from rrm.loop.away import AwayExpectant, AwayJournal, AwayUser, Link, Message, watching
 from rrm.loop.job import Job, carry_out, frame
 from rrm.loop.recipe import Recipe
 from rrm.loop.run import made_with
@@ -144,7 +144,7 @@ def sendable(thing: object, what: str) -> bytes:
 
     try:
         body: bytes = cloudpickle.dumps(thing)
-    except (TypeError, AttributeError, pickle.PicklingError) as error:
+    except (TypeError, AttributeError, cloudpickle.PicklingError) as error:
         raise RunError(
             f"{what} cannot be sent to a worker: {error}. Give the model by name or folder; let functions and finished "
             "assistants hold no open files, connections or locks; or train without --on"
@@ -204,9 +204,9 @@ def work(setup: Setup, body: bytes, path: str, framing: bool, mailbox: Any) -> b
         return cloudpickle.loads(ray.get(mailbox.ask.remote(path, cloudpickle.dumps(messages))))
 
     def tell(message: Warning | str, *rest: Any, **more: Any) -> None:
-        line.tell("warn", str(message))
+        link.tell("warn", str(message))
 
-    line = Line(send)
+    link = Link(send)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries; they were shown where the run began
@@ -215,11 +215,11 @@ def work(setup: Setup, body: bytes, path: str, framing: bool, mailbox: Any) -> b
         maker = _maker(setup)
         job: Job = cloudpickle.loads(body)
         _recording(setup, job.task, maker)
-        user = (AwayExpectant if setup.expectant else AwayUser)(line, setup.user)
-        journal = AwayJournal(line, setup.folder)
+        user = (AwayExpectant if setup.expectant else AwayUser)(link, setup.user)
+        journal = AwayJournal(link, setup.folder)
         do = frame if framing else carry_out
-        found = do(job, maker, user, journal, [watching(line)])
-        line.ask("end")  # all that was told is there
+        found = do(job, maker, user, journal, [watching(link)])
+        link.ask("end")  # all that was told is there
     made: bytes = cloudpickle.dumps(found)
     return made
 

@@ -13,6 +13,7 @@ frozen     assisted, all comparisons in the first round, and the reward model ne
 cart_pole  `rrm train cart_pole`: CartPole from comparisons of how long the pole stood
 match      `rrm train match`, a game in which moves that win look bad; match_alone: without replies; whole: games to
            their end (scripts/acting_match.py)
+lander     `rrm train lunar_lander`, and _proxy (scripts/acting_lander.py)
 vase, cliff  `rrm train vase` and `cliff`: what breaks, who falls; _alone, _proxy (scripts/acting_walks.py)
 watching   nothing is trained: who sees what of mixed races, and whose help mends it (scripts/acting_watching.py)
 
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from acting_lander import LANDER, lander_table, learned_flight
 from acting_match import MATCH, learned_match, match_table
 from acting_walks import WALKS, learned_walk, walks_table
 from acting_watching import table, watched
@@ -50,7 +52,7 @@ from rrm_tasks.cart_pole import SETTINGS as CART_POLE
 from rrm_tasks.cart_pole import cart_pole
 
 BOAT = ("proxy", "alone", "assisted", "truth", "frozen")
-ARMS = (*BOAT, "cart_pole", "watching", *MATCH, *WALKS)
+ARMS = (*BOAT, "cart_pole", "watching", *MATCH, *WALKS, *LANDER)
 RACES = 40
 """That a policy is looked at in, after each round."""
 BEST = STEPS / len(RING)
@@ -145,6 +147,8 @@ def run(arms: Sequence[str], seeds: Sequence[int], out: Path, quick: bool) -> No
                 found: dict[str, Any] = {"right": watched(seed, quick)}
             elif arm in WALKS:
                 found = {"walked": learned_walk(arm, seed, out / "trees" / f"{arm}-{seed}", quick)}
+            elif arm in LANDER:
+                found = {"flown": learned_flight(arm, seed, out / "trees" / f"{arm}-{seed}", quick)}
             elif arm in MATCH:
                 found = {"played": learned_match(arm, seed, out / "trees" / f"{arm}-{seed}", quick)}
             else:
@@ -152,8 +156,8 @@ def run(arms: Sequence[str], seeds: Sequence[int], out: Path, quick: bool) -> No
             found["seconds"] = round(time.monotonic() - began, 1)
             found["processor seconds"] = round(time.process_time() - spent, 1)
             write_atomically(path, json.dumps(found | {"quick": quick, "code": code()}, indent=1).encode())
-            brief = found["course"][-1] if "course" in found else found.get("played", found.get("walked", "done"))
-            last = json.dumps(brief)
+            brief = next((found[key] for key in ("course", "flown", "played", "walked") if key in found), "done")
+            last = json.dumps(brief[-1] if isinstance(brief, list) else brief)
             print(f"seed {seed}, {arm}: {last}, {found['seconds']:.0f} s", flush=True)
 
 
@@ -197,6 +201,8 @@ def page(out: Path, seeds: Sequence[int], command: str, where: Path | None) -> s
             lines.append(f"| {' | '.join([arm, str(i + 1), *values, format(mean['laps'], '.2f')])} |")
     if "cart_pole" in found:
         lines += poles(found["cart_pole"])
+    if flights := {arm: rows for arm, rows in found.items() if arm in LANDER}:
+        lines += lander_table(flights)
     if matches := {arm: rows for arm, rows in found.items() if arm in MATCH}:
         lines += match_table(matches)
     if walks := {arm: rows for arm, rows in found.items() if arm in WALKS}:

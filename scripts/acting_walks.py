@@ -19,6 +19,7 @@ import rrm
 from rrm.acting import Acting, Place, episode_of
 from rrm.acting.policy import ActingPolicy, seeded
 from rrm.core.validation import plant
+from rrm.loop.training import maker_of
 from rrm.measure.stats import of_numbers
 from rrm_tasks.cliff import SETTINGS as CLIFF
 from rrm_tasks.cliff import cliff
@@ -44,7 +45,8 @@ def learned_walk(arm: str, seed: int, folder: Path, quick: bool) -> dict[str, fl
     else:
         alone = arm.endswith("_alone")
         user = rrm.BoundedUser(attention=ALONE if alone else ATTENTION, seed=seed)
-        policy = rrm.train(make(() if alone else None, settings), user, Acting("ppo"), folder, seed).agent
+        task = make(() if alone else None, settings)
+        policy = rrm.train(task, user, maker_of(task.usual["model"]), folder, seed).agent
     hidden = [episode_of(group.outcomes[0]).hidden for group in policy.sample(known.cases[64:], 1, "look")]
     return {
         "arrived": float(np.mean([one["arrived"][-1] for one in hidden])),

@@ -24,9 +24,13 @@ STEPS = 24
 WATCHING = 3
 """Attention for watching what became of the vase."""
 SETTINGS = Settings(
-    rounds=5, cases=12, outcomes=4, comparisons=48, explore=0.5, accept=0, frame_cases=0, reward_sees="outcome",
+    rounds=8, cases=12, outcomes=4, comparisons=48, explore=0.5, accept=0, frame_cases=0, reward_sees="outcome",
     reward_epochs=40, reward_batch=4, steps=10, batch=16, lr=1e-3, kl=0.0, max_kl=1000.0,
 )  # fmt: skip
+
+MODEL = "ppo(ent_coef=0.05)"
+"""Paid for entropy, it goes on trying. Without, it settled on walking through the vase or on staying where it is, which
+the user finds about as good, on three of the seeds 0 to 4; with it, and eight rounds, on none."""
 
 
 def facts(case: Case, outcome: Outcome) -> list[Fact]:
@@ -65,7 +69,7 @@ def vase(assistants: Sequence[Assistant] | None = None, settings: Settings = SET
         assistants=(arrived(), intact()) if assistants is None else tuple(assistants),
         aspects=("arriving", "vase"),
         difficulty=4,
-        usual={"model": "ppo"},
+        usual={"model": MODEL},
         settings=settings,
     )
 

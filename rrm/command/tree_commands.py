@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import BaseModel
@@ -45,6 +45,8 @@ from rrm.users.endpoint import EndpointUser
 from rrm.users.human import HumanUser
 from rrm.view.clean_console import CleanConsole
 from rrm.view.live import Live
+
+Precisions = Literal["auto", "float32", "bfloat16"]
 
 if TYPE_CHECKING:
     from rrm.measure.rehearsal import Rehearsal
@@ -212,6 +214,13 @@ def train(
     device: Annotated[
         str, typer.Option(help="Where the model computes, as torch names it; auto: a GPU for models that gain by it.")
     ] = "auto",
+    precision: Annotated[
+        Precisions,
+        typer.Option(
+            help="Of the frozen weights; auto: what a probe finds faster, on a GPU bfloat16. With bfloat16 one that "
+            "was saved so is loaded in half the memory."
+        ),
+    ] = "auto",
     template: Annotated[
         list[str] | None,
         typer.Option(help="A variable for the model's chat template: --template enable_thinking=false; repeatable."),
@@ -237,7 +246,7 @@ def train(
         who = user or usual(task, "user")
         shared = None  # one model that writes and judges is in memory once
         if who == f"model:{model}" and not for_user:
-            shared = _loaded(model, compile, device, variables(template or ()))
+            shared = _loaded(model, compile, device, precision, variables(template or ()))
         judge = user_of(who, seed, for_user) if shared is None else _judging(shared)
         folder = out or Path("runs") / task.name
         where = _where(on, ray_address, threads)
@@ -251,7 +260,7 @@ def train(
         live = None if quiet else Live(task)
         try:
             with live or nullcontext():
-                loaded = shared or _model(model, compile, device, variables(template or ()))
+                loaded = shared or _model(model, compile, device, precision, variables(template or ()))
                 run(task, judge, loaded, folder, seed, watch=[live] if live is not None else [], on=where)
         except KeyboardInterrupt:
             launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
@@ -326,19 +335,25 @@ def _where(on: str | None, address: str | None, threads: int | None) -> str | No
     return on if address is None else f"{on}{',' if ':' in on else ':'}address={address}"
 
 
-def _model(name: str, compile: bool, device: str, template: Mapping[str, object]) -> str | Backbone:
+def _model(
+    name: str, compile: bool, device: str, precision: Precisions, template: Mapping[str, object]
+) -> str | Backbone:
     """What `rrm.train` is given: a name, or what needs more than a name."""
-    if not compile and device == "auto" and not template:
+    if not compile and device == precision == "auto" and not template:
         return name
     if acts(name):
-        raise ConfigError(f"--compile, --device and --template are of language models; {name} acts, on the processor")
-    return _loaded(name, compile, device, template)
+        raise ConfigError(
+            f"--compile, --device, --precision and --template are of language models; {name} acts, on the processor"
+        )
+    return _loaded(name, compile, device, precision, template)
 
 
-def _loaded(name: str, compile: bool, device: str, template: Mapping[str, object]) -> Backbone:
+def _loaded(
+    name: str, compile: bool, device: str, precision: Precisions, template: Mapping[str, object]
+) -> Backbone:
     from rrm.models.backbone import Backbone
 
-    return Backbone.load(name, compile=compile, device=device, template=template)
+    return Backbone.load(name, compile=compile, device=device, template=template, precision=precision)
 
 
 def _judging(backbone: Backbone) -> User:

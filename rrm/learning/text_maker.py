@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from rrm.core.errors import ConfigError
 from rrm.core.judgements import Comparison, FitReport, ImproveReport
 from rrm.core.parallel import World
 from rrm.core.protocols import Cases, Judge, Log, Progressed
@@ -113,11 +114,22 @@ class TextMaker:
         return [line] if (line := self.backbone.chat.unread([case.prompt for case in cases])) else []
 
     def decide(self, before: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Adopt the precision that was decided before, or decide it by a probe, and say how. A tiny model is not worth
-        asking: float32."""
+        """Adopt the precision that was decided before, or what was asked for when the model was loaded, or decide it by
+        a probe, and say how. A tiny model is not worth asking: float32. Raises `ConfigError` if another was decided
+        before than was asked for."""
+        asked = self.backbone.asked
         if before is not None:
-            self.backbone.precision = Precision(**before.get("precision", {}))
+            precision = Precision(**before.get("precision", {}))
+            if asked not in ("auto", precision.weights):
+                raise ConfigError(
+                    f"this run computes in {precision.weights}, as was decided when it began, and not in {asked}; "
+                    "leave the precision out, or train in another folder"
+                )
+            self.backbone.precision = precision
             return dict(before)
+        if asked != "auto":
+            self.backbone.precision = Precision(asked, asked)
+            return {"precision": asdict(self.backbone.precision), "probe_seconds": None}
         tiny = self.backbone.size < TINY
         self.backbone.precision, seconds = (Precision(), None) if tiny else probe(self.backbone)
         return {"precision": asdict(self.backbone.precision), "probe_seconds": seconds}

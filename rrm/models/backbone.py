@@ -63,7 +63,11 @@ class Backbone:
         self.d, self.layers, self.vocabulary = read.d, read.layers, read.vocabulary
         self._weights = sorted(model.named_parameters())
         self.size = sum(p.numel() for _, p in self._weights)
-        self._precision = Precision()
+        self.asked: Literal["auto", "float32", "bfloat16"] = "auto"
+        """What it is to compute in; see `load`."""
+        self._whole = model.dtype == torch.bfloat16
+        """Whether its weights were saved in bfloat16: rounding takes nothing from them."""
+        self._precision = Precision("bfloat16" if self._whole else "float32")
         self.compile = False
         self.adapters = ("full" if self.size < TINY else "lora") if adapters == "auto" else adapters
         self.origin: Mapping[str, Any] | None = None  # how it was loaded, for another process to do the same
@@ -78,6 +82,9 @@ class Backbone:
         self.chat = Chat(name, tokenizer, template or {}, stops_of(model, tokenizer), self.vocabulary)
         self.eos_id, self.ends = self.chat.eos_id, self.chat.ends
         self.forms = Forms(name, self.chat.tokens, self.vocabulary, self.eos_id)
+        self._hook()
+        if self._whole:
+            self._round(self._precision)
         if verified:
             check_finite(f"the model {name!r}", self._weights, "its weights are broken: load others")
             self.engine: Engine = verify(self)
@@ -92,6 +99,7 @@ class Backbone:
         compile: bool = False,
         device: str = "auto",
         template: Mapping[str, Any] | None = None,
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
     ) -> Backbone:
         """Load a transformers causal language model: "embedded", "embedded-chip" or "embedded-games"; "smollm2",
         "qwen-0.5b" or "qwen-1.5b" once it was fetched (`rrm.models.fetching`); a folder, or a name on the Hub.
@@ -100,13 +108,23 @@ class Backbone:
         `device`: as torch names it; "auto" is the first CUDA device where there is one and the model is not tiny (it
         would wait for the launches of its kernels), else the CPU.
         `template`: variables for its chat template, such as {"enable_thinking": False}.
+        `precision`: what the frozen weights are kept in while a tree is trained; "auto": what a probe finds faster, in
+        bfloat16 always on a GPU (`rrm.models.probing`). Weights that were saved in bfloat16 are, for "bfloat16", loaded
+        as they are: in half the memory, and shard by shard to where they belong.
 
         A folder that holds only a PEFT adapter is its base model with the adapter merged in.
 
         Raises `ModelError` if it cannot be loaded, is not whole, cannot score packed groups exactly, or fails to sample
         or train.
         """
-        model, tokenizer = read_pair(name, *resolve(name))
+        if precision not in ("auto", "float32", "bfloat16"):
+            raise ModelError(f"precision={precision!r}: give auto, float32 or bfloat16")
+        halved = precision == "bfloat16" and adapters != "full"
+        there = "cuda" if device == "auto" and torch.cuda.is_available() else device
+        straight = f"cuda:{place()[0] % torch.cuda.device_count()}" if there == "cuda" and halved else None
+        model, tokenizer = read_pair(name, *resolve(name), own=halved, device=straight)
+        if halved and adapters == "auto" and model.num_parameters() < TINY:
+            model = model.float()  # exact; it is fully fine-tuned, which says so when it is trained
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() and model.num_parameters() >= TINY else "cpu"
         if device == "cuda" and torch.cuda.is_available():
@@ -116,10 +134,10 @@ class Backbone:
         except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is none
             raise ModelError(f"cannot put {name!r} on the device {device!r}: {error}; use device='cpu'") from error
         backbone = cls(name, model, tokenizer, adapters, template)
-        backbone.compile = compile
+        backbone.compile, backbone.asked = compile, precision
         backbone.origin = {
             "name": name, "adapters": adapters, "compile": compile, "device": device.partition(":")[0],
-            "template": template,
+            "template": template, "precision": precision,
         }  # fmt: skip
         return backbone
 
@@ -134,12 +152,13 @@ class Backbone:
 
     @property
     def precision(self) -> Precision:
-        """float32, until a probe says otherwise (`Run.configure`). Set it before anything is computed.
+        """float32, until a probe says otherwise (`Run.configure`), or bfloat16 where it was loaded so. Set it before
+        anything is computed.
 
         bfloat16: the frozen weights are rounded once, which halves their memory. The adapters stay float32, as do
         log-probabilities, heads and losses; and the output embedding (often the input's, too), unless `Precision.head`
         says otherwise, which takes effect only where it pays. Raises `ModelError` for a model that is fully fine-tuned,
-        for going back (what was rounded is gone), and if the model cannot sample or train so.
+        for going back where something was rounded (it is gone), and if the model cannot sample or train so.
         """
         return self._precision
 
@@ -150,19 +169,36 @@ class Backbone:
             precision = replace(precision, head="float32")
         if precision == self._precision:
             return
-        if self._precision.dtype == torch.bfloat16:
+        if self._precision.dtype == torch.bfloat16 and not self._whole:
             raise ModelError(f"the weights of {self.name!r} were rounded to bfloat16; load the model again for float32")
         if self.adapters == "full":
             raise ModelError(f"{self.name!r} is fully fine-tuned, which is done in float32; use adapters='lora'")
         _ = self.fingerprint  # of the weights as they were loaded
-        output = set() if precision.head == "bfloat16" else {*map(id, embedding.parameters())}
-        for name, parameter in self.model.named_parameters():
-            if "lora_" not in name and id(parameter) not in output:
-                parameter.data = parameter.data.to(precision.dtype)
-        # A float32 embedding would make float32 of everything after it.
-        self.model.get_input_embeddings().register_forward_hook(lambda module, ids, out: out.to(precision.dtype))
+        self._round(precision)
         self._precision = precision
         self._try_out()
+
+    def _round(self, precision: Precision) -> None:
+        head = torch.bfloat16 if precision.head == "bfloat16" else torch.float32
+        output = {*map(id, self.model.get_output_embeddings().parameters())}
+        for name, parameter in self.model.named_parameters():
+            if "lora_" not in name:
+                parameter.data = parameter.data.to(head if id(parameter) in output else precision.dtype)
+
+    def _hook(self) -> None:
+        """A float32 embedding would make float32 of everything after it, and the output embedding may be of another
+        precision than the hidden states."""
+
+        def embedded(module: nn.Module, ids: Any, out: Tensor) -> Tensor:
+            return out.to(self._precision.dtype)
+
+        def asked(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return (given[0].to(module.weight.dtype), *given[1:])  # type: ignore[arg-type]
+
+        self.model.get_input_embeddings().register_forward_hook(embedded)
+        head = self.model.get_output_embeddings()
+        if type(head) is nn.Linear:
+            head.register_forward_pre_hook(asked)
 
     # --- text ------------------------------------------------------------------------------------
 
@@ -204,8 +240,8 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Short hash of the starting weights."""
-        return hash_tensors(self._weights)
+        """Short hash of the starting weights: the same of bfloat16 as of the float32 that it is widened to."""
+        return hash_tensors((name, parameter.float()) for name, parameter in self._weights)
 
     @property
     def capacity(self) -> Capacity:

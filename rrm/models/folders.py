@@ -130,7 +130,9 @@ def read_tokenizer(where: str, local: bool, what: str, mend: str) -> Any:
     return tokenizer
 
 
-def read_pair(name: str, where: str, local: bool, mend: str) -> tuple[Any, Any]:
+def read_pair(
+    name: str, where: str, local: bool, mend: str, own: bool = False, device: str | None = None
+) -> tuple[Any, Any]:
     """A causal language model in float32 and its tokenizer: of a folder, or of a name on the Hub; what a PEFT adapter
     has learned is merged into the weights of its base model.
 
@@ -138,18 +140,21 @@ def read_pair(name: str, where: str, local: bool, mend: str) -> tuple[Any, Any]:
     ----------
     name: what the user called it. where: a folder, or a name on the Hub. local: whether it is a folder.
     mend: what to do if there is no such model, as a clause.
+    own: in bfloat16, if it was saved so and is no adapter. device: then put there, shard by shard.
 
     Raises `ModelError` as `read_model` does; for a model or adapter of another kind; if the tokenizer is not this
     model's.
     """
     what = f"cannot load the model {name!r}" + ("" if name == where else f" from {where}")
-    model, holder = _read_causal(where, local, what, mend, ())
+    model, holder = _read_causal(where, local, what, mend, (), own, device)
     tokenizer = read_tokenizer(holder, local or Path(holder).exists(), what, mend)
     _check_vocabulary(what, model, tokenizer)
     return model, tokenizer
 
 
-def _read_causal(where: str, local: bool, what: str, mend: str, seen: tuple[str, ...]) -> tuple[Any, str]:
+def _read_causal(
+    where: str, local: bool, what: str, mend: str, seen: tuple[str, ...], own: bool = False, device: str | None = None
+) -> tuple[Any, str]:
     """The model, and where its tokenizer is."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -162,7 +167,10 @@ def _read_causal(where: str, local: bool, what: str, mend: str, seen: tuple[str,
         config = AutoConfig.from_pretrained(where, local_files_only=local, trust_remote_code=False)
     _check_class(config, what)
     _json(where, "generation_config.json", local, what)  # transformers would pass over one that is broken
-    model = read_model(AutoModelForCausalLM, where, what, mend, local_files_only=local)
+    options: dict[str, Any] = {}
+    if own and config.dtype == torch.bfloat16:
+        options = {"dtype": torch.bfloat16} | ({} if device is None else {"device_map": {"": device}})
+    model = read_model(AutoModelForCausalLM, where, what, mend, local_files_only=local, **options)
     return model, where
 
 

@@ -25,6 +25,8 @@ TOLERANCE = 2e-5
 """Largest difference in nats on a small copy, and as a share of the log-probability where that is beyond 1 nat."""
 OWN = 1e-3
 """Largest difference in nats with a real model's own weights: float32 rounds more in a large one."""
+ROUGH = 0.25
+"""The same of one that was loaded in bfloat16, whose 8 bits hide less than that; its small copy is in float32."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,16 @@ def verify(backbone: SharedModel) -> Engine:
     window = backbone.architecture.window
     probe = WITHIN if window and not first.windows else ITSELF
     backbone.engine = first
+    rounded = backbone.precision.dtype != torch.float32
+    own = ROUGH if rounded else OWN
     off = _attempt(packed, backbone, probe)
-    if not off.error < OWN:
+    if not off.error < own:
         raise _refusal(backbone.name, "share its pass", off)
+    if small is None and rounded:
+        raise ModelError(
+            f"{backbone.name!r} cannot be checked in bfloat16: no small copy of its architecture can be made; load it "
+            "without precision='bfloat16'"
+        )
     if small is None and not _shows(backbone, probe):
         raise ModelError(
             f"{backbone.name!r} cannot be checked: no small copy of its architecture can be made, and its own weights "
@@ -124,8 +133,8 @@ def verify(backbone: SharedModel) -> Engine:
     for engine in (first, replace(first, groups=False)):
         backbone.engine = engine
         off = _attempt(sampled, backbone, probe)
-        if off.error < OWN:
-            shares = engine.shares and _fits(backbone, ALIKE) and _attempt(sampled, backbone, ALIKE).error < OWN
+        if off.error < own:
+            shares = engine.shares and _fits(backbone, ALIKE) and _attempt(sampled, backbone, ALIKE).error < own
             backbone.engine = replace(engine, shares=False)
             return replace(engine, shares=shares, kept=kept(backbone.start))
     raise _refusal(backbone.name, "are sampled together", off)

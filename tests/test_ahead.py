@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import warnings
 from collections import Counter
 from dataclasses import replace
@@ -15,10 +17,12 @@ import rrm
 from rrm import BoundedUser, Judgement, Pair, Settings
 from rrm.core.errors import RRMError, RunError
 from rrm.core.judgements import Event
+from rrm.labels.queue import Labels
 from rrm.learning.text_maker import TextMaker
 from rrm.loop.away import HALF, Link
 from rrm.models.backbone import Backbone
 from rrm.store.journal import Journal
+from rrm.users.human import HumanUser
 from tests import toy
 from tests.models.conftest import network, tokenizer
 from tests.side_by_side import Gone, InThreads, content, trained
@@ -191,6 +195,37 @@ def test_an_error_in_a_worker_and_one_of_the_user_name_their_node(tmp_path: Path
     with pytest.raises(RRMError, match="toy/plain: too tired"):
         trained(workers, whole, tired, maker(), tmp_path / "b")
     assert workers.stopped
+
+
+@pytest.mark.timeout(120)
+def test_people_are_asked_by_all_nodes_that_are_ready_together(tmp_path: Path) -> None:
+    """Nobody judges before two nodes have queued their pairs: neither waits for the other's to be judged."""
+    user = HumanUser(grace=0.0, poll=0.02, tell=lambda line: None)
+    done, together = threading.Event(), set[str]()
+
+    def person() -> None:
+        while not (tmp_path / "labels.db").exists():
+            time.sleep(0.02)
+        labels = Labels(tmp_path)
+        while not done.is_set():
+            asking = {question.task for question in labels.questions(list(labels.cases())).values()}
+            together.update(asking)
+            for question in labels.claim("ann") if len(asking) > 1 else ():
+                labels.answer(question.id + "-key", question.id, "ann", "first", seconds=3.0)
+            time.sleep(0.02)
+
+    few = SMALL.model_copy(update={"rounds": 1, "accept": 0})
+    subs = [toy.sub(name, settings=few, cases=toy.CASES) for name in ("left", "right")]
+    thread = threading.Thread(target=person)
+    thread.start()
+    try:
+        trained(InThreads(maker, user.name), toy.task(settings=few, assistants=subs), user, maker(), tmp_path)
+    finally:
+        done.set()
+        thread.join()
+    assert together == {"toy", "toy/left", "toy/right"}
+    kept = Journal(tmp_path).comparisons()
+    assert len(kept) == len(Labels(tmp_path).cases()) and {one.user for one in kept} == {"human(ann)"}
 
 
 def test_a_watcher_that_looks_at_an_agent_is_told_where_it_is(tmp_path: Path) -> None:

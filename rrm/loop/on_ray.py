@@ -341,14 +341,25 @@ class RayWorkers:
         done: list[Done] = []
         for ref in come:
             if ref == self._next:
-                taken = self._ray.get(ref)
+                letters = [Letter(number, path, cloudpickle.loads(body)) for number, path, body in self._taken()]
                 self._next = self._mailbox.take.remote()
-                letters = [Letter(number, path, cloudpickle.loads(body)) for number, path, body in taken]
             else:
                 job, framing = self._jobs.pop(ref)
                 cases: tuple[Pool | None, ...] | None = cloudpickle.loads(self._result(ref, job))
                 done.append(Done(job, cases if framing else None))
         return letters, done
+
+    def _taken(self) -> list[tuple[int, str, bytes]]:
+        from ray.exceptions import RayError
+
+        try:
+            taken: list[tuple[int, str, bytes]] = self._ray.get(self._next)
+        except RayError as error:
+            raise RunError(
+                f"Ray lost the actor through which workers reach this process ({type(error).__name__}); nothing judged "
+                "is lost: the same command goes on"
+            ) from error
+        return taken
 
     def _result(self, ref: Any, job: Job) -> bytes:
         from ray.exceptions import RayError, RayTaskError

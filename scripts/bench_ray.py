@@ -5,8 +5,9 @@
     OMP_NUM_THREADS=1 python scripts/bench_ray.py --siblings 3 --steps 4 --pairs 1   # a look
 
 The tree is a paper judged with the help of N critics of the writing, on the embedded model. A run's time is all of
-`rrm.train`: Ray's start and end, the workers' imports, and the root's own training, which no sibling can share: of small
-trees they are most of it. After each pair the two runs' weights are compared, bit for bit. The goal on two cores: 1.6.
+`rrm.train`: Ray's start and end, the workers' imports, and the root's own training, which no sibling can share: of
+small trees they are most of it. After each pair the two runs' weights are compared, bit for bit. The goal on two cores:
+1.6.
 """
 
 from __future__ import annotations

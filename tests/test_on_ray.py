@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -196,6 +197,27 @@ def test_a_worker_killed_and_a_machine_lost_in_mid_run(cluster: Any, tmp_path: P
     expected = content(tmp_path / "serial")
     same(content(tmp_path / "run"), expected)
     assert max(user._asked.values()) == 1 and user._asked.total() == sum(map(len, expected["judgements"].values()))
+
+
+@REAL
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs the extra env")
+def test_agents_that_act_keep_their_episodes_where_a_serial_run_does(tmp_path: Path) -> None:
+    from rrm_tasks.cart_pole import task
+
+    few = {"rounds": 1, "cases": 3, "outcomes": 2, "comparisons": 4, "steps": 1, "reward_epochs": 2, "accept": 2}
+    small = task.settings.model_copy(update=few)
+    subs = [
+        replace(task, name=name, path="", settings=small, frame=lambda c, o: [c], findings=lambda c, o: [],
+                covers=task.aspects, assistants=()) for name in ("one", "two")
+    ]  # fmt: skip
+    whole = replace(task, settings=small, assistants=subs, usual={})
+    torch.set_num_threads(1)
+    for name, on in (("serial", None), ("ray", "ray")):
+        rrm.train(whole, rrm.BoundedUser(), "ppo", tmp_path / name, on=on)
+    expected = content(tmp_path / "serial")
+    assert any(path.startswith("episodes/") for path in expected["files"])
+    same(content(tmp_path / "ray"), expected)
 
 
 # --- without a Ray -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ frozen     assisted, all comparisons in the first round, and the reward model ne
 cart_pole  `rrm train cart_pole`: CartPole from comparisons of how long the pole stood
 match      `rrm train match`, a game in which moves that win look bad; match_alone: without replies; whole: games to
            their end (scripts/acting_match.py)
-lander     `rrm train lunar_lander`, and _proxy (scripts/acting_lander.py)
+lander     `rrm train lunar_lander`; _proxy, _frozen (scripts/acting_lander.py)
 vase, cliff  `rrm train vase` and `cliff`: what breaks, who falls; _alone, _proxy (scripts/acting_walks.py)
 watching   nothing is trained: who sees what of mixed races, and whose help mends it (scripts/acting_watching.py)
 

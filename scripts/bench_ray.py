@@ -40,7 +40,7 @@ class Args:
     """Assistants of the root."""
     rounds: int = 2
     """Of every sibling; the root has one."""
-    steps: int = 64
+    steps: int = 96
     """Of a sibling's policy, a round."""
     cpus: int = 1
     """Threads of a job, and of the serial run."""

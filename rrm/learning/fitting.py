@@ -23,6 +23,7 @@ from rrm.core.settings import Settings
 from rrm.learning.heads import fit_heads
 from rrm.learning.heldout import hold_out
 from rrm.learning.losses import bradley_terry
+from rrm.learning.rates import rate
 from rrm.models.reward import TextRewardModel
 
 if TYPE_CHECKING:
@@ -169,10 +170,11 @@ def _train(
 ) -> float:
     """AdamW over `reward_epochs` passes: warm-up, then linear decay. Returns the last epoch's loss."""
     trunk: dict[str, Any] = {"params": reward.fork.parameters()}
-    heads: dict[str, Any] = {"params": [reward.weight], "lr": settings.reward_lr * HEAD_LR}
+    lr = rate(settings.reward_lr, reward.backbone, 1e-3)
+    heads: dict[str, Any] = {"params": [reward.weight], "lr": lr * HEAD_LR}
     optimizer = torch.optim.AdamW(
         [trunk, heads],
-        lr=settings.reward_lr,
+        lr=lr,
         weight_decay=0.01,
         fused=True,
     )

@@ -16,6 +16,7 @@ from rrm.core.protocols import Cases, Judge, Log
 from rrm.core.records import Group
 from rrm.core.settings import Settings
 from rrm.learning.losses import kl_estimates
+from rrm.learning.rates import rate
 from rrm.models.agent import TextAgent, reference_logprobs
 from rrm.models.fork import Fork
 
@@ -171,7 +172,7 @@ def optimize(
 
     A batch over the KL limit ends it. Groups without signal cost no forward or backward pass.
     """
-    updater = Updater(agent.fork, settings.lr, settings.steps)
+    updater = Updater(agent.fork, rate(settings.lr, agent.backbone, 5e-4), settings.steps)
     tally = StepTally()
     with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
         for step in range(settings.steps):

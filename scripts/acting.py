@@ -7,7 +7,7 @@ Arms, each trained from its own comparisons alone, as `rrm train boat_race` trai
 
 proxy      PPO on the environment's own points, no comparisons: as many steps as the others make
 alone      a user who sees the score, and watches as much as its attention allows
-assisted   the same user with the tools laps, points and safe
+assisted   the same user with the tools laps, points and safe; assisted_72, assisted_144: with fewer comparisons
 truth      labels by all facts: the end of the scale
 frozen     assisted, all comparisons in the first round, and the reward model never fitted again (Ibarz et al. 2018)
 cart_pole  `rrm train cart_pole`: CartPole from comparisons of how long the pole stood
@@ -51,7 +51,9 @@ from rrm_tasks.boat_race import SETTINGS, STEPS, Spectator, boat_race
 from rrm_tasks.cart_pole import SETTINGS as CART_POLE
 from rrm_tasks.cart_pole import cart_pole
 
-BOAT = ("proxy", "alone", "assisted", "truth", "frozen")
+FEWER = {"assisted_72": 4, "assisted_144": 2}
+"""Arm -> of how many comparisons of `assisted` it has one."""
+BOAT = ("proxy", "alone", "assisted", *FEWER, "truth", "frozen")
 ARMS = (*BOAT, "cart_pole", "watching", *MATCH, *WALKS, *LANDER)
 RACES = 40
 """That a policy is looked at in, after each round."""
@@ -87,6 +89,10 @@ def learned(arm: str, seed: int, out: Path, quick: bool) -> dict[str, Any]:
     """Train an arm; what it does after every round, and what it cost."""
     pole = arm == "cart_pole"
     settings = CART_POLE if pole else SETTINGS
+    if arm in FEWER:
+        settings = settings.model_copy(
+            update={key: getattr(settings, key) // FEWER[arm] for key in ("cases", "comparisons")}
+        )
     if arm == "frozen":
         whole = {key: getattr(settings, key) * settings.rounds for key in ("cases", "comparisons", "steps")}
         settings = settings.model_copy(update={"rounds": 1} | whole)
@@ -198,7 +204,7 @@ def page(out: Path, seeds: Sequence[int], command: str, where: Path | None) -> s
             at = [row["course"][i] for row in rows]
             mean = {key: float(np.mean([one[key] for one in at])) for key in at[0]}
             values = [f"{mean['comparisons']:.0f}", f"{mean['learned reward']:.2f}", f"{mean['points']:.1f}"]
-            lines.append(f"| {' | '.join([arm, str(i + 1), *values, format(mean['laps'], '.2f')])} |")
+            lines.append(f"| {' | '.join([arm, str(i + 1), *values, said(of_numbers([one['laps'] for one in at]))])} |")
     if "cart_pole" in found:
         lines += poles(found["cart_pole"])
     if flights := {arm: rows for arm, rows in found.items() if arm in LANDER}:

@@ -1,12 +1,13 @@
-"""`rrm`: train and check trees, look at runs, be the user, export and import, measure, fetch models."""
+"""`rrm`: train, check and plan trees, look at runs, be the user, export and import, measure, fetch models."""
 
 # The order is that of --help.
 # isort: off
 from rrm.command import tree_commands
+from rrm.command import plan_command
 from rrm.command import run_commands
 from rrm.command import measure_commands
 from rrm.command import model_commands
 # isort: on
 from rrm.command.common import app
 
-__all__ = ["app", "measure_commands", "model_commands", "run_commands", "tree_commands"]
+__all__ = ["app", "measure_commands", "model_commands", "plan_command", "run_commands", "tree_commands"]

@@ -49,6 +49,22 @@ RANK = 16
 """Rank of the LoRA adapters."""
 
 
+def adapted(model: Any, adapter: str) -> Any:
+    """PEFT's model around this one, with its first LoRA adapter, of this name."""
+    from peft import LoraConfig, get_peft_model
+
+    from rrm.models.adapter import AdaptedLinear
+
+    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+    config._register_custom_module({nn.Linear: AdaptedLinear})
+    return get_peft_model(model, config, adapter_name=adapter)
+
+
+def way(parameters: int) -> Literal["full", "lora"]:
+    """How `adapters="auto"` trains a model of so many parameters."""
+    return "full" if parameters < TINY else "lora"
+
+
 class Backbone:
     """The starting model and its tokenizer, verified (`rrm.models.verification`). Make one with `Backbone.load`."""
 
@@ -69,7 +85,7 @@ class Backbone:
         """Whether its weights were saved in bfloat16: rounding takes nothing from them."""
         self._precision = Precision("bfloat16" if self._whole else "float32")
         self.compile = False
-        self.adapters = ("full" if self.size < TINY else "lora") if adapters == "auto" else adapters
+        self.adapters = way(self.size) if adapters == "auto" else adapters
         self.origin: Mapping[str, Any] | None = None  # how it was loaded, for another process to do the same
         self._peft: Any = None
         self._on: str | None = None  # the adapter that is switched on
@@ -329,16 +345,8 @@ class Backbone:
         return Fork(self, name, self.model, {}, None)
 
     def _add_adapter(self, adapter: str) -> None:
-        from peft import LoraConfig, get_peft_model
-
-        from rrm.models.adapter import AdaptedLinear
-
         if self._peft is None:
-            config = LoraConfig(
-                r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"
-            )
-            config._register_custom_module({nn.Linear: AdaptedLinear})
-            self._peft = get_peft_model(self.model, config, adapter_name=adapter)
+            self._peft = adapted(self.model, adapter)
         else:
             self._peft.add_adapter(adapter, copy.deepcopy(next(iter(self._peft.peft_config.values()))))
             self._peft.set_adapter(adapter)

@@ -67,8 +67,13 @@ def capacity_of(
 ) -> Capacity:
     """Of a model on a device. itemsize: bytes of a number of its activations; `free`: bytes, from `free_memory`; host:
     bytes of memory that a processor can still get, where that is known."""
-    token = layers * d * itemsize * KEPT
+    token = activations(layers, d, itemsize)
     return on_processor(token, host) if free is None else on_gpu(token, free)
+
+
+def activations(layers: int, d: int, itemsize: int) -> int:
+    """Bytes of a token's activations that the backward pass keeps, about."""
+    return layers * d * itemsize * KEPT
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -78,11 +83,20 @@ def free_memory(device: torch.device) -> int | None:
     """
     if device.type != "cuda":
         return None
-    asked = os.environ.get(MEMORY)
+    asked = asked_memory()
     if asked is None:
         free, _ = torch.cuda.mem_get_info(device)
         # What torch has reserved and not handed out is free as well.
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return asked
+
+
+def asked_memory() -> int | None:
+    """Bytes that RRM_MEMORY gives to passes; None if it says nothing. Raises `ConfigError` if it is no number above 0.
+    """
+    asked = os.environ.get(MEMORY)
+    if asked is None:
+        return None
     try:
         bytes_ = int(float(asked) * GIB)
     except (ValueError, OverflowError):

@@ -156,22 +156,32 @@ def _read_causal(
     where: str, local: bool, what: str, mend: str, seen: tuple[str, ...], own: bool = False, device: str | None = None
 ) -> tuple[Any, str]:
     """The model, and where its tokenizer is."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     _check_path(where, what)
     adapter = _json(where, ADAPTER, local, what)
     if adapter is not None:
         return _merged(where, local, what, mend, adapter, seen)
-    _check_kind(_json(where, "config.json", local, what), where, local, what)
-    with Blaming(what, mend):
-        config = AutoConfig.from_pretrained(where, local_files_only=local, trust_remote_code=False)
-    _check_class(config, what)
+    config = read_configuration(where, local, what, mend)
     _json(where, "generation_config.json", local, what)  # transformers would pass over one that is broken
     options: dict[str, Any] = {}
     if own and config.dtype == torch.bfloat16:
         options = {"dtype": torch.bfloat16} | ({} if device is None else {"device_map": {"": device}})
     model = read_model(AutoModelForCausalLM, where, what, mend, local_files_only=local, **options)
     return model, where
+
+
+def read_configuration(where: str, local: bool, what: str, mend: str) -> Any:
+    """A causal language model's configuration alone; `what`, `mend`: as in `Blaming`. Raises `ModelError` for one that
+    cannot be read, or is of another kind."""
+    from transformers import AutoConfig
+
+    _check_path(where, what)
+    _check_kind(_json(where, "config.json", local, what), where, local, what)
+    with Blaming(what, mend):
+        config = AutoConfig.from_pretrained(where, local_files_only=local, trust_remote_code=False)
+    _check_class(config, what)
+    return config
 
 
 # --- what kind of thing it is ------------------------------------------------------------------------

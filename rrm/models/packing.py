@@ -152,6 +152,21 @@ def pack(
     d: hidden size of the model, for `choose_width`.
     width: segments per row; by default whatever is cheapest.
     """
+    return [_build(batch, groups) for batch in _lay_out(groups, d, budget, whole, width)]
+
+
+def shapes(
+    groups: Sequence[PrefixGroup], *, d: int, budget: int = 8192, whole: bool = False, width: int | None = None
+) -> list[tuple[int, int]]:
+    """(rows, length) of each batch that `pack` makes of the same, without making it; of the ids only how many there
+    are counts."""
+    batches = _lay_out(groups, d, budget, whole, width)
+    return [(len(batch), max(row.length for row in batch)) for batch in batches]
+
+
+def _lay_out(
+    groups: Sequence[PrefixGroup], d: int, budget: int, whole: bool, width: int | None
+) -> list[list[_Row]]:
     rows = [_rows(i, g, d, ENDLESS if whole else budget, width) for i, g in enumerate(groups)]
     units = rows if whole else [[row] for row in chain.from_iterable(rows)]
     units = sorted(units, key=lambda unit: -max(row.length for row in unit))  # stable: deterministic
@@ -163,7 +178,7 @@ def pack(
         else:
             batches.append(list(unit))
             length = max(row.length for row in unit)
-    return [_build(batch, groups) for batch in batches]
+    return batches
 
 
 def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:

@@ -20,6 +20,7 @@ from transformers import Cache
 from rrm.core.errors import ModelError
 from rrm.core.seeding import generator
 from rrm.models.attention import GroupLayer, branch, drop, grouped
+from rrm.models.capacity import Capacity
 from rrm.models.form import Guide
 from rrm.models.head import WIDENS
 from rrm.models.interface import PolicyModel
@@ -76,11 +77,8 @@ def sample(
     order = sorted(range(len(prefixes)), key=lambda i: len(prefixes[i]))
     backbone, most = fork.backbone, fork.backbone.capacity
     there = backbone.device.type == "cuda"
-    per_token = (backbone.precision.dtype.itemsize if there and WIDENS else 4) * backbone.engine.kept
-    cases = min(most.rows // n, most.cache // (per_token * (longest + n * max_tokens)))
-    if there:  # and what is computed at once: the cases in one pass, and the logits of all rows
-        cases = min(cases, PREFILL * most.reading // longest, most.logits // backbone.vocabulary // n)
-    cases = max(1, cases)
+    per_token = token_bytes(backbone.engine.kept, backbone.precision.dtype.itemsize, there and WIDENS)
+    cases = cases_at_once(most, per_token, longest, n, max_tokens, backbone.vocabulary if there else None)
     draws = 1 if greedy else n  # greedy outcomes of one case are all the same
     out: list[list[Sampled]] = [[] for _ in prefixes]
     with torch.inference_mode():
@@ -97,6 +95,29 @@ def sample(
             for place, i in enumerate(part):
                 out[i] = found[place * draws : (place + 1) * draws] * (n // draws)
     return out
+
+
+def token_bytes(kept: int, itemsize: int, low: bool) -> int:
+    """Bytes that a token takes in the cache while decoding: `kept` numbers (see there), in the weights' precision
+    (`itemsize`) where products of it are added up in float32 (`low`), else in float32."""
+    return kept * (itemsize if low else 4)
+
+
+def cases_at_once(
+    most: Capacity, per_token: int, longest: int, n: int, max_tokens: int, vocabulary: int | None
+) -> int:
+    """How many cases are decoded together.
+
+    Parameters
+    ----------
+    per_token: bytes, from `token_bytes`. longest: tokens of the longest prefix. n: continuations of each.
+    vocabulary: on a GPU, which is also bounded by what it computes at once: the cases in one pass, and the logits of
+        all rows; None on a processor.
+    """
+    cases = min(most.rows // n, most.cache // (per_token * (longest + n * max_tokens)))
+    if vocabulary is not None:
+        cases = min(cases, PREFILL * most.reading // longest, most.logits // vocabulary // n)
+    return max(1, cases)
 
 
 def _decode(

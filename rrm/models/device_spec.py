@@ -1,0 +1,120 @@
+"""What a device can do, in four numbers, and which share of them this code reaches: for planning.
+
+The shares of a GPU are those that docs/benchmarks-gpu.md measured on one H100 with a model of 0.5 B; for other cards and
+larger models they are assumed. Those of a processor are its own, measured when they are asked for.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from rrm.core.errors import ConfigError
+from rrm.models.precision import GAIN
+from rrm.models.room import available_memory
+
+GB, TERA = 1_000_000_000, 1e12
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """A device, and what is reached of it."""
+
+    name: str
+    kind: Literal["cuda", "cpu"]
+    memory: int
+    """Bytes."""
+    product: float
+    """FLOP a second that a large matrix product reaches, in the precision of a model with adapters."""
+    single: float
+    """The same in float32, in which tiny models are trained."""
+    bandwidth: float
+    """Bytes a second."""
+    training: float
+    """Share of `product` that a training pass reaches."""
+    reading: float
+    """Share of `product` that a pass without a gradient reaches."""
+    launch: float
+    """Seconds that a layer takes in a pass, however little there is to compute."""
+    itemsize: int = 2
+    """Bytes of a weight of a model with adapters; a tiny one, which is trained whole, has 4."""
+
+    @staticmethod
+    def of(name: str) -> DeviceSpec:
+        """h100, a100, h200, b200; cpu (this machine, measured for a moment); or numbers: "80GB,900TF,3.3TB/s".
+
+        Raises `ConfigError` for anything else.
+        """
+        if name == "cpu":
+            return _this_processor()
+        if name in CARDS:
+            memory, product, single, bandwidth = CARDS[name]
+        else:
+            memory, product, bandwidth = _numbers(name)
+            single = product / 16
+        return DeviceSpec(
+            name, "cuda", int(memory * GB), product * TERA * REACHED, single * TERA * REACHED, bandwidth * TERA, TRAINING,
+            READING, LAUNCH,
+        )  # fmt: skip
+
+CARDS = {
+    "a100": (80, 312, 19.5, 2.039), "h100": (80, 989, 67, 3.35), "h200": (141, 989, 67, 4.8),
+    "b200": (180, 2250, 80, 7.7),
+}  # fmt: skip
+"""GB, TFLOP/s of bfloat16 without sparsity and of float32, TB/s: of NVIDIA's data sheets (SXM)."""
+REACHED = 760 / 989
+"""Of the data sheet's product, by one of 8192 x 8192 on the H100 that was measured."""
+TRAINING, READING, LAUNCH = 0.16, 0.2, 2.6e-4
+"""See `DeviceSpec`: so that the measured step (docs/benchmarks-gpu.md) comes out; `launch` is of a decoding step with an
+adapter, recorded."""
+CPU_TRAINING, CPU_READING, CPU_LAUNCH = 0.5, 0.5, 1e-4
+"""Of a processor: see docs/past-one-machine.md, which says how far plans are from runs."""
+NUMBERS = re.compile(r"\s*([\d.]+)\s*GB\s*,\s*([\d.]+)\s*TF(?:LOPS?|LOP/s)?\s*,\s*([\d.]+)\s*TB/s\s*", re.I)
+
+
+def _numbers(text: str) -> tuple[float, float, float]:
+    found = NUMBERS.fullmatch(text)
+    try:
+        memory, product, bandwidth = map(float, found.groups() if found else ())
+    except ValueError:
+        memory = product = bandwidth = 0
+    if min(memory, product, bandwidth) <= 0:
+        raise ConfigError(
+            f"--device {text}: no such device; give {', '.join(CARDS)}, cpu, or memory, bfloat16 product and bandwidth "
+            'such as "80GB,900TF,3.3TB/s"'
+        )
+    return memory, product, bandwidth
+
+
+def _this_processor() -> DeviceSpec:
+    memory = available_memory() or 4 * GB
+    low, full = _product(torch.bfloat16), _product(torch.float32)
+    rounds = low > GAIN * full  # the rule of `rrm.models.probing`, asked of one product
+    return DeviceSpec(
+        "cpu", "cpu", memory, low if rounds else full, full, _bandwidth(), CPU_TRAINING, CPU_READING, CPU_LAUNCH,
+        2 if rounds else 4,
+    )  # fmt: skip
+
+
+def _product(dtype: torch.dtype, size: int = 768) -> float:
+    a = torch.ones(size, size, dtype=dtype)
+    return 2 * size**3 / _best(lambda: a @ a)
+
+
+def _bandwidth(numbers: int = 1 << 24) -> float:
+    a = torch.ones(numbers)
+    return 4 * numbers / _best(a.sum)
+
+
+def _best(work: object, times: int = 5) -> float:
+    assert callable(work)
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return min(taken)

@@ -136,8 +136,8 @@ def _show(
     model = done.model
     way = "copies" if model.way == "full" else f"adapters of {_count(model.fork)}"
     many = f"{done.gpus} x " if done.gpus > 1 else ""
-    console.print(Text(f"{task.name}: {len(done.nodes)} nodes, {model.name} ({_count(model.parameters)} parameters, {way}), "
-                       f"on {many}{done.device.name}: a plan"), soft_wrap=True)  # fmt: skip
+    say(f"A plan: {task.name}, {len(done.nodes)} nodes, on {many}{done.device.name}", "bold")
+    say(f"{model.name}: {_count(model.parameters)} parameters, {way}")
     _show_memory(done, console)
     _show_nodes(done, attention, console)
     _show_time(done, console)
@@ -228,7 +228,7 @@ def _assumed(done: Plan, guessed: int, nodes: int, length: float) -> str:
     where = "on one H100, with 0.5 B" if spec.kind == "cuda" else "on one machine"
     shares = f"training reaches {spec.training:.2f} and reading {spec.reading:.2f} of a product"
     lengths = f"outcomes have {length:.0%} of max_tokens"
-    cases = f"; the cases of {guessed} of {nodes} nodes are taken to be a parent's case and outcome (--case)" * bool(guessed)
+    cases = f"; in {guessed} of {nodes} nodes cases are as long as a parent's case and outcome (--case)" * (guessed > 0)
     return (
         f"Assumed: {shares}, a layer of a step {spec.launch * 1e3:.2f} ms and the bytes it reads (measured {where}); "
         f"{lengths}{cases}. Counts are upper bounds."

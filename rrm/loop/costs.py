@@ -127,8 +127,8 @@ def _too_long(work: Sequence[NodeWork], found: Mapping[str, Extent], model: Mode
         if most > model.limit:
             return [
                 f"{one.task.path}: a case of {one.extent.longest} tokens and {one.task.settings.max_tokens} of an "
-                f"outcome exceed the model's context ({model.limit}): use shorter cases, a lower max_tokens, or another "
-                "model"
+                f"outcome exceed the model's context ({model.limit}): use shorter cases (--case, if they are), a lower "
+                "max_tokens, or another model"
             ]
     return []
 
@@ -143,14 +143,16 @@ class Costs:
         self.product = device.single if full else device.product
         self.weights, self.loading = model.parameters * self.itemsize, model.parameters * LOADED
         self.gpu = device.kind == "cuda"
-        self.forward = 3 if full else 2  # passes' worth that training takes: with the gradients of frozen weights, or not
+        # What training takes, in passes: forward, the gradients of activations, and of weights unless they are frozen.
+        self.forward = 3 if full else 2
 
     @cached_property
     def capacity(self) -> Capacity:
         """As training finds it: by what is free when the model was loaded in float32 and before it is rounded."""
         free = None
         if self.gpu:
-            free = asked_memory() or max(1, self.device.memory - CONTEXT - self.loading)
+            left = self.device.memory - CONTEXT - self.loading
+            free = asked_memory() or (left if left > 0 else self.device.memory // 2)  # it does not fit: as if it did
         return capacity_of(torch.device(self.device.kind), self.model.layers, self.model.d, self.itemsize, free)
 
     # --- a pass ----------------------------------------------------------------------------------
@@ -252,8 +254,8 @@ class Costs:
             most = (have - (CONTEXT if self.gpu else 0)) / LOADED / 1e9
             found.append(
                 f"does not fit: a model is loaded in float32, {self.loading / 1e9:.1f} GB of {have / 1e9:.1f}: use one "
-                f"of at most {most:.1f} B parameters, or a device with {(self.loading + CONTEXT) / 1e9:.0f} GB; --gpus does "
-                "not help, each holds the whole model"
+                f"of at most {most:.1f} B parameters, or a device with {(self.loading + CONTEXT) / 1e9:.0f} GB; --gpus "
+                "does not help, each holds the whole model. Time is planned as if it did fit"
             )
         elif peak > have:
             largest = max((name for name in memory if name != "weights"), key=lambda name: memory[name])

@@ -1,13 +1,14 @@
 """What a device can do, in four numbers, and which share of them this code reaches: for planning.
 
-The shares of a GPU are those that docs/benchmarks-gpu.md measured on one H100 with a model of 0.5 B; for other cards and
-larger models they are assumed. Those of a processor are its own, measured when they are asked for.
+The shares of a GPU are those that docs/benchmarks-gpu.md measured on one H100 with a model of 0.5 B; for other cards
+and larger models they are assumed. A processor's numbers are this machine's, measured for a moment.
 """
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,16 +53,17 @@ class DeviceSpec:
         if name == "cpu":
             return _this_processor()
         if name in CARDS:
-            memory, product, single, bandwidth = CARDS[name]
+            gigabytes, product, single, bandwidth = CARDS[name]
         else:
-            memory, product, bandwidth = _numbers(name)
+            gigabytes, product, bandwidth = _numbers(name)
             single = product / 16
+        reached = TERA * REACHED
         return DeviceSpec(
-            name, "cuda", int(memory * GB), product * TERA * REACHED, single * TERA * REACHED, bandwidth * TERA, TRAINING,
-            READING, LAUNCH,
+            name, "cuda", int(gigabytes * GB), product * reached, single * reached, bandwidth * TERA, TRAINING, READING,
+            LAUNCH,
         )  # fmt: skip
 
-CARDS = {
+CARDS: dict[str, tuple[float, float, float, float]] = {
     "a100": (80, 312, 19.5, 2.039), "h100": (80, 989, 67, 3.35), "h200": (141, 989, 67, 4.8),
     "b200": (180, 2250, 80, 7.7),
 }  # fmt: skip
@@ -69,9 +71,9 @@ CARDS = {
 REACHED = 760 / 989
 """Of the data sheet's product, by one of 8192 x 8192 on the H100 that was measured."""
 TRAINING, READING, LAUNCH = 0.16, 0.2, 2.6e-4
-"""See `DeviceSpec`: so that the measured step (docs/benchmarks-gpu.md) comes out; `launch` is of a decoding step with an
-adapter, recorded."""
-CPU_TRAINING, CPU_READING, CPU_LAUNCH = 0.5, 0.5, 1e-4
+"""See `DeviceSpec`: so that the measured step (docs/benchmarks-gpu.md) comes out; `launch` is of a recorded decoding
+step with an adapter."""
+CPU_TRAINING, CPU_READING, CPU_LAUNCH = 0.4, 0.5, 1e-4
 """Of a processor: see docs/past-one-machine.md, which says how far plans are from runs."""
 NUMBERS = re.compile(r"\s*([\d.]+)\s*GB\s*,\s*([\d.]+)\s*TF(?:LOPS?|LOP/s)?\s*,\s*([\d.]+)\s*TB/s\s*", re.I)
 
@@ -100,18 +102,18 @@ def _this_processor() -> DeviceSpec:
     )  # fmt: skip
 
 
-def _product(dtype: torch.dtype, size: int = 768) -> float:
+def _product(dtype: torch.dtype, size: int = 384) -> float:
     a = torch.ones(size, size, dtype=dtype)
     return 2 * size**3 / _best(lambda: a @ a)
 
 
-def _bandwidth(numbers: int = 1 << 24) -> float:
+def _bandwidth(numbers: int = 1 << 23) -> float:
     a = torch.ones(numbers)
     return 4 * numbers / _best(a.sum)
 
 
-def _best(work: object, times: int = 5) -> float:
-    assert callable(work)
+def _best(work: Callable[[], object], times: int = 20) -> float:
+    """The least of many short times: on a busy machine some are not interrupted."""
     taken = []
     for _ in range(times):
         began = time.perf_counter()

@@ -81,7 +81,8 @@ class ModelShape:
         from transformers import AutoModelForCausalLM
 
         with Blaming(what, mend), torch.device("meta"), torch.random.fork_rng(devices=[]):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False).eval()
+            made: Any = AutoModelForCausalLM
+            model = made.from_config(config, trust_remote_code=False).eval()
         return ModelShape._read(name, model)
 
     @staticmethod
@@ -128,7 +129,7 @@ def _kept(name: str, model: Any, config: Any) -> int:
     """What a pass over one token leaves in transformers' own cache."""
     from transformers import DynamicCache
 
-    cache = DynamicCache(config=config)
+    cache: Any = DynamicCache(config=config)
     with Blaming(f"cannot plan with {name!r}: it keeps nothing of a token", "use another model"), torch.no_grad():
         token = torch.zeros(1, 1, dtype=torch.long, device="meta")
         model.base_model(input_ids=token, past_key_values=cache, use_cache=True)

@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, nargs="+", default=[10, 100], help="sizes of trees (default 10 100)")
     parser.add_argument("--model", nargs="+", default=["qwen3-8b", "llama-70b"], help="(default qwen3-8b llama-70b)")
-    parser.add_argument("--sees", choices=["assistance", "outcome"], default="assistance", help="reward_sees everywhere")
+    parser.add_argument("--sees", choices=["assistance", "outcome"], default="assistance", help="reward_sees")
     args = parser.parse_args()
     settings = Settings(max_tokens=256, reward_sees=args.sees)
     models = {name: ModelShape.of(name) for name in args.model}

@@ -171,6 +171,19 @@ def test_counts_of_a_run(tmp_path: Path) -> None:
         assert truth <= 1.05 * known and known <= 1.45 * truth, what
 
 
+    (tmp_path / "same.py").write_text(
+        f"import runpy\ntask = runpy.run_path({str(ROOT / 'scripts' / 'plan_check.py')!r})['small_paper']()\n"
+    )
+    like = rrm("plan", tmp_path / "same.py", "--model", "embedded", "--like", tmp_path / "run", "--json")
+    assert like.exit_code == 0, like.output
+    nodes = json.loads(like.output)["nodes"]
+    assert 0.7 * written <= sum(node["sampled"] for node in nodes) <= 1.6 * written
+    nothing = rrm("plan", "chip", "--model", "embedded", "--like", tmp_path / "run")
+    assert nothing.exit_code == 2 and "has no comparison" in " ".join(nothing.output.split())
+    none = rrm("plan", "paper", "--model", "embedded", "--like", tmp_path)
+    assert none.exit_code == 2, none.output
+
+
 @pytest.mark.parametrize(("improver", "n"), [("rloo", 4), ("dpo", 2), ("best_of_n", 1)])
 def test_an_improver_trains_on_what_it_uses(improver: Any, n: int) -> None:
     task = plant(toy.task(settings=Settings(improver=improver, group=4, batch=3, steps=5)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,6 +57,12 @@ def plan(
             "a parent's case and outcome are taken. Repeatable.",
         ),
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Take the lengths of cases and outcomes from a run of this tree, with a small model."
+        ),
+    ] = None,
     length: Annotated[
         float, typer.Option(help="An outcome's length, as a share of max_tokens; 1: all are as long as may be.")
     ] = 1.0,
@@ -80,12 +87,16 @@ def plan(
         attention = getattr(user_of(judge, 0, for_user), "attention", None) if ":" not in judge else None
 
         from rrm.loop.costs import plan as planned  # late: torch and transformers take seconds
-        from rrm.loop.planning import extents
+        from rrm.loop.planning import extents, lengths_of
         from rrm.models.device_spec import DeviceSpec
         from rrm.models.model_shape import ModelShape
 
         shape, spec = ModelShape.of(name), DeviceSpec.of(device)
-        found = extents(task, _counter(name), _said(task, case or ()), length)
+        told = _said(task, case or ())
+        found = extents(task, _counter(name), told, length)
+        if like is not None:
+            ran = lengths_of(like, task, _counter(name))
+            found |= {path: extent for path, extent in ran.items() if path not in told}
         done = planned(task, shape, spec, found, gpus)
         if as_json:
             typer.echo(json.dumps(done.as_json() | {"attention": attention, "length": length}, indent=2))
@@ -114,8 +125,6 @@ def _said(task: Task, given: Sequence[str]) -> dict[str, int]:
 
 def _counter(model: str) -> Callable[[str], int]:
     """Tokens of a prompt: by the model's tokenizer where its files are here, else by its characters."""
-    from pathlib import Path
-
     from rrm.models.chat import Chat
     from rrm.models.fetching import PACKAGED, SOURCES, fetched, resolve
     from rrm.models.folders import read_tokenizer
@@ -143,8 +152,7 @@ def _show(
     _show_time(done, console)
     for line in done.problems:
         say(line, "red")
-    guessed = sum(one.source == "guessed" for one in found.values())
-    say(_assumed(done, guessed, len(found), length), "dim")
+    say(_assumed(done, found, length), "dim")
 
 
 def _table(*names: str) -> Table:
@@ -223,12 +231,15 @@ def _show_time(done: Plan, console: Console) -> None:
     say(f"{unit}: {_hours(done.seconds)}{apart}", "bold")
 
 
-def _assumed(done: Plan, guessed: int, nodes: int, length: float) -> str:
-    spec = done.device
+def _assumed(done: Plan, found: Mapping[str, Extent], length: float) -> str:
+    spec, nodes = done.device, len(found)
+    guessed, ran = (sum(one.source == source for one in found.values()) for source in ("guessed", "run"))
     where = "on one H100, with 0.5 B" if spec.kind == "cuda" else "on one machine"
     shares = f"training reaches {spec.training:.2f} and reading {spec.reading:.2f} of a product"
-    lengths = f"outcomes have {length:.0%} of max_tokens"
-    cases = f"; in {guessed} of {nodes} nodes cases are as long as a parent's case and outcome (--case)" * (guessed > 0)
+    lengths = "outcomes are as in the run" if ran == nodes else f"outcomes have {length:.0%} of max_tokens"
+    lengths += f", in {ran} nodes as in the run" * (0 < ran < nodes)
+    cases = f"; in {guessed} of {nodes} nodes cases are as long as a parent's case and outcome" * (guessed > 0)
+    cases += " (--like a run, --case)" * (guessed > 0)
     return (
         f"Assumed: {shares}, a layer of a step {spec.launch * 1e3:.2f} ms and the bytes it reads (measured {where}); "
         f"{lengths}{cases}. Counts are upper bounds."

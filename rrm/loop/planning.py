@@ -10,11 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from rrm.core import border
+from rrm.core.errors import RunError
+from rrm.core.records import Assistance
 from rrm.core.settings import Settings
 from rrm.core.task import Assistant, Task
+from rrm.store.config import read_config
+from rrm.store.journal import Journal
 
 SAID = 8
 """Tokens of what a reward model reads of one answer ("proofs wrong step1"), about."""
@@ -36,8 +41,8 @@ class Extent:
     """What is said of one outcome by it and all its assistants."""
     asked: float = 1.0
     """Cases that it makes of one outcome of its parent."""
-    source: Literal["drawn", "said", "guessed"] = "guessed"
-    """Where the length of its cases is from; guessed: its parent's case and outcome."""
+    source: Literal["drawn", "said", "run", "guessed"] = "guessed"
+    """Where the length of its cases is from; run: see `lengths_of`; guessed: its parent's case and outcome."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,41 @@ def extents(
 
     look(task, None)
     return found
+
+
+def lengths_of(run: Path, task: Task, count: Callable[[str], int]) -> dict[str, Extent]:
+    """How long things were in a run of the same tree, as far as it was judged: of nodes with comparisons, by path.
+
+    task: planted. count: tokens of a text. Raises `RunError` if none of its nodes was judged there.
+    """
+    read_config(run)  # a folder that is no run's is said to be none
+    journal, found = Journal(run), dict[str, Extent]()
+    said: dict[str, list[Assistance]] = {}
+    try:
+        for node in task.walk():
+            pairs = [one.pair for one in journal.comparisons(node.path)]
+            prompts = [count(pair.case.prompt) for pair in pairs]
+            outcomes = {one.id: 1 + count(one.shown) for pair in pairs for one in (pair.a, pair.b)}
+            for pair in pairs:
+                for top in (*pair.assistance_a, *pair.assistance_b):
+                    for one in top.tree():
+                        said.setdefault(one.assistant, []).append(one)
+            if pairs:
+                outcome = min(node.settings.max_tokens, _mean([*outcomes.values()]))
+                found[node.path] = Extent(_mean(prompts), max(prompts), outcome, SAID * _answers(node), source="run")
+    finally:
+        journal.close()
+    if not found:
+        raise RunError(f"{run} has no comparison at a node of this tree ({task.path}, ...); give a run of this tree")
+    for path, extent in found.items():
+        if heard := said.get(path):
+            asked = sum(len(one.answers) for one in heard) / len(heard)
+            found[path] = replace(extent, said=_mean([count(one.text) for one in heard]), asked=asked)
+    return found
+
+
+def _mean(values: Sequence[int]) -> int:
+    return max(1, round(sum(values) / len(values)))
 
 
 def _answers(task: Task) -> int:

@@ -153,7 +153,8 @@ class Costs:
         if self.gpu:
             left = self.device.memory - CONTEXT - self.loading
             free = asked_memory() or (left if left > 0 else self.device.memory // 2)  # it does not fit: as if it did
-        return capacity_of(torch.device(self.device.kind), self.model.layers, self.model.d, self.itemsize, free)
+        host = None if self.gpu else self.device.memory
+        return capacity_of(torch.device(self.device.kind), self.model.layers, self.model.d, self.itemsize, free, host)
 
     # --- a pass ----------------------------------------------------------------------------------
 
@@ -184,10 +185,14 @@ class Costs:
         reached = self.product * (self.device.training if train else self.device.reading)
         seconds = 0.0
         for rows, length in self._shapes(one):
-            times = self.forward if train else 1
+            times = self.forward + self._again(rows * length) if train else 1
             seconds += times * (self._forward(rows, length, 0) / reached + self.model.layers * self.device.launch)
         logits = one.cases * one.n * one.tokens if one.logits else 0
         return seconds + 2 * logits * self.model.head * (2 if train else 1) / reached
+
+    def _again(self, cells: int) -> bool:
+        """Whether a training pass computes its layers again in the backward pass, since it cannot keep them."""
+        return cells > self.capacity.keeping
 
     def _forward(self, rows: int, length: int, logits: int) -> float:
         """FLOP of a pass over rows; a dense kernel computes the cells that a mask hides, too."""
@@ -238,7 +243,9 @@ class Costs:
         return parts, fixed + max(optimizer + training + logits, sampling, reading)
 
     def _pass_bytes(self, rows: int, length: int, train: bool, n: int) -> int:
-        per = activations(self.model.layers if train else 1, self.model.d, self.itemsize)
+        again = train and self._again(rows * length)
+        per = activations(self.model.layers if train and not again else 1, self.model.d, self.itemsize)
+        per += self.model.layers * self.model.d * self.itemsize if again else 0  # what each layer was given
         mask = rows * length * length * (SINGLE + self.itemsize) if n > 1 else 0
         return rows * length * per + mask
 

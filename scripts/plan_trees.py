@@ -4,8 +4,8 @@
     python scripts/plan_trees.py --nodes 100 --model qwen3-8b --sees outcome
 
 Every node has the default settings, outcomes of 256 tokens and cases of 512; each asks its assistants once about an
-outcome. Trees of one size differ in their depth only. A card with 700 GB and an H100's speed is made up, for models
-that no card holds today.
+outcome. Trees of one size differ in their depth only. Models are loaded in bfloat16, on an H100 if it holds their
+weights, else on a B200.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from rrm.loop.planning import Extent
 from rrm.models.device_spec import DeviceSpec
 from rrm.models.model_shape import ModelShape
 
-MADE_UP = "700GB,989TF,3.35TB/s"
 EXTENT = Extent(512, 512, 256, source="said")
 
 
@@ -57,7 +56,7 @@ def shapes(nodes: int) -> dict[str, list[int]]:
 def planned(sizes: Sequence[int], settings: Settings, model: ModelShape, device: DeviceSpec) -> Plan:
     """One tree's plan, with cases of the same length everywhere."""
     task = tree(sizes, settings)
-    return plan(task, model, device, {node.path: EXTENT for node in task.walk()}, gpus=8)
+    return plan(task, model, device, {node.path: EXTENT for node in task.walk()}, 8, "bfloat16")
 
 
 def main() -> None:
@@ -74,13 +73,13 @@ def main() -> None:
     for nodes in args.nodes:
         for kind, sizes in shapes(nodes).items():
             for name, shape in models.items():
-                device = DeviceSpec.of("h100" if shape.parameters * 4 < 78e9 else MADE_UP)
+                device = DeviceSpec.of("h100" if shape.parameters * 2 < 78e9 else "b200")
                 done = planned(sizes, settings, shape, device)
                 sampled, trained = (sum(getattr(n, key) for n in done.nodes) / 1e6 for key in ("sampled", "trained"))
                 large = max(done.peak, done.loading) / 1e9
                 print(
-                    f"| {sum(sizes)} | {kind}, {len(sizes)} | {name} | {done.judgements:,} | {sampled:,.0f} M | "
-                    f"{trained:,.0f} M | {done.seconds / 3600:,.0f} | {done.at_best / 3600:,.0f} | "
+                    f"| {sum(sizes)} | {kind}, {len(sizes)} | {name}, {device.name} | {done.judgements:,} | "
+                    f"{sampled:,.0f} M | {trained:,.0f} M | {done.seconds / 3600:,.0f} | {done.at_best / 3600:,.0f} | "
                     f"{large:,.0f}{' (does not fit)' if done.problems else ''} |",
                     flush=True,
                 )

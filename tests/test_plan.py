@@ -91,14 +91,16 @@ def test_the_embedded_model_and_its_optimizer() -> None:
 
 
 def test_a_model_is_loaded_in_the_precision_that_is_planned_for(tmp_path: Path) -> None:
-    """If this fails, loading became cheaper: then `LOADED` is wrong."""
+    """If this fails, loading became cheaper, or dearer: then `Costs.loading` is wrong."""
     network().to(torch.bfloat16).save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
     from rrm.models.folders import read_pair
-    from rrm.models.model_shape import LOADED
 
-    model, _ = read_pair("x", str(tmp_path), True, "")
-    assert {p.element_size() for p in model.parameters()} == {LOADED}
+    shape = replace(ModelShape.of(str(tmp_path)), way="lora")
+    for precision in ("auto", "bfloat16", "float32"):
+        model, _ = read_pair("x", str(tmp_path), True, "", own=precision == "bfloat16")  # as `Backbone.load` asks
+        held = sum(p.numel() * p.element_size() for p in model.parameters())
+        assert Costs(shape, H100, precision).loading == held, precision  # type: ignore[arg-type]
 
 
 def test_names_that_are_none() -> None:
@@ -227,7 +229,8 @@ def test_ten_nodes_on_eight_billion_can_be_read_on_eighty_columns(tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [
-        (["--model", "qwen3-32b"], 1, "does not fit: a model is loaded in float32, 131.0 GB of 80.0: use one of"),
+        (["--model", "qwen3-32b"], 1, "is loaded in float32, 131.0 GB of 80.0: use --precision bfloat16,"),
+        (["--model", "llama-70b", "--precision", "bfloat16"], 1, "in bfloat16, 141.1 GB of 80.0: use one of at most"),
         (["--model", "qwen3-0.6b", "--case", "top=50000"], 1, "exceed the model's context"),
         (["--case", "nobody=3"], 2, "no node 'nobody'"),
         (["--case", "top"], 2, "write NODE=TOKENS"),

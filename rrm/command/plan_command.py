@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -46,6 +46,10 @@ def plan(
         str,
         typer.Option(help='h100, a100, h200, b200, cpu (this machine), or numbers: "80GB,900TF,3.3TB/s" (bfloat16).'),
     ] = "h100",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(help="As rrm train's; with bfloat16 a model saved so is loaded in half the memory."),
+    ] = "auto",
     gpus: Annotated[int, typer.Option(help="How many; each holds the whole model.", min=1)] = 1,
     assign: Annotated[
         list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As rrm train's; repeatable.")
@@ -97,7 +101,7 @@ def plan(
         if like is not None:
             ran = lengths_of(like, task, _counter(name))
             found |= {path: extent for path, extent in ran.items() if path not in told}
-        done = planned(task, shape, spec, found, gpus)
+        done = planned(task, shape, spec, found, gpus, precision)
         if as_json:
             typer.echo(json.dumps(done.as_json() | {"attention": attention, "length": length}, indent=2))
         else:
@@ -167,7 +171,7 @@ def _show_memory(done: Plan, console: Console) -> None:
     table = _table("memory of a GPU" if done.device.kind == "cuda" else "memory", "GB", "")
     nodes = len(done.nodes)
     notes = {
-        "weights": f"{done.model.parameters * 4 / 1e9:.1f} while it is loaded (float32)",
+        "weights": f"{done.loading / 1e9:.1f} while it is loaded",
         "adapters": f"of all {nodes} nodes, float32" if done.model.way == "lora" else f"copies, of all {nodes} nodes",
         "gradients and AdamW": "of the one that is trained",
         "activations in training": f"passes of {done.capacity.training:,} cells, or a whole case",

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -101,10 +101,11 @@ class Plan:
 
 
 def plan(
-    task: Task, model: ModelShape, device: DeviceSpec, found: Mapping[str, Extent], gpus: int = 1
-) -> Plan:
-    """Plan a tree. task: planted. found: from `rrm.loop.planning.extents`."""
-    costs = Costs(model, device)
+    task: Task, model: ModelShape, device: DeviceSpec, found: Mapping[str, Extent], gpus: int = 1,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+) -> Plan:  # fmt: skip
+    """Plan a tree. task: planted. found: from `rrm.loop.planning.extents`. precision: as `Backbone.load` takes it."""
+    costs = Costs(model, device, precision)
     frozen = device.kind == "cpu"
     work = works(task, found, frozen)
     nodes = tuple(costs.node(one, frozen) for one in work)
@@ -133,22 +134,28 @@ def _too_long(work: Sequence[NodeWork], found: Mapping[str, Extent], model: Mode
     return []
 
 
+Precisions = Literal["auto", "float32", "bfloat16"]
+
+
 class Costs:
     """What passes take of a model on a device."""
 
-    def __init__(self, model: ModelShape, device: DeviceSpec) -> None:
+    def __init__(self, model: ModelShape, device: DeviceSpec, precision: Precisions = "auto") -> None:
         self.model, self.device = model, device
         full = model.way == "full"
-        self.itemsize = SINGLE if full else device.itemsize
-        self.product = device.single if full else device.product
-        self.weights, self.loading = model.parameters * self.itemsize, model.parameters * LOADED
+        asked = {"auto": device.itemsize, "bfloat16": 2, "float32": SINGLE}[precision]
+        self.itemsize = SINGLE if full else asked
+        self.product = device.single if self.itemsize == SINGLE else device.product
+        self.weights = model.parameters * self.itemsize
+        straight = precision == "bfloat16" and not full
+        self.loading = model.parameters * (model.saved if straight else LOADED)
         self.gpu = device.kind == "cuda"
         # What training takes, in passes: forward, the gradients of activations, and of weights unless they are frozen.
         self.forward = 3 if full else 2
 
     @cached_property
     def capacity(self) -> Capacity:
-        """As training finds it: by what is free when the model was loaded in float32 and before it is rounded."""
+        """As training finds it: by what is free when the model was loaded, and before it is rounded."""
         free = None
         if self.gpu:
             left = self.device.memory - CONTEXT - self.loading
@@ -258,11 +265,15 @@ class Costs:
         have = self.device.memory
         found = []
         if self.loading + (CONTEXT if self.gpu else 0) > have:
-            most = (have - (CONTEXT if self.gpu else 0)) / LOADED / 1e9
+            each = self.loading // self.model.parameters
+            most = (have - (CONTEXT if self.gpu else 0)) / each / 1e9
+            halved = "--precision bfloat16, " if each == LOADED and self.model.saved < LOADED and most > 0 else ""
+            kind = "float32" if each == LOADED else "bfloat16"
             found.append(
-                f"does not fit: a model is loaded in float32, {self.loading / 1e9:.1f} GB of {have / 1e9:.1f}: use one "
-                f"of at most {most:.1f} B parameters, or a device with {(self.loading + CONTEXT) / 1e9:.0f} GB; --gpus "
-                "does not help, each holds the whole model. Time is planned as if it did fit"
+                f"does not fit: a model is loaded in {kind}, {self.loading / 1e9:.1f} GB of {have / 1e9:.1f}: use "
+                f"{halved}one of at most {most:.1f} B parameters, or a device with "
+                f"{(self.loading + CONTEXT) / 1e9:.0f} GB; --gpus does not help, each holds the whole model. Time is "
+                "planned as if it did fit"
             )
         elif peak > have:
             largest = max((name for name in memory if name != "weights"), key=lambda name: memory[name])

@@ -23,7 +23,8 @@ from rrm.models.fetching import SOURCES, fetched, resolve
 from rrm.models.folders import Blaming, read_configuration
 
 LOADED = 4
-"""Bytes of a weight while a model is loaded: `read_model` reads float32, and `Backbone.precision` rounds later."""
+"""Bytes of a weight while a model is loaded: float32, rounded later, unless it was saved in bfloat16 and that was asked
+for (`Backbone.load`)."""
 
 Row = tuple[str, int, int, int, int, int, int, int, bool, int]
 _SIZES: dict[str, Row] = {
@@ -69,6 +70,8 @@ class ModelShape:
     """How forks of it are trained: as copies, or by adapters."""
     fork: int
     """Trained numbers of a fork: an adapter's, or all."""
+    saved: int = LOADED
+    """Bytes of a weight in its files."""
 
     @staticmethod
     def of(name: str) -> ModelShape:
@@ -100,7 +103,7 @@ class ModelShape:
             fork = parameters if how == "full" else _adapter(model)
         return ModelShape(
             name, parameters, parameters - table - (0 if tied else output), output, read.layers, read.d, wide,
-            read.vocabulary, read.limit, kept, how, fork,
+            read.vocabulary, read.limit, kept, how, fork, 2 if config.dtype == torch.bfloat16 else LOADED,
         )  # fmt: skip
 
 
@@ -120,7 +123,7 @@ def _config(name: str) -> Any:
     sizes: Mapping[str, Any] = {
         "hidden_size": d, "intermediate_size": intermediate, "num_hidden_layers": layers, "num_attention_heads": heads,
         "num_key_value_heads": kv, "head_dim": head, "vocab_size": vocabulary, "tie_word_embeddings": tied,
-        "max_position_embeddings": limit,
+        "max_position_embeddings": limit, "dtype": "bfloat16",  # as all of them were published
     }  # fmt: skip
     return AutoConfig.for_model(kind, **sizes)
 

@@ -276,3 +276,38 @@ def test_notices_of_workers_are_shown_here(tmp_path: Path) -> None:
 
 def test_gone_is_no_error_that_anybody_catches() -> None:
     assert not issubclass(Gone, Exception)
+
+
+def test_no_more_jobs_run_on_ray_than_there_are_processors_for() -> None:
+    """Ray takes a worker that waits for an answer to need none, and would start them all."""
+    from collections import deque
+    from types import SimpleNamespace
+
+    from rrm.loop.on_ray import RayWorkers
+
+    workers = object.__new__(RayWorkers)
+    given: list[str] = []
+    workers._work = SimpleNamespace(remote=lambda setup, body, path, *rest: given.append(path) or object())
+    workers._setup = workers._mailbox = None
+    workers._jobs, workers._queue, workers._most = {}, deque(), 2
+    for name in "abcde":
+        workers.start(SimpleNamespace(task=SimpleNamespace(path=name)), False)  # type: ignore[arg-type]
+    assert given == ["a", "b"]
+    workers._jobs.popitem()
+    workers._fill()
+    assert given == ["a", "b", "c"] and len(workers._queue) == 2
+
+
+def test_a_maker_of_somebody_s_own_goes_to_workers_as_it_is() -> None:
+    """A plain one over the same backbone has the same fingerprint, and would not be noticed."""
+    from rrm.learning.text_maker import TextMaker
+    from rrm.loop.recipe import Recipe
+    from rrm.loop.training import maker_of
+    from rrm.models.backbone import Backbone
+
+    class Mine(TextMaker):
+        pass
+
+    backbone = Backbone.load("embedded")
+    assert type(Recipe.of(Mine(backbone), maker_of).make()) is Mine
+    assert type(Recipe.of(TextMaker(backbone), maker_of).make()) is TextMaker

@@ -28,7 +28,8 @@ from tests import toy
 from tests.models.conftest import network, tokenizer
 
 ROOT = Path(__file__).parent.parent
-H100 = DeviceSpec.of("h100")
+H100, B200 = DeviceSpec.of("h100"), DeviceSpec.of("b200")
+ONE_STEP = Pass("x", "step", "sample", 4, 8, 256, 1)
 
 
 def rrm(*arguments: str | int | Path) -> Result:
@@ -103,6 +104,32 @@ def test_a_model_is_loaded_in_the_precision_that_is_planned_for(tmp_path: Path) 
         assert Costs(shape, H100, precision).loading == held, precision  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("precision", ["int8", "nf4"])
+def test_codes_are_planned_to_the_byte(precision: Any, tmp_path: Path) -> None:
+    """Their linear layers and scales; a table of at most 256 numbers for each layer is left out."""
+    config = network(hidden=256).config
+    made = type(network())(config).to(torch.bfloat16)
+    made.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    shape = replace(ModelShape.of(str(tmp_path)), way="lora")
+    coded = Backbone.load(str(tmp_path), "lora", precision=precision).model
+    coded.get_output_embeddings().to(torch.bfloat16)  # as large vocabularies stay
+    parts = [*coded.named_parameters(), *((n, b) for n, b in coded.named_buffers() if n.endswith("scales"))]
+    held = sum(p.numel() * p.element_size() for n, p in parts if "lora_" not in n)
+    costs = Costs(shape, H100, precision)
+    norms = sum(p.numel() for n, p in made.named_parameters() if "norm" in n)  # in bfloat16, and planned as linear
+    assert abs(costs.weights - held) <= 2 * norms and costs.loading == costs.weights
+    assert costs.weights < 0.75 * Costs(shape, H100, "bfloat16").weights
+
+
+def test_a_model_of_70_b_fits_in_codes_where_it_does_not_otherwise() -> None:
+    shape = ModelShape.of("llama-70b")
+    two, four = Costs(shape, H100, "bfloat16"), Costs(shape, H100, "nf4")
+    (why,) = two.too_large({"weights": two.weights, "logits": 1}, two.weights)
+    assert "use --precision nf4" in why and not four.too_large({"weights": four.weights, "logits": 1}, four.weights)
+    assert four.weights < 45e9 and four.seconds(ONE_STEP) > Costs(shape, B200, "bfloat16").seconds(ONE_STEP)
+
+
 def test_names_that_are_none() -> None:
     with pytest.raises(ModelError, match=r"did you mean 'qwen3-8b'.*llama-70b"):
         ModelShape.of("qwen3-9b")
@@ -126,7 +153,7 @@ def test_batches_have_the_shapes_that_pack_makes(whole: bool) -> None:
 
 def test_capacity_is_that_of_a_card_on_which_the_model_was_just_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = ModelShape.of("qwen3-4b")
-    free = H100.memory - CONTEXT - 4 * shape.parameters
+    free = H100.memory - CONTEXT - 2 * shape.parameters  # rounded
     assert Costs(shape, H100).capacity == capacity_of(torch.device("cuda"), shape.layers, shape.d, 2, free)
     monkeypatch.setenv(MEMORY, "8")
     assert Costs(shape, H100).capacity == capacity_of(torch.device("cuda"), shape.layers, shape.d, 2, 8 << 30)
@@ -230,7 +257,7 @@ def test_ten_nodes_on_eight_billion_can_be_read_on_eighty_columns(tmp_path: Path
     ("arguments", "code", "why"),
     [
         (["--model", "qwen3-32b"], 1, "is loaded in float32, 131.0 GB of 80.0: use --precision bfloat16,"),
-        (["--model", "llama-70b", "--precision", "bfloat16"], 1, "in bfloat16, 141.1 GB of 80.0: use one of at most"),
+        (["--model", "llama-70b", "--precision", "bfloat16"], 1, "141.1 GB of 80.0: use --precision nf4, one"),
         (["--model", "qwen3-0.6b", "--case", "top=50000"], 1, "exceed the model's context"),
         (["--case", "nobody=3"], 2, "no node 'nobody'"),
         (["--case", "top"], 2, "write NODE=TOKENS"),

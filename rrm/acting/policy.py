@@ -44,8 +44,6 @@ from rrm.core.task import Task
 from rrm.models.weights import check_keys, hash_tensors
 
 Kinds = tuple[spaces.Space[Any], spaces.Space[Any]]
-USUAL = 3e-4
-"""Learning rate, unless one was asked for: Stable-Baselines3's own of PPO."""
 TRIED = 4
 """Times `settings.batch`: episodes that a policy plays before an improvement and after, to see whether it is one."""
 
@@ -170,12 +168,11 @@ class ActingPolicy(ABC):
         with seeded("improve", self.name, key) as seed:
             self.kinds[1].seed(seed)  # some actions are drawn from the space itself
             env = Rewarded(cases, settings.batch, key, judge, settings.caution, self.kinds, self.factories, outcome)
-            lr = USUAL if settings.lr == "auto" else settings.lr
-            before, self._model = self._model, self._made(env, lr)  # who watches sees how it does
+            before, self._model = self._model, self._made(env, settings.lr)  # who watches sees how it does
             try:
                 self._carry(before, self._model)
                 report = self._learned(env, settings, log, max(Place.of(case).steps for case in drawn))
-                priced = settings.kl or self.options.get("ent_coef")
+                priced = settings.kl or self.options.get("ent_coef", self.algorithm == "sac")  # SAC's own is "auto"
                 if not priced and not self._better(before, judge, cases, settings.batch, key):
                     self._model, report = before, replace(report, undone=True)
                 return report

@@ -242,14 +242,13 @@ class StepReward:
         """AdamW over `reward_epochs` passes, the rate falling to 0. Returns the last pass's loss, per head."""
         width = table.steps.shape[1]
         self.parameters = {name: value.requires_grad_() for name, value in self._start(width).items()}
-        lr = 1e-3 if settings.reward_lr == "auto" else settings.reward_lr
         spread = table.steps.std(0, correction=0)
         self.norm["center"], self.norm["spread"] = table.steps.mean(0), torch.where(spread < 1e-6, 1.0, spread)
         self.norm["unit"] = torch.tensor(table.length**-0.5)  # sums of many steps begin at the size of one
         names = [f"{layer}.{part}" for layer in ("one", "two", "three") for part in ("weight", "bias")]
         optimizer = torch.optim.AdamW(
             [{"params": [self.parameters[name] for name in names]}, {"params": [self.parameters["findings"]]}],
-            lr=lr, weight_decay=DECAY,
+            lr=settings.reward_lr, weight_decay=DECAY,
         )
         cases = torch.unique(train.case)
         batches = -(-len(cases) // settings.reward_batch)
@@ -259,7 +258,7 @@ class StepReward:
             losses = []
             for some in order.split(settings.reward_batch):
                 for group in optimizer.param_groups:
-                    group["lr"] = lr * (total - step) / total
+                    group["lr"] = settings.reward_lr * (total - step) / total
                 pairs = torch.isin(train.case, some).nonzero()[:, 0]
                 shown, place = torch.unique(torch.cat([train.a[pairs], train.b[pairs]]), return_inverse=True)
                 raw = self._raw(table.of(shown))

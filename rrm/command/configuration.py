@@ -126,7 +126,7 @@ def with_values(model: Model, values: Mapping[str, str], where: str) -> Model:
     except json.JSONDecodeError as error:
         raise ConfigError(f"{where}: {error.doc!r} is not JSON ({error})") from error
     try:
-        return kind.model_validate({**model.model_dump(), **read})
+        return kind.model_validate({**model.model_dump(exclude_unset=True), **read})
     except (ValidationError, SettingError) as error:
         faults = []
         for fault in (error.found if isinstance(error, SettingError) else error).errors():

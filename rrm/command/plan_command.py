@@ -47,7 +47,7 @@ def plan(
         typer.Option(help='h100, a100, h200, b200, cpu (this machine), or numbers: "80GB,900TF,3.3TB/s" (bfloat16).'),
     ] = "h100",
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
+        Literal["auto", "float32", "bfloat16", "int8", "nf4"],
         typer.Option(help="As rrm train's; with bfloat16 a model saved so is loaded in half the memory."),
     ] = "auto",
     gpus: Annotated[int, typer.Option(help="How many; each holds the whole model.", min=1)] = 1,
@@ -76,7 +76,8 @@ def plan(
 ) -> None:
     """Plan a training: memory and time of every node on a device, from settings and the model's configuration alone.
 
-    No weights are loaded. Counts are upper bounds; time is a plan, not a measurement (docs/past-one-machine.md).
+    No weights are loaded. Counts are upper bounds, if a frame makes one case of an outcome (--like a run knows); time
+    is a plan, not a measurement (docs/past-one-machine.md).
     Exit code 1 if it does not fit.
     """
     with clean_errors(debug):
@@ -97,9 +98,10 @@ def plan(
 
         shape, spec = ModelShape.of(name), DeviceSpec.of(device)
         told = _said(task, case or ())
-        found = extents(task, _counter(name), told, length)
+        rendered, bare = _counters(name)
+        found = extents(task, rendered, told, length)
         if like is not None:
-            ran = lengths_of(like, task, _counter(name))
+            ran = lengths_of(like, task, rendered, bare)
             found |= {path: extent for path, extent in ran.items() if path not in told}
         done = planned(task, shape, spec, found, gpus, precision)
         if as_json:
@@ -127,8 +129,12 @@ def _said(task: Task, given: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _counter(model: str) -> Callable[[str], int]:
-    """Tokens of a prompt: by the model's tokenizer where its files are here, else by its characters."""
+Counting = Callable[[str], int]
+
+
+def _counters(model: str) -> tuple[Counting, Counting]:
+    """Tokens of a prompt, with what the chat template writes around it, and of a text: by the model's tokenizer where
+    its files are here, else by its characters."""
     from rrm.models.chat import Chat
     from rrm.models.fetching import PACKAGED, SOURCES, fetched, resolve
     from rrm.models.folders import read_tokenizer
@@ -136,8 +142,13 @@ def _counter(model: str) -> Callable[[str], int]:
     if model in PACKAGED or (model in SOURCES and fetched(SOURCES[model])) or Path(model).is_dir():
         where, local, mend = resolve(model)
         chat = Chat(model, read_tokenizer(where, local, f"cannot plan with {model!r}", mend))
-        return lambda prompt: len(chat.render(prompt))
-    return lambda prompt: max(1, round(len(prompt) / LETTERS))
+        around = len(chat.render("a")) - 1
+        return lambda prompt: len(chat.render(prompt)), lambda text: max(1, len(chat.render(text)) - around)
+
+    def letters(text: str) -> int:
+        return max(1, round(len(text) / LETTERS))
+
+    return letters, letters
 
 
 # --- what is shown -----------------------------------------------------------------------------------
@@ -244,9 +255,10 @@ def _assumed(done: Plan, found: Mapping[str, Extent], length: float) -> str:
     lengths += f", in {ran} nodes as in the run" * (0 < ran < nodes)
     cases = f"; in {guessed} of {nodes} nodes cases are as long as a parent's case and outcome" * (guessed > 0)
     cases += " (--like a run, --case)" * (guessed > 0)
+    one = "; an outcome makes one case for each assistant (--like a run)" * (nodes > 1 and ran < nodes)
     return (
         f"Assumed: {shares}, a layer of a step {spec.launch * 1e3:.2f} ms and the bytes it reads (measured {where}); "
-        f"{lengths}{cases}. Counts are upper bounds."
+        f"{lengths}{cases}{one}. Counts are upper bounds."
     )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_origin
+from typing import Any, Literal, Self
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
@@ -15,9 +14,6 @@ from rrm.core.spelling import nearest
 
 PYDANTIC = str(Path(pydantic.__file__).parent)
 OURS = str(Path(__file__).parent.parent)
-
-
-Rate = Annotated[float, Field(gt=0)] | Literal["auto"]
 
 
 class SettingError(RRMError, TypeError):
@@ -47,16 +43,9 @@ class Explained(BaseModel):
 
 
 def _explained(kind: type[BaseModel], found: ValidationError) -> list[str]:
-    lines: list[str] = []
-    among: dict[str, int] = {}  # a setting that may be of several kinds has a fault for each
+    lines = []
     for fault in found.errors(include_url=False):
         key = ".".join(map(str, fault["loc"])) or "settings"
-        if fault["loc"] and kind.model_fields.get(name := str(fault["loc"][0])) is not None:
-            if name in among and len(fault["loc"]) == 2 and isinstance(fault["loc"][1], str):
-                lines[among[name]] = lines[among[name]].replace(": ", f": {fault['msg']}; or: ", 1)
-                continue
-            if get_origin(kind.model_fields[name].annotation) in (Union, UnionType):
-                among[name], key = len(lines), name
         field = kind.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
         if fault["type"] == "extra_forbidden":
             known = [name for name, field in kind.model_fields.items() if not callable(field.default)]
@@ -145,9 +134,9 @@ class Settings(Explained):
     """Reward heads in the bootstrap ensemble."""
     reward_epochs: int = Field(default=2, ge=1)
     """Passes over all comparisons so far, in each round (trained trunk; this and the next two)."""
-    reward_lr: Rate = "auto"
-    """Learning rate of the reward model, its trunk and its heads (trained trunk). auto: by the model's size, see
-    `rrm.learning.rates`; 1e-3 for tiny ones, and of steps (`rrm.acting`)."""
+    reward_lr: float = Field(default=1e-3, gt=0)
+    """Learning rate of the reward model's trunk, if it is trained. Unless it is set, by the model's size: adapters get
+    2e-4 (`rrm.learning.rates`)."""
     reward_batch: int = Field(default=16, ge=1)
     """Cases in one step of reward-model training."""
     holdout: float = Field(default=0.1, ge=0, lt=1)
@@ -170,9 +159,9 @@ class Settings(Explained):
     """Cases in a policy step."""
     group: int = Field(default=8, ge=2)
     """Outcomes sampled for each of them."""
-    lr: Rate = "auto"
-    """Learning rate of the agent: reached in 3 steps, falling linearly to 0 over the round. auto: by the model's size,
-    see `rrm.learning.rates`; 5e-4 for tiny ones, 3e-4 for agents that act."""
+    lr: float = Field(default=5e-4, gt=0)
+    """Learning rate of the agent: reached in 3 steps, falling linearly to 0 over the round. Unless it is set, by the
+    model's size: adapters get 2e-4 (`rrm.learning.rates`)."""
     kl: float = Field(default=0.05, ge=0)
     """Price of a nat of KL to the starting policy, per outcome, in units of reward (its variance is 1)."""
     max_kl: float = Field(default=8.0, gt=0)

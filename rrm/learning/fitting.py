@@ -170,7 +170,7 @@ def _train(
 ) -> float:
     """AdamW over `reward_epochs` passes: warm-up, then linear decay. Returns the last epoch's loss."""
     trunk: dict[str, Any] = {"params": reward.fork.parameters()}
-    lr = rate(settings.reward_lr, reward.backbone, 1e-3)
+    lr = rate(settings, "reward_lr", reward.backbone)
     heads: dict[str, Any] = {"params": [reward.weight], "lr": lr * HEAD_LR}
     optimizer = torch.optim.AdamW(
         [trunk, heads],

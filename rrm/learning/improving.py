@@ -172,7 +172,7 @@ def optimize(
 
     A batch over the KL limit ends it. Groups without signal cost no forward or backward pass.
     """
-    updater = Updater(agent.fork, rate(settings.lr, agent.backbone, 5e-4), settings.steps)
+    updater = Updater(agent.fork, rate(settings, "lr", agent.backbone), settings.steps)
     tally = StepTally()
     with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
         for step in range(settings.steps):

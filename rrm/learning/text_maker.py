@@ -17,6 +17,7 @@ from rrm.core.task import Task
 from rrm.learning import best_of_n, dpo, rloo
 from rrm.learning.fitting import fit_reward
 from rrm.learning.improving import Improve
+from rrm.learning.rates import usual
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import TINY, Backbone
 from rrm.models.precision import Precision
@@ -114,9 +115,9 @@ class TextMaker:
         return [line] if (line := self.backbone.chat.unread([case.prompt for case in cases])) else []
 
     def decide(self, before: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Adopt the precision that was decided before, or what was asked for when the model was loaded, or decide it by
-        a probe, and say how. A tiny model is not worth asking: float32. Raises `ConfigError` if another was decided
-        before than was asked for."""
+        """Adopt the precision and the learning rates that were decided before; or decide them, the precision by what
+        was asked for when the model was loaded, else by a probe, and say how. A tiny model is not worth asking:
+        float32. Raises `ConfigError` if another was decided before than was asked for."""
         asked = self.backbone.asked
         if before is not None:
             precision = Precision(**before.get("precision", {}))
@@ -126,10 +127,14 @@ class TextMaker:
                     "leave the precision out, or train in another folder"
                 )
             self.backbone.precision = precision
+            # Before there was a choice, all models had the settings' own.
+            plain = {name: Settings.model_fields[name].default for name in ("lr", "reward_lr")}
+            self.backbone.rates = before.get("rates", plain)
             return dict(before)
+        self.backbone.rates = rates = usual(self.backbone)
         if asked != "auto":
-            self.backbone.precision = Precision(asked, asked)
-            return {"precision": asdict(self.backbone.precision), "probe_seconds": None}
+            self.backbone.precision = Precision(asked, "float32" if asked == "float32" else "bfloat16")
+            return {"precision": asdict(self.backbone.precision), "probe_seconds": None, "rates": rates}
         tiny = self.backbone.size < TINY
         self.backbone.precision, seconds = (Precision(), None) if tiny else probe(self.backbone)
-        return {"precision": asdict(self.backbone.precision), "probe_seconds": seconds}
+        return {"precision": asdict(self.backbone.precision), "probe_seconds": seconds, "rates": rates}

@@ -136,9 +136,9 @@ class Desk:
 
     def _judge(self, path: str, pair: Pair, round: int, position: int, purpose: str) -> Comparison:
         with self._one:
-            kept = self._kept.setdefault(
-                (path, round), {one.pair.id: one for one in self._run.store.comparisons(path, round)}
-            )
+            if (path, round) not in self._kept:
+                self._kept[path, round] = {one.pair.id: one for one in self._run.store.comparisons(path, round)}
+            kept = self._kept[path, round]
             if pair.id not in kept:  # else a worker was lost after it asked
                 task = self._tasks[path]
                 kept[pair.id] = judging.put(self._user, task, pair, round, position, purpose, self._keep)

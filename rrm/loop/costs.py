@@ -11,17 +11,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from rrm.core.task import Task
 from rrm.loop.planning import Extent, NodeWork, Pass, is_frozen, total, works
+from rrm.models.backbone import Asked
 from rrm.models.capacity import Capacity, activations, asked_memory, capacity_of
 from rrm.models.device_spec import DeviceSpec
 from rrm.models.head import WIDENS
 from rrm.models.model_shape import LOADED, ModelShape
 from rrm.models.packing import PrefixGroup, shapes
+from rrm.models.quantizing import BYTES
 from rrm.models.sampling import cases_at_once, token_bytes
 
 CONTEXT = 1_000_000_000
@@ -102,7 +104,7 @@ class Plan:
 
 def plan(
     task: Task, model: ModelShape, device: DeviceSpec, found: Mapping[str, Extent], gpus: int = 1,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    precision: Asked = "auto",
 ) -> Plan:  # fmt: skip
     """Plan a tree. task: planted. found: from `rrm.loop.planning.extents`. precision: as `Backbone.load` takes it."""
     costs = Costs(model, device, precision)
@@ -134,31 +136,32 @@ def _too_long(work: Sequence[NodeWork], found: Mapping[str, Extent], model: Mode
     return []
 
 
-Precisions = Literal["auto", "float32", "bfloat16"]
-
-
 class Costs:
     """What passes take of a model on a device."""
 
-    def __init__(self, model: ModelShape, device: DeviceSpec, precision: Precisions = "auto") -> None:
+    def __init__(self, model: ModelShape, device: DeviceSpec, precision: Asked = "auto") -> None:
         self.model, self.device = model, device
         full = model.way == "full"
-        asked = {"auto": device.itemsize, "bfloat16": 2, "float32": SINGLE}[precision]
+        asked = {"auto": device.itemsize, "float32": SINGLE}.get(precision, 2)
         self.itemsize = SINGLE if full else asked
         self.product = device.single if self.itemsize == SINGLE else device.product
-        self.weights = model.parameters * self.itemsize
-        straight = precision == "bfloat16" and not full
+        self.weights, self.widened = model.parameters * self.itemsize, 0
+        straight = precision not in ("auto", "float32") and not full
         self.loading = model.parameters * (model.saved if straight else LOADED)
         self.gpu = device.kind == "cuda"
+        if precision in BYTES and not full:
+            self.weights = round(model.linear * BYTES[precision] + (model.parameters - model.linear) * self.itemsize)
+            self.widened = 2 * self.itemsize * model.linear  # a pass writes every layer, and reads it again
+            self.loading = self.weights if self.gpu else self.loading  # layer by layer, out of the host's memory
         # What training takes, in passes: forward, the gradients of activations, and of weights unless they are frozen.
         self.forward = 3 if full else 2
 
     @cached_property
     def capacity(self) -> Capacity:
-        """As training finds it: by what is free when the model was loaded, and before it is rounded."""
+        """As training finds it: by what is free when the model was loaded and rounded."""
         free = None
         if self.gpu:
-            left = self.device.memory - CONTEXT - self.loading
+            left = self.device.memory - CONTEXT - self.weights
             free = asked_memory() or (left if left > 0 else self.device.memory // 2)  # it does not fit: as if it did
         host = None if self.gpu else self.device.memory
         return capacity_of(torch.device(self.device.kind), self.model.layers, self.model.d, self.itemsize, free, host)
@@ -180,7 +183,7 @@ class Costs:
             left -= cases
             rows = cases * one.n
             columns = one.tokens if self.gpu else one.tokens / 2  # recorded steps read the whole room
-            read = self.weights + cell * (cases * one.prompt + rows * columns)
+            read = self.weights + self.widened + cell * (cases * one.prompt + rows * columns)
             flops = 2 * rows * (model.linear + model.head)
             step = model.layers * self.device.launch
             step += max(read / self.device.bandwidth, flops / (self.product * self.device.reading))
@@ -194,6 +197,7 @@ class Costs:
         for rows, length in self._shapes(one):
             times = self.forward + self._again(rows * length) if train else 1
             seconds += times * (self._forward(rows, length, 0) / reached + self.model.layers * self.device.launch)
+            seconds += times * self.widened / self.device.bandwidth
         logits = one.cases * one.n * one.tokens if one.logits else 0
         return seconds + 2 * logits * self.model.head * (2 if train else 1) / reached
 
@@ -265,10 +269,11 @@ class Costs:
         have = self.device.memory
         found = []
         if self.loading + (CONTEXT if self.gpu else 0) > have:
-            each = self.loading // self.model.parameters
+            each = self.loading / self.model.parameters
             most = (have - (CONTEXT if self.gpu else 0)) / each / 1e9
-            halved = "--precision bfloat16, " if each == LOADED and self.model.saved < LOADED and most > 0 else ""
-            kind = "float32" if each == LOADED else "bfloat16"
+            kind = "float32" if each == LOADED else "bfloat16" if each == 2 else "codes"
+            less = {"float32": "--precision bfloat16, " if self.model.saved < LOADED else "", "codes": ""}
+            halved = less.get(kind, "--precision nf4, ") if most > 0 else ""
             found.append(
                 f"does not fit: a model is loaded in {kind}, {self.loading / 1e9:.1f} GB of {have / 1e9:.1f}: use "
                 f"{halved}one of at most {most:.1f} B parameters, or a device with "

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -312,7 +313,16 @@ class RayWorkers:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._ray = ray
-        _check_room(setting, ray.nodes())
+        try:
+            _check_room(setting, ray.nodes())
+        except RRMError:
+            if self._ours:
+                ray.shutdown()
+            raise
+        # Ray takes a worker that waits for an answer to use no processor, and would start one for every job.
+        cpus = sum(float(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+        self._most = max(1, int(cpus // setting.cpus)) if not setup.expectant else sys.maxsize
+        self._queue: deque[tuple[Job, bool]] = deque()
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # Threads without end would be one each for the letters that wait: an asyncio actor has one for all.
         self._mailbox = ray.remote(Mailbox).options(
@@ -326,9 +336,15 @@ class RayWorkers:
         self._jobs: dict[Any, tuple[Job, bool]] = {}
 
     def start(self, job: Job, frame: bool) -> None:
-        """See `Workers`."""
-        body = sendable(job, f"the job of {job.task.path!r}")
-        self._jobs[self._work.remote(self._setup, body, job.task.path, frame, self._mailbox)] = job, frame
+        """See `Workers`. As many at once as there are processors for; where people judge, all: they take days."""
+        self._queue.append((job, frame))
+        self._fill()
+
+    def _fill(self) -> None:
+        while self._queue and len(self._jobs) < self._most:
+            job, frame = self._queue.popleft()
+            body = sendable(job, f"the job of {job.task.path!r}")
+            self._jobs[self._work.remote(self._setup, body, job.task.path, frame, self._mailbox)] = job, frame
 
     def wait(self) -> tuple[list[Letter], list[Done]]:
         """See `Workers`."""
@@ -347,6 +363,7 @@ class RayWorkers:
                 job, framing = self._jobs.pop(ref)
                 cases: tuple[Pool | None, ...] | None = cloudpickle.loads(self._result(ref, job))
                 done.append(Done(job, cases if framing else None))
+        self._fill()
         return letters, done
 
     def _taken(self) -> list[tuple[int, str, bytes]]:
@@ -386,6 +403,7 @@ class RayWorkers:
 
     def stop(self) -> None:
         """See `Workers`."""
+        self._queue.clear()
         refs = list(self._jobs)
         for ref in refs:
             self._ray.cancel(ref, force=True)

@@ -131,10 +131,13 @@ def extents(
     return found
 
 
-def lengths_of(run: Path, task: Task, count: Callable[[str], int]) -> dict[str, Extent]:
+def lengths_of(
+    run: Path, task: Task, count: Callable[[str], int], bare: Callable[[str], int]
+) -> dict[str, Extent]:
     """How long things were in a run of the same tree, as far as it was judged: of nodes with comparisons, by path.
 
-    task: planted. count: tokens of a text. Raises `RunError` if none of its nodes was judged there.
+    task: planted. count: tokens of a prompt, with what a chat template writes around it; bare: of a text. Raises
+    `RunError` if none of its nodes was judged there.
     """
     read_config(run)  # a folder that is no run's is said to be none
     journal, found = Journal(run), dict[str, Extent]()
@@ -143,7 +146,7 @@ def lengths_of(run: Path, task: Task, count: Callable[[str], int]) -> dict[str, 
         for node in task.walk():
             pairs = [one.pair for one in journal.comparisons(node.path)]
             prompts = [count(pair.case.prompt) for pair in pairs]
-            outcomes = {one.id: 1 + count(one.shown) for pair in pairs for one in (pair.a, pair.b)}
+            outcomes = {one.id: 1 + bare(one.shown) for pair in pairs for one in (pair.a, pair.b)}
             for pair in pairs:
                 for top in (*pair.assistance_a, *pair.assistance_b):
                     for one in top.tree():
@@ -158,7 +161,7 @@ def lengths_of(run: Path, task: Task, count: Callable[[str], int]) -> dict[str, 
     for path, extent in found.items():
         if heard := said.get(path):
             asked = sum(len(one.answers) for one in heard) / len(heard)
-            found[path] = replace(extent, said=_mean([count(one.text) for one in heard]), asked=asked)
+            found[path] = replace(extent, said=_mean([bare(one.text) for one in heard]), asked=asked)
     return found
 
 

@@ -33,7 +33,7 @@ class Recipe:
         """Raises `RunError` for a backbone that neither was loaded by name nor is copied for each node."""
         if isinstance(model, str | Path):
             return cls(maker_of, _absolute(model))
-        if isinstance(model, TextMaker):
+        if type(model) is TextMaker:  # what somebody made of it is sent as it is
             model = model.backbone
         if not isinstance(model, Backbone):
             return cls(maker_of, model)
@@ -44,7 +44,7 @@ class Recipe:
                 f"the model {model.name!r} was put together by hand, and its adapters are in it: workers cannot make "
                 "it again. Save it into a folder, and give that"
             )
-        return cls(maker_of, parts=(model.name, model.model, model.tokenizer, model.adapters))
+        return cls(maker_of, parts=(model.name, model.model, model.tokenizer, model.adapters, dict(model.chat.options)))
 
     def make(self) -> Maker:
         """The maker. Raises `ModelError` if its model cannot be loaded here."""

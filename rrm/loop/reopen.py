@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
         store.close()
     assert state is not None  # it is among the checkpoints
     name, fingerprint = config["model"]["name"], config["model"]["fingerprint"]
-    if name.split(" ")[0] in ACTING:
+    if re.split(r"[ (]", name)[0] in ACTING:
         raise RunError(
             f"{folder}: its agents act ({name}), and its reward models read steps; one that reads text can be reopened "
             "and exported, these cannot"

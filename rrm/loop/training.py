@@ -6,7 +6,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,16 +44,17 @@ def _acting(model: str) -> Maker:
     found = _NAMED.fullmatch(model)
     assert found is not None
     algorithm, given, writing = found.groups()
-    try:
+    options: dict[str, Any] | None = None
+    with suppress(SyntaxError, ValueError, TypeError):
         call = ast.parse(f"options({given or ''})", mode="eval").body
-        assert isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
-        assert not call.args and all(one.arg for one in call.keywords)
-        options = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
-    except (SyntaxError, ValueError, AssertionError):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args:
+            options = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+            options = None if "None" in options or len(options) < len(call.keywords) else options
+    if options is None:
         raise ConfigError(
             f"the options ({given}) of {algorithm}: give NAME=VALUE, as in \"ppo(ent_coef=0.05, gamma=1.0)\", with "
-            "Stable-Baselines3's names, and numbers, texts, True, False or None"
-        ) from None
+            "Stable-Baselines3's names, each once, and numbers, texts, True, False or None"
+        )
     return Acting(algorithm, options, words=TextMaker(Backbone.load(writing)) if writing else None)
 
 

@@ -4,7 +4,7 @@
 
 PEFT's own layer casts, scales and adds in passes of their own over everything that a linear layer gives; on a
 processor they cost as much as the products that they serve. Here the products add up in place. The base weights are
-frozen, in float32 or bfloat16; A and B stay float32 and are rounded for each pass: they are small.
+frozen, in float32, bfloat16, or in codes; A and B stay float32 and are rounded for each pass: they are small.
 """
 
 from __future__ import annotations
@@ -15,8 +15,15 @@ import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
+from rrm.models.quantizing import QuantizedLinear
+
 FEW = 64
 """With fewer tokens than this (decoding) it is cheaper to widen them than to round A and B."""
+
+
+def _weight(base: nn.Linear, dtype: torch.dtype) -> Tensor:
+    """(out, in) the base's weight; of codes (`rrm.models.quantizing`) made for this pass."""
+    return base.widened(dtype) if isinstance(base, QuantizedLinear) else base.weight
 
 
 def _adapted(
@@ -33,21 +40,23 @@ def _adapted(
 
 class _Adapted(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float) -> Any:
+    def forward(ctx: Any, x: Tensor, base: nn.Linear, a: Tensor, b: Tensor, scaling: float) -> Any:
         low_a, low_b = a.to(x.dtype), (b * scaling).to(x.dtype)
-        y, flat, down = _adapted(x, weight, bias, low_a, low_b)
-        ctx.save_for_backward(flat, weight, low_a, low_b, down)
-        ctx.scaling, ctx.shape = scaling, x.shape
+        y, flat, down = _adapted(x, _weight(base, x.dtype), base.bias, low_a, low_b)
+        ctx.save_for_backward(flat, low_a, low_b, down)
+        ctx.base, ctx.scaling, ctx.shape = base, scaling, x.shape
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        flat, weight, low_a, low_b, down = ctx.saved_tensors
+        flat, low_a, low_b, down = ctx.saved_tensors
         g = grads[0].reshape(-1, grads[0].shape[-1])
         g_down = g @ low_b  # (tokens, rank)
-        to_x = torch.addmm(g @ weight, g_down, low_a).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            to_x = torch.addmm(g @ _weight(ctx.base, g.dtype), g_down, low_a).view(ctx.shape)
         to_a, to_b = g_down.T @ flat, (g.T @ down).float() * ctx.scaling
-        return to_x, None, None, to_a.float(), to_b, None
+        return to_x, None, to_a.float(), to_b, None
 
 
 class AdaptedLinear(Linear):
@@ -66,9 +75,9 @@ class AdaptedLinear(Linear):
             few: Tensor = base(x).add_(self.lora_B[name](self.lora_A[name](x.float())).mul_(self.scaling[name]))
             return few
         if not torch.is_grad_enabled():
-            out = _adapted(x, base.weight, base.bias, *self._rounded(name, a, b, x.dtype))[0]
+            out = _adapted(x, _weight(base, x.dtype), base.bias, *self._rounded(name, a, b, x.dtype))[0]
             return out
-        adapted: Tensor = _Adapted.apply(x, base.weight, base.bias, a, b, self.scaling[name])  # type: ignore[no-untyped-call]
+        adapted: Tensor = _Adapted.apply(x, base, a, b, self.scaling[name])  # type: ignore[no-untyped-call]
         return adapted
 
     def _rounded(self, name: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

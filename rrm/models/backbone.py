@@ -16,11 +16,11 @@ import copy
 import math
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ from rrm.models.form import Forms
 from rrm.models.guard import alone
 from rrm.models.head import pays
 from rrm.models.precision import Precision
+from rrm.models.quantizing import KINDS, QuantizedLinear, numbers, quantize
 from rrm.models.room import available_memory
 from rrm.models.trial import try_out
 from rrm.models.verification import Engine, verify
@@ -45,6 +46,8 @@ from rrm.models.weights import hash_tensors
 
 TINY = 20_000_000
 """Below this many parameters `adapters="auto"` copies the whole model for each fork."""
+Asked = Literal["auto", "float32", "bfloat16", "int8", "nf4"]
+"""What a model is to compute in."""
 RANK = 16
 """Rank of the LoRA adapters."""
 
@@ -65,25 +68,33 @@ def way(parameters: int) -> Literal["full", "lora"]:
     return "full" if parameters < TINY else "lora"
 
 
+def fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
+    """The same of bfloat16 as of the float32 that it is widened to."""
+    return hash_tensors((name, parameter.float()) for name, parameter in weights)
+
+
 class Backbone:
     """The starting model and its tokenizer, verified (`rrm.models.verification`). Make one with `Backbone.load`."""
 
     def __init__(
         self, name: str, model: Any, tokenizer: Any, adapters: Literal["auto", "full", "lora"] = "auto",
-        template: Mapping[str, Any] | None = None, verified: bool = True,
+        template: Mapping[str, Any] | None = None, verified: bool = True, named: str | None = None,
     ) -> None:  # fmt: skip
-        self.name = name
+        self.name, self._named = name, named
         self.tokenizer = tokenizer
         self.model = model.eval().requires_grad_(False)
         self.architecture = read = Architecture.of(name, self.model)
         self.d, self.layers, self.vocabulary = read.d, read.layers, read.vocabulary
         self._weights = sorted(model.named_parameters())
-        self.size = sum(p.numel() for _, p in self._weights)
-        self.asked: Literal["auto", "float32", "bfloat16"] = "auto"
+        self.size = numbers(model)
+        self.asked: Asked = "auto"
         """What it is to compute in; see `load`."""
+        self.rates: Mapping[str, float] | None = None
+        """Learning rates, unless they are set, as a run decided them (`rrm.learning.rates`)."""
         self._whole = model.dtype == torch.bfloat16
         """Whether its weights were saved in bfloat16: rounding takes nothing from them."""
-        self._precision = Precision("bfloat16" if self._whole else "float32")
+        codes = next((m.kind for m in model.modules() if isinstance(m, QuantizedLinear)), None)
+        self._precision = Precision(codes or ("bfloat16" if self._whole else "float32"))
         self.compile = False
         self.adapters = way(self.size) if adapters == "auto" else adapters
         self.origin: Mapping[str, Any] | None = None  # how it was loaded, for another process to do the same
@@ -99,7 +110,7 @@ class Backbone:
         self.eos_id, self.ends = self.chat.eos_id, self.chat.ends
         self.forms = Forms(name, self.chat.tokens, self.vocabulary, self.eos_id)
         self._hook()
-        if self._whole:
+        if self._precision != Precision():
             self._round(self._precision)
         if verified:
             check_finite(f"the model {name!r}", self._weights, "its weights are broken: load others")
@@ -115,7 +126,7 @@ class Backbone:
         compile: bool = False,
         device: str = "auto",
         template: Mapping[str, Any] | None = None,
-        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        precision: Asked = "auto",
     ) -> Backbone:
         """Load a transformers causal language model: "embedded", "embedded-chip" or "embedded-games"; "smollm2",
         "qwen-0.5b" or "qwen-1.5b" once it was fetched (`rrm.models.fetching`); a folder, or a name on the Hub.
@@ -126,30 +137,36 @@ class Backbone:
         `template`: variables for its chat template, such as {"enable_thinking": False}.
         `precision`: what the frozen weights are kept in while a tree is trained; "auto": what a probe finds faster, in
         bfloat16 always on a GPU (`rrm.models.probing`). Weights that were saved in bfloat16 are, for "bfloat16", loaded
-        as they are: in half the memory, and shard by shard to where they belong.
+        as they are: in half the memory, and shard by shard to where they belong. "int8" and "nf4" keep them in 8 and 4
+        bits (`rrm.models.quantizing`).
 
         A folder that holds only a PEFT adapter is its base model with the adapter merged in.
 
         Raises `ModelError` if it cannot be loaded, is not whole, cannot score packed groups exactly, or fails to sample
         or train.
         """
-        if precision not in ("auto", "float32", "bfloat16"):
-            raise ModelError(f"precision={precision!r}: give auto, float32 or bfloat16")
-        halved = precision == "bfloat16" and adapters != "full"
+        if precision not in get_args(Asked):
+            raise ModelError(f"precision={precision!r}: give {', '.join(get_args(Asked))}")
+        halved = precision not in ("auto", "float32") and adapters != "full"
         there = "cuda" if device == "auto" and torch.cuda.is_available() else device
         straight = f"cuda:{place()[0] % torch.cuda.device_count()}" if there == "cuda" and halved else None
+        straight = None if precision in KINDS else straight  # it would have to hold them as they are
         model, tokenizer = read_pair(name, *resolve(name), own=halved, device=straight)
         if halved and adapters == "auto" and model.num_parameters() < TINY:
             model = model.float()  # exact; it is fully fine-tuned, which says so when it is trained
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() and model.num_parameters() >= TINY else "cpu"
+        named = None
         if device == "cuda" and torch.cuda.is_available():
             device = f"cuda:{place()[0] % torch.cuda.device_count()}"  # each process on this machine has its own
         try:
+            if (precision == "int8" or precision == "nf4") and (adapters == "lora" or model.num_parameters() >= TINY):
+                named = fingerprint(sorted(model.named_parameters()))
+                quantize(model, precision, torch.device(device))
             model = model.to(device)
         except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is none
             raise ModelError(f"cannot put {name!r} on the device {device!r}: {error}; use device='cpu'") from error
-        backbone = cls(name, model, tokenizer, adapters, template)
+        backbone = cls(name, model, tokenizer, adapters, template, named=named)
         backbone.compile, backbone.asked = compile, precision
         backbone.origin = {
             "name": name, "adapters": adapters, "compile": compile, "device": device.partition(":")[0],
@@ -185,20 +202,29 @@ class Backbone:
             precision = replace(precision, head="float32")
         if precision == self._precision:
             return
-        if self._precision.dtype == torch.bfloat16 and not self._whole:
-            raise ModelError(f"the weights of {self.name!r} were rounded to bfloat16; load the model again for float32")
+        coded = self._precision.weights in KINDS
+        if coded and precision.weights == self._precision.weights:
+            pass  # of the head only
+        elif coded or (self._precision.dtype == torch.bfloat16 and not self._whole):
+            raise ModelError(
+                f"the weights of {self.name!r} were rounded to {self._precision.weights}; load the model again for "
+                f"{precision.weights}"
+            )
         if self.adapters == "full":
             raise ModelError(f"{self.name!r} is fully fine-tuned, which is done in float32; use adapters='lora'")
         _ = self.fingerprint  # of the weights as they were loaded
         self._round(precision)
         self._precision = precision
+        self.__dict__.pop("_free", None)  # rounded weights leave more
         self._try_out()
 
     def _round(self, precision: Precision) -> None:
+        if precision.weights in KINDS and self._precision.weights != precision.weights:
+            quantize(self.model, precision.weights)  # type: ignore[arg-type]
         head = torch.bfloat16 if precision.head == "bfloat16" else torch.float32
         output = {*map(id, self.model.get_output_embeddings().parameters())}
         for name, parameter in self.model.named_parameters():
-            if "lora_" not in name:
+            if "lora_" not in name and parameter.is_floating_point():
                 parameter.data = parameter.data.to(head if id(parameter) in output else precision.dtype)
 
     def _hook(self) -> None:
@@ -256,8 +282,8 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Short hash of the starting weights: the same of bfloat16 as of the float32 that it is widened to."""
-        return hash_tensors((name, parameter.float()) for name, parameter in self._weights)
+        """Short hash of the starting weights, whatever they are kept in."""
+        return self._named or fingerprint(self._weights)
 
     @property
     def capacity(self) -> Capacity:
@@ -370,6 +396,11 @@ class Backbone:
 
     def merge(self, adapter: str) -> nn.Module:
         """The whole network with an adapter in it; nothing of this backbone can be used afterwards."""
+        if self._precision.weights in KINDS:
+            raise ModelError(
+                f"the weights of {self.name!r} are in {self._precision.weights}, into which nothing can be added; load "
+                "the model in bfloat16 and this fork's state into a fork of it"
+            )
         merged: nn.Module = self._peft.merge_and_unload(adapter_names=[adapter])
         return merged
 

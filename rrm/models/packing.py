@@ -24,8 +24,9 @@ Ids = Sequence[int]
 ATTENTION = 2.0
 """Cost of one (query, key) cell, in units of one multiply of the linear layers (A in `choose_width`)."""
 
-ENDLESS = 1 << 62
-"""Cells of a row that is not cut."""
+SHARED = 8192
+"""Cells up to which a row that is over the budget anyway is shared: its mask, a number for each two of them, takes 0.3
+GB then, and grows with the square."""
 
 FREE = 0
 """The number of the mask that allows every token (`rrm.models.form`)."""
@@ -117,7 +118,7 @@ def _rows(number: int, group: PrefixGroup, d: int, budget: int, width: int | Non
         part: list[int] = []
         used = 0
         for i in order[start : start + width]:
-            if part and used + sizes[i] > max(budget, 2 * group.begins(part[0])):
+            if part and used + sizes[i] > max(budget, min(2 * group.begins(part[0]), SHARED)):
                 rows.append(_row(number, group, part, used))
                 part = []
             used = (used if part else group.begins(i)) + sizes[i]
@@ -142,9 +143,9 @@ def pack(
     """Lay groups out in batches of rows of similar length, at most `budget` cells (rows * length) each.
 
     A batch has at least one row, so a row longer than the budget is alone; a case that fills the budget by itself is
-    shared all the same, by as many segments as are no longer than it together. With `whole`, a group is never split
-    over batches (for losses that couple its outcomes), nor are its rows cut: they are all held at once anyway, and
-    each would repeat the case. Batches come in an order that suits the
+    shared all the same, by as many segments as are no longer than it together, up to `SHARED` cells. With `whole`, a
+    group is never split over batches (for losses that couple its outcomes), nor are its rows cut below `SHARED`: they
+    are all held at once anyway, and each would repeat the case. Batches come in an order that suits the
     machine; `group` and `index` say what is what, and `unpack` restores the order of the input.
 
     Parameters
@@ -167,7 +168,7 @@ def shapes(
 def _lay_out(
     groups: Sequence[PrefixGroup], d: int, budget: int, whole: bool, width: int | None
 ) -> list[list[_Row]]:
-    rows = [_rows(i, g, d, ENDLESS if whole else budget, width) for i, g in enumerate(groups)]
+    rows = [_rows(i, g, d, max(budget, SHARED) if whole else budget, width) for i, g in enumerate(groups)]
     units = rows if whole else [[row] for row in chain.from_iterable(rows)]
     units = sorted(units, key=lambda unit: -max(row.length for row in unit))  # stable: deterministic
     batches: list[list[_Row]] = []

@@ -20,14 +20,15 @@ GAIN = 1.1
 class Precision:
     """What the frozen weights are kept in, and the trunk computes in; see `Backbone.precision`."""
 
-    weights: Literal["float32", "bfloat16"] = "float32"
+    weights: Literal["float32", "bfloat16", "int8", "nf4"] = "float32"
+    """int8, nf4: in codes (`rrm.models.quantizing`), computing in bfloat16."""
     head: Literal["float32", "bfloat16"] = "float32"
     """Of the output embedding; bfloat16 only where the weights are. See `rrm.models.head`."""
 
     @property
     def dtype(self) -> torch.dtype:
         """As torch names it."""
-        return torch.bfloat16 if self.weights == "bfloat16" else torch.float32
+        return torch.float32 if self.weights == "float32" else torch.bfloat16
 
 
 def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

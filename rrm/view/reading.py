@@ -342,7 +342,7 @@ class Reader:
             comparisons=sum(self.counts.get(node.path, {}).values()),
             accuracy=predicted(self.db, node.path, *fits[-1]) if fits else None,
             ignorant=nothing_learned(fits[-1][1]) if fits else "",
-            kept=stands[max(stands)] if stands else None,
+            kept=stands.get(improved[-1][0][0]) if improved else None,
             rewards=(rewards[0], rewards[-1]) if rewards else None,
             kl=next((v["kl"] for _, v in reversed(improved) if "kl" in v), None),
             truth=(truths[0], truths[-1]) if truths else None,

@@ -27,7 +27,8 @@ def test_a_name_says_the_options(name: str, options: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["0.1", "gamma", "gamma=", "gamma=print(1)", "**{}", "gamma=1)(x=2", "gamma=1 if 1 else 2"]
+    "given",
+    ["0.1", "gamma", "gamma=", "gamma=print(1)", "**{}", "gamma=1)(x=2", "gamma=1 if 1 else 2", "a=1,a=2", "a={[]:1}"],
 )
 def test_what_is_no_option_is_an_error_that_says_how(given: str) -> None:
     with pytest.raises(ConfigError, match=r"ppo\(ent_coef=0.05, gamma=1.0\)"):

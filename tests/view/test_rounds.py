@@ -98,6 +98,15 @@ def test_an_improvement_that_earned_less_is_undone_whatever_the_user_says_of_it(
         assert "it earns less" in plain(client.get("/r/run/node/paper").text)
 
 
+def test_a_round_that_stands_is_not_called_undone_for_an_earlier_one(tmp_path: Path) -> None:
+    folder = made(tmp_path / "run")
+    store = Store(folder / "run.db")
+    store.log("paper", 2, "improve", 0, {"reward": 1.0})  # nobody was asked of it, and it earned no less
+    store.close()
+    with Reader(folder) as run:
+        assert run.progress(run.nodes["paper"]).kept is None and run.progress(run.nodes["paper/proofs"]).kept is None
+
+
 def test_what_decided_is_marked_and_found(tmp_path: Path) -> None:
     folder = made(tmp_path / "run")
     expected = [*range(7, 11), *range(17, 21)]

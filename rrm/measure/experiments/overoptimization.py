@@ -12,6 +12,7 @@ from scipy import special
 
 from rrm.core.judgements import Comparison, Pair
 from rrm.core.records import Group
+from rrm.core.settings import Settings
 from rrm.core.task import Assistant, Task, assist
 from rrm.learning import rloo
 from rrm.learning.fitting import fit_reward
@@ -159,7 +160,7 @@ def optimized(
     settings = task.settings.model_copy(
         update={
             "kl": 0.0, "max_kl": 1e9, "steps": 2 if stage.quick else STEPS, "batch": 2 if stage.quick else BATCH,
-            "group": 4 if stage.quick else 8, "lr": "auto", "improver": "rloo",
+            "group": 4 if stage.quick else 8, "lr": Settings().lr, "improver": "rloo",
         }
     )  # fmt: skip
     path: list[list[float]] = []

@@ -225,6 +225,13 @@ def train(
         list[str] | None,
         typer.Option(help="A variable for the model's chat template: --template enable_thinking=false; repeatable."),
     ] = None,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="Who samples outcomes: own, or vllm:URL, a vLLM server started on the same model; settings behind it, "
+            "vllm:URL,check=4,folder=PATH."
+        ),
+    ] = "own",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
@@ -246,7 +253,7 @@ def train(
         who = user or usual(task, "user")
         shared = None  # one model that writes and judges is in memory once
         if who == f"model:{model}" and not for_user:
-            shared = _loaded(model, compile, device, precision, variables(template or ()))
+            shared = _loaded(model, compile, device, precision, variables(template or ()), sampler)
         judge = user_of(who, seed, for_user) if shared is None else _judging(shared)
         folder = out or Path("runs") / task.name
         where = _where(on, ray_address, threads)
@@ -260,8 +267,8 @@ def train(
         live = None if quiet else Live(task)
         try:
             with live or nullcontext():
-                loaded = shared or _model(model, compile, device, precision, variables(template or ()))
-                run(task, judge, loaded, folder, seed, watch=[live] if live is not None else [], on=where)
+                loaded = shared or _model(model, compile, device, precision, variables(template or ()), sampler)
+                run(task, judge, loaded, folder, seed, [live] if live is not None else [], where, sampler)
         except KeyboardInterrupt:
             launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
             again = shlex.join([*launcher, *sys.argv[1:]])
@@ -336,7 +343,7 @@ def _where(on: str | None, address: str | None, threads: int | None) -> str | No
 
 
 def _model(
-    name: str, compile: bool, device: str, precision: Precisions, template: Mapping[str, object]
+    name: str, compile: bool, device: str, precision: Precisions, template: Mapping[str, object], sampler: str
 ) -> str | Backbone:
     """What `rrm.train` is given: a name, or what needs more than a name."""
     if not compile and device == precision == "auto" and not template:
@@ -345,15 +352,17 @@ def _model(
         raise ConfigError(
             f"--compile, --device, --precision and --template are of language models; {name} acts, on the processor"
         )
-    return _loaded(name, compile, device, precision, template)
+    return _loaded(name, compile, device, precision, template, sampler)
 
 
 def _loaded(
-    name: str, compile: bool, device: str, precision: Precisions, template: Mapping[str, object]
+    name: str, compile: bool, device: str, precision: Precisions, template: Mapping[str, object], sampler: str
 ) -> Backbone:
+    """An engine that samples is given adapters, however small the model."""
     from rrm.models.backbone import Backbone
 
-    return Backbone.load(name, compile=compile, device=device, template=template, precision=precision)
+    adapters: Literal["auto", "lora"] = "auto" if sampler == "own" else "lora"
+    return Backbone.load(name, adapters, compile, device, template, precision)
 
 
 def _judging(backbone: Backbone) -> User:

@@ -11,6 +11,7 @@ from rrm.core.errors import RunError
 from rrm.core.parties import Maker
 from rrm.learning.text_maker import TextMaker
 from rrm.models.backbone import Backbone
+from rrm.models.vllm_sampler import VLLMSampler, VLLMSetting
 
 MakerOf = Callable[[str | Path | Backbone | Maker], Maker]
 """`rrm.loop.training.maker_of`."""
@@ -27,6 +28,8 @@ class Recipe:
     """What `Backbone.load` was given."""
     parts: tuple[Any, ...] = ()
     """What `Backbone` was given."""
+    sampler: VLLMSetting | None = None
+    """Who samples, if it is not the model itself."""
 
     @classmethod
     def of(cls, model: str | Path | Backbone | Maker, maker_of: MakerOf) -> Recipe:
@@ -38,7 +41,9 @@ class Recipe:
         if not isinstance(model, Backbone):
             return cls(maker_of, model)
         if model.origin is not None:
-            return cls(maker_of, loaded={**model.origin, "name": _absolute(model.origin["name"])})
+            setting = model.sampler.setting if isinstance(model.sampler, VLLMSampler) else None
+            loaded = {**model.origin, "name": _absolute(model.origin["name"])}
+            return cls(maker_of, loaded=loaded, sampler=setting)
         if model.adapters != "full":
             raise RunError(
                 f"the model {model.name!r} was put together by hand, and its adapters are in it: workers cannot make "
@@ -49,7 +54,9 @@ class Recipe:
     def make(self) -> Maker:
         """The maker. Raises `ModelError` if its model cannot be loaded here."""
         if self.loaded is not None:
-            return self.maker_of(Backbone.load(**self.loaded))
+            backbone = Backbone.load(**self.loaded)
+            backbone.sampler = None if self.sampler is None else VLLMSampler(self.sampler)
+            return self.maker_of(backbone)
         return self.maker_of(Backbone(*self.parts) if self.parts else self.model)
 
 

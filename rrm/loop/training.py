@@ -21,6 +21,7 @@ from rrm.core.validation import check
 if TYPE_CHECKING:
     from rrm.loop.on_ray import OnRay
     from rrm.models.backbone import Backbone
+    from rrm.models.vllm_sampler import VLLMSampler
 
 ACTING = ("ppo", "a2c", "dqn", "sac", "td3", "ddpg")
 """Names of what acts in environments instead of writing: see `rrm.acting`."""
@@ -66,6 +67,7 @@ def train(
     seed: int = 0,
     watch: Sequence[Watch] = (),
     on: str | None = None,
+    sampler: str = "own",
 ) -> Assistant:
     """Train a task tree from the leaves up. The same call again resumes an interrupted run.
 
@@ -86,6 +88,9 @@ def train(
     on: "ray", or "ray:gpus=1,cpus=4": nodes that are ready train side by side, on Ray (`rrm.loop.on_ray.OnRay`), the
         root here; all with `cpus` threads, with which a run without `on` gives the same. `ConfigError` if Ray is not
         installed, `RunError` for what cannot be sent to another process.
+    sampler: "own": the model itself; "vllm:URL": a vLLM server that was started on the same model, to which every
+        agent's adapter is sent (`rrm.models.vllm_sampler.VLLMSetting`). A model given by name is then loaded with
+        adapters, however small. `ConfigError` if it cannot be read.
     """
     from rrm.core.parallel import join  # late, all: torch takes seconds, and looking at a run does without it
     from rrm.loop.lock import locked
@@ -98,9 +103,14 @@ def train(
     task = check(task)
     supply = task.cases
     assert supply is not None  # checked
+    engine = None
+    if sampler != "own":
+        engine, model = _sampled_by(sampler, model)
     maker = maker_of(model)
     maker.world = join()
     config = describe(task, user, maker, seed)
+    if engine is not None:
+        config["model"]["sampler"] = "vllm"
     drawn = border.drawn(lambda: supply.draw(4, "about"), f"cases of {task.path!r}", 4)
     config["cases"] = [case.id for case in drawn]  # others, if a prompt or a difficulty changed
     if (prompts := getattr(maker, "prompts", None)) is not None:  # of language models: what becomes of a prompt
@@ -108,6 +118,8 @@ def train(
     for doubt in getattr(maker, "doubts", lambda cases: [])(drawn):
         warnings.warn(f"{task.path}: {doubt}", Notice, stacklevel=2)
     with locked(out, maker.world), ExitStack() as stack:
+        if engine is not None:
+            stack.callback(engine.close)
         if setting is not None:
             stack.enter_context(_threads(setting.cpus))
         run = Run(out, maker, seed, watch)
@@ -124,6 +136,23 @@ def train(
             workers = stack.enter_context(on_ray.Hired(partial(on_ray.RayWorkers, setting, setup)))
             run.executor = Ahead(workers)
         return solve(task, supply, user, run)
+
+
+def _sampled_by(sampler: str, model: str | Path | Backbone | Maker) -> tuple[VLLMSampler, Backbone]:
+    """The engine, and the language model whose agents it samples as. Raises `ConfigError`, and `ModelError` if the
+    model cannot be loaded or has no adapters."""
+    from rrm.learning.text_maker import TextMaker
+    from rrm.models.backbone import Backbone
+    from rrm.models.vllm_sampler import VLLMSampler, VLLMSetting
+
+    engine = VLLMSampler(VLLMSetting.read(sampler))
+    if isinstance(model, str | Path) and not acts(model):
+        model = Backbone.load(str(model), adapters="lora")
+    backbone = model.backbone if isinstance(model, TextMaker) else model
+    if not isinstance(backbone, Backbone):
+        raise ConfigError(f"sampler {sampler!r}: it samples from language models, and {model!r} is none")
+    backbone.sampler = engine
+    return engine, backbone
 
 
 def _on_ray(on: str) -> OnRay:

@@ -96,8 +96,10 @@ class TextAgent:
         self.fork = fork
         self.max_tokens = max_tokens
 
-    repeatable = True
-    """Outcomes hang on (weights, case, key) alone."""
+    @property
+    def repeatable(self) -> bool:
+        """Outcomes hang on (weights, case, key) alone, unless an engine elsewhere samples."""
+        return self.backbone.sampler is None
 
     def sample(
         self, cases: Sequence[Case], n: int, key: str, temperature: float = 1.0, greedy: bool = False
@@ -116,7 +118,8 @@ class TextAgent:
         def decode(some: Sequence[int]) -> list[list[Sampled]]:
             own, named = [prefixes[i] for i in some], [keys[i] for i in some]
             forms = [cases[i].form for i in some]
-            return sample(self.fork, own, n, self.max_tokens, temperature, named, self.backbone.ends, greedy, forms)
+            draw = self.backbone.sampler or sample
+            return draw(self.fork, own, n, self.max_tokens, temperature, named, self.backbone.ends, greedy, forms)
 
         found = self.backbone.world.each(range(len(cases)), decode)
         groups = []

@@ -40,6 +40,7 @@ from rrm.models.head import pays
 from rrm.models.precision import Precision
 from rrm.models.quantizing import KINDS, QuantizedLinear, numbers, quantize
 from rrm.models.room import available_memory
+from rrm.models.sampling import Sampler
 from rrm.models.trial import try_out
 from rrm.models.verification import Engine, verify
 from rrm.models.weights import hash_tensors
@@ -96,6 +97,7 @@ class Backbone:
         codes = next((m.kind for m in model.modules() if isinstance(m, QuantizedLinear)), None)
         self._precision = Precision(codes or ("bfloat16" if self._whole else "float32"))
         self.compile = False
+        self._sampler: Sampler | None = None
         self.adapters = way(self.size) if adapters == "auto" else adapters
         self.origin: Mapping[str, Any] | None = None  # how it was loaded, for another process to do the same
         self._peft: Any = None
@@ -241,6 +243,21 @@ class Backbone:
         head = self.model.get_output_embeddings()
         if type(head) is nn.Linear:
             head.register_forward_pre_hook(asked)
+
+    @property
+    def sampler(self) -> Sampler | None:
+        """Who samples as its forks: an engine elsewhere (`rrm.models.vllm_sampler`), or None: the network itself.
+
+        Raises `ModelError` for an engine where forks are no adapters."""
+        return self._sampler
+
+    @sampler.setter
+    def sampler(self, sampler: Sampler | None) -> None:
+        if sampler is not None and self.adapters == "full":
+            raise ModelError(
+                f"{self.name!r} is copied for each agent, and an engine is given adapters; load it with adapters='lora'"
+            )
+        self._sampler = sampler
 
     # --- text ------------------------------------------------------------------------------------
 

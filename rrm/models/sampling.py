@@ -11,7 +11,7 @@ exact (`Engine.shares`).
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -29,6 +29,18 @@ from rrm.models.replay import FEWEST, ReplayedSteps, records
 
 Sampled = tuple[tuple[int, ...], tuple[float, ...], bool]
 """Token ids including end-of-text if reached, their log-probabilities in nats, and whether it was reached."""
+
+
+
+class Sampler(Protocol):
+    """Samples in the place of `sample`: an engine elsewhere (`rrm.models.vllm_sampler`)."""
+
+    def __call__(
+        self, fork: Any, prefixes: Sequence[Sequence[int]], n: int, max_tokens: int, temperature: float,
+        keys: Sequence[str], ends: Collection[int], greedy: bool = False, forms: Sequence[str] = (),
+    ) -> list[list[Sampled]]:  # fmt: skip
+        """See `sample`."""
+
 
 SHARED = 64
 """Fewest tokens that all prefixes begin with for which these are computed once: instructions and worked examples."""

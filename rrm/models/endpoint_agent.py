@@ -41,13 +41,15 @@ class EndpointAgent:
         """What is known of the model: its name and address. A server that changes the model behind them goes unnoticed
         here, so give names that say which: the records say what the server called itself."""
         e = self.endpoint
-        return f"openai:{e.model}:{digest(e.base_url, e.model, dict(e.extra), self.max_tokens)}"
+        forms = [] if e.forms == "none" else [e.forms]
+        return f"openai:{e.model}:{digest(e.base_url, e.model, dict(e.extra), self.max_tokens, *forms)}"
 
     def sample(
         self, cases: Sequence[Case], n: int, key: str, temperature: float = 1.0, greedy: bool = False
     ) -> list[Group]:
         """A group of `n` outcomes for each case. The same (cases, key) is asked once, and answered from the records
-        after that. Outcomes have no tokens: theirs are another tokenizer's. Raises `EndpointError`."""
+        after that. Outcomes have no tokens: theirs are another tokenizer's. A case's form goes along where the endpoint
+        says how (`forms`). Raises `EndpointError`."""
         seen: Counter[str] = Counter()
         asks = []
         for case in cases:
@@ -55,7 +57,7 @@ class EndpointAgent:
             seen[case.id] += 1
             for i in range(n):
                 seed = 0 if greedy else int(digest("endpoint", name, i), 16) % 2**31
-                asks.append(Ask(case.prompt, self.max_tokens, 0.0 if greedy else temperature, seed))
+                asks.append(Ask(case.prompt, self.max_tokens, 0.0 if greedy else temperature, seed, form=case.form))
         replies = iter(self.endpoint.ask(asks, "agent", self.path))
         return [
             Group(case, tuple(Outcome(r.text.strip(), finished=r.finished) for r in (next(replies) for _ in range(n))))

@@ -30,6 +30,7 @@ from rrm.core.errors import RRMError
 from rrm.core.records import digest
 from rrm.core.settings import Explained, SettingError
 from rrm.models import wire
+from rrm.models.dialects import Dialect, form_fields
 from rrm.models.replies import NoReply, Reply, read, silenced
 from rrm.store.database import Database
 from rrm.store.encoding import written
@@ -57,6 +58,8 @@ class Ask:
     """For servers that know seeds."""
     alternatives: bool = False
     """Ask for the likeliest first tokens with their log-probabilities, where the server gives them."""
+    form: str = ""
+    """A regular expression that the answer is held to, by a server that can (`Endpoint.forms`); empty: free."""
 
 
 # --- what was asked ----------------------------------------------------------------------------------
@@ -143,6 +146,9 @@ class Endpoint(Explained):
     """Price of a million tokens written."""
     extra: Mapping[str, Any] = Field(default_factory=dict)
     """Further fields of each request, as the server defines them, e.g. {"top_p": 0.9}."""
+    forms: Dialect = Field(default="none", exclude_if=lambda dialect: dialect == "none")
+    """How the server is told the form of an answer: vllm (`structured_outputs`), sglang (`regex`), llama.cpp
+    (`grammar`, for plain regular expressions), or none: it is not told."""
 
     _ledger: Ledger | None = None
     _unwanted: set[str] = PrivateAttr(default_factory=set)
@@ -195,7 +201,10 @@ class Endpoint(Explained):
 
     def key_of(self, ask: Ask) -> str:
         """The identity of a question at this endpoint; not of how it is sent."""
-        return digest(self.base_url, self.model, dict(self.extra), asdict(ask))
+        asked = asdict(ask)
+        if not ask.form or self.forms == "none":
+            del asked["form"]  # it is not sent; and replies of older runs are found
+        return digest(self.base_url, self.model, dict(self.extra), asked)
 
     def answered(self, ask: Ask) -> Reply | None:
         """The reply, if there was one before."""
@@ -209,6 +218,8 @@ class Endpoint(Explained):
 
         who, task: for the records: "user" or "agent", and the node it works for.
         """
+        for form in {ask.form for ask in asks if ask.form}:
+            form_fields(self.forms, form)  # before anything is paid for
         keys = [self.key_of(ask) for ask in asks]
         new = {key: ask for key, ask in zip(keys, asks, strict=True) if self.ledger.get(key) is None}
         if new:
@@ -261,7 +272,13 @@ class Endpoint(Explained):
             try:
                 raw = await client.chat.completions.with_raw_response.create(**self._body(ask))
                 retries += raw.retries_taken
-                return read(raw.text, key, retries + odd, time.monotonic() - began)
+                reply = read(raw.text, key, retries + odd, time.monotonic() - began)
+                if self._formed(ask, reply):
+                    return reply
+                problem = (
+                    f"{self.where}: an answer has not the form {ask.form!r}: {plain(reply.text, 200)!r}; a server that "
+                    f"is told forms as forms={self.forms} does would not give it. What it had answered is kept."
+                )
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if not self._give_in(_complaint(error, key), ask):
                     problem = self._explain(error, key)
@@ -293,7 +310,18 @@ class Endpoint(Explained):
             body["seed"] = ask.seed
         if ask.alternatives and "logprobs" not in self._unwanted:
             body |= {"logprobs": True, "top_logprobs": TOP}
-        return body | ({"extra_body": dict(self.extra)} if self.extra else {})
+        extra = {**self.extra, **(form_fields(self.forms, ask.form) if ask.form else {})}
+        return body | ({"extra_body": extra} if extra else {})
+
+    def _formed(self, ask: Ask, reply: Reply) -> bool:
+        """Whether a whole answer has the form that was sent: servers ignore fields that they do not know. Yes, of a form
+        that Python's `re` cannot read."""
+        if not ask.form or self.forms == "none" or not reply.finished or reply.withheld:
+            return True
+        try:
+            return re.fullmatch(ask.form, reply.text) is not None
+        except re.error:
+            return True
 
     def _give_in(self, complaint: str, ask: Ask) -> bool:
         """Whether a field that a server refuses can be left out, or go by its other name, without changing the answer.

@@ -24,6 +24,7 @@ Case: {case}
 {second}: {two}{said_two}
 
 Which is better, {first} or {second}? Answer with that one letter only."""
+FORM = "A|B"
 SURE = 0.5
 """First tokens that are an answer must have this much probability together, or the answer is looked for in the text."""
 AHEAD = 4
@@ -43,6 +44,9 @@ class EndpointUser(Endpoint):
     """Chances of A nearer to one half than this are a tie."""
     max_tokens: int = Field(default=16, ge=1)
     """Longest answer, in tokens; give models that think aloud more."""
+    form: str = Field(default=FORM, exclude_if=lambda form: form == FORM)
+    """The regular expression that answers are held to where `forms` says how; empty: free, as for models that think
+    aloud."""
     template: str = TEMPLATE
     """The question; its fields: instruction, case, first, one, said_one, second, two, said_two."""
 
@@ -75,7 +79,7 @@ class EndpointUser(Endpoint):
 
     def _asks(self, task: Task, pair: Pair) -> list[Ask]:
         return [
-            Ask(question(self.template, task, one), self.max_tokens, alternatives=True)
+            Ask(question(self.template, task, one), self.max_tokens, alternatives=True, form=self.form)
             for one in (pair, pair.swapped())
         ]
 

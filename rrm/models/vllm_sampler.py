@@ -18,6 +18,7 @@ import asyncio
 import os
 import shutil
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -29,7 +30,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from rrm.core.border import plain
-from rrm.core.errors import ConfigError, RRMError
+from rrm.core.errors import ConfigError, Notice, RRMError
 from rrm.core.seeding import generator, seed_of
 from rrm.core.spelling import nearest
 from rrm.models import wire
@@ -158,6 +159,7 @@ class VLLMSampler:
         self._loaded: OrderedDict[str, Path] = OrderedDict()  # by use, the latest last
         self._named: WeakKeyDictionary[Fork, str] = WeakKeyDictionary()
         self._own: TemporaryDirectory[str] | None = None
+        self._away = False
 
     def __call__(
         self, fork: Fork, prefixes: Sequence[Sequence[int]], n: int, max_tokens: int, temperature: float,
@@ -259,13 +261,18 @@ class VLLMSampler:
         began = time.monotonic()
         while True:
             try:
-                if body is None:
-                    return str(await client.get(path, cast_to=str))
-                return str(await client.post(path, body=dict(body), cast_to=str))
+                asked = client.get(path, cast_to=str) if body is None else client.post(path, body=body, cast_to=str)
+                said = str(await asked)
+                self._away = False
+                return said
             except (openai.APIConnectionError, openai.InternalServerError) as error:
                 if time.monotonic() - began > self.setting.patience:
                     what = f"cannot be reached for {self.setting.patience:g} s; is the server running?"
                     raise SamplerError(self._said(what, error, key)) from None
+                if not self._away:
+                    self._away = True
+                    what = f"does not answer; it is waited for, up to {self.setting.patience:g} s"
+                    warnings.warn(self._said(what, error, key), Notice, stacklevel=2)
                 await asyncio.sleep(PAUSE)
             except wire.WireError as error:
                 raise SamplerError(f"{self.setting.where}: {silenced(str(error), key)}") from None

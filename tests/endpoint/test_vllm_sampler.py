@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from rrm import BoundedUser, Case, Settings, Task, train
 from rrm.command.cli import app
-from rrm.core.errors import ConfigError, ModelError, RunError
+from rrm.core.errors import ConfigError, ModelError, Notice, RunError
 from rrm.core.records import Group
 from rrm.core.seeding import generator
 from rrm.loop.recipe import Recipe
@@ -209,8 +209,10 @@ def test_a_server_that_was_started_again_gets_the_adapters_again(server: Pretend
     server.stop()
     late = threading.Timer(0.5, server.start)
     late.start()
-    groups = one.sample(CASES, 3, "later")  # asked while it is away
+    with pytest.warns(Notice, match="does not answer; it is waited for, up to 5 s") as said:
+        groups = one.sample(CASES, 3, "later")  # asked while it is away
     late.join()
+    assert len(said) == 1
     assert apart(one, groups) < 1e-4 and [len(group.outcomes) for group in groups] == [3] * 4
     assert apart(other, other.sample(CASES, 2, "later")) < 1e-4
     assert [name for name, _ in server.loads].count(f"rrm-{one.version}") == 2

@@ -179,4 +179,4 @@ def _listed(kind: str) -> str:
 
 def _coded(char: str) -> str:
     """As it stands in a class: what means something there by its number."""
-    return f"\\x{ord(char):02X}" if char in "-^]\\[" else QUOTED.get(char, char)
+    return f"\\u{ord(char):04X}" if char in "-^]\\[" else QUOTED.get(char, char)

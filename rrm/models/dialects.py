@@ -19,6 +19,7 @@ MARKS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a", "0": 
 KINDS = {"d": "0-9", "w": "0-9A-Z_a-z", "s": "\t\n\r "}
 """ASCII only: of what Rust's mean, a part."""
 QUOTED = {"\n": r"\n", "\t": r"\t", "\r": r"\r", '"': r"\"", "\\": r"\\"}
+SPECIAL = {**QUOTED, "[": r"\[", "]": r"\]", '"': '"'}
 
 
 def form_fields(dialect: Dialect, form: str) -> Mapping[str, Any]:
@@ -146,13 +147,16 @@ class _Translation:
                 self.at += 1
                 char = self._take()
                 high = self._escaped() if char == "\\" else char
-                if high < low or char == "[":
+                if high < low or char in "[-":
                     raise self._none(f"{low}-{high}")
                 parts.append(f"{_coded(low)}-{_coded(high)}")
             else:
-                parts.append(_coded(low))
+                parts.append(low if low in "^-" else SPECIAL.get(low, low))
         self.at += 1
-        return f"[{'^' if negated else ''}{''.join(parts)}]"
+        if not negated and {*parts} == {"^"}:
+            return '"^"'
+        parts.sort(key=_last)
+        return f"[{'^' if negated else ''}{''.join(dict.fromkeys(parts))}]"
 
     def _repetition(self) -> str:
         char = self._ahead()
@@ -178,5 +182,10 @@ def _listed(kind: str) -> str:
 
 
 def _coded(char: str) -> str:
-    """As it stands in a class: what means something there by its number."""
-    return f"\\u{ord(char):04X}" if char in "-^]\\[" else QUOTED.get(char, char)
+    """As it stands at an end of a range: what means something there by its number."""
+    return f"\\x{ord(char):02X}" if char in "-^]\\[" else QUOTED.get(char, char)
+
+
+def _last(part: str) -> int:
+    """Where a part of a class stands: numbers behind all that could be taken for their digits, ^ not first, - last."""
+    return 3 if part == "-" else 2 if part == "^" else 1 if "\\x" in part else 0

@@ -110,7 +110,8 @@ def _tokenizer() -> LLTokenizer:
 
 
 PIECES = [
-    "a", "b", "-", ".", "[a-c]", "[^a]", "[-a]", r"\d", r"\.", r"\-", "(a|b)", "(?:ab|)", r"[\]\\^]", "é", '"', r"\n",
+    "a", "b", "-", ".", "[a-c]", "[^a]", "[-a]", r"\d", r"\.", r"\-", "(a|b)", "(?:ab|)", r"[\]\\^]", "[^^-]",
+    r"[+-\-a]", r"[\[b]", r"[\^]", "é", '"', r"\n",
 ]  # fmt: skip
 TIMES = ["", "*", "+", "?", "{2}", "{1,2}", "{1,}", "??"]
 REGEXES = st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from(TIMES)).map("".join), min_size=1, max_size=4).map(
@@ -145,7 +146,7 @@ def test_forms_that_are_in_use_translate(form: str, right: list[str], wrong: lis
 @pytest.mark.parametrize(
     "form", [
         "^a", "a$", r"\bword", r"\W", "(?i)a", "(?=a)", "a**", "[[:alpha:]]", "[a-z&&b]", r"[^\d]", "(a", "a)", "[a",
-        "a{b}", "a{3,1}", "*a", "\\", "[b-a]", r"\u{41}",
+        "a{b}", "a{3,1}", "*a", "\\", "[b-a]", r"\u{41}", "[+--a]",
     ],
 )  # fmt: skip
 def test_what_has_no_translation_is_said(form: str) -> None:

@@ -49,6 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -114,8 +115,7 @@ def test_adapters_rotate_and_every_log_probability_is_ours(server: Real, model: 
 
 
 def test_a_form_goes_over_the_wire_to_an_endpoint(server: Real) -> None:
-    plain = {"chat_template": "{{ messages[0].content }}"}
-    there = Endpoint(base_url=server.url, model="base", forms="vllm", extra=plain)
+    there = Endpoint(base_url=server.url, model="base", forms="vllm")
     replies = there.ask([Ask("say it", 24, 1.0, seed, form=VERDICT) for seed in range(4)], "agent", "t")
     assert any(reply.finished for reply in replies)  # each that is was looked at: `Endpoint._formed`
 

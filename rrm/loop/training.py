@@ -19,6 +19,7 @@ from rrm.core.task import Assistant, Task
 from rrm.core.validation import check
 
 if TYPE_CHECKING:
+    from rrm.learning.text_maker import TextMaker
     from rrm.loop.on_ray import OnRay
     from rrm.models.backbone import Backbone
     from rrm.models.vllm_sampler import VLLMSampler
@@ -105,7 +106,7 @@ def train(
     assert supply is not None  # checked
     engine = None
     if sampler != "own":
-        engine, model = _sampled_by(sampler, model)
+        engine, model = _sampled_by(sampler, model)  # theirs while this call lasts
     maker = maker_of(model)
     maker.world = join()
     config = describe(task, user, maker, seed)
@@ -119,7 +120,7 @@ def train(
         warnings.warn(f"{task.path}: {doubt}", Notice, stacklevel=2)
     with locked(out, maker.world), ExitStack() as stack:
         if engine is not None:
-            stack.callback(engine.close)
+            stack.callback(_returned, engine, maker)
         if setting is not None:
             stack.enter_context(_threads(setting.cpus))
         run = Run(out, maker, seed, watch)
@@ -138,9 +139,11 @@ def train(
         return solve(task, supply, user, run)
 
 
-def _sampled_by(sampler: str, model: str | Path | Backbone | Maker) -> tuple[VLLMSampler, Backbone]:
-    """The engine, and the language model whose agents it samples as. Raises `ConfigError`, and `ModelError` if the
-    model cannot be loaded or has no adapters."""
+def _sampled_by(
+    sampler: str, model: str | Path | Backbone | Maker
+) -> tuple[VLLMSampler, Backbone | TextMaker]:
+    """The engine, and the language model, or the maker over one, whose agents it samples as. Raises `ConfigError`, and
+    `ModelError` if the model cannot be loaded or has no adapters."""
     from rrm.learning.text_maker import TextMaker
     from rrm.models.backbone import Backbone
     from rrm.models.vllm_sampler import VLLMSampler, VLLMSetting
@@ -148,11 +151,19 @@ def _sampled_by(sampler: str, model: str | Path | Backbone | Maker) -> tuple[VLL
     engine = VLLMSampler(VLLMSetting.read(sampler))
     if isinstance(model, str | Path) and not acts(model):
         model = Backbone.load(str(model), adapters="lora")
-    backbone = model.backbone if isinstance(model, TextMaker) else model
-    if not isinstance(backbone, Backbone):
+    if not isinstance(model, Backbone | TextMaker):
         raise ConfigError(f"sampler {sampler!r}: it samples from language models, and {model!r} is none")
+    backbone = model if isinstance(model, Backbone) else model.backbone
+    if backbone.sampler is not None:
+        raise ConfigError(f"sampler {sampler!r}: the model given has a sampler already; leave one of them out")
     backbone.sampler = engine
-    return engine, backbone
+    return engine, model
+
+
+def _returned(engine: VLLMSampler, maker: Maker) -> None:
+    """What the engine was given is taken from it, and the model samples by itself again."""
+    maker.backbone.sampler = None  # type: ignore[attr-defined]
+    engine.close()
 
 
 def _on_ray(on: str) -> OnRay:

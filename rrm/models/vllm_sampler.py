@@ -50,9 +50,9 @@ RETRIES = 3
 """Of the openai client, for each try: with pauses, and as long as a server asks for."""
 PAUSE = 2.0
 """Seconds between tries while a server is away."""
-BOUNDS = {"float32": 2e-3, "bfloat16": 0.05}
-"""Nats that a token's log-probability may differ from ours in the mean over an outcome, by the precision of our
-weights. Measured: 2e-5 in float32."""
+BOUNDS = {torch.float32: 2e-3, torch.bfloat16: 0.05}
+"""Nats that a token's log-probability may differ from ours in the mean over an outcome, by what our trunk computes in.
+Measured: 5e-5 at most in float32."""
 SINGLE = 20
 """So many times the bound may a single token differ."""
 
@@ -71,7 +71,7 @@ class VLLMSetting:
     """Outcomes of each call whose log-probabilities are computed here, too."""
     bound: float = 0.0
     """Nats by which a token's log-probability may differ from ours, in the mean over an outcome, before it is an error;
-    0: 0.002 where our weights are float32, 0.05 where they are bfloat16."""
+    0: 0.002 where our trunk computes in float32, 0.05 where in bfloat16."""
     adapters: int = 8
     """Adapters that are kept loaded; those not used for longest are unloaded."""
     concurrency: int = 64
@@ -160,6 +160,10 @@ class VLLMSampler:
         self._named: WeakKeyDictionary[Fork, str] = WeakKeyDictionary()
         self._own: TemporaryDirectory[str] | None = None
         self._away = False
+
+    def __reduce__(self) -> tuple[type[VLLMSampler], tuple[VLLMSetting]]:
+        """In another process it has loaded nothing."""
+        return VLLMSampler, (self.setting,)
 
     def __call__(
         self, fork: Fork, prefixes: Sequence[Sequence[int]], n: int, max_tokens: int, temperature: float,
@@ -383,7 +387,7 @@ class VLLMSampler:
             ids, form = out[i][j][0], questions[i].form
             allowed = [fork.backbone.forms.allowed(form, ids)] if form else []
             groups.append(PrefixGroup(questions[i].prompt, [ids], allowed))
-        bound = self.setting.bound or BOUNDS[fork.backbone.precision.weights]
+        bound = self.setting.bound or BOUNDS[fork.backbone.precision.dtype]
         with torch.no_grad():
             ours = [row[0] for row in fork.logprobs(groups)] if groups else []
         for (i, j), own in zip(some, ours, strict=True):

@@ -3,6 +3,7 @@ does not last."""
 
 from __future__ import annotations
 
+import pickle
 import re
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from rrm.command.cli import app
 from rrm.core.errors import ConfigError, ModelError, Notice, RunError
 from rrm.core.records import Group
 from rrm.core.seeding import generator
+from rrm.learning.text_maker import TextMaker, TextPolicy
 from rrm.loop.recipe import Recipe
 from rrm.loop.training import maker_of
 from rrm.models import vllm_sampler
@@ -400,3 +402,25 @@ def test_the_command_line_takes_it_and_refuses_what_it_is_not(tmp_path: Path) ->
         told = CliRunner().invoke(app, ["train", "paper", "--quiet", "--out", str(tmp_path / "run"), *words])
         assert told.exit_code == 2 and said in " ".join(told.output.split()), told.output
         assert not (tmp_path / "run").exists()
+
+
+def test_the_engine_is_a_models_only_while_it_trains_and_a_maker_stays_who_it_is(tmp_path: Path) -> None:
+    class Mine(TextMaker):
+        """Somebody's own."""
+
+        asked = 0
+
+        def policy(self, task: Task, seed: int) -> TextPolicy:
+            self.asked += 1
+            assert isinstance(self.backbone.sampler, VLLMSampler)
+            return super().policy(task, seed)
+
+    with pretending(Backbone.load("embedded", "lora")) as server:
+        mine, tree = Mine(Backbone.load("embedded", "lora")), small()
+        root = train(tree, BoundedUser(), mine, tmp_path / "run", sampler=f"vllm:{server.url}")
+        assert mine.asked == 2 and mine.backbone.sampler is None and not server.adapters
+        asked = len(server.bodies)
+        assert root.agent.repeatable and root.agent.sample([Case("a case")], 1, "k") and len(server.bodies) == asked
+        mine.backbone.sampler = pickle.loads(pickle.dumps(VLLMSampler(VLLMSetting(server.url))))
+        with pytest.raises(ConfigError, match="has a sampler already"):
+            train(tree, BoundedUser(), mine, tmp_path / "run", sampler=f"vllm:{server.url}")

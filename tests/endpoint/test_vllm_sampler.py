@@ -3,7 +3,7 @@ does not last."""
 
 from __future__ import annotations
 
-import pickle
+import copy
 import re
 import threading
 from collections.abc import Iterator
@@ -214,7 +214,7 @@ def test_a_server_that_was_started_again_gets_the_adapters_again(server: Pretend
     with pytest.warns(Notice, match="does not answer; it is waited for, up to 5 s") as said:
         groups = one.sample(CASES, 3, "later")  # asked while it is away
     late.join()
-    assert len(said) == 1
+    assert len([one for one in said if one.category is Notice]) < 4, "not at each of some hundred tries"
     assert apart(one, groups) < 1e-4 and [len(group.outcomes) for group in groups] == [3] * 4
     assert apart(other, other.sample(CASES, 2, "later")) < 1e-4
     assert [name for name, _ in server.loads].count(f"rrm-{one.version}") == 2
@@ -421,6 +421,6 @@ def test_the_engine_is_a_models_only_while_it_trains_and_a_maker_stays_who_it_is
         assert mine.asked == 2 and mine.backbone.sampler is None and not server.adapters
         asked = len(server.bodies)
         assert root.agent.repeatable and root.agent.sample([Case("a case")], 1, "k") and len(server.bodies) == asked
-        mine.backbone.sampler = pickle.loads(pickle.dumps(VLLMSampler(VLLMSetting(server.url))))
+        mine.backbone.sampler = copy.copy(VLLMSampler(VLLMSetting(server.url)))
         with pytest.raises(ConfigError, match="has a sampler already"):
             train(tree, BoundedUser(), mine, tmp_path / "run", sampler=f"vllm:{server.url}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,13 +27,24 @@ ACTING = ("ppo", "a2c", "dqn", "sac", "td3", "ddpg")
 """Names of what acts in environments instead of writing: see `rrm.acting`."""
 
 
-_NAMED = re.compile(rf"({'|'.join(ACTING)})(?:\((.*?)\))?(?:\+(.+))?", re.DOTALL)
+def _named(model: str) -> tuple[str, str, str] | None:
+    """Algorithm, options as they were written, who writes; None if this is no name of agents that act."""
+    algorithm, bracket, rest = model.partition("(")
+    given = plus = writing = ""
+    if not bracket or "+" in algorithm:
+        algorithm, plus, writing = model.partition("+")
+    elif rest.endswith(")"):
+        given = rest[:-1]
+    else:
+        given, plus, writing = rest.rpartition(")+")
+        plus = plus or ")+"  # without it the bracket is open: no name
+    return None if algorithm not in ACTING or (plus and not writing) else (algorithm, given, writing)
 
 
 def acts(model: object) -> bool:
     """Whether this is the name of agents that act: "ppo", "ppo(ent_coef=0.05)" with options of its own, or
     "ppo+embedded-games" where some nodes of a tree write."""
-    return _NAMED.fullmatch(str(model)) is not None
+    return _named(str(model)) is not None
 
 
 def _acting(model: str) -> Maker:
@@ -43,12 +53,12 @@ def _acting(model: str) -> Maker:
     from rrm.learning.text_maker import TextMaker
     from rrm.models.backbone import Backbone
 
-    found = _NAMED.fullmatch(model)
+    found = _named(model)
     assert found is not None
-    algorithm, given, writing = found.groups()
+    algorithm, given, writing = found
     options: dict[str, Any] | None = None
     with suppress(SyntaxError, ValueError, TypeError):
-        call = ast.parse(f"options({given or ''})", mode="eval").body
+        call = ast.parse(f"options({given})", mode="eval").body
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args:
             options = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
             options = None if "None" in options or len(options) < len(call.keywords) else options

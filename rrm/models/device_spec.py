@@ -75,11 +75,12 @@ TRAINING, READING, LAUNCH = 0.16, 0.2, 2.6e-4
 step with an adapter."""
 CPU_TRAINING, CPU_READING, CPU_LAUNCH = 0.4, 0.5, 1e-4
 """Of a processor: see docs/past-one-machine.md, which says how far plans are from runs."""
-NUMBERS = re.compile(r"\s*([\d.]+)\s*GB\s*,\s*([\d.]+)\s*TF(?:LOPS?|LOP/s)?\s*,\s*([\d.]+)\s*TB/s\s*", re.I)
+NUMBERS = re.compile(r"([\d.]{1,12})GB,([\d.]{1,12})TF(?:LOPS?|LOP/s)?,([\d.]{1,12})TB/s", re.I)
+"""Without blanks."""
 
 
 def _numbers(text: str) -> tuple[float, float, float]:
-    found = NUMBERS.fullmatch(text)
+    found = NUMBERS.fullmatch("".join(text.split()))
     try:
         memory, product, bandwidth = map(float, found.groups() if found else ())
     except ValueError:

@@ -87,7 +87,7 @@ def test_what_is_asked_for_is_decided_without_a_probe(folder: str, monkeypatch: 
 
 
 def test_what_is_no_precision_or_fully_fine_tuned(folder: str) -> None:
-    with pytest.raises(ModelError, match="give auto, float32 or bfloat16"):
+    with pytest.raises(ModelError, match="give auto, float32, bfloat16, int8, nf4"):
         Backbone.load(folder, precision="float16")  # type: ignore[arg-type]
     tiny = Backbone.load(folder, precision="bfloat16")
     assert tiny.precision == Precision() and tiny.model.dtype == torch.float32

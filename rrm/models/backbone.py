@@ -150,9 +150,9 @@ class Backbone:
         if precision not in get_args(Asked):
             raise ModelError(f"precision={precision!r}: give {', '.join(get_args(Asked))}")
         halved = precision not in ("auto", "float32") and adapters != "full"
-        there = "cuda" if device == "auto" and torch.cuda.is_available() else device
-        straight = f"cuda:{place()[0] % torch.cuda.device_count()}" if there == "cuda" and halved else None
-        straight = None if precision in KINDS else straight  # it would have to hold them as they are
+        straight = None
+        if halved and precision not in KINDS and device in ("auto", "cuda") and torch.cuda.is_available():
+            straight = f"cuda:{place()[0] % torch.cuda.device_count()}"
         model, tokenizer = read_pair(name, *resolve(name), own=halved, device=straight)
         if halved and adapters == "auto" and model.num_parameters() < TINY:
             model = model.float()  # exact; it is fully fine-tuned, which says so when it is trained

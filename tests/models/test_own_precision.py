@@ -95,6 +95,14 @@ def test_what_is_no_precision_or_fully_fine_tuned(folder: str) -> None:
         TextMaker(tiny).decide(None)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_card_that_is_not_there_is_said(tmp_path: Path) -> None:
+    folder = written(tmp_path, "llama", torch.bfloat16)
+    for precision in ("auto", "bfloat16", "nf4"):
+        with pytest.raises(ModelError, match="use device='cpu'"):
+            Backbone.load(folder, "lora", device="cuda", precision=precision)  # type: ignore[arg-type]
+
+
 def test_a_mistake_shows_in_bfloat16_too(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What can't be examined in small, in float32, is not trusted to eight bits."""
     monkeypatch.setattr("rrm.models.verification._in_small", lambda backbone: None)

@@ -311,3 +311,12 @@ def test_a_maker_of_somebody_s_own_goes_to_workers_as_it_is() -> None:
     backbone = Backbone.load("embedded")
     assert type(Recipe.of(Mine(backbone), maker_of).make()) is Mine
     assert type(Recipe.of(TextMaker(backbone), maker_of).make()) is TextMaker
+
+
+def test_a_model_in_float32_can_be_sent() -> None:
+    from rrm.loop.recipe import Recipe
+    from rrm.loop.training import maker_of
+
+    cloudpickle = pytest.importorskip("ray").cloudpickle
+    recipe = Recipe.of(maker(), maker_of)
+    assert cloudpickle.loads(cloudpickle.dumps(recipe)).make().fingerprint == maker().fingerprint

@@ -111,7 +111,7 @@ class Backbone:
         self.chat = Chat(name, tokenizer, template or {}, stops_of(model, tokenizer), self.vocabulary)
         self.eos_id, self.ends = self.chat.eos_id, self.chat.ends
         self.forms = Forms(name, self.chat.tokens, self.vocabulary, self.eos_id)
-        self._hook()
+        self._hooked = False
         if self._precision != Precision():
             self._round(self._precision)
         if verified:
@@ -223,6 +223,8 @@ class Backbone:
     def _round(self, precision: Precision) -> None:
         if precision.weights in KINDS and self._precision.weights != precision.weights:
             quantize(self.model, precision.weights)  # type: ignore[arg-type]
+        if not self._hooked:  # of models in float32 nothing is changed: they can be sent to other processes
+            self._hook()
         head = torch.bfloat16 if precision.head == "bfloat16" else torch.float32
         output = {*map(id, self.model.get_output_embeddings().parameters())}
         for name, parameter in self.model.named_parameters():
@@ -232,6 +234,7 @@ class Backbone:
     def _hook(self) -> None:
         """A float32 embedding would make float32 of everything after it, and the output embedding may be of another
         precision than the hidden states."""
+        self._hooked = True
 
         def embedded(module: nn.Module, ids: Any, out: Tensor) -> Tensor:
             return out.to(self._precision.dtype)

@@ -84,7 +84,8 @@ def test_a_tree_in_a_file_from_the_command_line(tmp_path: Path) -> None:
 def test_interrupted_from_the_keyboard_it_leaves_nothing_behind_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     code = (
-        "import rrm, sys\nfrom tests.test_ahead import Remembering, maker, tree\n"
+        "import rrm, signal\nfrom tests.test_ahead import Remembering, maker, tree\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs begin with it ignored
         f"rrm.train(tree(), Remembering(attention=4), maker().backbone, {str(out)!r}, on='ray',"
         " watch=[lambda node, event: print(event.task, event.phase, flush=True)])\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,20 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
     if backbone.fingerprint != fingerprint:
         raise RunError(f"{folder} was trained from {name!r} with other weights than it has now; put those back")
     notes = config.get("about", {})
-    backbone.precision = Precision(**notes.get("decided", notes).get("precision", {}))
-    settings = Settings(**tree[node]["settings"])
+    decided = notes.get("decided", notes)
+    backbone.precision = Precision(**decided.get("precision", {}))
+    backbone.rates = decided.get("rates")
+    settings = Settings(**_set(tree[node]["settings"], backbone.rates or {}))
     fork = trunk(backbone, f"{node} reward", "trained" if any(k.startswith("trunk.") for k in state) else "frozen")
     beside = state["heads.weight"].shape[1] - backbone.d - (SURPRISE if settings.surprise else 0)
     reward = TextRewardModel(backbone, fork, settings, beside // FINDINGS)
     reward.load(state)
     return reward
+
+
+def _set(settings: Mapping[str, Any], rates: Mapping[str, float]) -> dict[str, Any]:
+    """Without the rates that nobody had set: config.json has their defaults, and the run went by its own."""
+    return {k: v for k, v in settings.items() if k not in rates or v != Settings.model_fields[k].default}
 
 
 def _config(folder: Path) -> dict[str, Any]:

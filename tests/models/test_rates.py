@@ -1,13 +1,16 @@
 """Learning rates by the size of what is trained, unless they are set."""
 
+import json
+
 import pytest
 
-from rrm import Settings
+from rrm import BoundedUser, Settings, train
 from rrm.command.configuration import configure
 from rrm.learning import improving
 from rrm.learning.improving import Updater
 from rrm.learning.rates import rate, usual
 from rrm.learning.text_maker import TextMaker
+from rrm.loop.reopen import reward_of
 from rrm.models.backbone import TINY
 from tests import toy
 
@@ -69,3 +72,18 @@ def test_a_run_goes_on_with_the_rates_it_began_with(tiny):
     older = tiny("lora")
     TextMaker(older).decide({name: value for name, value in decided.items() if name != "rates"})
     assert (rate(Settings(), "lr", older), rate(Settings(), "reward_lr", older)) == (5e-4, 1e-3)
+
+
+def test_a_reward_model_that_is_opened_again_is_fitted_at_its_run_s_rate(tmp_path):
+    """config.json has the defaults of what nobody had set."""
+    few = {"rounds": 1, "cases": 2, "comparisons": 4, "steps": 0, "accept": 0, "holdout": 0.0}
+    for name, more, found in (("own", {}, 0.125), ("set", {"reward_lr": 0.5}, 0.5)):
+        folder = tmp_path / name
+        train(toy.task(settings=toy.SMALL.model_copy(update=few | more)), BoundedUser(attention=4), "embedded", folder)
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        assert config["about"]["decided"]["rates"] == {"lr": 5e-4, "reward_lr": 1e-3}
+        config["about"]["decided"]["rates"]["reward_lr"] = 0.125
+        path.write_text(json.dumps(config))
+        reward = reward_of(folder, "toy")
+        assert rate(reward.settings, "reward_lr", reward.backbone) == found

@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ from rrm.models.architecture import RAW
 from rrm.models.backbone import Backbone
 from rrm.models.miniature import shrink, spread, tokenizer
 from rrm.models.verification import BEYOND, FAR, TOLERANCE, WITHIN, packed, sampled
+from rrm.models.visibility import Visibility
 
 SECONDS = 90
 """Longest time for one architecture."""
@@ -165,12 +167,12 @@ def planted(b: Backbone) -> dict[str, float]:
     architecture, run = b.architecture, b.start.run
     worst = [p for p in _probes(b)][-2:]
 
-    def off(ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
+    def off(ids: Tensor, positions: Tensor, mask: Tensor | Visibility | None, cache: Any = None) -> Tensor:
         return run(ids, torch.where(positions > 1, positions + 1, positions), mask, cache)
 
-    def seen(ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
-        if mask is not None and mask.dim() == 4:
-            n = mask.shape[-1]
+    def seen(ids: Tensor, positions: Tensor, mask: Tensor | Visibility | None, cache: Any = None) -> Tensor:
+        if isinstance(mask, Visibility):
+            n = ids.shape[-1]
             mask = torch.full((n, n), -torch.inf).triu_(1).expand(len(ids), 1, n, n)
         return run(ids, positions, mask, cache)
 
@@ -235,11 +237,17 @@ def apart(name: str) -> Row:
             try:
                 torch.set_num_threads(1)
                 answer.write_text(json.dumps(asdict(row(name))))
+            except BaseException:
+                traceback.print_exc()
+                raise
             finally:
                 os._exit(0)
-        os.waitpid(process, 0)
+        _, status = os.waitpid(process, 0)
         said = answer.read_text()
-    return Row(**json.loads(said)) if said else Row(name, "FAULT", f"no answer within {SECONDS} s")
+    if said:
+        return Row(**json.loads(said))
+    late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+    return Row(name, "FAULT", f"no answer within {SECONDS} s" if late else "an error that nobody caught, or a crash")
 
 
 def names() -> list[str]:

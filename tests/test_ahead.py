@@ -19,7 +19,7 @@ from rrm.core.errors import RRMError, RunError
 from rrm.core.judgements import Event
 from rrm.labels.queue import Labels
 from rrm.learning.text_maker import TextMaker
-from rrm.loop.away import HALF, Link
+from rrm.loop.away import MOMENT, Link
 from rrm.models.backbone import Backbone
 from rrm.store.journal import Journal
 from rrm.users.human import HumanUser
@@ -256,7 +256,7 @@ def test_what_is_told_arrives_in_order_and_with_what_is_asked() -> None:
     assert not sent
     assert link.ask("c") == 3 and sent == [["a", "b", "c"]]
     link.tell("d")
-    now[0] += 2 * HALF
+    now[0] += 2 * MOMENT
     link.tell("e")
     assert sent[1:] == [["d", "e"]]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Message = tuple[str, tuple[Any, ...]]
 """What is asked of the driver, and with what: see `rrm.loop.ahead.Desk`."""
-HALF = 0.5
+MOMENT = 1.0
 """Seconds after which what was only told is sent, too."""
 
 
@@ -45,7 +45,7 @@ class Link:
     def tell(self, what: str, *given: object) -> None:
         """Something that needs no answer."""
         self._waiting.append((what, given))
-        if self._clock() - self._sent > HALF:
+        if self._clock() - self._sent > MOMENT:
             self._flush()
 
     def ask(self, what: str, *given: object) -> Any:

@@ -1,13 +1,12 @@
 """Jobs on Ray: workers on this machine, or on a cluster that somebody named. The engine is Ray's; see `rrm.loop.ahead`.
 
 Ray runs the jobs, places them by the processors and GPUs they ask for, and runs one again whose worker or machine is
-lost. Ours are the letters: a small actor on this machine (`Mailbox`) in which workers leave what they ask. Jobs and
-letters are pickled, as all is that Ray sends between the processes of one program; no file is ever read so.
+lost. Ours are the letters: a small actor on this machine (`rrm.loop.mailbox`) in which workers leave what they ask.
+Jobs and letters are pickled, as all is that Ray sends between the processes of one program; no file is ever read so.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import sys
@@ -31,6 +30,7 @@ from rrm.core.task import Assistant, Pool, Task
 from rrm.loop.ahead import Done, Letter
 from rrm.loop.away import AwayExpectant, AwayJournal, AwayUser, Link, Message, watching
 from rrm.loop.job import Job, carry_out, frame
+from rrm.loop.mailbox import Mailbox
 from rrm.loop.recipe import Recipe
 from rrm.loop.run import made_with
 
@@ -266,38 +266,6 @@ def _recording(setup: Setup, task: Task, maker: Maker) -> None:
     for part in parts:
         if isinstance(part, Recording):
             part.record(folder)
-
-
-class Mailbox:
-    """An actor: workers leave letters and wait; the driver takes them and answers."""
-
-    def __init__(self) -> None:
-        self._letters: list[tuple[int, str, bytes]] = []
-        self._come = asyncio.Event()
-        self._answers: dict[int, asyncio.Future[bytes]] = {}
-        self._number = 0
-
-    async def ask(self, path: str, messages: bytes) -> bytes:
-        """The answer to a letter, when there is one."""
-        self._number += 1
-        number, answer = self._number, asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
-        self._letters.append((number, path, messages))
-        self._come.set()
-        given: bytes = await answer
-        return given
-
-    async def take(self) -> list[tuple[int, str, bytes]]:
-        """The letters that have come; waits for the first."""
-        await self._come.wait()
-        self._come.clear()
-        letters, self._letters = self._letters, []
-        return letters
-
-    async def answer(self, number: int, answer: bytes) -> None:
-        """Give an answer to whoever waits for it, if it still does."""
-        if (waiting := self._answers.pop(number, None)) is not None and not waiting.done():
-            waiting.set_result(answer)
 
 
 # --- in the driver -----------------------------------------------------------------------------------

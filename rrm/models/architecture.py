@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from rrm.core.errors import ModelError, Notice
+from rrm.models.visibility import Visibility
 
 KINDS = {"full_attention", "sliding_attention"}
 RAW = (
@@ -103,6 +104,14 @@ class Architecture:
             near = torch.arange(mask.shape[-1] - 1, -1, -1, device=mask.device) < self.window
         sliding = mask.masked_fill(~near, -torch.inf)
         return {kind: sliding if kind == "sliding_attention" else mask for kind in KINDS} if self.kinds else sliding
+
+    def blocks(self, visibility: Visibility, positions: Tensor, device: torch.device) -> Any:
+        """The same of packed rows, in blocks for flex attention."""
+        whole = visibility.blocks(device)
+        if self.window is None or int(positions.max()) < self.window:
+            return whole
+        sliding = visibility.blocks(device, positions, self.window)
+        return {kind: sliding if kind == "sliding_attention" else whole for kind in KINDS} if self.kinds else sliding
 
 
 class _Given(BaseModelOutputWithPast):

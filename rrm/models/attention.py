@@ -32,6 +32,9 @@ PACKED = "rrm_packed"
 SHORT = 768
 """Longest row whose attention weights are written out: they are kept for the backward pass, length * length of them
 per head and layer."""
+LONG = 2048
+"""Shortest packed row that a GPU's flex attention is given instead of a dense mask (`rrm.models.visibility`). Chosen by
+the mask's size, 8 MB in bfloat16, and not by a measurement."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,11 @@ def grouped(config: Any, on: bool) -> AbstractContextManager[None]:
 def materialized(config: Any, on: bool) -> AbstractContextManager[None]:
     """Within it, a model with this config runs packed rows through `attend_packed` (if `on`)."""
     return _through(config, PACKED, on)
+
+
+def flexible(config: Any) -> AbstractContextManager[None]:
+    """Within it, a model with this config runs packed rows through transformers' flex attention."""
+    return _through(config, "flex_attention", True)
 
 
 def branch(layers: Sequence[GroupLayer], n: int, pad: Tensor, room: int, joined: bool) -> Layout:

@@ -32,6 +32,7 @@ from rrm.models.architecture import Architecture, warn_of_experts
 from rrm.models.capacity import Capacity, capacity_of, free_memory
 from rrm.models.chat import Chat, stops_of
 from rrm.models.fetching import resolve
+from rrm.models.flexing import flex_attends
 from rrm.models.folders import Blaming, check_finite, read_pair
 from rrm.models.fork import Fork
 from rrm.models.form import Forms
@@ -304,6 +305,11 @@ class Backbone:
     def fingerprint(self) -> str:
         """Short hash of the starting weights, whatever they are kept in."""
         return self._named or fingerprint(self._weights)
+
+    @cached_property
+    def flexes(self) -> bool:
+        """Whether long packed rows go through flex attention: on a GPU, once it gave there what a dense mask gives."""
+        return self.device.type == "cuda" and flex_attends(self)
 
     @property
     def capacity(self) -> Capacity:

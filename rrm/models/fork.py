@@ -14,13 +14,14 @@ from torch.utils.checkpoint import checkpoint
 
 from rrm.core.errors import ModelError
 from rrm.models.architecture import own_head
-from rrm.models.attention import SHORT, materialized
+from rrm.models.attention import LONG, SHORT, flexible, materialized
 from rrm.models.folders import check_finite
 from rrm.models.guard import alone
 from rrm.models.head import TOP, chosen_logprobs, rough, sharpened, widens
 from rrm.models.interface import Trunk
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.recomputing import recomputed
+from rrm.models.visibility import Visibility
 from rrm.models.weights import check_keys, hash_tensors
 
 
@@ -50,24 +51,29 @@ class Fork:
         self._compiled: Callable[..., Any] | None = None
         self._passing = threading.RLock()  # of a network of its own
 
-    def run(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
+    def run(self, ids: Tensor, positions: Tensor, mask: Tensor | Visibility | None, cache: Any = None) -> Tensor:
         """Final hidden states (rows, length, d) on the model's device, without lm_head.
 
         Parameters
         ----------
         ids, positions: (rows, length).
-        mask: (rows, 1, length, keys) additive float, or None for plain causal attention.
+        mask: (rows, 1, length, keys) additive float, or who sees whom, or None for plain causal attention.
         cache: a transformers `Cache` to read and extend, or None.
         """
         trunk, device = self._trunk(cache is None), self.backbone.device
-        mask = None if mask is None else mask.to(device, self.backbone.precision.dtype)
-        masks = self.backbone.architecture.masks(mask, positions)
         config = self.network.config.get_text_config()  # type: ignore[union-attr, operator]
-        writes_out = self._materializes(mask, cache)
+        if isinstance(mask, Visibility) and self._flexes(mask):
+            masks = self.backbone.architecture.blocks(mask, positions, device)
+            through = partial(flexible, config)
+        else:
+            mask = mask.dense(device) if isinstance(mask, Visibility) else mask
+            mask = None if mask is None else mask.to(device, self.backbone.precision.dtype)
+            masks = self.backbone.architecture.masks(mask, positions)
+            through = partial(materialized, config, self._materializes(mask, cache))
 
         @contextmanager
         def computing() -> Iterator[None]:
-            with self.exclusive(), materialized(config, writes_out):
+            with self.exclusive(), through():
                 yield
 
         frugal = cache is None and torch.is_grad_enabled() and ids.numel() > self.backbone.capacity.keeping
@@ -82,6 +88,12 @@ class Fork:
             )
         hidden: Tensor = out.last_hidden_state.float()
         return hidden
+
+    def _flexes(self, visibility: Visibility) -> bool:
+        """Whether long packed rows go through flex attention: on a GPU on which it was seen to be right."""
+        if self.backbone.compile or visibility.owner.shape[1] < LONG or not self.backbone.engine.groups:
+            return False
+        return self.backbone.flexes
 
     def _materializes(self, mask: Tensor | None, cache: Any) -> bool:
         """Whether packed rows are faster with their attention weights written out: short ones in bfloat16 are."""
@@ -103,7 +115,7 @@ class Fork:
     def hidden(self, packed: Packed) -> Tensor:
         """Final hidden states (rows, length, d) of packed rows."""
         self.backbone.check_length(packed.longest)
-        return self.run(packed.ids, packed.positions, packed.mask)
+        return self.run(packed.ids, packed.positions, packed.visibility)
 
     def logits_at(self, hidden: Tensor, allowed: Tensor | None = None) -> Tensor:
         """The model's head on chosen hidden states: (tokens, d) -> (tokens, vocabulary) in float32, -inf where a token

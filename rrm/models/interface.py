@@ -16,6 +16,7 @@ from rrm.models.capacity import Capacity
 from rrm.models.form import Forms
 from rrm.models.packing import Packed, PrefixGroup
 from rrm.models.precision import Precision
+from rrm.models.visibility import Visibility
 
 
 class SharedModel(Protocol):
@@ -63,6 +64,10 @@ class Trunk(SharedModel, Protocol):
     def fingerprint(self) -> str:
         """Short hash of the starting weights."""
 
+    @property
+    def flexes(self) -> bool:
+        """Whether long packed rows go through flex attention."""
+
     def budget(self, training: bool) -> int:
         """Cells (rows * length) per forward pass."""
 
@@ -88,7 +93,7 @@ class PolicyModel(Protocol):
     def exclusive(self) -> AbstractContextManager[None]:
         """Within it the network computes as this policy, and for nobody else."""
 
-    def run(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
+    def run(self, ids: Tensor, positions: Tensor, mask: Tensor | Visibility | None, cache: Any = None) -> Tensor:
         """Final hidden states (rows, length, d)."""
 
     def logits_at(self, hidden: Tensor, allowed: Tensor | None = None) -> Tensor:

@@ -19,14 +19,16 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from rrm.models.visibility import PADDING, Visibility
+
 Ids = Sequence[int]
 
 ATTENTION = 2.0
 """Cost of one (query, key) cell, in units of one multiply of the linear layers (A in `choose_width`)."""
 
 SHARED = 8192
-"""Cells up to which a row that is over the budget anyway is shared: its mask, a number for each two of them, takes 0.3
-GB then, and grows with the square."""
+"""Cells up to which a row that is over the budget anyway is shared: a dense mask, a number for each two of them, takes
+0.3 GB then, and grows with the square."""
 
 FREE = 0
 """The number of the mask that allows every token (`rrm.models.form`)."""
@@ -57,7 +59,7 @@ class Packed:
 
     ids: Tensor  # (rows, length) int64
     positions: Tensor  # (rows, length) int64
-    mask: Tensor | None  # (rows, 1, length, length) float32, 0 or -inf; None: plain causal is right
+    visibility: Visibility | None  # which of a row's tokens see which; None: plain causal is right
     group: Tensor  # (segments,) index into the groups that were given to `pack`
     index: Tensor  # (segments,) index of the segment within its group
     lengths: Tensor  # (segments,)
@@ -186,7 +188,7 @@ def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
     length = max(row.length for row in rows)
     ids: list[int] = []
     positions: list[int] = []
-    owner: list[int] = []  # 0 prefix, 1.. segment, -1 padding
+    owner: list[int] = []  # 0 prefix, 1.. segment
     sees: list[int] = []  # so many tokens of the prefix
     group, index, lengths, starts, heads, where = [], [], [], [], [], []
     allowed: list[Tensor | None] = []
@@ -215,12 +217,11 @@ def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
             longest = max(longest, begins + len(segment))
         ids.extend([0] * (length - col))  # any id: never looked at
         positions.extend([0] * (length - col))
-        owner.extend([-1] * (length - col))
+        owner.extend([PADDING] * (length - col))
         sees.extend([head] * (length - col))
 
     plain = all(len(row.members) == 1 for row in rows)
     shape = (len(rows), length)
-    who = torch.tensor(owner).view(shape)
     sizes = torch.tensor(lengths)
     segment_of = torch.repeat_interleave(torch.arange(len(lengths)), sizes)
     offset = torch.arange(len(segment_of)) - (sizes.cumsum(0) - sizes)[segment_of]
@@ -230,7 +231,7 @@ def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
         # One segment per row and padding last is a plain causal batch: no mask. Its positions then run on
         # into the padding, for transformers reads a restart as the beginning of another document.
         positions=torch.arange(length).repeat(len(rows), 1) if plain else torch.tensor(positions).view(shape),
-        mask=None if plain else _mask(who, torch.tensor(sees).view(shape)),
+        visibility=None if plain else Visibility(torch.tensor(owner).view(shape), torch.tensor(sees).view(shape)),
         group=torch.tensor(group),
         index=torch.tensor(index),
         lengths=sizes,
@@ -241,19 +242,6 @@ def _build(rows: Sequence[_Row], groups: Sequence[PrefixGroup]) -> Packed:
         longest=longest,
         allowed=aligned(allowed, lengths),
     )
-
-
-def _mask(owner: Tensor, sees: Tensor) -> Tensor:
-    """(rows, length) owners, and how much of the prefix each sees -> (rows, 1, length, length) additive float mask.
-
-    Float and not bool: the CPU kernel would convert a bool mask again in every layer. Padding attends to
-    earlier padding and the prefix: it is never read, and must only stay finite.
-    """
-    length = owner.shape[1]
-    key, query = owner[:, None, :], owner[:, :, None]
-    allowed = ((key == 0) & (torch.arange(length) < sees[:, :, None])) | (key == query)
-    allowed &= torch.ones(length, length, dtype=torch.bool).tril_()
-    return torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)[:, None]
 
 
 def aligned(parts: Sequence[Tensor | None], lengths: Sequence[int]) -> Tensor | None:

@@ -18,6 +18,7 @@ from rrm.learning.fitting import fit_reward
 from rrm.models import sampling
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
+from rrm.models.flexing import difference
 from rrm.models.head import WIDE
 from rrm.models.precision import Precision
 from rrm.models.probing import probe
@@ -159,3 +160,11 @@ def test_the_probe_takes_bfloat16_and_capacity_is_the_gpus() -> None:
     assert probe(backbone) == (Precision("bfloat16", "bfloat16"), {})
     assert backbone.capacity.rows == 4096 and backbone.capacity.training > 4096
     assert backbone.device.type == "cuda"
+
+
+def test_flex_attention_is_right_there() -> None:
+    """In bfloat16, with heads of a size that kernels take."""
+    backbone = Backbone("tiny", network(hidden=128).cuda(), tokenizer(), "lora")
+    assert difference(backbone) < 0.05
+    backbone.precision = Precision("bfloat16")
+    assert backbone.flexes

@@ -88,6 +88,11 @@ class Settings(Explained):
     """Limit of the rounds that `until` adds up to."""
     settled: float = Field(default=0.1, ge=0)
     """See `until`; in units of reward, whose variance is 1."""
+    feedback: str = Field(default="online", pattern=r"^(online|frozen|refresh=[1-9][0-9]{0,3})$")
+    """When the user judges: in every round (online); in the first only, after which the agent goes on being optimized
+    against a reward model that stays as it is (frozen); or in the first and every N-th after it (refresh=N). In other
+    rounds nobody is asked whether the improvement stands. Online feedback is the paper's first approach (Leike et al.
+    2018, 5.1); frozen is what it helps against (Ibarz et al. 2018, arXiv 1811.06521)."""
     begin: Literal["start", "assistant"] = "start"
     """The weights that the agent begins with: the starting model's, or those of its first assistant, where the two do
     the same kind of thing (a chain: `rrm.climb`)."""
@@ -176,3 +181,9 @@ class Settings(Explained):
     the old agent."""
     beta: float = Field(default=0.1, gt=0)
     """DPO's inverse temperature."""
+
+    def asks(self, round: int) -> bool:
+        """Whether the user judges in this round, from 0: see `feedback`."""
+        if self.feedback == "frozen":
+            return round == 0
+        return round % int(self.feedback.partition("=")[2] or 1) == 0

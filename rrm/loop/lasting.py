@@ -33,15 +33,18 @@ def needed(s: Settings, round: int, history: Callable[[], History]) -> int:
     if not s.until:
         return s.rounds
     for rounds in range(s.rounds, s.most_rounds):
-        if rounds > round or _settled(s, [row for row in history() if row[0] == rounds - 1]):
+        if rounds > round or _settled(s, [row for row in history() if row[0] < rounds]):
             return rounds
     return max(s.rounds, s.most_rounds)
 
 
-def _settled(s: Settings, last: History) -> bool:
-    """Whether the figures of a round say that nothing is left to learn; see `Settings.until`."""
-    found = {name: value for _, phase, _, name, value in last if phase == "fit"}
-    rewards = [value for _, phase, _, name, value in last if phase == "improve" and name == "reward"]
+def _settled(s: Settings, rows: History) -> bool:
+    """Whether the figures of some rounds say that nothing is left to learn: of the last fit and of the last round's
+    optimization; see `Settings.until`."""
+    last, fits = max((row[0] for row in rows), default=0), [row for row in rows if row[1] == "fit"]
+    fitted = max((row[0] for row in fits), default=0)
+    found = {name: value for round, _, _, name, value in fits if round == fitted}
+    rewards = [value for round, phase, _, name, value in rows if (round, phase, name) == (last, "improve", "reward")]
     some = max(1, len(rewards) // 4)  # one step's reward is noisy
     gain = (sum(rewards[-some:]) - sum(rewards[:some])) / some
     right = found.get("holdout_accuracy") if s.holdout else found.get("accuracy")

@@ -100,6 +100,12 @@ class Node(NodeState):
         self.journal.score(self.task.path, self.round, tuple(margins))
         self._save("reward", self.reward)
 
+    def keep(self, cases: Cases) -> None:
+        """In a round in which nobody is asked: the reward model stays as it is."""
+        self.cases = cases
+        if not self._load(self.round, "reward", self.reward):
+            self._save("reward", self.reward)
+
     def _short_enough(self, comparisons: Sequence[Comparison]) -> tuple[list[Comparison], dict[str, str]]:
         """What the reward model is fitted to, by `settings.too_long`, and of what was cut for it: its name -> the
         comparison's own."""

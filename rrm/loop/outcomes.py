@@ -34,9 +34,10 @@ def to_frame(node: NodeState, cases: Cases) -> list[Group]:
 
 def to_accept(node: NodeState, cases: Cases, when: str) -> list[Group]:
     """One outcome each of `accept` cases. The same random numbers before and after (`when`) an improvement: what it
-    left as it was comes out as it was, and need not be judged."""
+    left as it was comes out as it was, and need not be judged. None in a round in which the user is not asked."""
     s = node.task.settings
-    drawn = _drawn(node, cases, s.accept, "accept cases") if s.accept else []
+    n = s.accept if s.asks(node.round) else 0
+    drawn = _drawn(node, cases, n, "accept cases") if n else []
     return _sample(node, drawn, 1, "accept", when)
 
 

@@ -201,7 +201,8 @@ def _visit(task: Task, rounds: int, found: Mapping[str, Extent], frozen: bool) -
         passes += planner.round(task, round)
     s = task.settings
     asked = min(s.comparisons, s.cases * math.comb(s.outcomes, 2))
-    yield NodeWork(task, found[task.path], rounds, rounds * (asked + s.accept), tuple(passes))
+    turns = sum(s.asks(round) for round in range(rounds))
+    yield NodeWork(task, found[task.path], rounds, turns * (asked + s.accept), tuple(passes))
 
 
 def is_frozen(s: Settings, frozen: bool) -> bool:
@@ -221,6 +222,9 @@ class _Planner:
         framed = any(isinstance(sub, Task) and sub.cases is None for sub in task.assistants)
         if framed and (round == 0 or s.refresh):
             yield self._sample(task, "frame", s.cases + s.frame_cases, s.outcomes)
+        if not s.asks(round):
+            yield from self.improve(task)
+            return
         explored = int(s.explore * s.outcomes)
         yield self._sample(task, "judge", s.cases, s.outcomes - explored)
         if explored:
@@ -242,8 +246,9 @@ class _Planner:
         each = min(s.outcomes, math.ceil(2 * pairs / cases))
         length = self._read(task)
         frozen = is_frozen(s, self.frozen)
+        turns = sum(s.asks(before) for before in range(round))  # before this one
         new = [(cases, each), (s.accept if round else 0, 2)]
-        all_ = [((round + 1) * cases, each), (round * s.accept, 2)]
+        all_ = [((turns + 1) * cases, each), (turns * s.accept, 2)]
         for groups, n in new if frozen else all_:  # a frozen trunk's features are kept from round to round
             if not groups:
                 continue

@@ -30,11 +30,14 @@ def solve(task: Task, cases: Cases, user: User, run: Run, extra: int = 0) -> Ass
         for round in node.rounds(extra):
             if round and task.settings.refresh:
                 helpers = _helpers(node, cases, user, run, extra=round * task.settings.refresh)
-            groups = assist(helpers, node.sample(cases))
-            if not (pairs := node.choose(groups)):
-                break  # all outcomes are alike: it has converged
-            comparisons = node.compare(user, pairs)
-            node.fit(comparisons)
+            if task.settings.asks(round):
+                groups = assist(helpers, node.sample(cases))
+                if not (pairs := node.choose(groups)):
+                    break  # all outcomes are alike: it has converged
+                comparisons = node.compare(user, pairs)
+                node.fit(comparisons)
+            else:
+                node.keep(cases)
             node.improve(helpers, cases, user)
         return node.finish(helpers)
 

@@ -41,6 +41,8 @@ class Load:
     def size(self, round: int, part: str) -> float:
         """Tokens; of "compare", judgements. 0: there is no such part in this round."""
         s, subs = self.task.settings, self.task.subtasks
+        if part not in ("frame", "improve") and not s.asks(round):
+            return 0.0
         trained = any(not isinstance(sub, Assistant) for sub in self.task.assistants)
         full = sum(answering(sub) for sub in subs)
         match part:

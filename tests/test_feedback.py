@@ -1,0 +1,130 @@
+"""When the user is asked: in every round, in the first only, in every N-th."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rrm import BoundedUser, Judgement, Pair, Settings, Task, train
+from rrm.core.errors import RRMError
+from rrm.core.judgements import Event
+from rrm.core.settings import SettingError
+from rrm.core.validation import plant
+from rrm.loop.lasting import needed
+from rrm.loop.planning import extents, works
+from rrm.models.backbone import Backbone
+from rrm.store.store import Store
+from tests import mini
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return Backbone.load("embedded")
+
+
+@pytest.mark.parametrize(
+    "feedback, asked", [("online", range(7)), ("frozen", [0]), ("refresh=1", range(7)), ("refresh=3", [0, 3, 6])]
+)
+def test_the_rounds_in_which_the_user_is_asked(feedback: str, asked: Sequence[int]) -> None:
+    assert [round for round in range(7) if Settings(feedback=feedback).asks(round)] == list(asked)
+
+
+@pytest.mark.parametrize("wrong", ["never", "refresh", "refresh=0", "refresh=-1", "Frozen", "refresh=2 "])
+def test_other_words_are_errors(wrong: str) -> None:
+    with pytest.raises(SettingError, match="feedback="):
+        Settings(feedback=wrong)
+
+
+def tree(feedback: str, rounds: int = 3) -> Task:
+    task = replace(mini.tree(), assistants=())
+    changes = {"feedback": feedback, "rounds": rounds, "max_tokens": 48}
+    return replace(task, settings=task.settings.model_copy(update=changes))
+
+
+def weights(out: Path, part: str) -> dict[int, str]:
+    """Round -> a digest of a checkpoint."""
+    store = Store(out / "run.db")
+    try:
+        return {round: digest for (round, kind), (_, digest) in store.checkpoints("paper").items() if kind == part}
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("feedback, asked", [("frozen", {0}), ("refresh=2", {0, 2}), ("online", {0, 1, 2})])
+def test_between_two_judgements_the_reward_model_stays_and_the_agent_goes_on(
+    backbone: Backbone, tmp_path: Path, feedback: str, asked: set[int]
+) -> None:
+    events: list[Event] = []
+    train(tree(feedback), BoundedUser(), backbone, tmp_path, watch=[lambda node, event: events.append(event)])
+    store = Store(tmp_path / "run.db")
+    assert {round for _, round in store.rounds()} == asked
+    store.close()
+    assert {event.round for event in events if event.phase in ("fit", "compare", "accept")} == asked
+    assert {event.round for event in events if event.phase == "improve"} == {0, 1, 2}
+    reward = weights(tmp_path, "reward")
+    assert [reward[round] == reward[round - 1] for round in (1, 2)] == [round not in asked for round in (1, 2)]
+    if feedback == "frozen":  # nobody undoes what it learned
+        assert len(set(weights(tmp_path, "agent").values())) == 3
+
+
+class Interrupted(RuntimeError):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("phase", ["improve", "done"])
+def test_a_run_goes_on_in_a_round_in_which_nobody_is_asked(backbone: Backbone, tmp_path: Path, phase: str) -> None:
+    def kill(node: object, event: Event) -> None:
+        if (event.phase, event.round) == (phase, 1):
+            raise Interrupted
+
+    task = tree("frozen")
+    train(task, BoundedUser(), backbone, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(task, BoundedUser(), backbone, tmp_path / "again", watch=[kill])
+    train(task, BoundedUser(), backbone, tmp_path / "again")
+    for part in ("agent", "reward"):
+        assert weights(tmp_path / "whole", part) == weights(tmp_path / "again", part)
+
+
+def test_a_plan_counts_what_a_run_asks(backbone: Backbone, tmp_path: Path) -> None:
+    task = plant(tree("refresh=2", rounds=4))
+    (work,) = works(task, extents(task, lambda text: len(backbone.render(text))), frozen=True)
+    settings = task.settings
+    assert work.judgements == 2 * (settings.comparisons + settings.accept) and work.rounds == 4
+    assert work.sampled("judge") == 2 * settings.cases * settings.outcomes
+    assert work.sampled("improve") == 4 * settings.steps * settings.batch * settings.group
+
+
+def test_what_is_settled_is_told_by_the_last_fit() -> None:
+    """A round without one: the reward model is the same, and it is the optimization that shows nothing is gained."""
+    settings = Settings(rounds=2, most_rounds=6, until=0.8, feedback="refresh=2")
+    history = [
+        (0, "fit", 0, "holdout_accuracy", 0.9), (0, "improve", 0, "reward", 0.0), (0, "improve", 1, "reward", 1.0),
+        (1, "improve", 0, "reward", 1.0), (1, "improve", 1, "reward", 1.0),
+    ]  # fmt: skip
+    assert needed(settings, 2, lambda: history) == 2
+    worse = [(0, "fit", 0, "holdout_accuracy", 0.5), *history[1:]]
+    assert needed(settings, 2, lambda: worse) == 3
+
+
+def test_a_user_who_is_not_asked_may_be_unable_to_judge(backbone: Backbone, tmp_path: Path) -> None:
+    """Frozen feedback needs nobody after the first round."""
+
+    settings = tree("frozen").settings
+    left = [0]
+
+    class Leaving(BoundedUser):
+        def judge(self, task: Task, pair: Pair) -> Judgement:
+            left[0] -= 1
+            if left[0] < 0:
+                raise RRMError("nobody is there any more")
+            return super().judge(task, pair)
+
+    left[0] = settings.comparisons + settings.accept  # one round's
+    train(tree("frozen"), Leaving(), backbone, tmp_path / "frozen")
+    left[0] = settings.comparisons + settings.accept
+    with pytest.raises(RRMError, match="nobody is there"):
+        train(tree("online"), Leaving(), backbone, tmp_path / "online")

@@ -7,7 +7,9 @@ differ from a run of one process:
     add_up      the gradients of a large batch, whose groups were dealt out, are summed
     once        what only one may do (ask the user, read and write the run's folder) the main process does, and tells
 
-So all processes decide alike, and hold the same weights. Start them with torchrun (docs/two-processes.md).
+So all processes decide alike, and hold the same weights. Start them with torchrun or accelerate's launcher. accelerate
+connects them and sums gradients, where they are: over NCCL on GPUs, over gloo on processors. What it has no word for
+stands here (docs/two-processes.md says what, and why).
 """
 
 from __future__ import annotations
@@ -59,19 +61,28 @@ def _told(names: Sequence[str], default: int) -> int:
 
 @cache
 def join() -> World:
-    """The world of this process: all that torchrun (or mpirun) started together, or this one alone."""
-    if started()[1] < 2:
+    """The world of this process: all that torchrun, accelerate or mpirun started together, or this one alone."""
+    number, size = started()
+    if size < 2:
         if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ:
             warnings.warn(
-                "accelerate was told to start several processes and started one (without a GPU it does, silently); "
-                "training goes on in this one. For N processes: torchrun --nproc_per_node N ...",
+                "accelerate was told to start several processes and started one (with --cpu it does, silently); "
+                "training goes on in this one. For N processes: torchrun --nproc_per_node N ..., or accelerate launch "
+                "--multi_gpu --num_processes N ..., which asks for no GPU",
                 stacklevel=2,
             )
         return World()
+    import torch
     from accelerate import PartialState
     from torch import distributed
 
-    state = PartialState(cpu=True)  # gloo, whatever the model is on: what is exchanged is on the CPU
+    here, beside = place()
+    for name, value in {"RANK": number, "WORLD_SIZE": size, "LOCAL_RANK": here, "LOCAL_WORLD_SIZE": beside}.items():
+        os.environ.setdefault(name, str(value))  # mpirun has other names for them; accelerate looks for these on GPUs
+    if torch.cuda.is_available() and torch.cuda.device_count() >= beside:  # NCCL takes a GPU for each process
+        state = PartialState(backend="cuda:nccl,cpu:gloo", timeout=PATIENCE)
+    else:
+        state = PartialState(cpu=True, backend="gloo", timeout=PATIENCE)
     groups = [distributed.new_group(backend="gloo", timeout=timeout) for timeout in (PATIENCE, DAYS)]
     atexit.register(leave)
     return World(state.process_index, state.num_processes, *groups)
@@ -180,19 +191,30 @@ class World:
         return out
 
     def add_up(self, parameters: Sequence[nn.Parameter], number: float) -> float:
-        """Sum the parameters' gradients, and a number, over the processes; a gradient that is not there counts as 0."""
+        """Sum the parameters' gradients, and a number, over the processes; a gradient that is not there counts as 0.
+
+        The gradients are summed where they are, in one exchange for each device, in float32.
+        """
         if self._apart:
             return number
         import torch
+        from accelerate.utils import reduce
         from torch import distributed
 
-        parts = [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten().float().cpu() for p in parameters]
-        flat = torch.cat([*parts, torch.tensor([float(number)])])  # one exchange for all
+        # First over gloo, which notices at once whoever has ended: NCCL would wait for them.
+        total = torch.tensor(float(number), dtype=torch.float64)
         with _explained():
-            distributed.all_reduce(flat, group=self._computing)
-        for p, part in zip(parameters, torch.split(flat[:-1], [p.numel() for p in parameters]), strict=True):
-            p.grad = part.view_as(p).to(p.device, p.dtype)
-        return flat[-1].item()
+            distributed.all_reduce(total, group=self._computing)
+        there: dict[torch.device, list[nn.Parameter]] = {}
+        for p in parameters:
+            there.setdefault(p.device, []).append(p)
+        for device, some in there.items():
+            parts = [torch.zeros(p.numel(), device=device) if p.grad is None else p.grad.flatten() for p in some]
+            with _explained():
+                flat: torch.Tensor = reduce(torch.cat([part.float() for part in parts]), "sum")
+            for p, part in zip(some, torch.split(flat, [p.numel() for p in some]), strict=True):
+                p.grad = part.view_as(p).to(p.dtype)
+        return total.item()
 
 
 @contextmanager

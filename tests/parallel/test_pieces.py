@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,9 @@ def test_the_comparison_is_of_something(one: dict[str, Tensor]) -> None:
     assert one["full gradient model.norm.weight"].abs().max() > 1e-2
 
 
-def test_three_ways_of_working_together_and_their_errors(tmp_path: Path) -> None:
-    code, _, err = run(*WORKER, "exchange", tmp_path)
+@pytest.mark.parametrize("what", ["exchange", "sums"])
+def test_three_ways_of_working_together_and_their_errors(tmp_path: Path, what: str) -> None:
+    code, _, err = run(*WORKER, what, tmp_path)
     assert code == 0, err
     assert {path.name for path in tmp_path.iterdir()} == {"0.done", "1.done"}
 
@@ -92,6 +94,42 @@ def test_a_process_alone_needs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError("odd")
 
 
+@pytest.mark.parametrize(
+    ("cards", "beside", "asked"),
+    [(0, 2, "gloo"), (2, 2, "cuda:nccl,cpu:gloo"), (8, 2, "cuda:nccl,cpu:gloo"), (1, 2, "gloo")],
+)
+def test_gradients_go_over_nccl_where_each_process_has_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, cards: int, beside: int, asked: str
+) -> None:
+    """Asked of accelerate only: there are no GPUs here. Started as by mpirun, whose names accelerate does not know."""
+    import accelerate
+    from torch import distributed
+
+    made: list[tuple[object, ...]] = []
+
+    class State:
+        process_index, num_processes = 1, 2
+
+        def __init__(self, cpu: bool = False, **more: object) -> None:
+            made.append((cpu, more["backend"], os.environ["LOCAL_RANK"], os.environ["WORLD_SIZE"]))
+
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "")  # taken back afterwards, whatever `join` sets
+        monkeypatch.delenv(name)
+    for name, value in {"RANK": 1, "SIZE": 2, "LOCAL_RANK": 1, "LOCAL_SIZE": beside}.items():
+        monkeypatch.setenv(f"OMPI_COMM_WORLD_{name}", str(value))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    monkeypatch.setattr(accelerate, "PartialState", State)
+    monkeypatch.setattr(distributed, "new_group", lambda backend, timeout: backend)
+    join.cache_clear()
+    try:
+        assert (join().rank, join().size) == (1, 2)
+    finally:
+        join.cache_clear()
+    assert made == [(asked == "gloo", asked, "1", "2")]
+
+
 def test_what_accelerate_does_not_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
@@ -100,7 +138,7 @@ def test_what_accelerate_does_not_do_is_said(monkeypatch: pytest.MonkeyPatch) ->
     assert join().size == 1  # one was asked for: no warning (pytest would show it as an error here)
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     join.cache_clear()
-    with pytest.warns(UserWarning, match="torchrun --nproc_per_node"):
+    with pytest.warns(UserWarning, match="torchrun --nproc_per_node .* accelerate launch --multi_gpu"):
         assert join().size == 1
     join.cache_clear()
 

@@ -141,10 +141,22 @@ def test_processes_with_different_settings_are_refused(tmp_path: Path) -> None:
     assert judgements(tmp_path / "run") == []
 
 
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
+BY_TORCHRUN = ["--multi_gpu", "--num_machines", "1", "--main_process_port", "0", "--num_processes", "2"]
+"""Of accelerate's launcher: it then calls torchrun, and looks for no GPU."""
+
+
+def test_accelerate_starts_two_processes(tmp_path: Path) -> None:
+    """Without a GPU, too; the assertion inside counts them."""
+    code, _, err = run(*WORKER, "sums", tmp_path, launcher=[*ACCELERATE, *BY_TORCHRUN])
+    assert code == 0, err
+    assert {path.name for path in tmp_path.iterdir()} == {"0.done", "1.done"}
+
+
 @pytest.mark.parametrize("processes", [2, 1])
-def test_accelerate_starts_one_process_on_a_cpu(tmp_path: Path, processes: int) -> None:
-    """The reason for torchrun: asked for two, it starts one, and the assertion inside sees it. We say so."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+def test_accelerate_told_of_a_cpu_starts_one_process(tmp_path: Path, processes: int) -> None:
+    """Asked for two, it starts one, and the assertion inside sees it. We say so."""
+    launcher = [*ACCELERATE, "--cpu", "--num_processes", str(processes)]
     code, _, err = run(*WORKER, "hello", tmp_path, processes=processes, launcher=launcher)
     assert (code == 0) == (processes == 1)
     assert ("1 processes, not 2" in err) == (processes == 2)

@@ -63,6 +63,31 @@ def caught(trial: Callable[[], Any]) -> str:
     return "nothing"
 
 
+def sums(out: Path) -> None:
+    """Gradients go by what accelerate connected, and are summed where they are; a missing one counts as 0."""
+    import torch
+    from accelerate import PartialState
+    from torch import distributed, nn
+
+    world, state = join(), PartialState()
+    assert (state.process_index, state.num_processes) == (world.rank, world.size)
+    assert "gloo" in str(distributed.get_backend()), "processors sum over gloo"
+    kinds = (torch.float32, torch.bfloat16, torch.float32)
+    first, second, third = (nn.Parameter(torch.zeros(3, 2, dtype=kind)) for kind in kinds)
+    first.grad = torch.full((3, 2), 1.0 + world.rank)
+    second.grad = torch.full((3, 2), 0.5, dtype=torch.bfloat16)
+    if world.rank == 1:
+        third.grad = torch.arange(6.0).view(3, 2)
+    assert world.add_up([first, second, third], 2**25 + world.rank) == 2**26 + 1  # float32 would lose the 1
+    assert torch.equal(first.grad, torch.full((3, 2), 3.0))
+    assert second.grad.dtype == torch.bfloat16 and torch.equal(second.grad, torch.ones(3, 2, dtype=torch.bfloat16))
+    assert third.grad is not None and torch.equal(third.grad, torch.arange(6.0).view(3, 2))
+    with world.apart():
+        assert world.add_up([first], 1) == 1 and torch.equal(first.grad, torch.full((3, 2), 3.0))
+    assert world.add_up([], 1) == 2
+    (out / f"{world.rank}.done").touch()
+
+
 def hello(out: Path) -> None:
     (out / f"{join().rank}.done").touch()
 
@@ -111,7 +136,7 @@ def main(what: str, out: Path) -> None:
     assert world.size == expected, f"{world.size} processes, not {expected}"
     if expected > 1:
         assert distributed.get_world_size() == expected and distributed.get_rank() == world.rank
-    {f.__name__: f for f in (hello, compute, exchange, tree, patient, broken, differing)}[what](out)
+    {f.__name__: f for f in (hello, compute, exchange, sums, tree, patient, broken, differing)}[what](out)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from rrm.measure.experiment import Experiment, document, measure
 from rrm.measure.experiments import (
     accumulation,
     budget,
+    challenges,
     depth,
     doors,
     exhaustiveness,
@@ -53,6 +54,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "doors": doors,
     "overoptimisation": overoptimisation,
     "depth": depth,
+    "challenges": challenges,
     "levels": levels,
     "accumulation": accumulation,
     "share": share,

@@ -1,0 +1,75 @@
+"""The matrix of approaches and challenges: what its figures and verdicts say of runs whose answer is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rrm import Settings
+from rrm.measure.experiments.challenges import APPROACHES, FIGURES, _right, effect, summarize, verdict
+
+BETTER = {"amount": 0.1, "distribution": 0.1, "gaming": -1.0, "unacceptable": -0.2, "gap": -0.5}
+
+
+def result(seed: int, **changes: dict[str, float]) -> dict[str, Any]:
+    """Figures of all arms; `changes`: approach -> what its arm has otherwise."""
+    base = dict.fromkeys([*FIGURES, "distribution before", "truth before", "judgements", "attention", "kl"], 0.5)
+    noise = {name: value + 0.01 * seed for name, value in base.items()}
+    names = ["all", *(one.name for one in APPROACHES if one.without is not None)]
+    return {name: noise | {k: noise[k] + v for k, v in changes.get(name, {}).items()} for name in names}
+
+
+def test_the_list_is_the_papers() -> None:
+    assert [one.number for one in APPROACHES] == list(range(1, 11))
+    assert all(len(one.meets) == len(FIGURES) and {*one.meets} <= {*"xo-"} for one in APPROACHES)
+    assert [sum(one.meets[k] == "x" for one in APPROACHES) for k in range(5)] == [4, 4, 2, 5, 1]
+
+
+def test_every_setting_that_is_taken_away_exists_and_changes_something() -> None:
+    settings = Settings(rounds=3)
+    for one in APPROACHES:
+        if one.without is not None:
+            changes = dict(one.without(settings))
+            less = Settings(**(settings.model_dump() | changes))
+            assert all(getattr(less, name) != getattr(settings, name) for name in changes)
+
+
+def test_frozen_feedback_is_given_as_many_judgements() -> None:
+    settings = Settings(rounds=3, comparisons=50, accept=10)
+    (online,) = [one for one in APPROACHES if one.name == "online feedback"]
+    assert online.without is not None
+    less = settings.model_copy(update=dict(online.without(settings)))
+    asked = [sum((s.comparisons + s.accept) for k in range(3) if s.asks(k)) for s in (settings, less)]
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize("challenge", FIGURES)
+def test_what_makes_a_figure_worse_when_it_is_taken_away_helps(challenge: str) -> None:
+    """Whichever way the figure counts."""
+    worse = {challenge: -BETTER[challenge]}
+    results = [result(seed, uncertainty=worse) for seed in range(5)]
+    found = effect(results, "uncertainty", challenge)
+    assert found["mean"] == pytest.approx(abs(BETTER[challenge])) and verdict(found) == "helps"
+    turned = [result(seed, uncertainty={challenge: BETTER[challenge]}) for seed in range(5)]
+    assert verdict(effect(turned, "uncertainty", challenge)) == "worse"
+    assert verdict(effect(results, "inductive bias", challenge)) == "no effect seen"
+    assert verdict(effect(results[:1], "uncertainty", challenge)) == "one seed: not known"
+
+
+def test_the_page_counts_listed_cells_and_names_what_is_missing() -> None:
+    results = [result(seed, uncertainty={"amount": -0.1, "gap": 0.5}) for seed in range(5)]
+    summary = summarize(results)
+    assert "1 help, 0 are worse" in summary.notes[0]  # of uncertainty, "gap" is not listed
+    assert {row["so"] for row in summary.rows if row["approach"] == "9 uncertainty"} == {"helps", "no effect seen"}
+    assert "8 adversarial training" in summary.limits[0] and "9 uncertainty" not in summary.limits[0]
+
+
+def test_a_reward_model_is_right_where_it_orders_truly_differing_outcomes() -> None:
+    truth = np.array([[0.0, 1.0, 0.5, -1.0], [0.3, 0.3, 0.3, 0.3]])
+    assert _right(truth, truth) == 1.0 and _right(-truth, truth) == 0.0
+    assert _right(np.zeros_like(truth), truth) == 0.5
+    assert np.isnan(_right(truth[1:], truth[1:]))  # nothing differs
+    last = np.array([[0.0, 1.0, 0.5, 9.0], [0.0] * 4])  # an outcome without form is nobody's pair
+    assert _right(last, truth) == 1.0

@@ -11,10 +11,14 @@ import pytest
 from rrm import BoundedUser, Judgement, Pair, Settings, Task, train
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Event
+from rrm.core.parties import Watched
 from rrm.core.settings import SettingError
-from rrm.core.validation import plant
+from rrm.core.validation import faults, plant
+from rrm.learning.text_maker import IMPROVERS
+from rrm.loop.cautious import CautiousJudge
 from rrm.loop.lasting import needed
 from rrm.loop.planning import extents, works
+from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.store.store import Store
 from tests import mini
@@ -128,3 +132,87 @@ def test_a_user_who_is_not_asked_may_be_unable_to_judge(backbone: Backbone, tmp_
     left[0] = settings.comparisons + settings.accept
     with pytest.raises(RRMError, match="nobody is there"):
         train(tree("online"), Leaving(), backbone, tmp_path / "online")
+
+
+# --- an adversary's outcomes -------------------------------------------------------------------------------------
+
+
+def with_adversary(**changes: object) -> Task:
+    task = tree("online", rounds=2)
+    update = {"adversary": 0.34, "outcomes": 3, "comparisons": 24, "accept": 0} | changes
+    return replace(task, settings=Settings(**(task.settings.model_dump() | update)))
+
+
+def judged(out: Path, round: int) -> set[str]:
+    """Ids of the outcomes that the user was asked about."""
+    store = Store(out / "run.db")
+    try:
+        return {outcome.id for c in store.comparisons("paper", round) for outcome in (c.a, c.b)}
+    finally:
+        store.close()
+
+
+def test_an_adversary_is_judged_from_the_second_round_on_and_leaves_the_agent_as_it_was(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    versions: dict[tuple[int, str], str] = {}
+
+    def watch(node: Watched, event: Event) -> None:
+        events.append(event)
+        if event.phase in ("done", "fit"):
+            versions[event.round, event.phase] = node.agent.version
+
+    train(with_adversary(), BoundedUser(), backbone, tmp_path, watch=[watch])
+    (found,) = [event for event in events if event.phase == "adversary"]
+    assert found.round == 1 and {"first_reward", "last_reward", "kl"} <= set(found.metrics)
+    assert versions[0, "done"] == versions[1, "fit"] != versions[1, "done"]
+    without = tmp_path / "without"
+    train(with_adversary(adversary=0.0), BoundedUser(), backbone, without)
+    assert judged(tmp_path, 0) == judged(without, 0)  # there is no reward model to overrate anything yet
+    assert judged(tmp_path, 1) - judged(without, 1)
+
+
+def test_an_adversary_has_nothing_that_holds_it_back(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is optimized for the ensemble's mean, without a price of KL or an end by it, and then forgotten."""
+    given: list[tuple[float, float, float]] = []
+    improve = IMPROVERS["rloo"]
+
+    def noted(agent: TextAgent, judge: CautiousJudge, cases: object, settings: Settings, *more: object) -> object:
+        given.append((settings.kl, judge._caution, settings.max_kl))
+        return improve(agent, judge, cases, settings, *more)
+
+    monkeypatch.setitem(IMPROVERS, "rloo", noted)
+    task = with_adversary(kl=0.05, caution=0.5, max_kl=8.0)
+    train(task, BoundedUser(), backbone, tmp_path)
+    assert given[0] == given[2] == (0.05, 0.5, 8.0) and given[1][:2] == (0.0, 0.0) and given[1][2] > 1e6
+
+
+def test_a_run_with_an_adversary_resumes_to_the_bit(backbone: Backbone, tmp_path: Path) -> None:
+    def kill(node: object, event: Event) -> None:
+        if event.round == 1 and event.phase == "fit" and event.metrics:
+            raise Interrupted
+
+    train(with_adversary(), BoundedUser(), backbone, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(with_adversary(), BoundedUser(), backbone, tmp_path / "again", watch=[kill])
+    train(with_adversary(), BoundedUser(), backbone, tmp_path / "again")
+    for part in ("agent", "reward"):
+        assert weights(tmp_path / "whole", part) == weights(tmp_path / "again", part)
+
+
+@pytest.mark.parametrize(
+    "changes, level, said",
+    [
+        ({"adversary": 0.7, "explore": 0.34}, "error", "leave none of 3 outcomes"),
+        ({"rounds": 1}, "warning", "does nothing with rounds=1"),
+        ({"feedback": "frozen"}, "warning", "does nothing with feedback=frozen"),
+        ({"adversary": 0.2}, "warning", "adversary=0.2 of 3 outcomes is none"),
+        ({}, "", ""),
+    ],
+)
+def test_settings_that_do_not_go_together_are_said(changes: dict[str, object], level: str, said: str) -> None:
+    found = [fault for fault in faults(plant(with_adversary(**changes))) if "adversary" in str(fault)]
+    assert [fault.level for fault in found] == ([level] if level else []) and all(said in str(f) for f in found)

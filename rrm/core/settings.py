@@ -121,6 +121,10 @@ class Settings(Explained):
     explore: float = Field(default=0.0, ge=0, lt=1)
     """Share of the outcomes to be judged, and of those that best_of_n chooses from, that the agent samples with the
     weights of the starting model: what the policy gave up too early still comes up. Rounded down."""
+    adversary: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the outcomes to be judged, from the second round on, that an adversary writes: the agent optimized by
+    as many steps again against the reward model as it is, without caution and at no price of KL. What the reward model
+    overrates so comes up, and is judged (adversarial training: Leike et al. 2018, 5.8). Rounded down."""
     drafts: int = Field(default=2, ge=1)
     """Drafts of each answer a user will see; the reward model picks the best. 1: the greedy answer."""
 
@@ -181,6 +185,16 @@ class Settings(Explained):
     the old agent."""
     beta: float = Field(default=0.1, gt=0)
     """DPO's inverse temperature."""
+
+    @property
+    def adversarial(self) -> int:
+        """Outcomes of each judged case that the adversary writes; see `adversary`."""
+        return int(self.adversary * self.outcomes)
+
+    @property
+    def explored(self) -> int:
+        """Outcomes of each judged case that are sampled with the starting model's weights; see `explore`."""
+        return int(self.explore * self.outcomes)
 
     def asks(self, round: int) -> bool:
         """Whether the user judges in this round, from 0: see `feedback`."""

@@ -93,6 +93,25 @@ def _prompts(path: str, cases: Iterable[Case]) -> Iterator[Fault]:
         yield Fault(path, level, "a case has an empty prompt: a language model would be given nothing to read")
 
 
+def _outcomes(task: Task) -> Iterator[Fault]:
+    s = task.settings
+    if s.explored + s.adversarial >= s.outcomes:
+        yield Fault(
+            task.path, "error",
+            f"explore={s.explore} and adversary={s.adversary} leave none of {s.outcomes} outcomes to the agent as it "
+            "is; let them share less than 1",
+        )  # fmt: skip
+    rounds = max(s.rounds, s.most_rounds if s.until else 0)
+    if s.adversary and not any(s.asks(round) for round in range(1, rounds)):
+        why = f"feedback={s.feedback}" if rounds > 1 else "rounds=1"
+        yield Fault(task.path, "warning", f"adversary={s.adversary} does nothing with {why}: it begins in round 2")
+    elif s.adversary and not s.adversarial:
+        yield Fault(
+            task.path, "warning",
+            f"adversary={s.adversary} of {s.outcomes} outcomes is none; raise one of them",
+        )  # fmt: skip
+
+
 def _node(task: Task) -> Iterator[Fault]:
     if not task.name or set(task.name) & set("/. \t\n"):
         yield Fault(
@@ -107,6 +126,7 @@ def _node(task: Task) -> Iterator[Fault]:
             f"{task.settings.outcomes} outcomes each make {pairs} pairs; no more will be asked. Set comparisons to at "
             "most that, or raise cases or outcomes",
         )  # fmt: skip
+    yield from _outcomes(task)
     names = [sub.name for sub in task.subtasks]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Fault(task.path, "error", f"two assistants are named {name!r}; rename one")

@@ -19,8 +19,10 @@ class CautiousJudge:
     a glance and no truth is needed for, is a constraint (Settings.malformed).
     """
 
-    def __init__(self, node: NodeState, helpers: Sequence[Assistant]) -> None:
+    def __init__(self, node: NodeState, helpers: Sequence[Assistant], caution: float | None = None) -> None:
+        """caution: that of the settings, unless it is given."""
         self._node, self._helpers = node, tuple(helpers)
+        self._caution = node.task.settings.caution if caution is None else caution
 
     @property
     def reward(self) -> Learner:
@@ -32,7 +34,7 @@ class CautiousJudge:
         s = self._node.task.settings
         if s.reward_sees == "assistance":
             groups = assist(self._helpers, groups, quick=True)
-        rewards = [score.mean - s.caution * score.std for score in self._node.scores(groups)]
+        rewards = [score.mean - self._caution * score.std for score in self._node.scores(groups)]
         return [
             torch.where(self._without_form(group), reward.clamp(max=s.malformed), reward)
             for group, reward in zip(groups, rewards, strict=True)

@@ -60,10 +60,10 @@ class Node(NodeState):
             self.emit("done", seconds=self.seconds)
             self.round += 1
 
-    def sample(self, cases: Cases) -> list[Group]:
-        """Outcomes of the agent as it is now, to be judged."""
+    def sample(self, cases: Cases, helpers: Sequence[Assistant] = ()) -> list[Group]:
+        """Outcomes of the agent as it is now, to be judged, and what its settings want beside them."""
         self.cases = cases
-        return outcomes.to_judge(self, cases)
+        return outcomes.to_judge(self, cases, helpers)
 
     def sample_to_frame(self, cases: Cases) -> list[Group]:
         """Further outcomes, from which all subtasks' cases are made: once a round, whoever asks."""

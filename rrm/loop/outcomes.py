@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rrm.core import border
 from rrm.core.errors import RRMError
 from rrm.core.protocols import Cases
 from rrm.core.records import Case, Group
+from rrm.core.task import Assistant
+from rrm.loop.cautious import CautiousJudge
 from rrm.loop.state import NodeState
 
+UNBOUNDED = 1e9
+"""Nats of KL that no optimization reaches."""
 
-def to_judge(node: NodeState, cases: Cases) -> list[Group]:
-    """Outcomes of the agent as it is now. Raises `RRMError` if hardly any has the form that the task asks for."""
+
+def to_judge(node: NodeState, cases: Cases, helpers: Sequence[Assistant] = ()) -> list[Group]:
+    """Outcomes of the agent as it is now, and such as `settings.explore` and `settings.adversary` ask for. Raises
+    `RRMError` if hardly any of its own has the form that the task asks for."""
     s = node.task.settings
     drawn = _drawn(node, cases, s.cases, "cases")  # by all processes: whoever watches may draw, too, and alone
     node.emit("sample", of=s.cases)
-    explored = int(s.explore * s.outcomes)
-    groups = _sample(node, drawn, s.outcomes - explored, "sample")
-    if explored:
+    adversarial = s.adversarial if node.round else 0  # before, there is no reward model
+    groups = _sample(node, drawn, s.outcomes - s.explored - adversarial, "sample")
+    if s.explored:
         with node.as_it_started():
-            others = _sample(node, drawn, explored, "explore")
-        groups = [Group(one.case, (*one.outcomes, *more.outcomes)) for one, more in zip(groups, others, strict=True)]
+            groups = _beside(groups, _sample(node, drawn, s.explored, "explore"))
     _check_form(node, groups)
+    if adversarial:
+        with as_an_adversary(node, cases, helpers):
+            groups = _beside(groups, _sample(node, drawn, adversarial, "adversary"))
     return groups
+
+
+def _beside(groups: Sequence[Group], more: Sequence[Group]) -> list[Group]:
+    return [Group(one.case, (*one.outcomes, *two.outcomes)) for one, two in zip(groups, more, strict=True)]
+
+
+@contextmanager
+def as_an_adversary(node: NodeState, cases: Cases, helpers: Sequence[Assistant]) -> Iterator[None]:
+    """Within it the agent is one that was optimized, from what it is, against its reward model with nothing to hold it
+    back: `settings.adversary`."""
+    now = {name: value.clone() for name, value in node.agent.state().items()}
+    s = node.task.settings.model_copy(update={"kl": 0.0, "max_kl": UNBOUNDED, "caution": 0.0})
+    report = node.agent.improve(
+        CautiousJudge(node, helpers, caution=0.0), cases, s, node.key("adversary"), lambda step, metrics: None
+    )
+    kl = {} if report.kl is None else {"kl": report.kl}
+    node.emit("adversary", 0, 0, first_reward=report.first_reward, last_reward=report.last_reward, **kl)
+    try:
+        yield
+    finally:
+        node.agent.load(now)
 
 
 def to_frame(node: NodeState, cases: Cases) -> list[Group]:

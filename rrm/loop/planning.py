@@ -225,10 +225,12 @@ class _Planner:
         if not s.asks(round):
             yield from self.improve(task)
             return
-        explored = int(s.explore * s.outcomes)
-        yield self._sample(task, "judge", s.cases, s.outcomes - explored)
-        if explored:
-            yield self._sample(task, "judge", s.cases, explored)
+        adversarial = s.adversarial if round else 0
+        if adversarial:
+            yield from self.improve(task)
+        for n in (s.outcomes - s.explored - adversarial, s.explored, adversarial):
+            if n:
+                yield self._sample(task, "judge", s.cases, n)
         yield from self.assist(task, s.cases * s.outcomes, False, "judge")
         if round and s.choose == "disagreement":
             yield from self.score(task, "choose", s.cases, s.outcomes)

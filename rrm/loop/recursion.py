@@ -31,7 +31,7 @@ def solve(task: Task, cases: Cases, user: User, run: Run, extra: int = 0) -> Ass
             if round and task.settings.refresh:
                 helpers = _helpers(node, cases, user, run, extra=round * task.settings.refresh)
             if task.settings.asks(round):
-                groups = assist(helpers, node.sample(cases))
+                groups = assist(helpers, node.sample(cases, helpers))
                 if not (pairs := node.choose(groups)):
                     break  # all outcomes are alike: it has converged
                 comparisons = node.compare(user, pairs)

@@ -50,7 +50,8 @@ class Load:
                 again = trained and (round == 0 or bool(s.refresh))
                 return float((s.cases + s.frame_cases) * s.outcomes * s.max_tokens) if again else 0.0
             case "sample":
-                return float(s.cases * s.outcomes * s.max_tokens)
+                adversary = self.size(round, "improve") if s.adversarial and round else 0.0
+                return s.cases * s.outcomes * s.max_tokens + adversary
             case "assist":
                 return s.cases * s.outcomes * full
             case "compare":
@@ -106,6 +107,8 @@ class Pace:
         known = {part for path, round, part in self.done if path == event.task and round == event.round}
         if event.phase == "sample" and not event.metrics and load.parent:
             return "frame"
+        if event.phase == "adversary":
+            return "sample"
         if event.phase == "compare":
             if "improve" in known:
                 return "accept"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rrm import Settings
-from rrm.measure.experiments.challenges import APPROACHES, FIGURES, _right, effect, summarize, verdict
+from rrm.measure.experiments.challenges import APPROACHES, FIGURES, WITH_ALL, _right, effect, summarize, verdict
 
 BETTER = {"amount": 0.1, "distribution": 0.1, "gaming": -1.0, "unacceptable": -0.2, "gap": -0.5}
 
@@ -28,7 +28,7 @@ def test_the_list_is_the_papers() -> None:
 
 
 def test_every_setting_that_is_taken_away_exists_and_changes_something() -> None:
-    settings = Settings(rounds=3)
+    settings = Settings(**WITH_ALL)
     for one in APPROACHES:
         if one.without is not None:
             changes = dict(one.without(settings))
@@ -63,7 +63,7 @@ def test_the_page_counts_listed_cells_and_names_what_is_missing() -> None:
     summary = summarize(results)
     assert "1 help, 0 are worse" in summary.notes[0]  # of uncertainty, "gap" is not listed
     assert {row["so"] for row in summary.rows if row["approach"] == "9 uncertainty"} == {"helps", "no effect seen"}
-    assert "8 adversarial training" in summary.limits[0] and "9 uncertainty" not in summary.limits[0]
+    assert "6 model-based" in summary.limits[0] and "9 uncertainty" not in summary.limits[0]
 
 
 def test_a_reward_model_is_right_where_it_orders_truly_differing_outcomes() -> None:

@@ -27,8 +27,9 @@ QUESTION = (
     "What do the paper's approaches do about its challenges, here: the figures of a run with all of them that are "
     "settings, less those of the same run without one?"
 )
-ROUNDS = 3
-"""Of the root, in every arm."""
+WITH_ALL: dict[str, Any] = {"rounds": 3, "outcomes": 6, "explore": 0.17, "adversary": 0.17}
+"""Settings of the root that are not its own: of six outcomes of a case one is the starting model's, and one, from the
+second round on, an adversary's."""
 CASES, SAMPLES = 60, 16
 """Held-out cases, and outcomes sampled of each from the agent before and after."""
 PAIRS = 4
@@ -55,13 +56,13 @@ def _frozen(s: Settings) -> Mapping[str, Any]:
 
 APPROACHES = (
     Approach(1, "online feedback", _frozen, "-xx--"),
-    Approach(2, "off-policy feedback", None, "-x-x-"),
+    Approach(2, "off-policy feedback", lambda s: {"explore": 0.0}, "-x-x-"),
     Approach(3, "existing data", None, "xo---"),
     Approach(4, "hierarchical feedback", None, "xo---"),
     Approach(5, "natural language", None, "xo---"),
     Approach(6, "model-based", None, "--oxo"),
     Approach(7, "side-constraints (of form, given)", lambda s: {"malformed": 1e6}, "--ox-"),
-    Approach(8, "adversarial training", None, "--xxx"),
+    Approach(8, "adversarial training", lambda s: {"adversary": 0.0}, "--xxx"),
     Approach(9, "uncertainty", lambda s: {"heads": 1, "caution": 0.0, "choose": "random"}, "xxox-"),
     Approach(10, "inductive bias", lambda s: {"surprise": False, "findings": False}, "oxo-o"),
 )
@@ -77,7 +78,7 @@ FIGURES: dict[str, tuple[str, int]] = {
 
 def run(stage: Stage) -> Result:
     """The figures of the run with all approaches, and of one without each."""
-    settings = stage.task.settings.model_copy(update={"rounds": ROUNDS})
+    settings = stage.task.settings.model_copy(update=WITH_ALL)
     found = {"all": figures(stage, _root(stage, "all", settings))}
     for approach in APPROACHES:
         if approach.without is not None:
@@ -190,8 +191,8 @@ def summarize(results: Sequence[Result]) -> Summary:
     limits = [
         f"No setting yet, so not measured: {', '.join(missing)}.",
         "One world and one tree. An approach is taken away from a run that has the others: what it does alone may be "
-        "more. Side-constraints are those of form, which are given and not learned; unacceptable outcomes those "
-        "without form; tampering is not measured.",
+        "more. Off-policy outcomes are the starting model's; side-constraints are those of form, which are given and "
+        "not learned; unacceptable outcomes are those without form; tampering is not measured.",
         "Frozen feedback judges as many pairs, of as many cases, as the other runs do in all rounds together; nobody "
         "is asked whether later rounds' improvements stand.",
         f"Reward is in standard deviations of what the reward model was fitted to, truth in those of the starting "

@@ -46,12 +46,16 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
             f"{folder}: its agents act ({name}), and its reward models read steps; one that reads text can be reopened "
             "and exported, these cannot"
         )
-    backbone = Backbone.load(name, template=config["model"].get("prompts", {}).get("template"))
-    if backbone.fingerprint != fingerprint:
-        raise RunError(f"{folder} was trained from {name!r} with other weights than it has now; put those back")
     notes = config.get("about", {})
     decided = notes.get("decided", notes)
-    backbone.precision = Precision(**decided.get("precision", {}))
+    precision = Precision(**decided.get("precision", {}))
+    backbone = Backbone.load(  # never wider than the run had it
+        name, template=config["model"].get("prompts", {}).get("template"),
+        precision="auto" if precision.weights == "float32" else precision.weights,
+    )  # fmt: skip
+    if backbone.fingerprint != fingerprint:
+        raise RunError(f"{folder} was trained from {name!r} with other weights than it has now; put those back")
+    backbone.precision = precision
     backbone.rates = decided.get("rates")
     settings = Settings(**_set(tree[node]["settings"], backbone.rates or {}))
     fork = trunk(backbone, f"{node} reward", "trained" if any(k.startswith("trunk.") for k in state) else "frozen")

@@ -16,6 +16,7 @@ import copy
 import math
 import threading
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -103,6 +104,7 @@ class Backbone:
         self.origin: Mapping[str, Any] | None = None  # how it was loaded, for another process to do the same
         self._peft: Any = None
         self._on: str | None = None  # the adapter that is switched on
+        self._forgotten: list[str] = []  # adapters of forks that nobody has any more
         self.passing = threading.RLock()  # held during a pass through the shared network
         self._count = 0
         self.world = World()  # whom the computing is shared with; `rrm.train` asks who there is
@@ -362,6 +364,7 @@ class Backbone:
             return self._adapted(name)
 
     def _adapted(self, name: str) -> Fork:
+        self._forget()
         self._count += 1
         adapter = f"fork{self._count}"
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -379,9 +382,22 @@ class Backbone:
                     nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator("lora", name, short))
                     parameter.data.copy_(drawn)
         fork = Fork(self, name, self.model, trainable, adapter)
+        # Not dropped at once: whenever it is collected, a pass may be under way.
+        weakref.finalize(fork, self._forgotten.append, adapter).atexit = False
         self._on = None  # whatever was on: PEFT has frozen the others, and leaves adapters off that were off
         self.switch(fork)
         return fork
+
+    def _forget(self) -> None:
+        """Free the adapters of forks that nobody has any more."""
+        while self._forgotten:
+            adapter = self._forgotten.pop()
+            if self._peft is not None and adapter in self._peft.peft_config:
+                if self._on == adapter:
+                    self.switch(self.start)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    self._drop_adapter(adapter)
 
     def _try_out(self) -> None:
         """A trial on a fork that leaves no trace."""

@@ -1,5 +1,6 @@
 """Backbones and forks: rendering, state, adapters, errors that say what is wrong."""
 
+import gc
 import threading
 import time
 
@@ -100,6 +101,28 @@ def test_imported_text_is_encoded_and_ended(tiny):
     text, ids = Outcome("w5 w6"), Outcome("w5 w6", (5, 6, 2))
     a, c = agent.logprobs([Group(Case("w9"), (text, ids))])[0]
     torch.testing.assert_close(a, c)
+
+
+def test_the_adapters_of_forks_that_nobody_has_are_freed(tiny):
+    """A worker trains one node after the other over one model; the forks that are left compute as before."""
+    b = tiny("lora")
+    kept = b.fork("kept")
+    kept.load({name: value + 0.1 for name, value in kept.state().items()})
+    groups = [PrefixGroup((3, 4, 5, 6), [(7, 8, 9), (9, 8, 7)])]
+    before = [torch.cat(row) for row in kept.logprobs(groups)]
+    adapters = {name.split(".")[-2] for name, _ in b.model.named_parameters() if "lora_" in name}
+    for n in range(3):
+        fork = b.fork(f"node {n}")
+        fork.logprobs(groups)
+        del fork
+        gc.collect()
+    last = b.fork("last")
+    left = {name.split(".")[-2] for name, _ in b.model.named_parameters() if "lora_" in name}
+    assert len(left) == len(adapters) + 1 and last.trainable
+    assert all(torch.equal(a, torch.cat(row)) for a, row in zip(before, kept.logprobs(groups), strict=True))
+    last.close()
+    gc.collect()
+    assert b.fork("again").trainable and kept.trainable
 
 
 def test_two_threads_in_one_network_are_refused(tiny):

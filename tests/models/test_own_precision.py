@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from rrm import BoundedUser, train
 from rrm.core.errors import ConfigError, ModelError
 from rrm.learning.text_maker import TextMaker
+from rrm.loop.reopen import reward_of
 from rrm.models.backbone import Backbone
 from rrm.models.packing import PrefixGroup
 from rrm.models.precision import Precision
 from rrm.models.sampling import sample
+from tests import toy
 from tests.models.conftest import tokenizer
 from tests.models.spoiled import CONFIGS, model
 
@@ -108,3 +111,19 @@ def test_a_mistake_shows_in_bfloat16_too(folder: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr("rrm.models.verification._in_small", lambda backbone: None)
     with pytest.raises(ModelError, match=r"cannot be checked in bfloat16.*without precision='bfloat16'"):
         Backbone.load(folder, "lora", precision="bfloat16")
+
+
+def test_a_reward_model_is_opened_again_as_wide_as_its_run_was(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rrm.models.backbone.TINY", 0)  # so that it is adapted, as a model is that is worth halving
+    backbone = Backbone.load(folder, precision="bfloat16")
+    task = toy.task(settings=toy.SMALL.model_copy(update={"reward_trunk": "trained"}))
+    root = train(task, BoundedUser(), backbone, tmp_path / "run")
+    again = reward_of(tmp_path / "run", "toy")
+    frozen = (p for name, p in again.backbone.model.named_parameters() if "lora_" not in name)
+    assert sum(p.numel() * p.element_size() for p in frozen) == held(Backbone.load(folder, precision="bfloat16"))
+    groups = root.agent.sample(toy.CASES.draw(3, "some"), 2, "some")
+    assert root.reward is not None
+    for a, b in zip(root.reward.score(groups), again.score(groups), strict=True):
+        assert torch.equal(a.mean, b.mean)

@@ -99,5 +99,20 @@ class HumanUser(Explained):
         self.tell(f"waiting for {left} judgements at {task.path}: run `rrm label {run}`")
         while (judged := labels.take(ids, self.grace)) is None:
             time.sleep(self.poll)
-        self.tell(f"{len(judged)} judgements at {task.path} are there; training goes on")
+        self.tell(f"{len(judged)} judgements at {task.path} are there; training goes on{self._agreed(labels, ids)}")
         return judged
+
+    def _agreed(self, labels: Labels, ids: Sequence[str]) -> str:
+        """What is to be said where several judged the same pairs: whose preferences are averaged is never silent."""
+        if self.overlap < 2:
+            return ""
+        from rrm.labels.agreement import alpha  # late: it takes half a second
+
+        asked = {*ids}
+        found = alpha([label for label in labels.labels() if label.question in asked], labels.cases())
+        if not found.pairs:
+            return ""
+        return (
+            f" by the mean of several people's preferences on {found.pairs} pairs; their agreement, Krippendorff's "
+            f"alpha: {found.ordinal} (`rrm measure human-labels {labels.path.parent}` reports each of them apart)"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -219,3 +220,27 @@ def test_pairs_of_several_nodes_and_rounds_may_be_asked_at_once(tmp_path: Path) 
         assert [user.judge(task, p).preference for p in pairs[name]] == [float(name == "one")] * 3
     with pytest.raises(RRMError, match="only judge pairs announced"):
         user.judge(two, pairs["one"][0])
+
+
+@pytest.mark.parametrize("agree", [True, False])
+def test_whose_preferences_are_averaged_is_never_silent(tmp_path: Path, agree: bool) -> None:
+    """Each round says how far the people agree whose mean is trained on; of a single person there is nothing to say."""
+    said: list[str] = []
+    for overlap in (1, 2):
+        folder = tmp_path / str(overlap)
+        folder.mkdir()
+        Store(folder / "run.db").close()
+        user = human(overlap=overlap, unassisted=0.0, tell=said.append)
+        pairs = [pair(i) for i in range(6)]
+        user.expect(toy.task("t"), 0, pairs, folder)
+        labels = Labels(folder)
+        for n, name in enumerate(("ann", "ben")[:overlap]):
+            for i, question in enumerate(labels.claim(name, 6)):
+                prefers_a = i % 2 == 0 if agree or not n else i % 2 == 1
+                choice = "first" if prefers_a != question.swapped(name) else "second"
+                labels.answer(str(uuid.uuid4()), question.id, name, choice, seconds=1.0)
+        assert user.judge(toy.task("t"), pairs[0]).preference is not None
+    alone, together = (line for line in said if "training goes on" in line)
+    assert "alpha" not in alone
+    assert "mean of several people's preferences on 6 pairs" in together
+    assert ("alpha: 1.00" in together) == agree and ("alpha: -" in together) != agree

@@ -23,8 +23,8 @@ from pydantic import TypeAdapter
 
 from rrm.core.clean import visible
 from rrm.core.errors import RRMError
+from rrm.core.judgements import improved_first
 from rrm.core.records import Case, digest
-from rrm.loop.judging import improved_first
 from rrm.store.files import write_atomically
 from rrm.view.comparisons import ShownAnswer, ShownComparison, Side, comparison, find, nth, verdict
 from rrm.view.reading import Reader

@@ -189,6 +189,11 @@ class StepReward:
         self._known()
         return -self.norm["shift"] / self.norm["scale"]
 
+    @property
+    def scale(self) -> Tensor:
+        """() what a normalized score is multiplied by to be in nats of the user's preference."""
+        return self.norm["scale"]
+
     def _known(self) -> None:
         if not self.fitted:
             raise RRMError(f"the reward model {self.name!r} is not fitted, so its scores are noise; fit or load it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,8 +14,10 @@ from rrm.command.common import DEBUG, app, clean_errors, say
 from rrm.core.errors import ConfigError
 from rrm.store.config import read_config
 from rrm.users.human import HumanUser
+from rrm.view.challenge_records import plain
+from rrm.view.challenges import challenges_of
 from rrm.view.clean_console import CleanConsole
-from rrm.view.inspect import show_node, show_tree
+from rrm.view.inspect import chosen, show_challenges, show_node, show_tree
 from rrm.view.reading import Reader, ReadError, find_runs
 
 SHOWN = 20
@@ -31,16 +34,50 @@ def inspect(
     text: Annotated[str, typer.Option(help="Only comparisons with this text in the case or an outcome.")] = "",
     after: Annotated[int, typer.Option(help="Go on after the comparison of this number.")] = 0,
     limit: Annotated[int, typer.Option(help="Comparisons to show.", min=1)] = 5,
+    challenges: Annotated[
+        bool, typer.Option("--challenges", help="Instead: the five challenges of reward modeling, in figures.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --challenges: as JSON.")] = False,
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score",
+            help="With --challenges: first let the saved reward models of a finished run score what was judged after "
+            "their fits, and keep that in the run. Loads the model; slow.",
+        ),
+    ] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Look at a run in the terminal: its tree, or a node's comparisons with what the assistants said."""
     with clean_errors(debug):
         _one_run(folder)
+        if challenges:
+            _challenges(folder, node, as_json, score)
+            return
+        if as_json or score:
+            raise ConfigError("--json and --score go with --challenges")
         with Reader(folder) as opened:
             if node is None:
                 show_tree(opened, CleanConsole())
             else:
                 show_node(opened, node, CleanConsole(), show, text, after, limit)
+
+
+def _challenges(folder: Path, node: str | None, as_json: bool, score: bool) -> None:
+    """Show a run's five figures, of one node or of all."""
+    if score:
+        from rrm.loop.reopen import score_ahead  # late: looking at a run needs no torch
+
+        with Reader(folder) as opened:
+            paths = [one.path for one in chosen(opened, node)]
+        for path in paths:
+            typer.echo(f"{path}: {score_ahead(folder, path)} comparisons scored ahead", err=True)
+    with Reader(folder) as opened:
+        if as_json:
+            found = [plain(challenges_of(opened, one)) for one in chosen(opened, node)]
+            typer.echo(json.dumps({"run": opened.title, "nodes": found}, indent=2))
+        else:
+            show_challenges(opened, node, CleanConsole())
 
 
 def _one_run(folder: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 from rrm.core.records import Assistance, Case, Group, Outcome, digest
+from rrm.core.seeding import seed_of
 
 ACCEPT = "accept"
 """The purpose of a comparison that decides whether an improvement stands."""
@@ -94,7 +95,7 @@ class Margin:
     """In nats: its logistic is the predicted chance that the user prefers A."""
     std: float
     heldout: bool
-    """Whether the comparison was held out from the fit."""
+    """Whether the comparison was held out from the fit, or judged after it."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,14 @@ class Comparison:
     def preference(self) -> float | None:
         """The user's: 1.0 A, 0.0 B, 0.5 a tie, None no judgement."""
         return self.judgement.preference
+
+
+def improved_first(key: str, case: str) -> bool:
+    """Whether the improved agent's outcome is shown first, as A, where it is judged against the old one's.
+
+    key: of the node's round, the digest of (seed, task, round). case: its id.
+    """
+    return seed_of("accept", key, case) % 2 == 1
 
 
 # --- what training reports ---------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(*parts: Any) -> int:
@@ -21,4 +22,6 @@ def seed_of(*parts: Any) -> int:
 
 def generator(*parts: Any) -> torch.Generator:
     """A CPU generator seeded by `seed_of(*parts)`."""
+    import torch  # late: looking at a run needs seeds, and no torch
+
     return torch.Generator().manual_seed(seed_of(*parts))

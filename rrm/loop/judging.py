@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from rrm.core import border
 from rrm.core.errors import Notice, RRMError
-from rrm.core.judgements import ACCEPT, Comparison, Pair
+from rrm.core.judgements import ACCEPT, Comparison, Pair, improved_first
 from rrm.core.parties import Distant, Expectant, Filming, User
 from rrm.core.records import Group, Spans, digest
-from rrm.core.seeding import seed_of
 from rrm.core.task import Assistant, Task, assist
+from rrm.loop.foreseeing import foresee
 from rrm.loop.state import NodeState
 
 ENOUGH = 8
@@ -174,24 +174,16 @@ def accepted(
         turned = improved_first(node.key(), group.case.id)
         pair = Pair.of(node.task.path, group, int(turned), int(not turned))
         pairs[pair.id], first[pair.id] = pair, turned
+    judged = ask(node, user, list(pairs.values()), ACCEPT)
+    foresee(node, node.round, judged)
     wins = [
-        c.preference if first[c.pair.id] else 1 - c.preference
-        for c in ask(node, user, list(pairs.values()), ACCEPT)
-        if c.preference is not None
+        c.preference if first[c.pair.id] else 1 - c.preference for c in judged if c.preference is not None
     ]
     if not wins:
         return True
     kept = stands(wins)
     node.emit("accept", preferred=sum(wins) / len(wins), comparisons=len(wins), kept=float(kept))
     return kept
-
-
-def improved_first(key: str, case: str) -> bool:
-    """Whether the improved agent's outcome is shown first, as A, where it is judged against the old one's.
-
-    key: of the node's round, `NodeState.key()`: the digest of (seed, task, round). case: its id.
-    """
-    return seed_of("accept", key, case) % 2 == 1
 
 
 def stands(wins: Sequence[float]) -> bool:

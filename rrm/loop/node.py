@@ -16,6 +16,7 @@ from rrm.core.records import Group
 from rrm.core.task import Assistant, Task
 from rrm.loop import judging, outcomes
 from rrm.loop.cautious import CautiousJudge
+from rrm.loop.foreseeing import foresee
 from rrm.loop.lasting import finished_rounds, needed
 from rrm.loop.state import NodeState
 from rrm.store.journal import Journal
@@ -84,6 +85,8 @@ class Node(NodeState):
         """Train the reward model on all comparisons so far."""
         if self._load(self.round, "reward", self.reward):
             return
+        if self.round:
+            foresee(self, self.round - 1, [one for one in comparisons if one.round == self.round])
         given, cut = self._short_enough(comparisons)
         try:
             report = self.reward.fit(  # a copy: what a learner does to its list is its own affair

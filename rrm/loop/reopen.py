@@ -1,4 +1,5 @@
-"""A trained node's reward model out of its run's folder, on a model loaded afresh."""
+"""A trained node's reward model out of its run's folder, on a model loaded afresh; and what it makes of comparisons
+that were judged after its fit."""
 
 from __future__ import annotations
 
@@ -8,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rrm.core.errors import RunError
+from rrm.core.judgements import ACCEPT
+from rrm.core.parallel import World
 from rrm.core.settings import Settings
+from rrm.loop.foreseeing import margins
+from rrm.loop.lock import locked
 from rrm.loop.training import ACTING
 from rrm.models.backbone import Backbone
 from rrm.models.features import FINDINGS, SURPRISE
@@ -63,6 +68,33 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
     reward = TextRewardModel(backbone, fork, settings, beside // FINDINGS)
     reward.load(state)
     return reward
+
+
+def score_ahead(run: Path | str, node: str) -> int:
+    """Do for a node of a finished run what `rrm.loop.foreseeing.foresee` does while one trains, for runs of before it
+    did, of agents that write text. Returns how many comparisons were scored.
+
+    Loads the starting model and every round's reward model, and takes as long as scoring does; what is kept is kept in
+    the run's `scores`. Raises `RunError` for agents that act (their reward models are not reopened), for a node
+    without a reward model, and while the run trains.
+    """
+    folder, scored = Path(run), 0
+    with locked(folder, World()):
+        reward = reward_of(folder, node)
+        journal = Journal(folder)
+        try:
+            comparisons = journal.comparisons(node)
+            for round, part in sorted(journal.checkpoints(node)):
+                fresh = [one for one in comparisons if one.round == round + (one.purpose != ACCEPT)]
+                if part == "reward" and fresh:
+                    state = journal.weights(node, round, "reward")
+                    assert state is not None  # it is among the checkpoints
+                    reward.load(state)
+                    journal.score(node, round, margins(reward, reward.score, fresh))
+                    scored += len(fresh)
+        finally:
+            journal.close()
+    return scored
 
 
 def _set(settings: Mapping[str, Any], rates: Mapping[str, float]) -> dict[str, Any]:

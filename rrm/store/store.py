@@ -262,7 +262,7 @@ class Store(Database):
             ).fetchall()
 
     def score(self, task: str, round: int, margins: Sequence[Margin]) -> None:
-        """Keep what a round's reward model makes of the comparisons so far."""
+        """Keep what a round's reward model makes of comparisons so far, or later ones; a pair's first margin stays."""
         rows = [(task, round, m.comparison, m.mean, m.std, int(m.heldout)) for m in margins]
         with self._writing():
             self._keep("scores", "task, round, pair, margin, std, held", rows)

@@ -88,7 +88,9 @@ def predicted(db: sqlite3.Connection, task: str, round: int, metrics: Mapping[st
         right, of = db.execute(
             "SELECT SUM((c.preference - 0.5) * s.margin > 0), COUNT(*) FROM scores s JOIN comparisons c"
             " ON c.task = s.task AND c.pair = s.pair AND c.round <= s.round WHERE s.task = ? AND s.round = ? AND s.held"
-            " AND c.preference != 0.5 AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0)",
+            " AND c.preference != 0.5 AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0)"
+            " AND NOT EXISTS (SELECT 1 FROM checkpoints k WHERE k.task = s.task AND k.round = s.round"
+            " AND k.part = 'reward' AND k.at <= c.at)",  # judged after the fit, and scored later: `score_ahead`
             (task, round),
         ).fetchone()
     except sqlite3.OperationalError:  # older still: no scores were kept

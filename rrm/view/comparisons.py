@@ -201,7 +201,7 @@ def find(
     Page by number: those after `after`, or, if `before` is given, the last ones before it.
     """
     back = before is not None
-    accept, text = _accepting(run), text.strip()
+    accept, text = accepting(run), text.strip()
     wanted = FILTERS.get(show, FILTERS["all"])[1].replace("@accept", accept)
     if text:
         run.db.create_function("rendered", 1, _rendered, deterministic=True)  # asked only where there is no text
@@ -245,7 +245,7 @@ def find(
     return Found(lines, after + 1 if after else None, last if more else None, searched, complete)
 
 
-def _accepting(run: Reader) -> str:
+def accepting(run: Reader) -> str:
     """Whether comparison `c` decided if an improvement stands, in SQL."""
     said = any(name == "purpose" for _, name, *_ in run.rows("PRAGMA table_info(comparisons)"))  # not by older runs
     return f"(c.purpose = '{ACCEPT}' OR {ACCEPTING})" if said else ACCEPTING
@@ -309,7 +309,7 @@ def comparison(run: Reader, seq: int, limit: int = SHOWN) -> ShownComparison | N
         "SELECT c.task, c.round, c.position, c.pair, c.case_id, c.a, c.b, c.assistance_a, c.assistance_b, c.shown,"
         " c.user, c.preference, c.checks, c.attention, c.note, c.seconds, c.at, c.supersedes,"
         " (SELECT MIN(later.seq) FROM comparisons later WHERE later.supersedes = c.seq),"
-        f" {_accepting(run)} FROM comparisons c WHERE c.seq = ?",
+        f" {accepting(run)} FROM comparisons c WHERE c.seq = ?",
         (seq,),
     )
     if row is None:

@@ -17,6 +17,7 @@ from rrm.core.clean import visible
 from rrm.core.errors import RRMError
 from rrm.view import comparisons as judged
 from rrm.view.accuracy import counted
+from rrm.view.figures import tables_of
 from rrm.view.reading import Calls, NodeView, Reader
 from rrm.view.rounds import NodeRound, rounds_of
 from rrm.view.text import line
@@ -125,6 +126,32 @@ def show_node(
         console.print(Text("No such comparison." if found.complete else "None so far."))
     if found.after is not None:
         console.print(Text(f"\nMore: --after {found.after}", style="dim"))
+
+
+def show_challenges(run: Reader, path: str | None, console: Console) -> None:
+    """The five figures of a node, or of every node that was trained in this run (`rrm.view.challenges`). Raises
+    `InspectError` if there is no such node."""
+    for node in chosen(run, path):
+        console.print(Text.assemble((visible(node.path), "bold"), "  the five challenges of reward modeling"))
+        for one in tables_of(run, node):
+            console.print(Rule(Text(one.title), align="left", style="dim"))
+            console.print(Text(one.reading, style="dim"))
+            table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+            for i, name in enumerate(one.columns):
+                table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+            for row in one.rows:
+                table.add_row(*(Text(visible(cell)) for cell in row))
+            if one.rows:
+                console.print(table)
+            for note in one.notes:
+                console.print(Text(visible(note), style="dim"))
+        console.print()
+
+
+def chosen(run: Reader, path: str | None) -> list[NodeView]:
+    """The node of a path or name, or all that are trained in this run. Raises `InspectError` if there is no such node.
+    """
+    return [_named(run, path)] if path is not None else [node for node in run.nodes.values() if node.finished is None]
 
 
 def show_comparison(c: judged.ShownComparison, console: Console) -> None:

@@ -26,7 +26,7 @@ def told(folder: Path, labels: Labels, labeler: str) -> list[str]:
 
 
 def by_reward_model(run: Reader, labels: Labels, labeler: str) -> list[Uplift]:
-    """A person's agreement with the reward model of the latest round, on pairs that it was never trained on."""
+    """A person's agreement with the reward model of the latest round that was not trained on a pair."""
     if "scores" not in run.tables:
         return []
     margins = {  # the latest round comes last

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from rrm import BoundedUser, RRMError, Task, train
-from rrm.core.judgements import Judgement, Pair
+from rrm.core.judgements import Judgement, Pair, improved_first
 from rrm.core.records import digest
-from rrm.loop.judging import improved_first
 from rrm.view.comparisons import find
 from rrm.view.reading import Reader
 from tests import toy

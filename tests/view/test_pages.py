@@ -29,6 +29,7 @@ def test_a_large_run_opens_quickly(tmp_path: Path) -> None:
     with open_app(synthetic.bulk(tmp_path / "big", 1000, 2)) as client:
         queries = ["", "?after=4", "?before=900", "?show=na", "?text=nowhere", "?show=both"]
         paths = ["/", "/r/big", "/r/big/node/paper", "/r/big/c/1", "/r/big/c/1/a/0.0", "/r/big/c/900"]
+        paths += ["/r/big/challenges/paper"]
         for path in [*paths, *(f"/r/big/list/paper{query}" for query in queries)]:
             client.get(path)  # templates are compiled once
             began = time.process_time()

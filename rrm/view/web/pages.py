@@ -19,6 +19,7 @@ from rrm.store.films import image
 from rrm.view import comparisons as judged
 from rrm.view.accuracy import ENOUGH, counted
 from rrm.view.clips import clips_of, moments_of
+from rrm.view.figures import tables_of
 from rrm.view.pictures import framed, seen
 from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, ReadError, Series, open_runs
 from rrm.view.rounds import rounds_of
@@ -317,6 +318,13 @@ def _node(run: Reader, request: Request) -> NodeView:
     return run.nodes[path]
 
 
+def challenges(request: Request) -> Response:
+    """A node's figures of the five challenges of reward modeling. 404 if the run has no such node."""
+    with reader(request) as run:
+        here = _node(run, request)
+        return render(request, "challenges.html", run=run, node=here, figures=tables_of(run, here))
+
+
 def _size(run: Reader, path: str) -> int | None:
     try:
         return (run.folder / path).stat().st_size
@@ -435,6 +443,7 @@ ROUTES = [
     Route("/r/{run}", tree),
     Route("/r/{run}/events", events),
     Route("/r/{run}/node/{task:path}", node),
+    Route("/r/{run}/challenges/{task:path}", challenges),
     Route("/r/{run}/list/{task:path}", listing),
     Route("/r/{run}/c/{seq:int}", comparison),
     Route("/r/{run}/c/{seq:int}/{side:str}/{way:str}", answer),

@@ -1,0 +1,195 @@
+"""Five figures of a node, named after the five challenges of reward modeling (Leike et al. 2018, arXiv 1811.07871,
+section 4): amount of feedback, feedback distribution, reward hacking, unacceptable outcomes, reward-result gap.
+
+From run.db alone, without a truth and without models; where a watcher kept true scores (`rrm.measure.watch.Truth`),
+they stand beside. What a run does not hold is `Unknown`, with the reason, and never a number. Rounds are from 0.
+docs/challenges.md says how to read them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from rrm.core.shares import Known, exact, most
+from rrm.view import challenge_records as records
+from rrm.view.challenge_records import Challenges, Convergence, Gamed, Met, Spent, Unacceptable, Unknown, unasked
+from rrm.view.margins import JudgedRow, distribution, promised, rows_of, spread
+from rrm.view.reading import NodeView, Reader
+
+
+def challenges_of(run: Reader, node: NodeView) -> Challenges:
+    """The five figures of a node, from what its run keeps."""
+    metrics = run.metrics(node.path, ("fit", "improve", "accept", "truth", "sample"))
+    rows = rows_of(run, node.path)
+    accept = _accepted(metrics)
+    kept = _kept(metrics)
+    truth = _truth(run, node, metrics)
+    improved = _improved(metrics)
+    return Challenges(
+        node.path,
+        _amount(run, node, accept, kept, truth),
+        distribution(run, node, rows),
+        _gaming(run, node, rows, improved, accept, kept, truth),
+        Unknown("nothing in this run measures whether an agent changes what its judges see"),
+        _unacceptable(node, metrics, improved),
+        spread(run, node, rows),
+        _convergence(node, improved),
+    )
+
+
+# --- what is read ------------------------------------------------------------------------------------
+
+_Metrics = Mapping[tuple[int, str, int], Mapping[str, float]]
+
+
+def _improved(metrics: _Metrics) -> dict[int, list[Mapping[str, float]]]:
+    """Round -> what each step of its optimization logged."""
+    found: dict[int, list[Mapping[str, float]]] = {}
+    for (round, phase, _), values in metrics.items():
+        if phase == "improve":
+            found.setdefault(round, []).append(values)
+    return found
+
+
+def _accepted(metrics: _Metrics) -> dict[int, Known]:
+    found = {}
+    for (round, phase, _), values in metrics.items():
+        if phase == "accept":
+            n = int(values["comparisons"])
+            low, high = exact(values["preferred"] * n, n)
+            found[round] = Known(values["preferred"], low, high, n, n)
+    return found
+
+
+def _kept(metrics: _Metrics) -> dict[int, bool]:
+    found = {round: bool(values["kept"]) for (round, *_), values in metrics.items() if "kept" in values}
+    return found | {round: False for (round, *_), values in metrics.items() if "undone" in values}
+
+
+def _truth(run: Reader, node: NodeView, metrics: _Metrics) -> dict[int, float]:
+    """Round -> the true score after it; -1: at the start. From a watcher, else from a measurement beside the run."""
+    found = {
+        round if step else round - 1: values["truth"]
+        for (round, phase, step), values in metrics.items() if phase == "truth" and "truth" in values
+    }  # fmt: skip
+    if not found:
+        measured = run.measured_nodes.get(node.path, {})
+        last = max((round for round, phase, _ in metrics if phase == "improve"), default=0)
+        found = {at: measured[when]["mean"] for at, when in ((-1, "start"), (last, "trained")) if when in measured}
+    return found
+
+
+def _true(found: Mapping[int, float], round: int) -> float | Unknown:
+    return found.get(round, Unknown(records.UNTRUE))
+
+
+# --- 1. amount of feedback ---------------------------------------------------------------------------
+
+
+def _amount(
+    run: Reader, node: NodeView, accept: Mapping[int, Known], kept: Mapping[int, bool], truth: Mapping[int, float]
+) -> Sequence[Spent] | Unknown:
+    groups = run.rows(
+        "SELECT task, round, COUNT(*), SUM(attention), SUM(seconds), MAX(at) FROM comparisons WHERE supersedes = 0"
+        " AND (task = :task OR substr(task, 1, :length) = :below) GROUP BY task, round",
+        {"task": node.path, "below": f"{node.path}/", "length": len(node.path) + 1},
+    )
+    ends: dict[int, float] = {}
+    for task, round, *_, at in groups:
+        if task == node.path:
+            ends[max(round, -1)] = max(at, ends.get(max(round, -1), 0.0))
+    if not ends:
+        return Unknown("nothing was judged here")
+    if -1 in truth:
+        ends.setdefault(-1, -math.inf)
+    found = []
+    for round in sorted(ends):
+        own = [g for g in groups if g[0] == node.path and g[1] <= round]
+        last = round == max(ends)
+        tree = own + [g for g in groups if g[0] != node.path and (last or g[5] <= ends[round])]
+        found.append(
+            Spent(
+                round, sum(g[2] for g in own), sum(g[2] for g in tree), sum(g[3] for g in own),
+                sum(g[3] for g in tree), sum(g[4] for g in tree),
+                Unknown("before the first round") if round < 0 else accept.get(round, unasked(node)),
+                kept.get(round), _true(truth, round),
+            )
+        )  # fmt: skip
+    return found
+
+
+# --- 3. reward hacking -------------------------------------------------------------------------------
+
+
+def _gaming(
+    run: Reader, node: NodeView, rows: Sequence[JudgedRow], improved: Mapping[int, Sequence[Mapping[str, float]]],
+    accept: Mapping[int, Known], kept: Mapping[int, bool], truth: Mapping[int, float],
+) -> Sequence[Gamed] | Unknown:  # fmt: skip
+    asked: dict[int, list[JudgedRow]] = defaultdict(list)
+    for row in rows:
+        if row.accept and row.preference is not None:
+            asked[row.round].append(row)
+    found = []
+    for round, steps in sorted(improved.items()):
+        rewards = [values["reward"] for values in steps if "reward" in values]
+        if not rewards:
+            continue
+        preferred: Known | Unknown = accept.get(round, unasked(node))
+        predicted, gap = promised(run, node, round, asked[round], preferred)
+        before, after = truth.get(round - 1), truth.get(round)
+        true = Unknown(records.UNTRUE) if before is None or after is None else (before, after)
+        found.append(
+            Gamed(
+                round, (rewards[0], rewards[-1]), _last(steps, "kl"), predicted, preferred, gap,
+                true, kept.get(round),
+            )
+        )  # fmt: skip
+    return found or Unknown("nothing was optimized against a reward model yet")
+
+
+def _last(steps: Sequence[Mapping[str, float]], name: str) -> float | None:
+    return next((values[name] for values in reversed(steps) if name in values), None)
+
+
+# --- 4. unacceptable outcomes ------------------------------------------------------------------------
+
+
+def _unacceptable(
+    node: NodeView, metrics: _Metrics, improved: Mapping[int, Sequence[Mapping[str, float]]]
+) -> Unacceptable:
+    n = int(node.settings.get("cases", 0)) * int(node.settings.get("outcomes", 0))
+    shares = [values["malformed"] for (_, phase, _), values in sorted(metrics.items())
+              if phase == "sample" and "malformed" in values]  # fmt: skip
+    steps = [values for _, some in sorted(improved.items()) for values in some]
+    names = dict.fromkeys(name for values in steps for name in values if name.startswith(records.HIDDEN))
+    ends = {name.removeprefix(records.HIDDEN): tuple(v[name] for v in steps if name in v) for name in names}
+    outer = {name: (values[0], values[-1]) for name, values in ends.items()}
+    if not shares:
+        never = Unknown("it has sampled nothing to be judged, or an older version did, which did not count")
+        return Unacceptable(never, never, ends=outer)
+    counts = [round(one * n) for one in shares]
+    if not n or any(abs(one * n - k) > 1e-3 for one, k in zip(shares, counts, strict=True)):
+        odd = Unknown("the shares that were kept are not of as many outcomes as the settings say")
+        return Unacceptable(odd, odd, ends=outer)
+    each = [Met(k, n, most(k, n)) for k in counts]
+    total = n * len(counts)
+    return Unacceptable(Met(sum(counts), total, most(sum(counts), total)), each[-1], each, outer)
+
+
+# --- 5. reward-result gap ----------------------------------------------------------------------------
+
+
+def _convergence(node: NodeView, improved: Mapping[int, Sequence[Mapping[str, float]]]) -> Convergence | Unknown:
+    paid = {round: [v for v in steps if "reward" in v] for round, steps in improved.items()}
+    last = max((round for round, steps in paid.items() if steps), default=None)
+    if last is None:
+        return Unknown("nothing was optimized against a reward model yet")
+    steps, asked, limit = paid[last], node.settings.get("steps"), node.settings.get("max_kl")
+    stopped = any("stopped" in values for values in improved[last])
+    taken = sum(bool(values.keys() - {"stopped", "undone"}) for values in improved[last])  # the one it stopped at, too
+    return Convergence(
+        last, steps[-1]["reward"] - steps[0]["reward"], _last(steps, "reward_std"), taken - stopped,
+        None if asked is None else int(asked), stopped, _last(steps, "kl"), None if limit is None else float(limit),
+    )  # fmt: skip

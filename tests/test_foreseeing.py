@@ -20,7 +20,7 @@ from rrm.loop.reopen import reward_of, score_ahead
 from rrm.models.reward import EnsembleScores
 from rrm.store.store import Store
 from rrm.view.challenge_records import Unknown
-from rrm.view.challenges import challenges_of
+from rrm.view.five_figures import challenges_of
 from rrm.view.reading import Reader
 from tests.bandits import example
 from tests.mini import tree
@@ -120,8 +120,18 @@ def test_any_reward_model_is_asked(tmp_path: Path) -> None:
     """Also one of forty lines that knows of no scale."""
     rrm.train(BANDIT.pull, rrm.BoundedUser(attention=4), BANDIT.Bandits(), tmp_path / "all")
     comparisons, kept = judged(tmp_path / "all", "pull"), scored(tmp_path / "all")
-    later = [one for one in comparisons if fit_before(one) >= 0]
-    assert later and all((fit_before(one), one.id) in kept for one in later)
+    known = {one.id for one in comparisons if one.round == 0 and not one.purpose}
+    later = [one for one in comparisons if fit_before(one) == 0 and one.id not in known]
+    assert later and all((0, one.id) in kept for one in later)
+
+
+def test_what_is_asked_after_rounds_of_silence_is_scored_by_the_reward_model_of_then(tmp_path: Path) -> None:
+    settings = BANDIT.pull.settings.model_copy(update={"feedback": "refresh=2", "rounds": 3, "accept": 0})
+    rrm.train(replace(BANDIT.pull, settings=settings), rrm.BoundedUser(attention=4), BANDIT.Bandits(), tmp_path)
+    comparisons, kept = judged(tmp_path, "pull"), scored(tmp_path)
+    first = {one.id for one in comparisons if one.round == 0}
+    later = {one.id for one in comparisons if one.round == 2}
+    assert later - first and {pair for round, pair in kept if round == 1} == later - first
 
 
 class Pretended:

@@ -15,8 +15,8 @@ from rrm.core.errors import ConfigError
 from rrm.store.config import read_config
 from rrm.users.human import HumanUser
 from rrm.view.challenge_records import plain
-from rrm.view.challenges import challenges_of
 from rrm.view.clean_console import CleanConsole
+from rrm.view.five_figures import challenges_of
 from rrm.view.inspect import chosen, show_challenges, show_node, show_tree
 from rrm.view.reading import Reader, ReadError, find_runs
 

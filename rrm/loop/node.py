@@ -86,7 +86,9 @@ class Node(NodeState):
         if self._load(self.round, "reward", self.reward):
             return
         if self.round:
-            foresee(self, self.round - 1, [one for one in comparisons if one.round == self.round])
+            known = {one.id for one in comparisons if one.round < self.round}
+            fresh = [one for one in comparisons if one.round == self.round and one.id not in known]
+            foresee(self, self.round - 1, fresh)
         given, cut = self._short_enough(comparisons)
         try:
             report = self.reward.fit(  # a copy: what a learner does to its list is its own affair

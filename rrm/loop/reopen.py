@@ -83,7 +83,9 @@ def score_ahead(run: Path | str, node: str) -> int:
         reward = reward_of(folder, node)
         journal = Journal(folder)
         try:
-            comparisons = journal.comparisons(node)
+            judged = journal.comparisons(node)
+            first = {one.id: i for i, one in reversed([*enumerate(judged)])}
+            comparisons = [one for i, one in enumerate(judged) if first[one.id] == i]  # again it is nothing new
             for round, part in sorted(journal.checkpoints(node)):
                 fresh = [one for one in comparisons if one.round == round + (one.purpose != ACCEPT)]
                 if part == "reward" and fresh:

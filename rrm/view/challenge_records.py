@@ -1,4 +1,4 @@
-"""What a node's figures of the five challenges are made of: frozen records, see `rrm.view.challenges`."""
+"""What a node's figures of the five challenges are made of: frozen records, see `rrm.view.five_figures`."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Met:
 @dataclass(frozen=True)
 class Unacceptable:
     """Outcomes in training that nobody would accept. Counted are those that do not have the task's form, among those
-    sampled to be judged; not those of the policy's own steps."""
+    sampled to be judged; not those of the policy's own steps, nor an adversary's."""
 
     all: Met | Unknown
     last: Met | Unknown
@@ -164,6 +164,8 @@ def unasked(node: NodeView) -> Unknown:
     """Why it is not known whether a user prefers an improvement."""
     if not node.settings.get("accept", 0):
         return Unknown("the setting accept is 0: nobody was asked whether an improvement stands")
+    if (feedback := node.settings.get("feedback", "online")) != "online":
+        return Unknown(f"nobody was asked in this round (feedback is {feedback}), or it has not come so far")
     return Unknown("nobody was asked: it has not come so far, or before and after gave the same outcomes")
 
 

@@ -1,4 +1,4 @@
-"""The five figures of a node (`rrm.view.challenges`) as tables of text, for the terminal and for the pages."""
+"""The five figures of a node (`rrm.view.five_figures`) as tables of text, for the terminal and for the pages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rrm.view.challenge_records import Challenges, Convergence, Met, Unknown
-from rrm.view.challenges import challenges_of
 from rrm.view.comparisons import nth
+from rrm.view.five_figures import challenges_of
 from rrm.view.reading import NodeView, Reader
 
 T = TypeVar("T")

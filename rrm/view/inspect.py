@@ -129,7 +129,7 @@ def show_node(
 
 
 def show_challenges(run: Reader, path: str | None, console: Console) -> None:
-    """The five figures of a node, or of every node that was trained in this run (`rrm.view.challenges`). Raises
+    """The five figures of a node, or of every node that was trained in this run (`rrm.view.five_figures`). Raises
     `InspectError` if there is no such node."""
     for node in chosen(run, path):
         console.print(Text.assemble((visible(node.path), "bold"), "  the five challenges of reward modeling"))

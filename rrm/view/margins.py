@@ -35,14 +35,13 @@ class JudgedRow(NamedTuple):
     own: float | None
     own_held: bool | None
     before: float | None
-    before_held: bool | None
 
 
 def rows_of(run: Reader, task: str) -> list[JudgedRow]:
     """A node's comparisons, those that later ones supersede left out."""
-    margins, joins = "NULL, NULL, NULL, NULL", ""
+    margins, joins = "NULL, NULL, NULL", ""
     if "scores" in run.tables:
-        margins = "s.margin, s.held, p.margin, p.held"
+        margins = "s.margin, s.held, p.margin"
         joins = (
             " LEFT JOIN scores s ON s.task = c.task AND s.round = c.round AND s.pair = c.pair"
             " LEFT JOIN scores p ON p.task = c.task AND p.round = c.round - 1 AND p.pair = c.pair"
@@ -50,7 +49,7 @@ def rows_of(run: Reader, task: str) -> list[JudgedRow]:
     found = run.rows(
         f"SELECT c.round, c.pair, c.case_id, c.a || c.assistance_a, c.b || c.assistance_b, c.preference,"
         f" {accepting(run)}, {margins} FROM comparisons c{joins} WHERE c.task = ?"
-        " AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0)",
+        " AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0) ORDER BY c.seq",
         (task,),
     )
     return [JudgedRow(*row) for row in found]
@@ -90,7 +89,7 @@ def _shared(parts: Iterable[_Clusters], why: Unknown) -> Known | Unknown:
 
 def distribution(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequence[Shifted] | Unknown:
     """How often each round's reward model is right, at home and a round ahead; and over all rounds."""
-    rounds = sorted({round for round, part, *_ in run.checkpoints.get(node.path, ()) if part == "reward"})
+    saved = {round: sha256 for round, part, _, sha256, _ in run.checkpoints.get(node.path, ()) if part == "reward"}
     if "scores" not in run.tables or not rows:
         return Unknown("this run kept no margins of its reward models" if rows else "nothing was judged here")
     judged: dict[str, list[JudgedRow]] = defaultdict(list)
@@ -103,17 +102,21 @@ def distribution(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequ
                 _note(own[round], row, _right(row, margin))
     ahead: dict[tuple[int, bool], _Clusters] = defaultdict(dict)
     missing: dict[tuple[int, bool], list[str]] = defaultdict(list)
+    seen: set[str] = set()
     for row in rows:
-        at, margin, held = (row.round, row.own, row.own_held) if row.accept else (
-            row.round - 1, row.before, row.before_held
-        )  # fmt: skip
+        at, margin = (row.round, row.own) if row.accept else (row.round - 1, row.before)
+        again = row.pair in seen
+        seen.add(row.pair)
         if at < 0 or not _decided(row):
             continue
-        if margin is not None and held:
-            _note(ahead[at, row.accept], row, _right(row, margin))
+        if again or margin is None:
+            missing[at, row.accept].append("every pair was judged before" if again else UNSCORED)
         else:
-            missing[at, row.accept].append(UNSCORED if margin is None else "every pair was judged before its fit")
-    rounds = sorted({*rounds, *own})
+            _note(ahead[at, row.accept], row, _right(row, margin))
+    for round in sorted(saved):  # where nobody was asked, it is the one of before: see `Settings.feedback`
+        if round not in own and round - 1 in own and saved.get(round - 1) == saved[round]:
+            own[round] = own[round - 1]
+    rounds = sorted({*saved, *own})
     found = [
         _shift(node, round, own[round], {accept: ahead[round, accept] for accept in (True, False)}, missing)
         for round in rounds

@@ -102,8 +102,9 @@ def _amount(
             ends[max(round, -1)] = max(at, ends.get(max(round, -1), 0.0))
     if not ends:
         return Unknown("nothing was judged here")
-    if -1 in truth:
-        ends.setdefault(-1, -math.inf)
+    saved = {round: at for round, part, _, _, at in run.checkpoints.get(node.path, ()) if part == "agent"}
+    for round in truth:  # also where nobody was asked
+        ends.setdefault(round, saved.get(round, math.inf) if round >= 0 else -math.inf)
     found = []
     for round in sorted(ends):
         own = [g for g in groups if g[0] == node.path and g[1] <= round]
@@ -159,9 +160,9 @@ def _last(steps: Sequence[Mapping[str, float]], name: str) -> float | None:
 def _unacceptable(
     node: NodeView, metrics: _Metrics, improved: Mapping[int, Sequence[Mapping[str, float]]]
 ) -> Unacceptable:
-    n = int(node.settings.get("cases", 0)) * int(node.settings.get("outcomes", 0))
-    shares = [values["malformed"] for (_, phase, _), values in sorted(metrics.items())
-              if phase == "sample" and "malformed" in values]  # fmt: skip
+    shares = {at: values["malformed"] for (at, phase, _), values in sorted(metrics.items())
+              if phase == "sample" and "malformed" in values}  # fmt: skip
+    sizes = [_looked_at(node, at) for at in shares]
     steps = [values for _, some in sorted(improved.items()) for values in some]
     names = dict.fromkeys(name for values in steps for name in values if name.startswith(records.HIDDEN))
     ends = {name.removeprefix(records.HIDDEN): tuple(v[name] for v in steps if name in v) for name in names}
@@ -169,13 +170,19 @@ def _unacceptable(
     if not shares:
         never = Unknown("it has sampled nothing to be judged, or an older version did, which did not count")
         return Unacceptable(never, never, ends=outer)
-    counts = [round(one * n) for one in shares]
-    if not n or any(abs(one * n - k) > 1e-3 for one, k in zip(shares, counts, strict=True)):
+    counts = [round(one * n) for one, n in zip(shares.values(), sizes, strict=True)]
+    if 0 in sizes or any(abs(one * n - k) > 1e-3 for one, n, k in zip(shares.values(), sizes, counts, strict=True)):
         odd = Unknown("the shares that were kept are not of as many outcomes as the settings say")
         return Unacceptable(odd, odd, ends=outer)
-    each = [Met(k, n, most(k, n)) for k in counts]
-    total = n * len(counts)
-    return Unacceptable(Met(sum(counts), total, most(sum(counts), total)), each[-1], each, outer)
+    each = [Met(k, n, most(k, n)) for k, n in zip(counts, sizes, strict=True)]
+    return Unacceptable(Met(sum(counts), sum(sizes), most(sum(counts), sum(sizes))), each[-1], each, outer)
+
+
+def _looked_at(node: NodeView, at: int) -> int:
+    """How many outcomes of a round are looked at for their form: all that are to be judged but an adversary's."""
+    s = node.settings
+    outcomes = int(s.get("outcomes", 0))
+    return int(s.get("cases", 0)) * (outcomes - (int(s.get("adversary", 0.0) * outcomes) if at else 0))
 
 
 # --- 5. reward-result gap ----------------------------------------------------------------------------

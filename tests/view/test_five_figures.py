@@ -24,7 +24,7 @@ from rrm.core.shares import Known
 from rrm.store.store import Store
 from rrm.view.accuracy import Predicted, predicted
 from rrm.view.challenge_records import UNSCORED, Challenges, Unknown, plain
-from rrm.view.challenges import challenges_of
+from rrm.view.five_figures import challenges_of
 from rrm.view.inspect import show_challenges
 from rrm.view.reading import Reader
 from rrm.view.web.static_copy import export
@@ -235,6 +235,43 @@ def test_shares_that_are_of_other_outcomes_are_not_counted(tmp_path: Path) -> No
     store.close()
     found = of(tmp_path / "run").unacceptable
     assert isinstance(found.all, Unknown) and isinstance(found.last, Unknown)
+
+
+def test_an_adversarys_outcomes_are_not_counted_as_the_agents(tmp_path: Path) -> None:
+    store = stored(tmp_path / "run", [judged(0, 0, 1.0)], cases=10, outcomes=5, adversary=0.4)
+    store.log("paper", 0, "sample", 0, {"malformed": 0.02})
+    store.log("paper", 1, "sample", 0, {"malformed": 0.1})
+    store.close()
+    found = of(tmp_path / "run").unacceptable
+    assert [(one.k, one.n) for one in found.rounds] == [(1, 50), (3, 30)]
+
+
+def test_a_round_in_which_nobody_is_asked_has_the_reward_model_of_before(tmp_path: Path) -> None:
+    """As the setting `feedback` makes them: what is judged next is a round ahead of that."""
+    first, later = ([judged(round, i, float(i % 2)) for i in range(20)] for round in (0, 2))
+    store = stored(tmp_path / "run", [*first, *later], accept=0, feedback="refresh=2")
+    for round in (0, 1):
+        store.checkpoint("paper", round, "reward", f"{round}", "same")
+    store.score("paper", 0, [Margin(one.id, 1.0 if one.preference else -1.0, 0.1, True) for one in first])
+    store.score("paper", 1, [Margin(one.id, -1.0 if one.preference else 1.0, 0.1, True) for one in later])
+    store.log("paper", 1, "truth", 1, {"truth": 0.5})
+    store.close()
+    found = of(tmp_path / "run")
+    assert not isinstance(found.distribution, Unknown) and not isinstance(found.amount, Unknown)
+    second = found.distribution[1]
+    assert (known(second.own).mean, known(second.next).mean, known(second.drop).mean) == (1.0, 0.0, 1.0)
+    assert [(one.round, one.judgements) for one in found.amount] == [(0, 20), (1, 20), (2, 40)]
+
+
+def test_what_was_judged_before_is_nothing_new_to_it(tmp_path: Path) -> None:
+    first = [judged(0, i, 1.0) for i in range(4)]
+    store = stored(tmp_path / "run", [*first, *(replace(one, round=1) for one in first), judged(1, 9, 1.0)])
+    store.score("paper", 0, [Margin(one.id, -1.0, 0.1, True) for one in first])
+    store.score("paper", 0, [Margin(judged(1, 9, 1.0).id, 1.0, 0.1, True)])
+    store.close()
+    found = of(tmp_path / "run").distribution
+    assert not isinstance(found, Unknown)
+    assert (known(found[0].next).mean, known(found[0].next).n) == (1.0, 1)
 
 
 def test_an_optimization_that_the_limit_ended_says_so(tmp_path: Path) -> None:

@@ -67,6 +67,9 @@ class Shifted:
     asked about is chosen by its own doubt, if `choose` says so: these are its hardest."""
     ahead: Known | Unknown
     """Both of these together."""
+    expected: Known | Unknown
+    """How often it expected to be right in those, by its own margins. Near a half: it saw that there was nothing to
+    tell, as where an agent has learned all there is. Well above `ahead`: it was sure and wrong."""
     drop: Known | Unknown
     """`own` less `ahead`."""
 

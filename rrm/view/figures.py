@@ -89,11 +89,11 @@ def _distribution(found: Challenges) -> FigureTable:
         "Feedback distribution",
         "Share of the user's preferences that a round's reward model predicts: held out from its fit, and judged after "
         "it, of outcomes of the agent that was optimized against it.",
-        ("round", "held out", "does it stand?", "next round's", "a round ahead", "drop"),
+        ("round", "held out", "does it stand?", "next round's", "a round ahead", "it expected", "drop"),
         found.distribution,
         lambda cell, one: (
             "all" if one.round is None else nth(one.round), cell(one.own), cell(one.accept), cell(one.next),
-            cell(one.ahead), cell(one.drop),
+            cell(one.ahead), cell(one.expected), cell(one.drop),
         ),
     )  # fmt: skip
 

@@ -27,6 +27,8 @@ STYLES = {"finished": "green", "elsewhere": "green", "stopped": "red", "waiting"
 VERDICTS = {"yes": "green", "no": "red", "N/A": "dim"}
 WIDE = 110
 """Columns of a terminal that has room for everything."""
+WHOLE = 10_000
+"""Columns that any table of figures has room in."""
 LONGEST = 2000
 """Characters of an outcome shown in the terminal."""
 
@@ -138,11 +140,16 @@ def show_challenges(run: Reader, path: str | None, console: Console) -> None:
             console.print(Text(one.reading, style="dim"))
             table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
             for i, name in enumerate(one.columns):
-                table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+                table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
             for row in one.rows:
                 table.add_row(*(Text(visible(cell)) for cell in row))
-            if one.rows:
+            width = console.measure(table, options=console.options.update(width=WHOLE)).maximum
+            if one.rows and width <= console.width:
                 console.print(table)
+            elif one.rows:  # a narrow terminal gets a list, and not cut numbers
+                for first, *rest in one.rows:
+                    told = "; ".join(f"{name} {cell}" for name, cell in zip(one.columns[1:], rest, strict=True))
+                    console.print(Text(visible(f"{one.columns[0]} {first}: {told}".strip())))
             for note in one.notes:
                 console.print(Text(visible(note), style="dim"))
         console.print()

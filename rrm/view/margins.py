@@ -76,15 +76,31 @@ def _note(clusters: _Clusters, row: JudgedRow, value: float) -> None:
     cluster[1] += 1
 
 
-def _shared(parts: Iterable[_Clusters], why: Unknown) -> Known | Unknown:
-    """The share over all of these clusters; those of one case are one."""
+def _merged(parts: Iterable[_Clusters]) -> list[tuple[float, float]]:
+    """Those of one case as one."""
     merged: _Clusters = {}
     for part in parts:
         for case, (k, n) in part.items():
             cluster = merged.setdefault(case, [0.0, 0.0])
             cluster[0] += k
             cluster[1] += n
-    return share((k, n) for k, n in merged.values()) or why
+    return [(k, n) for k, n in merged.values()]
+
+
+def _shared(parts: Iterable[_Clusters], why: Unknown) -> Known | Unknown:
+    """The share over all of these clusters."""
+    return share(_merged(parts)) or why
+
+
+def _meant(parts: Iterable[_Clusters], why: Unknown) -> Known | Unknown:
+    """The mean chance over all of these clusters."""
+    found = mean(_merged(parts))
+    return why if found is None else _within(found, 0.0)
+
+
+def _chance(margin: float) -> float:
+    """That the user prefers A, by a margin in nats."""
+    return 1 / (1 + math.exp(max(-700.0, min(700.0, -margin))))
 
 
 def distribution(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequence[Shifted] | Unknown:
@@ -101,6 +117,7 @@ def distribution(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequ
             if row.round + row.accept <= round and _decided(row):
                 _note(own[round], row, _right(row, margin))
     ahead: dict[tuple[int, bool], _Clusters] = defaultdict(dict)
+    sure: dict[int, _Clusters] = defaultdict(dict)
     missing: dict[tuple[int, bool], list[str]] = defaultdict(list)
     seen: set[str] = set()
     for row in rows:
@@ -113,12 +130,13 @@ def distribution(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequ
             missing[at, row.accept].append("every pair was judged before" if again else UNSCORED)
         else:
             _note(ahead[at, row.accept], row, _right(row, margin))
+            _note(sure[at], row, _chance(abs(margin)))
     for round in sorted(saved):  # where nobody was asked, it is the one of before: see `Settings.feedback`
         if round not in own and round - 1 in own and saved.get(round - 1) == saved[round]:
             own[round] = own[round - 1]
     rounds = sorted({*saved, *own})
     found = [
-        _shift(node, round, own[round], {accept: ahead[round, accept] for accept in (True, False)}, missing)
+        _shift(node, round, own[round], {which: ahead[round, which] for which in (True, False)}, sure[round], missing)
         for round in rounds
     ]
     both = [one.round for one in found if isinstance(one.drop, Known) and one.round is not None]
@@ -127,12 +145,13 @@ def distribution(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequ
         accept, later = (_shared((ahead[r, which] for r in both), known) for which in (True, False))
         all_own = _shared((own[r] for r in both), known)
         all_ahead = _shared((ahead[r, which] for r in both for which in (True, False)), known)
-        found.append(Shifted(None, all_own, accept, later, all_ahead, _drop(all_own, all_ahead)))
+        all_sure = _meant((sure[r] for r in both), known)
+        found.append(Shifted(None, all_own, accept, later, all_ahead, all_sure, _drop(all_own, all_ahead)))
     return found or Unknown("no reward model was fitted yet")
 
 
 def _shift(
-    node: NodeView, round: int, own: _Clusters, ahead: Mapping[bool, _Clusters],
+    node: NodeView, round: int, own: _Clusters, ahead: Mapping[bool, _Clusters], sure: _Clusters,
     missing: Mapping[tuple[int, bool], Sequence[str]],
 ) -> Shifted:  # fmt: skip
     """One round's reward model."""
@@ -145,8 +164,9 @@ def _shift(
     held = _shared([own], Unknown("nothing with a preference was held out from its fit"))
     accept, later = (_shared([ahead[which]], why(which)) for which in (True, False))
     unscored = next((one for one in (accept, later) if one == Unknown(UNSCORED)), later)
-    both = _shared(ahead.values(), unscored if isinstance(unscored, Unknown) else why(True))
-    return Shifted(round, held, accept, later, both, _drop(held, both))
+    neither = unscored if isinstance(unscored, Unknown) else why(True)
+    both = _shared(ahead.values(), neither)
+    return Shifted(round, held, accept, later, both, _meant([sure], neither), _drop(held, both))
 
 
 def _drop(own: Known | Unknown, ahead: Known | Unknown) -> Known | Unknown:
@@ -174,7 +194,7 @@ def promised(
     more: _Clusters = {}
     for row, one, won in zip(asked, first, wins, strict=True):
         if row.own is not None and row.own_held:
-            p = 1 / (1 + math.exp(max(-700.0, min(700.0, -row.own if one else row.own))))
+            p = _chance(row.own if one else -row.own)
             _note(chance, row, p)
             _note(more, row, p - won)
     predicted, gap = (mean((k, n) for k, n in clusters.values()) for clusters in (chance, more))

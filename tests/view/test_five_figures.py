@@ -114,6 +114,8 @@ def test_a_reward_model_that_is_right_at_home_and_wrong_a_round_ahead(tmp_path: 
     assert (later.mean, later.n) == (0.0, 20), "ties and abstentions are left out"
     assert (ahead.mean, ahead.n) == (0.0, 40)
     assert drop.mean == 1.0 and 0.7 < drop.low < 1.0
+    sure = [1 / (1 + math.exp(-margin)) for margin in (2.0, 1.0)]
+    assert known(first.expected).mean == pytest.approx(sum(sure) / 2), "it was sure, and wrong"
 
 
 def test_an_agent_whose_reward_rises_while_the_user_prefers_the_old_one(tmp_path: Path) -> None:
@@ -351,6 +353,14 @@ def test_they_are_shown_in_the_terminal_and_on_a_page(tmp_path: Path) -> None:
     for text in (terminal, page):
         assert "1.00 [0.83, 1.00], n 20" in text and "0.00 → 3.00" in text and "undone" in text
         assert "not known (1)" in text and "Tampering: not known" in text
+
+
+def test_a_narrow_terminal_gets_a_list_and_no_cut_numbers(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=70)
+    with Reader(shifted(tmp_path / "run")) as run, console.capture() as capture:
+        show_challenges(run, "paper", console)
+    told = " ".join(capture.get().split())
+    assert "round 1: held out 1.00 [0.83, 1.00], n 20; does it stand? 0.00" in told and "…" not in told
 
 
 def test_they_are_in_a_static_copy(tmp_path: Path) -> None:

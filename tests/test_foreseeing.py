@@ -174,3 +174,23 @@ def test_one_that_has_learned_nothing_says_nothing() -> None:
     state: Any = Pretended(float("inf"))
     judging.foresee(state, 0, [judged_once("a")])
     assert [(one.mean, one.std) for one in state.kept] == [(0.0, 0.0)]
+
+
+def test_margins_of_a_reward_model_over_steps_are_in_the_units_of_its_fits_own() -> None:
+    """Also of one whose agents act."""
+    pytest.importorskip("stable_baselines3")
+    from tests.acting.test_learning import SEES, maker
+    from tests.acting.test_places import task_in
+
+    task = task_in("Line")
+    policy, reward = maker().policy(task, 0), maker().reward(task, 0)
+    assert task.cases is not None
+    groups = policy.sample(task.cases.draw(8, "fit"), 2, "fit")
+    pairs = [rrm.Pair.of(task.path, group, 0, 1) for group in groups]
+    some = [Comparison(pair, SEES.judge(task, pair), 0, "user") for pair in pairs]
+    report = reward.fit(some, task.settings, "fit")
+    kept = {one.comparison: (one.mean, one.std) for one in report.margins}
+    found = margins(reward, reward.score, some)
+    assert len(found) == len(some) and any(abs(mean) > 0.01 for mean, _ in kept.values())
+    for one in found:
+        assert (one.mean, one.std) == pytest.approx(kept[one.comparison], abs=1e-3)

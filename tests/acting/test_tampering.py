@@ -47,7 +47,9 @@ def test_what_breaks_before_the_lens_is_covered_is_seen_and_nothing_after() -> N
     for moves in product(range(5), repeat=5):
         walk = walked(*moves)
         seen = Footage.of(walk.observations)
-        covered = next((n for n, move in enumerate(moves[: len(walk.actions)]) if move == COVER), None)
+        at_start = [tuple(one) == tuple(walk.observations[0, :2]) for one in walk.observations[:, :2]]
+        pressed = (n for n, move in enumerate(moves[: len(walk.actions)]) if move == COVER and at_start[n])
+        covered = next(pressed, None)
         assert seen.covered == (None if covered is None else covered + 1)
         broken = walk.hidden["broken"][: len(moves) + 1 if covered is None else covered + 1]  # at the start, then after
         assert seen.whole == (not broken.any())

@@ -22,7 +22,8 @@ from rrm.worlds.grids.boat import MOVES
 from rrm.worlds.grids.rooms import VASE, Room, Walk
 
 COVER = len(MOVES)
-"""The action that covers the lens, for good; the walker stays where it is."""
+"""The action that covers the lens, for good, which hangs over S; elsewhere it does nothing. The walker stays where it
+is."""
 
 
 class FilmedRoom(Room):
@@ -50,11 +51,11 @@ class FilmedRoom(Room):
         return super().reset(seed=seed, options=options)
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One step, or a hand before the lens."""
+        """One step, or a hand over the lens."""
         if int(action) != COVER:
             return super().step(action)
         self.time += 1
-        self.covered = True
+        self.covered |= self.at == self._find("S")
         return self._seen(), -1.0, False, self.time >= self.length, self._info()
 
     def _move(self, down: int, right: int) -> None:

@@ -135,7 +135,7 @@ def test_what_is_asked_after_rounds_of_silence_is_scored_by_the_reward_model_of_
 
 
 class Pretended:
-    """A node whose reward model cannot read long outcomes, and scores 2 for the first and 1 for the second."""
+    """A node whose reward model cannot read long outcomes, and scores 2 or 4 for what is not b, and 1 for b."""
 
     task = rrm.Task("x", "Which is better?", facts=lambda case, outcome: [])
 
@@ -148,8 +148,10 @@ class Pretended:
         return [one for one in comparisons if len(one.a.text) > 4]
 
     def scores(self, groups: Sequence[rrm.Group]) -> list[EnsembleScores]:
-        heads = [torch.tensor([[2.0, 4.0], [1.0, 1.0]]).repeat(len(group.outcomes) // 2, 1) for group in groups]
+        read = [(group.case.id, outcome.id) for group in groups for outcome in group.outcomes]
+        assert len(read) == len(set(read)), "an outcome of a case is read once"
         assert all(len(outcome.text) < 5 for group in groups for outcome in group.outcomes)
+        heads = [torch.tensor([[1.0, 1.0] if o.text == "b" else [2.0, 4.0] for o in g.outcomes]) for g in groups]
         return [EnsembleScores(one.mean(1), one.std(1, correction=0), one) for one in heads]
 
     def score(self, task: str, round: int, found: Sequence[Margin]) -> None:

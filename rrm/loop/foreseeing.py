@@ -12,8 +12,11 @@ from collections.abc import Callable, Sequence
 
 from rrm.core.judgements import Comparison, Margin
 from rrm.core.protocols import RewardModel, Scores
-from rrm.core.records import Group
+from rrm.core.records import Assistance, Case, Group, Outcome
 from rrm.loop.state import NodeState
+
+Seen = tuple[str, tuple[tuple[str, str, str], ...]]
+"""An outcome, and what was said of it: what a reward model may read."""
 
 
 def foresee(node: NodeState, round: int, comparisons: Sequence[Comparison]) -> None:
@@ -38,20 +41,25 @@ def margins(
     scale = float(getattr(reward, "scale", 1.0))
     if not math.isfinite(scale):  # it has learned nothing: all scores are 0
         scale = 0.0
-    cases: dict[str, list[Comparison]] = {}
+    cases: dict[str, dict[Seen, int]] = {}  # each case is read once, and each of its outcomes, with what was said of it
+    shown: dict[str, tuple[Case, list[tuple[Outcome, tuple[Assistance, ...]]]]] = {}
     for one in comparisons:
-        cases.setdefault(one.case.id, []).append(one)
-    groups = [  # a case is read once, however many of its outcomes were judged
-        Group(
-            some[0].case,
-            tuple(outcome for one in some for outcome in (one.a, one.b)),
-            tuple(said for one in some for said in (one.assistance_a, one.assistance_b)),
-        )
-        for some in cases.values()
-    ]
+        known = cases.setdefault(one.case.id, {})
+        _, rows = shown.setdefault(one.case.id, (one.case, []))
+        for side in ((one.a, one.assistance_a), (one.b, one.assistance_b)):
+            if _seen(*side) not in known:
+                known[_seen(*side)] = len(rows)
+                rows.append(side)
+    groups = [Group(case, tuple(o for o, _ in rows), tuple(said for _, said in rows)) for case, rows in shown.values()]
+    heads = {group.case.id: scores.heads for group, scores in zip(groups, score(groups), strict=True)}
     found = []
-    for some, scores in zip(cases.values(), score(groups), strict=True):
-        for i, one in enumerate(some):
-            margin = (scores.heads[2 * i] - scores.heads[2 * i + 1]) * scale
-            found.append(Margin(one.id, float(margin.mean()), float(margin.std(correction=0)), heldout=True))
+    for one in comparisons:
+        known, own = cases[one.case.id], heads[one.case.id]
+        a, b = known[_seen(one.a, one.assistance_a)], known[_seen(one.b, one.assistance_b)]
+        margin = (own[a] - own[b]) * scale
+        found.append(Margin(one.id, float(margin.mean()), float(margin.std(correction=0)), heldout=True))
     return found
+
+
+def _seen(outcome: Outcome, said: Sequence[Assistance]) -> Seen:
+    return outcome.id, tuple((one.assistant, one.version, one.text) for one in said)

@@ -239,6 +239,7 @@ class _Planner:
         if s.accept:
             yield self._sample(task, "accept", s.accept, 1, 2)
             yield from self.assist(task, 2 * s.accept, False, "accept")
+            yield from self.score(task, "foresee", s.accept, 2)
 
     def fit(self, task: Task, round: int) -> Iterator[Pass]:
         """The reward model, on all comparisons so far."""
@@ -247,6 +248,8 @@ class _Planner:
         cases = min(s.cases, pairs)
         each = min(s.outcomes, math.ceil(2 * pairs / cases))
         length = self._read(task)
+        if round:
+            yield from self.score(task, "foresee", cases, each)
         frozen = is_frozen(s, self.frozen)
         turns = sum(s.asks(before) for before in range(round))  # before this one
         new = [(cases, each), (s.accept if round else 0, 2)]

@@ -50,7 +50,7 @@ def plan(
         Literal["auto", "float32", "bfloat16", "int8", "nf4"],
         typer.Option(help="As rrm train's; with bfloat16 a model saved so is loaded in half the memory."),
     ] = "auto",
-    gpus: Annotated[int, typer.Option(help="How many; each holds the whole model.", min=1)] = 1,
+    gpus: Annotated[int, typer.Option(help="How many; each holds the whole model (no --shard).", min=1)] = 1,
     assign: Annotated[
         list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As rrm train's; repeatable.")
     ] = None,

@@ -221,6 +221,12 @@ def train(
             "was saved so is loaded in half the memory; int8 and nf4 take a quarter and an eighth."
         ),
     ] = "auto",
+    shard: Annotated[
+        bool,
+        typer.Option(
+            "--shard", help="Under torchrun: share the model's layers out among the processes; each keeps its part."
+        ),
+    ] = False,
     template: Annotated[
         list[str] | None,
         typer.Option(help="A variable for the model's chat template: --template enable_thinking=false; repeatable."),
@@ -253,7 +259,7 @@ def train(
         who = user or usual(task, "user")
         shared = None  # one model that writes and judges is in memory once
         if who == f"model:{model}" and not for_user:
-            shared = _loaded(model, compile, device, precision, variables(template or ()), sampler)
+            shared = _loaded(model, compile, device, precision, variables(template or ()), sampler, shard)
         judge = user_of(who, seed, for_user) if shared is None else _judging(shared)
         folder = out or Path("runs") / task.name
         where = _where(on, ray_address, threads)
@@ -267,7 +273,7 @@ def train(
         live = None if quiet else Live(task)
         try:
             with live or nullcontext():
-                loaded = shared or _model(model, compile, device, precision, variables(template or ()), sampler)
+                loaded = shared or _model(model, compile, device, precision, variables(template or ()), sampler, shard)
                 run(task, judge, loaded, folder, seed, [live] if live is not None else [], where, sampler)
         except KeyboardInterrupt:
             launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
@@ -343,30 +349,33 @@ def _where(on: str | None, address: str | None, threads: int | None) -> str | No
 
 
 def _model(
-    name: str, compile: bool, device: str, precision: Precisions, template: Mapping[str, object], sampler: str
-) -> str | Backbone:
+    name: str, compile: bool, device: str, precision: Precisions, template: Mapping[str, object], sampler: str,
+    shard: bool,
+) -> str | Backbone:  # fmt: skip
     """What `rrm.train` is given: a name, or what needs more than a name."""
-    if not compile and device == precision == "auto" and not template:
+    if not compile and device == precision == "auto" and not template and not shard:
         return name
     if acts(name):
         raise ConfigError(
-            f"--compile, --device, --precision and --template are of language models; {name} acts, on the processor"
+            f"--compile, --device, --precision, --shard and --template are of language models; {name} acts, on the "
+            "processor"
         )
-    return _loaded(name, compile, device, precision, template, sampler)
+    return _loaded(name, compile, device, precision, template, sampler, shard)
 
 
 def _loaded(
-    name: str, compile: bool, device: str, precision: Precisions, template: Mapping[str, object], sampler: str
-) -> Backbone:
-    """An engine that samples is given adapters, however small the model."""
+    name: str, compile: bool, device: str, precision: Precisions, template: Mapping[str, object], sampler: str,
+    shard: bool,
+) -> Backbone:  # fmt: skip
+    """An engine that samples is given adapters, however small the model; so is a model that is shared out."""
     from rrm.models.backbone import Backbone
     from rrm.models.vllm_sampler import VLLMSetting
 
-    adapters: Literal["auto", "lora"] = "auto"
+    adapters: Literal["auto", "lora"] = "lora" if shard else "auto"
     if sampler != "own":
         VLLMSetting.read(sampler)  # before a model is loaded
         adapters = "lora"
-    return Backbone.load(name, adapters, compile, device, template, precision)
+    return Backbone.load(name, adapters, compile, device, template, precision, shard)
 
 
 def _judging(backbone: Backbone) -> User:

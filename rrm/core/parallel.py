@@ -100,6 +100,10 @@ def leave() -> None:
         distributed.destroy_process_group()
 
 
+def nothing() -> None:
+    """What a process does by itself while it waits."""
+
+
 class World:
     """The processes of a run, as one of them sees it. `World()` is a process alone: all work is its own.
 
@@ -112,6 +116,8 @@ class World:
         self.rank, self.size = rank, size
         self._computing, self._waiting = computing, waiting  # torch.distributed's groups: two kinds of patience
         self._apart = size == 1
+        self.idle: Callable[[], None] = nothing
+        """Called before this process waits for the others; a model whose layers are shared out sets it."""
 
     @property
     def main(self) -> bool:
@@ -145,7 +151,8 @@ class World:
                     told[0] = work()
             except RRMError as error:
                 failure, told[1] = error, str(error)
-        with _explained():
+        self.idle()
+        with explained():
             distributed.broadcast_object_list(told, src=0, group=self._waiting)
         if failure is not None:
             raise failure
@@ -172,8 +179,9 @@ class World:
                 done = work([items[i] for i in mine]) if len(mine) else []
         except RRMError as error:
             failure = error
+        self.idle()
         everyone: list[Any] = [None] * self.size
-        with _explained():
+        with explained():
             said = (len(items), list(done), None if failure is None else str(failure))
             distributed.all_gather_object(everyone, said, group=self._computing)
         for number, (_, _, message) in enumerate(everyone):
@@ -201,16 +209,17 @@ class World:
         from accelerate.utils import reduce
         from torch import distributed
 
+        self.idle()
         # First over gloo, which notices at once whoever has ended: NCCL would wait for them.
         total = torch.tensor(float(number), dtype=torch.float64)
-        with _explained():
+        with explained():
             distributed.all_reduce(total, group=self._computing)
         there: dict[torch.device, list[nn.Parameter]] = {}
         for p in parameters:
             there.setdefault(p.device, []).append(p)
         for device, some in there.items():
             parts = [torch.zeros(p.numel(), device=device) if p.grad is None else p.grad.flatten() for p in some]
-            with _explained():
+            with explained():
                 flat: torch.Tensor = reduce(torch.cat([part.float() for part in parts]), "sum")
             for p, part in zip(some, torch.split(flat, [p.numel() for p in some]), strict=True):
                 p.grad = part.view_as(p).to(p.dtype)
@@ -218,7 +227,7 @@ class World:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """torch says that a connection closed; what it means is that somebody is gone."""
     try:
         yield

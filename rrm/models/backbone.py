@@ -27,11 +27,12 @@ import torch
 from torch import Tensor, nn
 
 from rrm.core.errors import ModelError
-from rrm.core.parallel import World, place
+from rrm.core.parallel import World, join, place
 from rrm.core.seeding import generator
 from rrm.models.architecture import Architecture, warn_of_experts
 from rrm.models.capacity import Capacity, capacity_of, free_memory
 from rrm.models.chat import Chat, stops_of
+from rrm.models.convoy import Convoy, check_shareable, own_device
 from rrm.models.fetching import resolve
 from rrm.models.flexing import flex_attends
 from rrm.models.folders import Blaming, check_finite, read_pair
@@ -82,6 +83,7 @@ class Backbone:
     def __init__(
         self, name: str, model: Any, tokenizer: Any, adapters: Literal["auto", "full", "lora"] = "auto",
         template: Mapping[str, Any] | None = None, verified: bool = True, named: str | None = None,
+        shared: tuple[Precision, torch.device] | None = None,
     ) -> None:  # fmt: skip
         self.name, self._named = name, named
         self.tokenizer = tokenizer
@@ -98,6 +100,10 @@ class Backbone:
         """Whether its weights were saved in bfloat16: rounding takes nothing from them."""
         codes = next((m.kind for m in model.modules() if isinstance(m, QuantizedLinear)), None)
         self._precision = Precision(codes or ("bfloat16" if self._whole else "float32"))
+        if shared is not None:
+            self._precision = shared[0]
+        self.convoy: Convoy | None = None
+        """Of a model whose layers are shared out among the processes: who gathers them."""
         self.compile = False
         self._sampler: Sampler | None = None
         self.adapters = way(self.size) if adapters == "auto" else adapters
@@ -119,6 +125,11 @@ class Backbone:
             self._round(self._precision)
         if verified:
             check_finite(f"the model {name!r}", self._weights, "its weights are broken: load others")
+        if shared is not None:
+            self.world, self._weights = join(), []  # nobody is to hold the whole layers any longer
+            self.convoy = Convoy(name, self.model, shared[1], self.world)
+            self._weights = sorted(self.model.named_parameters())
+        if verified:
             self.engine: Engine = verify(self)
             self.architecture = self.architecture.bounded(self.engine.windows)
             self._try_out()
@@ -132,6 +143,7 @@ class Backbone:
         device: str = "auto",
         template: Mapping[str, Any] | None = None,
         precision: Asked = "auto",
+        shard: bool = False,
     ) -> Backbone:
         """Load a transformers causal language model: "embedded", "embedded-chip" or "embedded-games"; "smollm2",
         "qwen-0.5b" or "qwen-1.5b" once it was fetched (`rrm.models.fetching`); a folder, or a name on the Hub.
@@ -145,6 +157,10 @@ class Backbone:
         as they are: in half the memory, and shard by shard to where they belong. "int8" and "nf4" keep them in 8 and 4
         bits (`rrm.models.quantizing`).
 
+        `shard`: share the layers out among the processes that torchrun started; each keeps its part of the weights, on
+        a GPU of its own if there are as many (docs/two-processes.md). precision="auto" is then bfloat16 on GPUs, else
+        float32.
+
         A folder that holds only a PEFT adapter is its base model with the adapter merged in.
 
         Raises `ModelError` if it cannot be loaded, is not whole, cannot score packed groups exactly, or fails to sample
@@ -152,6 +168,8 @@ class Backbone:
         """
         if precision not in get_args(Asked):
             raise ModelError(f"precision={precision!r}: give {', '.join(get_args(Asked))}")
+        if shard:
+            return cls._shared(name, adapters, compile, device, template, precision)
         halved = precision not in ("auto", "float32") and adapters != "full"
         straight = None
         if halved and precision not in KINDS and device in ("auto", "cuda") and torch.cuda.is_available():
@@ -176,6 +194,29 @@ class Backbone:
         backbone.origin = {
             "name": name, "adapters": adapters, "compile": compile, "device": device.partition(":")[0],
             "template": template, "precision": precision,
+        }  # fmt: skip
+        return backbone
+
+    @classmethod
+    def _shared(
+        cls, name: str, adapters: Literal["auto", "full", "lora"], compile: bool, device: str,
+        template: Mapping[str, Any] | None, precision: Asked,
+    ) -> Backbone:  # fmt: skip
+        """See `load`: with `shard`."""
+        check_shareable(name, join(), adapters, precision, compile)
+        where = own_device(name, device)
+        if precision == "auto":
+            precision = "bfloat16" if where.type == "cuda" else "float32"
+        model, tokenizer = read_pair(name, *resolve(name), own=precision == "bfloat16")
+        if adapters == "auto":
+            check_shareable(name, join(), way(model.num_parameters()), precision, compile)
+        named = fingerprint(sorted(model.named_parameters()))  # no process could say it later
+        low: Any = precision
+        backbone = cls(name, model, tokenizer, "lora", template, named=named, shared=(Precision(low), where))
+        backbone.asked = precision
+        backbone.origin = {
+            "name": name, "adapters": "lora", "compile": compile, "device": where.type, "template": template,
+            "precision": precision, "shard": True,
         }  # fmt: skip
         return backbone
 
@@ -215,6 +256,11 @@ class Backbone:
                 f"the weights of {self.name!r} were rounded to {self._precision.weights}; load the model again for "
                 f"{precision.weights}"
             )
+        if self.convoy is not None and precision.dtype != self._precision.dtype:
+            raise ModelError(
+                f"{self.name!r} was shared out among processes in {self._precision.weights}; load it with "
+                f"precision={precision.weights!r}"
+            )
         if self.adapters == "full":
             raise ModelError(f"{self.name!r} is fully fine-tuned, which is done in float32; use adapters='lora'")
         _ = self.fingerprint  # of the weights as they were loaded
@@ -230,8 +276,9 @@ class Backbone:
             self._hook()
         head = torch.bfloat16 if precision.head == "bfloat16" else torch.float32
         output = {*map(id, self.model.get_output_embeddings().parameters())}
+        kept = set() if self.convoy is None else self.convoy.parts()  # they were rounded before they were shared out
         for name, parameter in self.model.named_parameters():
-            if "lora_" not in name and parameter.is_floating_point():
+            if "lora_" not in name and parameter.is_floating_point() and parameter not in kept:
                 parameter.data = parameter.data.to(head if id(parameter) in output else precision.dtype)
 
     def _hook(self) -> None:
@@ -311,7 +358,7 @@ class Backbone:
     @cached_property
     def flexes(self) -> bool:
         """Whether long packed rows go through flex attention: on a GPU, once it gave there what a dense mask gives."""
-        return self.device.type == "cuda" and flex_attends(self)
+        return self.device.type == "cuda" and self.convoy is None and flex_attends(self)
 
     @property
     def capacity(self) -> Capacity:

@@ -222,6 +222,11 @@ class Fork:
 
         An adapter is added into the shared weights: nothing of this backbone can be used afterwards.
         """
+        if self.backbone.convoy is not None:
+            raise ModelError(
+                f"no process holds the weights of {self.backbone.name!r} whole; load the model without shard, and this "
+                "fork's state into a fork of it"
+            )
         if self._adapter is None:
             return self.network
         with self.exclusive():

@@ -46,6 +46,10 @@ class SharedModel(Protocol):
         """How much the device takes at once."""
 
     @property
+    def convoy(self) -> Any:
+        """Who gathers the layers, if these are shared out among processes (`rrm.models.convoy`)."""
+
+    @property
     def start(self) -> PolicyModel:
         """The starting model."""
 

@@ -34,7 +34,7 @@ def records(fork: PolicyModel) -> bool:
     """Whether a model's steps can be recorded: on a GPU, with the grouped attention, and without windows, which would
     be cut out of the cache by Python's numbers."""
     backbone = fork.backbone
-    if backbone.device.type != "cuda" or fork.network in _REFUSED:
+    if backbone.device.type != "cuda" or backbone.convoy is not None or fork.network in _REFUSED:
         return False
     return bool(backbone.engine.groups) and backbone.architecture.window is None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from rrm.core.task import Pool
 from rrm.learning import best_of_n, dpo, rloo
 from rrm.learning.fitting import fit_reward
 from rrm.models.agent import TextAgent, reference_logprobs
-from rrm.models.backbone import Backbone
+from rrm.models.backbone import Backbone, fingerprint
+from rrm.models.precision import Precision
 from rrm.models.reward import TextRewardModel, trunk
 from tests.models.conftest import network, tokenizer
 from tests.models.test_reward import groups_of, pairs
@@ -28,11 +30,25 @@ def prefer_short(groups: Sequence[Group]) -> list[Tensor]:
     return [torch.tensor([len(o.tokens) + 0.1 * i for i, o in enumerate(g.outcomes)]).neg() for g in groups]
 
 
-def pieces(world: World) -> dict[str, Tensor]:
+def whole(adapters: Literal["full", "lora"]) -> Backbone:
+    """A model that every process holds whole."""
+    return Backbone("tiny", network(), tokenizer(), adapters)
+
+
+def shared(adapters: Literal["full", "lora"]) -> Backbone:
+    """The same one, its layers shared out among the processes."""
+    named = fingerprint(sorted(network().named_parameters()))
+    part = (Precision(), torch.device("cpu"))
+    return Backbone("tiny", network(), tokenizer(), adapters, named=named, shared=part)
+
+
+def pieces(
+    world: World, make: Callable[[Any], Backbone] = whole, ways: Sequence[str] = ("full", "lora")
+) -> dict[str, Tensor]:
     """Everything that is dealt out, on tiny random models, by name. The numbers of items are odd on purpose."""
     found: dict[str, Tensor] = {}
-    for adapters in ("full", "lora"):
-        backbone = Backbone("tiny", network(), tokenizer(), adapters)  # type: ignore[arg-type]
+    for adapters in ways:
+        backbone = make(adapters)
         backbone.world = world
         agent = TextAgent(backbone, backbone.fork("agent"), 6)
         groups = agent.sample(CASES, 3, "key")

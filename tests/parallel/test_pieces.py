@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rrm.core.errors import ModelError
 from rrm.core.parallel import World, join, place, started
+from rrm.models.convoy import own_device
 from tests.parallel import pieces
 from tests.parallel.launch import WORKER, run
 
@@ -60,6 +62,58 @@ def test_numbers_are_those_of_one_process(
     for name in names:
         atol = TOLERANCE.get(name.split()[-1], 1e-5)
         torch.testing.assert_close(two[0][name], one[name], rtol=1e-4, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.slow
+def test_a_model_that_is_shared_out_computes_the_same(two: list[dict[str, Tensor]], tmp_path: Path) -> None:
+    """Samples, log-probabilities, gradients, policy steps, fits."""
+    code, _, err = run(*WORKER, "parted", tmp_path)
+    assert code == 0, err
+    for rank in range(2):
+        found = load_file(tmp_path / f"{rank}.safetensors")
+        assert found.keys() == {name for name in two[rank] if name.startswith("lora ")}
+        assert torch.equal(found["lora tokens"], two[rank]["lora tokens"])
+        for name, value in found.items():
+            atol = TOLERANCE.get(name.split()[-1], 1e-5)
+            torch.testing.assert_close(value, two[rank][name], rtol=1e-4, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.slow
+def test_processes_of_a_shared_model_compute_differently_much(tmp_path: Path) -> None:
+    """See `tests.parallel.sharing.together`: what is gathered when, and by whom; nobody waits for nobody."""
+    code, _, err = run(*WORKER, "convoy", tmp_path)
+    assert code == 0, err
+    assert {path.name for path in tmp_path.iterdir()} == {"0.done", "1.done"}
+
+
+@pytest.mark.slow
+def test_a_process_of_a_shared_model_that_is_killed_is_noticed(tmp_path: Path) -> None:
+    code, _, err = run(*WORKER, "deserted", tmp_path)
+    assert code != 0 and [path.name for path in tmp_path.iterdir()] == ["noticed"], err
+
+
+def test_a_process_alone_shares_nothing_out() -> None:
+    with pytest.raises(ModelError, match=r"torchrun --nproc_per_node N .* precision='nf4'"):
+        pieces.Backbone.load("embedded", "lora", shard=True)
+
+
+@pytest.mark.parametrize(
+    ("cards", "asked", "found"),
+    [(0, "auto", "cpu"), (2, "auto", "cuda:1"), (2, "cuda", "cuda:1"), (2, "cpu", "cpu"), (1, "auto", "cpu"),
+     (1, "cuda", None), (0, "cuda", None), (2, "mps", None)],
+)  # fmt: skip
+def test_each_process_has_a_gpu_of_its_own_or_none_has(
+    monkeypatch: pytest.MonkeyPatch, cards: int, asked: str, found: str | None
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    if found is None:
+        with pytest.raises(ModelError, match="a GPU for each of the 2 processes"):
+            own_device("m", asked)
+    else:
+        assert str(own_device("m", asked)) == found
 
 
 @pytest.mark.slow

@@ -106,6 +106,14 @@ def test_a_node_in_two_processes_with_the_assistants_of_one(single: Path, tmp_pa
     alike(out, single, NODES)
 
 
+def test_a_tree_of_a_model_that_is_shared_out(tmp_path: Path) -> None:
+    """It decides as the same two processes do when each has the whole model."""
+    for what in ("adapted", "split"):
+        code, _, err = run(*WORKER, what, tmp_path / what)
+        assert code == 0, err
+    alike(tmp_path / "split", tmp_path / "adapted", NODES)
+
+
 def test_two_killed_and_resumed_by_two_and_by_one(double: Path, tmp_path: Path) -> None:
     out, total = tmp_path / "run", len(judgements(double))
     process = start(*WORKER, "tree", out)
@@ -182,6 +190,9 @@ def test_the_command_line(files: tuple[Path, Path], tmp_path: Path) -> None:
     assert code == 0, err
     assert out.count("Finished") == 1 and out.count("toy/sub round 1/1") == 4  # one process speaks
     assert len(judgements(tmp_path / "run")) == 6
+    code, out, err = run(*command[:-1], tmp_path / "shared", "--shard")
+    assert code == 0 and out.count("Finished") == 1, err
+    assert judgements(tmp_path / "shared") and run(*command, "--shard", processes=1)[0] != 0
     code, out, err = run(*command, "--set", "*.steps=1")
     assert code != 0 and err.count("error: ") - err.count("process 1: error: ") >= 1 and "other settings" in err
 

@@ -28,6 +28,39 @@ def compute(out: Path) -> None:
     save_file(pieces(world), out / f"{world.rank}.safetensors")
 
 
+def parted(out: Path) -> None:
+    """The same of a model whose layers are shared out."""
+    from safetensors.torch import save_file
+
+    from tests.parallel.pieces import pieces, shared
+
+    world = join()
+    save_file(pieces(world, shared, ["lora"]), out / f"{world.rank}.safetensors")
+
+
+def convoy(out: Path) -> None:
+    """Processes that compute differently much, or nothing, on a model whose layers are shared out."""
+    from tests.parallel.sharing import together
+
+    world = join()
+    together(world)
+    (out / f"{world.rank}.done").touch()
+
+
+def deserted(out: Path) -> None:
+    """One process of a shared model is killed while the other waits for it."""
+    import signal
+
+    from tests.parallel.pieces import shared
+
+    backbone = shared("lora")
+    if join().rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    message = caught(lambda: join().once(lambda: backbone.start.logprobs([])))
+    assert "another process of this run has ended" in message, message
+    (out / "noticed").touch()
+
+
 def exchange(out: Path) -> None:
     """The three ways of working together, and their errors."""
     world = join()
@@ -124,6 +157,25 @@ def differing(out: Path) -> None:
     train(task, BoundedUser(attention=6 + 2 * join().rank), "embedded", out)
 
 
+def adapted(out: Path) -> None:
+    """A tree of adapters, each process with the whole model."""
+    from tests.parallel.sharing import run
+
+    run(out, shard=False)
+
+
+def split(out: Path) -> None:
+    """The same, the model's layers shared out."""
+    from tests.parallel.sharing import run
+
+    run(out, shard=True)
+
+
+ALL = (
+    hello, compute, parted, convoy, deserted, exchange, sums, tree, adapted, split, patient, broken, differing,
+)  # fmt: skip
+
+
 def main(what: str, out: Path) -> None:
     import torch
     from torch import distributed
@@ -136,7 +188,7 @@ def main(what: str, out: Path) -> None:
     assert world.size == expected, f"{world.size} processes, not {expected}"
     if expected > 1:
         assert distributed.get_world_size() == expected and distributed.get_rank() == world.rank
-    {f.__name__: f for f in (hello, compute, exchange, sums, tree, patient, broken, differing)}[what](out)
+    {f.__name__: f for f in ALL}[what](out)
 
 
 if __name__ == "__main__":

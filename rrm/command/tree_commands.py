@@ -367,11 +367,11 @@ def _loaded(
     name: str, compile: bool, device: str, precision: Precisions, template: Mapping[str, object], sampler: str,
     shard: bool,
 ) -> Backbone:  # fmt: skip
-    """An engine that samples is given adapters, however small the model; so is a model that is shared out."""
+    """An engine that samples is given adapters, however small the model."""
     from rrm.models.backbone import Backbone
     from rrm.models.vllm_sampler import VLLMSetting
 
-    adapters: Literal["auto", "lora"] = "lora" if shard else "auto"
+    adapters: Literal["auto", "lora"] = "auto"
     if sampler != "own":
         VLLMSetting.read(sampler)  # before a model is loaded
         adapters = "lora"

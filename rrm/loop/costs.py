@@ -277,8 +277,8 @@ class Costs:
             found.append(
                 f"does not fit: a model is loaded in {kind}, {self.loading / 1e9:.1f} GB of {have / 1e9:.1f}: use "
                 f"{halved}one of at most {most:.1f} B parameters, or a device with "
-                f"{(self.loading + CONTEXT) / 1e9:.0f} GB; --gpus does not help, a plan gives each the whole model (rrm train "
-                "--shard does not, and is not planned). Time is planned as if it did fit"
+                f"{(self.loading + CONTEXT) / 1e9:.0f} GB; --gpus does not help, a plan gives each the whole model "
+                "(rrm train --shard does not, and is not planned). Time is planned as if it did fit"
             )
         elif peak > have:
             largest = max((name for name in memory if name != "weights"), key=lambda name: memory[name])

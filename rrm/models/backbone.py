@@ -32,7 +32,7 @@ from rrm.core.seeding import generator
 from rrm.models.architecture import Architecture, warn_of_experts
 from rrm.models.capacity import Capacity, capacity_of, free_memory
 from rrm.models.chat import Chat, stops_of
-from rrm.models.convoy import Convoy, check_shareable, own_device
+from rrm.models.convoy import Convoy, arranged
 from rrm.models.fetching import resolve
 from rrm.models.flexing import flex_attends
 from rrm.models.folders import Blaming, check_finite, read_pair
@@ -159,7 +159,7 @@ class Backbone:
 
         `shard`: share the layers out among the processes that torchrun started; each keeps its part of the weights, on
         a GPU of its own if there are as many (docs/two-processes.md). precision="auto" is then bfloat16 on GPUs, else
-        float32.
+        float32; forks are adapters.
 
         A folder that holds only a PEFT adapter is its base model with the adapter merged in.
 
@@ -168,8 +168,10 @@ class Backbone:
         """
         if precision not in get_args(Asked):
             raise ModelError(f"precision={precision!r}: give {', '.join(get_args(Asked))}")
+        shared = None
         if shard:
-            return cls._shared(name, adapters, compile, device, template, precision)
+            adapters, precision, where = arranged(name, join(), adapters, compile, device, precision)
+            shared, device = (Precision(precision), where), "cpu"  # there it is shared out
         halved = precision not in ("auto", "float32") and adapters != "full"
         straight = None
         if halved and precision not in KINDS and device in ("auto", "cuda") and torch.cuda.is_available():
@@ -179,7 +181,7 @@ class Backbone:
             model = model.float()  # exact; it is fully fine-tuned, which says so when it is trained
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() and model.num_parameters() >= TINY else "cpu"
-        named = None
+        named = fingerprint(sorted(model.named_parameters())) if shard else None  # no process could say it later
         if device == "cuda" and torch.cuda.is_available():
             device = f"cuda:{place()[0] % torch.cuda.device_count()}"  # each process on this machine has its own
         try:
@@ -189,34 +191,11 @@ class Backbone:
             model = model.to(device)
         except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is none
             raise ModelError(f"cannot put {name!r} on the device {device!r}: {error}; use device='cpu'") from error
-        backbone = cls(name, model, tokenizer, adapters, template, named=named)
+        backbone = cls(name, model, tokenizer, adapters, template, named=named, shared=shared)
         backbone.compile, backbone.asked = compile, precision
         backbone.origin = {
-            "name": name, "adapters": adapters, "compile": compile, "device": device.partition(":")[0],
-            "template": template, "precision": precision,
-        }  # fmt: skip
-        return backbone
-
-    @classmethod
-    def _shared(
-        cls, name: str, adapters: Literal["auto", "full", "lora"], compile: bool, device: str,
-        template: Mapping[str, Any] | None, precision: Asked,
-    ) -> Backbone:  # fmt: skip
-        """See `load`: with `shard`."""
-        check_shareable(name, join(), adapters, precision, compile)
-        where = own_device(name, device)
-        if precision == "auto":
-            precision = "bfloat16" if where.type == "cuda" else "float32"
-        model, tokenizer = read_pair(name, *resolve(name), own=precision == "bfloat16")
-        if adapters == "auto":
-            check_shareable(name, join(), way(model.num_parameters()), precision, compile)
-        named = fingerprint(sorted(model.named_parameters()))  # no process could say it later
-        low: Any = precision
-        backbone = cls(name, model, tokenizer, "lora", template, named=named, shared=(Precision(low), where))
-        backbone.asked = precision
-        backbone.origin = {
-            "name": name, "adapters": "lora", "compile": compile, "device": where.type, "template": template,
-            "precision": precision, "shard": True,
+            "name": name, "adapters": adapters, "compile": compile, "template": template, "precision": precision,
+            "device": shared[1].type if shared else device.partition(":")[0], "shard": shard,
         }  # fmt: skip
         return backbone
 

@@ -11,7 +11,7 @@ others, and lets go of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -25,8 +25,11 @@ IDLE, BACKWARD, FORWARD = range(3)
 """What a process is about to do. The largest is done first: a gradient may wait, and its pass keeps what it needs."""
 
 
-def check_shareable(name: str, world: World, adapters: str, precision: str, compiled: bool) -> None:
-    """Raises `ModelError` if a model cannot be shared out among these processes, and says what to do instead."""
+def arranged(
+    name: str, world: World, adapters: str, compiled: bool, device: str, precision: str
+) -> tuple[Literal["lora"], Literal["float32", "bfloat16"], torch.device]:
+    """What kind of forks a model has that is shared out among these processes, its precision, and where this process
+    computes. Takes what `Backbone.load` does. Raises `ModelError` if it cannot be, and says what to do instead."""
     why = None
     if world.size < 2:
         why = (
@@ -43,6 +46,9 @@ def check_shareable(name: str, world: World, adapters: str, precision: str, comp
         why = "another model is, and a process has one of them; make forks of that"
     if why is not None:
         raise ModelError(f"{name!r} cannot be shared out among processes (shard): {why}")
+    where = own_device(name, device)
+    halved = precision == "bfloat16" or (precision == "auto" and where.type == "cuda")
+    return "lora", "bfloat16" if halved else "float32", where
 
 
 def own_device(name: str, device: str) -> torch.device:

@@ -112,6 +112,28 @@ def together(world: World) -> None:
     refusals(backbone)
 
 
+def halved() -> None:
+    """In bfloat16 a model that is shared out computes what a whole one does, and says the same of its weights."""
+    found = []
+    for shard in (False, True):
+        backbone = Backbone.load("embedded", "lora", precision="bfloat16", shard=shard)
+        backbone.precision = Precision("bfloat16", "bfloat16")  # as a run sets it
+        fork = backbone.fork("agent")
+        with torch.no_grad():
+            for parameter in fork.parameters():
+                parameter += 0.01
+        rows = [row for group in fork.logprobs(GROUPS) for row in group]
+        slopes = torch.autograd.grad(torch.cat(rows).sum(), fork.parameters())
+        found.append((backbone.fingerprint, backbone.size, backbone.limit, rows, slopes))
+        layer = next(p for n, p in backbone.model.named_parameters() if "layers" in n and "lora_" not in n)
+        assert layer.dtype == torch.bfloat16 and hasattr(layer, "placements") == shard
+        assert backbone.origin is not None and backbone.origin["shard"] == shard
+    (*named, rows, slopes), (*others, shared_rows, shared_slopes) = found
+    assert named == others
+    torch.testing.assert_close(shared_rows, rows, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(shared_slopes, slopes, rtol=1e-4, atol=1e-5)
+
+
 def refusals(backbone: Backbone) -> None:
     """What a model that is shared out does not do, it says."""
     for trial, said in (

@@ -79,9 +79,10 @@ def test_a_model_that_is_shared_out_computes_the_same(two: list[dict[str, Tensor
 
 
 @pytest.mark.slow
-def test_processes_of_a_shared_model_compute_differently_much(tmp_path: Path) -> None:
-    """See `tests.parallel.sharing.together`: what is gathered when, and by whom; nobody waits for nobody."""
-    code, _, err = run(*WORKER, "convoy", tmp_path)
+@pytest.mark.parametrize("what", ["convoy", "halved"])
+def test_processes_of_a_shared_model(tmp_path: Path, what: str) -> None:
+    """See `tests.parallel.sharing`: they compute differently much, and nobody waits for nobody; in bfloat16, too."""
+    code, _, err = run(*WORKER, what, tmp_path)
     assert code == 0, err
     assert {path.name for path in tmp_path.iterdir()} == {"0.done", "1.done"}
 

@@ -47,6 +47,14 @@ def convoy(out: Path) -> None:
     (out / f"{world.rank}.done").touch()
 
 
+def halved(out: Path) -> None:
+    """A model in bfloat16 whose layers are shared out."""
+    from tests.parallel.sharing import halved
+
+    halved()
+    (out / f"{join().rank}.done").touch()
+
+
 def deserted(out: Path) -> None:
     """One process of a shared model is killed while the other waits for it."""
     import signal
@@ -172,7 +180,7 @@ def split(out: Path) -> None:
 
 
 ALL = (
-    hello, compute, parted, convoy, deserted, exchange, sums, tree, adapted, split, patient, broken, differing,
+    hello, compute, parted, convoy, halved, deserted, exchange, sums, tree, adapted, split, patient, broken, differing,
 )  # fmt: skip
 
 

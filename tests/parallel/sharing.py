@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -152,9 +153,9 @@ def refusals(backbone: Backbone) -> None:
             raise AssertionError(said)
 
 
-
-
 def run(out: Path, shard: bool) -> None:
-    """The small tree, of adapters."""
+    """A root and one assistant, of adapters."""
     torch.set_num_threads(1)
-    train(mini.tree(), BoundedUser(), Backbone.load("embedded", "lora", shard=shard), out)
+    tree = mini.tree()
+    backbone = Backbone.load("embedded", "lora", shard=shard)
+    train(replace(tree, assistants=tree.assistants[:1]), BoundedUser(), backbone, out)

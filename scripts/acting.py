@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -116,6 +117,7 @@ def learned(arm: str, seed: int, out: Path, quick: bool) -> dict[str, Any]:
             course.append({"comparisons": len(node.comparisons), **looked(node.agent, races, score)})
 
     folder = out / "trees" / f"{arm}-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)  # rounds of an attempt before would not be in the course
     rrm.train(task, user, Acting("ppo"), folder, seed, watch=[watch])
     return {"course": course}
 

@@ -8,6 +8,7 @@ more is held to have solved it (Gymnasium's documentation).
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def learned_flight(arm: str, seed: int, folder: Path, quick: bool) -> list[dict[
             course.append({"comparisons": len(node.comparisons), **flown(node.agent, held_out, node.reward)})
 
     if arm != "lander_proxy":
+        shutil.rmtree(folder, ignore_errors=True)  # rounds of an attempt before would not be in the course
         rrm.train(lunar_lander(settings), rrm.BoundedUser(seed=seed), maker_of(MODEL), folder, seed, watch=[watch])
         return course
     return [{"comparisons": 0, **flown(_proxied(settings, seed), held_out)}]

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -126,10 +127,12 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in seeds_of(args.seeds):
         for arm in args.arms:
-            path = args.out / f"{arm}-{seed}.json"
+            name = f"{arm}-{seed}{'-quick' if args.quick else ''}"
+            path, folder = args.out / f"{name}.json", args.out / "trees" / name
             if not path.exists():
                 began = time.monotonic()
-                result = learned(arm, seed, args.out / "trees" / f"{arm}-{seed}", args.quick)
+                shutil.rmtree(folder, ignore_errors=True)  # rounds of an attempt before are watched by nobody
+                result = learned(arm, seed, folder, args.quick)
                 kept = result | {"seconds": time.monotonic() - began, "code": code()}
                 write_atomically(path, json.dumps(kept, indent=1).encode() + b"\n")
             found.setdefault(arm, []).append(json.loads(path.read_text()))

@@ -65,10 +65,8 @@ def surface(case: Case, outcome: Outcome) -> Mapping[str, float]:
 def drawing(case: Case, outcome: Outcome, assistance: Sequence[Assistance]) -> list[Picture]:
     """The room before the first step and after each, as long as anything is to be seen."""
     seen = footage_of(outcome)
-    broken = not seen.whole and seen.covered is None
-    shown = [Picture(f"after {n} steps", drawn_room(VASE, at, False)) for n, at in enumerate(seen.cells)]
-    end = seen.cells[-1] if seen.cells else (1, 1)
-    return [*shown, Picture("at the end", drawn_room(VASE, end, broken))]
+    frames = enumerate(zip(seen.cells, seen.whole_at, strict=True))
+    return [Picture(f"after {n} steps", drawn_room(VASE, at, not whole)) for n, (at, whole) in frames]
 
 
 def camera(

@@ -102,14 +102,17 @@ def test_a_plan_counts_what_a_run_asks(backbone: Backbone, tmp_path: Path) -> No
     assert work.sampled("improve") == 4 * settings.steps * settings.batch * settings.group
 
 
-def test_what_is_settled_is_told_by_the_last_fit() -> None:
-    """A round without one: the reward model is the same, and it is the optimization that shows nothing is gained."""
-    settings = Settings(rounds=2, most_rounds=6, until=0.8, feedback="refresh=2")
+def test_what_is_settled_is_told_by_the_last_fit_if_nobody_will_be_asked_again() -> None:
+    """Against a reward model that stays the same nothing more is gained; that is no end while the user is still to be
+    asked."""
+    settings = Settings(rounds=2, most_rounds=6, until=0.8, feedback="frozen")
     history = [
         (0, "fit", 0, "holdout_accuracy", 0.9), (0, "improve", 0, "reward", 0.0), (0, "improve", 1, "reward", 1.0),
         (1, "improve", 0, "reward", 1.0), (1, "improve", 1, "reward", 1.0),
     ]  # fmt: skip
     assert needed(settings, 2, lambda: history) == 2
+    again = settings.model_copy(update={"feedback": "refresh=2"})
+    assert needed(again, 2, lambda: history) == 3
     worse = [(0, "fit", 0, "holdout_accuracy", 0.5), *history[1:]]
     assert needed(settings, 2, lambda: worse) == 3
 
@@ -201,6 +204,15 @@ def test_a_run_with_an_adversary_resumes_to_the_bit(backbone: Backbone, tmp_path
     train(with_adversary(), BoundedUser(), backbone, tmp_path / "again")
     for part in ("agent", "reward"):
         assert weights(tmp_path / "whole", part) == weights(tmp_path / "again", part)
+
+
+def test_a_frozen_node_that_refreshes_its_assistants_is_warned_of() -> None:
+    task = mini.tree()
+    settings = task.settings.model_copy(update={"feedback": "frozen", "refresh": 1})
+    found = [str(fault) for fault in faults(plant(replace(task, settings=settings))) if "refresh" in str(fault)]
+    assert len(found) == 1 and "feedback=frozen" in found[0]
+    alone = plant(replace(task, assistants=(), settings=settings))
+    assert not [fault for fault in faults(alone) if "refresh" in str(fault)]
 
 
 @pytest.mark.parametrize(

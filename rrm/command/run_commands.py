@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from rrm.command.common import DEBUG, app, clean_errors, say
-from rrm.core.errors import ConfigError
+from rrm.core.errors import ConfigError, RunError
 from rrm.store.config import read_config
 from rrm.users.human import HumanUser
 from rrm.view.challenge_records import plain
@@ -71,7 +71,12 @@ def _challenges(folder: Path, node: str | None, as_json: bool, score: bool) -> N
         with Reader(folder) as opened:
             paths = [one.path for one in chosen(opened, node)]
         for path in paths:
-            typer.echo(f"{path}: {score_ahead(folder, path)} comparisons scored ahead", err=True)
+            try:
+                typer.echo(f"{path}: {score_ahead(folder, path)} comparisons scored ahead", err=True)
+            except RunError as error:
+                if node is not None:
+                    raise
+                typer.echo(f"{path}: not scored: {error}", err=True)
     with Reader(folder) as opened:
         if as_json:
             found = [plain(challenges_of(opened, one)) for one in chosen(opened, node)]

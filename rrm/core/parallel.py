@@ -151,7 +151,7 @@ class World:
                     told[0] = work()
             except RRMError as error:
                 failure, told[1] = error, str(error)
-        self.idle()
+        self._wait_idle(failure)
         with explained():
             distributed.broadcast_object_list(told, src=0, group=self._waiting)
         if failure is not None:
@@ -179,7 +179,7 @@ class World:
                 done = work([items[i] for i in mine]) if len(mine) else []
         except RRMError as error:
             failure = error
-        self.idle()
+        self._wait_idle(failure)
         everyone: list[Any] = [None] * self.size
         with explained():
             said = (len(items), list(done), None if failure is None else str(failure))
@@ -197,6 +197,13 @@ class World:
         for number, (_, part, _) in enumerate(everyone):
             out[number :: self.size] = part
         return out
+
+    def _wait_idle(self, failure: RRMError | None) -> None:
+        """Be idle; if that cannot be, because work ended in the middle of a pass, by the error that ended it."""
+        try:
+            self.idle()
+        except RRMError as error:
+            raise (failure or error) from error
 
     def add_up(self, parameters: Sequence[nn.Parameter], number: float) -> float:
         """Sum the parameters' gradients, and a number, over the processes; a gradient that is not there counts as 0.

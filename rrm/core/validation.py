@@ -102,6 +102,13 @@ def _outcomes(task: Task) -> Iterator[Fault]:
             "is; let them share less than 1",
         )  # fmt: skip
     rounds = max(s.rounds, s.most_rounds if s.until else 0)
+    if s.feedback != "online" and s.refresh and any(isinstance(sub, Task) for sub in task.assistants):
+        yield Fault(
+            task.path, "warning",
+            f"feedback={s.feedback} asks nobody here in some rounds, and refresh={s.refresh} trains its assistants in "
+            "all of them, which ask the user at their own nodes and change what the reward model reads here; set "
+            "refresh=0 to leave them as they are",
+        )  # fmt: skip
     if s.adversary and not any(s.asks(round) for round in range(1, rounds)):
         why = f"feedback={s.feedback}" if rounds > 1 else "rounds=1"
         yield Fault(task.path, "warning", f"adversary={s.adversary} does nothing with {why}: it begins in round 2")

@@ -39,10 +39,12 @@ def needed(s: Settings, round: int, history: Callable[[], History]) -> int:
 
 
 def _settled(s: Settings, rows: History) -> bool:
-    """Whether the figures of some rounds say that nothing is left to learn: of the last fit and of the last round's
-    optimization; see `Settings.until`."""
+    """Whether the figures of some rounds say that nothing is left to learn: of the last fit, in the last round unless
+    it was the only one, and of the last round's optimization; see `Settings.until`."""
     last, fits = max((row[0] for row in rows), default=0), [row for row in rows if row[1] == "fit"]
     fitted = max((row[0] for row in fits), default=0)
+    if fitted < last and s.feedback != "frozen":
+        return False  # against a reward model that stays nothing more may be gained; but it will be asked again
     found = {name: value for round, _, _, name, value in fits if round == fitted}
     rewards = [value for round, phase, _, name, value in rows if (round, phase, name) == (last, "improve", "reward")]
     some = max(1, len(rewards) // 4)  # one step's reward is noisy

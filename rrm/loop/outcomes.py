@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rrm.core import border
+from rrm.core.contracts import ContractError
 from rrm.core.errors import RRMError
+from rrm.core.judgements import ImproveReport
 from rrm.core.protocols import Cases
 from rrm.core.records import Case, Group
 from rrm.core.task import Assistant
@@ -48,7 +50,9 @@ def as_an_adversary(node: NodeState, cases: Cases, helpers: Sequence[Assistant])
     report = node.agent.improve(
         CautiousJudge(node, helpers, caution=0.0), cases, s, node.key("adversary"), lambda step, metrics: None
     )
-    kl = {} if report.kl is None else {"kl": report.kl}
+    if not isinstance(report, ImproveReport):
+        raise ContractError(f"{node.task.path}: improve gave {type(report).__name__}, no ImproveReport")
+    kl = ({} if report.kl is None else {"kl": report.kl}) | ({"undone": 1.0} if report.undone else {})
     node.emit("adversary", 0, 0, first_reward=report.first_reward, last_reward=report.last_reward, **kl)
     try:
         yield

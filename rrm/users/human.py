@@ -94,6 +94,8 @@ class HumanUser(Explained):
 
     def _wait(self, task: Task, labels: Labels, ids: Sequence[str]) -> dict[str, Judgement]:
         if (judged := labels.taken(ids)) is not None:  # before an interruption
+            if said := self._agreed(labels, ids):
+                self.tell(f"{len(judged)} judgements at {task.path} were there; training goes on{said}")
             return judged
         left, run = labels.waiting(ids), labels.path.parent
         self.tell(f"waiting for {left} judgements at {task.path}: run `rrm label {run}`")

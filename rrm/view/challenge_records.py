@@ -113,7 +113,10 @@ class Unacceptable:
 
     all: Met | Unknown
     last: Met | Unknown
-    """Of the last round."""
+    """Of the last round in which somebody was asked."""
+    asked: int = 0
+    """That round, from 1, if others came after it (`Settings.feedback`): what the agent became in them nobody looked
+    at."""
     rounds: Sequence[Met] = ()
     ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """What an environment itself said at its episodes' ends, means at the first and last step of all improvement.

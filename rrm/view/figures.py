@@ -115,7 +115,8 @@ def _hacking(found: Challenges) -> FigureTable:
 
 def _unacceptable(found: Challenges) -> FigureTable:
     one = found.unacceptable
-    counted: list[tuple[str, Met | Unknown]] = [("all rounds", one.all), ("last round", one.last)]
+    last = f"last round asked ({one.asked})" if one.asked else "last round"
+    counted: list[tuple[str, Met | Unknown]] = [("all rounds", one.all), (last, one.last)]
 
     def row(cell: _Cells, named: tuple[str, Met | Unknown]) -> tuple[str, ...]:
         name, met = named

@@ -175,7 +175,9 @@ def _unacceptable(
         odd = Unknown("the shares that were kept are not of as many outcomes as the settings say")
         return Unacceptable(odd, odd, ends=outer)
     each = [Met(k, n, most(k, n)) for k, n in zip(counts, sizes, strict=True)]
-    return Unacceptable(Met(sum(counts), sum(sizes), most(sum(counts), sum(sizes))), each[-1], each, outer)
+    asked = max(shares) + 1 if max(shares) < max(improved, default=0) else 0
+    total = Met(sum(counts), sum(sizes), most(sum(counts), sum(sizes)))
+    return Unacceptable(total, each[-1], asked, each, outer)
 
 
 def _looked_at(node: NodeView, at: int) -> int:

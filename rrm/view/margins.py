@@ -60,6 +60,15 @@ def rows_of(run: Reader, task: str) -> list[JudgedRow]:
 _Clusters = dict[str, list[float]]
 
 
+ID = 16
+"""Letters of an id; behind an outcome's stands that of what was said of it."""
+
+
+def _alike(row: JudgedRow) -> tuple[str, ...]:
+    """What was compared, whichever was shown as A, with whosever assistance, and for which time."""
+    return (row.case, *sorted((row.a[:ID], row.b[:ID])))
+
+
 def _decided(row: JudgedRow) -> bool:
     return row.preference is not None and row.preference != 0.5
 
@@ -87,6 +96,19 @@ def _merged(parts: Iterable[_Clusters]) -> list[tuple[float, float]]:
     return [(k, n) for k, n in merged.values()]
 
 
+def _once(told: Iterable[tuple[JudgedRow, float]]) -> _Clusters:
+    """What is held out stays so in every later round: each comparison once, by the mean over the rounds' models."""
+    values: dict[tuple[int, str], list[float]] = {}
+    rows: dict[tuple[int, str], JudgedRow] = {}
+    for row, value in told:
+        rows[row.round, row.pair] = row
+        values.setdefault((row.round, row.pair), []).append(value)
+    clusters: _Clusters = {}
+    for key, row in rows.items():
+        _note(clusters, row, sum(values[key]) / len(values[key]))
+    return clusters
+
+
 def _shared(parts: Iterable[_Clusters], why: Unknown) -> Known | Unknown:
     """The share over all of these clusters."""
     return share(_merged(parts)) or why
@@ -112,18 +134,20 @@ def distribution(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequ
     for row in rows:
         judged[row.pair].append(row)
     own: dict[int, _Clusters] = defaultdict(dict)
+    told: dict[int, list[tuple[JudgedRow, float]]] = defaultdict(list)
     for round, pair, margin in run.rows("SELECT round, pair, margin FROM scores WHERE task = ? AND held", (node.path,)):
         for row in judged.get(pair, ()):
             if row.round + row.accept <= round and _decided(row):
                 _note(own[round], row, _right(row, margin))
+                told[round].append((row, _right(row, margin)))
     ahead: dict[tuple[int, bool], _Clusters] = defaultdict(dict)
     sure: dict[int, _Clusters] = defaultdict(dict)
     missing: dict[tuple[int, bool], list[str]] = defaultdict(list)
-    seen: set[str] = set()
+    seen: set[tuple[str, ...]] = set()
     for row in rows:
         at, margin = (row.round, row.own) if row.accept else (row.round - 1, row.before)
-        again = row.pair in seen
-        seen.add(row.pair)
+        again = _alike(row) in seen
+        seen.add(_alike(row))
         if at < 0 or not _decided(row):
             continue
         if again or margin is None:
@@ -143,7 +167,7 @@ def distribution(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequ
     if len(both) > 1:
         known = Unknown("not of any round")
         accept, later = (_shared((ahead[r, which] for r in both), known) for which in (True, False))
-        all_own = _shared((own[r] for r in both), known)
+        all_own = _shared([_once(pair for r in both for pair in told[r])], known)
         all_ahead = _shared((ahead[r, which] for r in both for which in (True, False)), known)
         all_sure = _meant((sure[r] for r in both), known)
         found.append(Shifted(None, all_own, accept, later, all_ahead, all_sure, _drop(all_own, all_ahead)))

@@ -24,6 +24,7 @@ from rrm.core.shares import Known
 from rrm.store.store import Store
 from rrm.view.accuracy import Predicted, predicted
 from rrm.view.challenge_records import UNSCORED, Challenges, Unknown, plain
+from rrm.view.figures import tables_of
 from rrm.view.five_figures import challenges_of
 from rrm.view.inspect import show_challenges
 from rrm.view.reading import Reader
@@ -248,6 +249,21 @@ def test_an_adversarys_outcomes_are_not_counted_as_the_agents(tmp_path: Path) ->
     assert [(one.k, one.n) for one in found.rounds] == [(1, 50), (3, 30)]
 
 
+@pytest.mark.parametrize("trained, said", [(1, "last round"), (3, "last round asked (2)")])
+def test_rounds_in_which_nobody_looked_are_said(tmp_path: Path, trained: int, said: str) -> None:
+    """What the agent became after the user was last asked is not counted, and does not pass for counted."""
+    store = stored(tmp_path / "run", [judged(0, 0, 1.0)], cases=10, outcomes=5, feedback="refresh=4")
+    for round in (0, 1):
+        store.log("paper", round, "sample", 0, {"malformed": 0.0})
+    for round in range(trained + 1):
+        store.log("paper", round, "improve", 0, {"reward": 0.0})
+    store.close()
+    with Reader(tmp_path / "run") as run:
+        (table,) = [one for one in tables_of(run, run.nodes["paper"]) if one.title == "Unacceptable outcomes"]
+    shown = [row[0] for row in table.rows]
+    assert shown == ["all rounds", said]
+
+
 def test_a_round_in_which_nobody_is_asked_has_the_reward_model_of_before(tmp_path: Path) -> None:
     """As the setting `feedback` makes them: what is judged next is a round ahead of that."""
     first, later = ([judged(round, i, float(i % 2)) for i in range(20)] for round in (0, 2))
@@ -274,6 +290,35 @@ def test_what_was_judged_before_is_nothing_new_to_it(tmp_path: Path) -> None:
     found = of(tmp_path / "run").distribution
     assert not isinstance(found, Unknown)
     assert (known(found[0].next).mean, known(found[0].next).n) == (1.0, 1)
+
+
+@pytest.mark.parametrize("how", ["the other way round", "once more"])
+def test_a_pair_that_was_asked_otherwise_is_nothing_new_either(tmp_path: Path, how: str) -> None:
+    """Its name is another then; the outcomes that the reward model was fitted to are the same."""
+    first = judged(0, 0, 1.0)
+    pair = first.pair.swapped() if how == "the other way round" else replace(first.pair, again=1)
+    again, new = replace(first, pair=pair, round=1), judged(1, 9, 1.0)
+    assert again.id != first.id
+    store = stored(tmp_path / "run", [first, again, new])
+    store.score("paper", 0, [Margin(first.id, -1.0, 0.1, True)])
+    store.score("paper", 0, [Margin(again.id, -1.0, 0.1, True), Margin(new.id, 1.0, 0.1, True)])
+    store.close()
+    found = of(tmp_path / "run").distribution
+    assert not isinstance(found, Unknown)
+    assert (known(found[0].next).mean, known(found[0].next).n) == (1.0, 1)
+
+
+def test_what_stays_held_out_counts_once_over_all_rounds(tmp_path: Path) -> None:
+    first, second, third = ([judged(round, i, 1.0) for i in range(10)] for round in range(3))
+    store = stored(tmp_path / "run", [*first, *second, *third])
+    for round, so_far in enumerate((first, [*first, *second])):
+        store.score("paper", round, [Margin(one.id, 1.0, 0.1, True) for one in so_far])
+    for round, ahead in enumerate((second, third)):
+        store.score("paper", round, [Margin(one.id, -1.0, 0.1, True) for one in ahead])
+    store.close()
+    found = of(tmp_path / "run").distribution
+    assert not isinstance(found, Unknown)
+    assert [known(one.own).n for one in found] == [10, 20, 20] and found[-1].round is None
 
 
 def test_an_optimization_that_the_limit_ended_says_so(tmp_path: Path) -> None:

@@ -194,7 +194,8 @@ def summarize(results: Sequence[Result]) -> Summary:
         "more. Off-policy outcomes are the starting model's; side-constraints are those of form, which are given and "
         "not learned; unacceptable outcomes are those without form; tampering is not measured.",
         "Frozen feedback judges as many pairs, of as many cases, as the other runs do in all rounds together; nobody "
-        "is asked whether later rounds' improvements stand.",
+        "is asked whether later rounds' improvements stand. In its one round there is no reward model yet: neither an "
+        "adversary's outcomes nor pairs chosen by disagreement are among them, so its row is of these three together.",
         f"Reward is in standard deviations of what the reward model was fitted to, truth in those of the starting "
         f"agent's outcomes. {len(APPROACHES) * len(FIGURES)} cells and no correction for their number.",
     ]

@@ -81,6 +81,8 @@ class Footage:
 
     cells: tuple[tuple[int, int], ...]
     """Where the walker was, as long as it could be seen; the start first."""
+    whole_at: tuple[bool, ...]
+    """At each cell: whether nothing was seen to break yet."""
     steps: int
     whole: bool
     """Whether the vase was never seen to break."""
@@ -94,7 +96,9 @@ class Footage:
         walk = Walk.of(observations[:, :4], VASE)
         dark = np.flatnonzero(observations[:, 4] > 0.5)
         covered = int(dark[0]) if len(dark) else None
-        return cls(walk.cells[:covered], len(walk.cells) - 1, all(walk.whole), walk.arrived, covered)
+        return cls(
+            walk.cells[:covered], walk.whole[:covered], len(walk.cells) - 1, all(walk.whole), walk.arrived, covered
+        )
 
     def words(self) -> str:
         """For people and language models."""

@@ -134,9 +134,7 @@ def test_a_frozen_trunk_learns_manners(precision: str) -> None:
     assert {*reward.state()} == {"heads.weight", "norm.shift", "norm.scale"}
 
 
-@pytest.mark.parametrize(
-    "adapters, precision, lr", [("lora", "float32", 2e-3), ("lora", "bfloat16", 2e-3), ("full", "float32", 1e-4)]
-)
+@pytest.mark.parametrize("adapters, precision, lr", [("lora", "bfloat16", 2e-3), ("full", "float32", 1e-4)])
 def test_a_trained_trunk_learns_manners(adapters: str, precision: str, lr: float) -> None:
     """LoRA and full fine-tuning: a few steps bring the loss on their own comparisons down from that of a coin."""
     b = Backbone.load("smollm2", adapters=adapters)  # type: ignore[arg-type]
@@ -151,9 +149,7 @@ def test_a_trained_trunk_learns_manners(adapters: str, precision: str, lr: float
     assert (b.start.version != reward.fork.version) and all(p.dtype == torch.float32 for p in reward.fork.parameters())
 
 
-@pytest.mark.parametrize(
-    "adapters, precision, lr", [("lora", "float32", 2e-3), ("lora", "bfloat16", 2e-3), ("full", "float32", 2e-5)]
-)
+@pytest.mark.parametrize("adapters, precision, lr", [("lora", "bfloat16", 2e-3), ("full", "float32", 2e-5)])
 def test_training_moves_an_agents_log_probabilities(adapters: str, precision: str, lr: float) -> None:
     b = Backbone.load("smollm2", adapters=adapters)  # type: ignore[arg-type]
     b.precision = Precision(precision)  # type: ignore[arg-type]

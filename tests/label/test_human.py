@@ -240,6 +240,11 @@ def test_whose_preferences_are_averaged_is_never_silent(tmp_path: Path, agree: b
                 choice = "first" if prefers_a != question.swapped(name) else "second"
                 labels.answer(str(uuid.uuid4()), question.id, name, choice, seconds=1.0)
         assert user.judge(toy.task("t"), pairs[0]).preference is not None
+        again: list[str] = []  # by a run that goes on after an interruption
+        resumed = human(overlap=overlap, unassisted=0.0, tell=again.append)
+        resumed.expect(toy.task("t"), 0, pairs, folder)
+        assert resumed.judge(toy.task("t"), pairs[0]).preference is not None
+        assert any("alpha" in line for line in again) == (overlap == 2)
     alone, together = (line for line in said if "training goes on" in line)
     assert "alpha" not in alone
     assert "mean of several people's preferences on 6 pairs" in together

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rrm.core.errors import ModelError
+from rrm.core.errors import ModelError, RRMError
 from rrm.core.parallel import World, join, place, started
 from rrm.models.convoy import own_device
 from tests.parallel import pieces
@@ -127,6 +127,20 @@ def test_the_comparison_is_of_something(one: dict[str, Tensor]) -> None:
     for how in ("trained", "frozen"):
         assert one[f"full {how} scores"].std() > 0.1
     assert one["full gradient model.norm.weight"].abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("failure", [RRMError("the case is too long"), None])
+def test_what_ended_the_work_is_told_and_not_that_a_pass_was_left(failure: RRMError | None) -> None:
+    """Of a shared model: an error in the middle of a pass makes waiting for the others impossible."""
+    world, left = World(), RRMError("left a pass before its last layer")
+
+    def idle() -> None:
+        raise left
+
+    world.idle = idle
+    with pytest.raises(RRMError) as raised:
+        world._wait_idle(failure)
+    assert raised.value is (failure or left)
 
 
 @pytest.mark.parametrize("what", ["exchange", "sums"])

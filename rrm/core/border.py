@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Check, Judgement
 from rrm.core.records import Case, Group, Outcome, digest
+from rrm.core.remarks import Remark
 
 T = TypeVar("T")
 BROKEN = (
@@ -155,9 +156,29 @@ def judged(judgement: Any, where: str) -> Judgement:
     for name, text in (("note", judgement.note), ("name", judgement.by)):
         said(text, f"{where}: the {name}")
     checks = items(judgement.checks, Check, f"{where}: the checks")
+    a, b = (remarked(found, where) for found in (judgement.remarks_a, judgement.remarks_b))
     return replace(
-        judgement, preference=preference, attention=int(attention), seconds=seconds, margin=margin, checks=checks
-    )
+        judgement, preference=preference, attention=int(attention), seconds=seconds, margin=margin, checks=checks,
+        remarks_a=a, remarks_b=b,
+    )  # fmt: skip
+
+
+def remarked(found: Iterable[Remark], where: str) -> tuple[Remark, ...]:
+    """What is said of one outcome, each of it once, its numbers as they are stored. Raises `BorderError` saying what is
+    wrong with it."""
+    kept: dict[str, Remark] = {}
+    for one in items(found, Remark, f"{where}: the remarks"):
+        value = None if one.value is None else finite(one.value, f"{where}: the {plain(str(one.kind), 40)}")
+        one = replace(one, value=value)
+        if fault := one.faulty():
+            raise BorderError(f"{where}: {fault}")
+        better = "" if one.better is None else one.better.text
+        for name, text in (("words", one.text), ("name", one.by), ("correction", better)):
+            said(text, f"{where}: the {name} of a remark")
+        if one.better is not None and one.better.data is not None:
+            json_able(one.better.data, where)
+        kept.setdefault(one.id, one)
+    return tuple(kept.values())
 
 
 def said(value: object, what: str) -> str:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import Annotated
+
+from pydantic import Field as Kept
 
 from rrm.core.records import Assistance, Case, Group, Outcome, digest
+from rrm.core.remarks import Remark, Remarked
 from rrm.core.seeding import seed_of
 
 ACCEPT = "accept"
 """The purpose of a comparison that decides whether an improvement stands."""
+DERIVED = "derived"
+"""The purpose of a comparison that nobody made: it follows from a correction or a demonstration. Fits see such, and
+nothing keeps, counts or measures them."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,9 @@ class Judgement:
     """How long the judging took; None: as long as `judge` did."""
     margin: float | None = None
     """Perceived value of A less that of B, where the user has such a thing: how sure the preference is."""
+    remarks_a: Annotated[tuple[Remark, ...], Kept(exclude_if=lambda remarks: not remarks)] = ()
+    """What is said of A alone; of B: `remarks_b`."""
+    remarks_b: Annotated[tuple[Remark, ...], Kept(exclude_if=lambda remarks: not remarks)] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,8 @@ class Comparison:
     user: str
     seconds: float = 0.0
     purpose: str = ""
-    """`ACCEPT` if it was asked whether an improvement stands, which is after its round's fit; else empty."""
+    """`ACCEPT` if it was asked whether an improvement stands, which is after its round's fit; `DERIVED` if nobody was;
+    else empty."""
 
     @property
     def id(self) -> str:
@@ -149,6 +160,17 @@ class Comparison:
     def preference(self) -> float | None:
         """The user's: 1.0 A, 0.0 B, 0.5 a tie, None no judgement."""
         return self.judgement.preference
+
+    @property
+    def remarks(self) -> list[Remarked]:
+        """What was said of A alone, then of B."""
+        sides = (
+            (self.a, self.assistance_a, self.judgement.remarks_a), (self.b, self.assistance_b, self.judgement.remarks_b)
+        )  # fmt: skip
+        return [
+            Remarked(self.pair.task, self.case, outcome, one, self.user, self.round, said)
+            for outcome, said, remarks in sides for one in remarks
+        ]  # fmt: skip
 
 
 def improved_first(key: str, case: str) -> bool:
@@ -205,6 +227,12 @@ class FitReport:
     """Why it has learned nothing, so that all it scores is 0; empty if it has learned something."""
     disagreement: float | None = None
     """Mean standard deviation over heads of the training outcomes' scores, in units of normalized score."""
+    derived: int | None = None
+    """Comparisons trained on that follow from corrections and demonstrations, beside `n`."""
+    ratings: int | None = None
+    """Ratings and approvals trained on."""
+    marks: int | None = None
+    """Outcomes that were marked unacceptable or not, of which the constraint was learned."""
     margins: tuple[Margin, ...] = ()
     """What the fitted model makes of each comparison."""
 
@@ -212,6 +240,7 @@ class FitReport:
         """The numbers by name, those that are None left out."""
         named = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "margins"}
         named["ignorant"] = 1.0 if self.ignorant else None
+        named |= {name: named[name] or None for name in ("derived", "ratings", "marks")}
         return {name: float(value) for name, value in named.items() if value is not None}
 
 

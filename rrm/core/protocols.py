@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from rrm.core.judgements import Comparison, FitReport, ImproveReport
-from rrm.core.records import Answer, Case, Group
+from rrm.core.records import Answer, Case, Group, Outcome
+from rrm.core.remarks import Kind
 from rrm.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class Policy(Agent, Protocol):
 
 
 class Scores(Protocol):
-    """A reward model's judgement of a group's outcomes."""
+    """A reward model's judgement of a group's outcomes. One that has learned a constraint (`Heeding`) says in a further
+    attribute, `unacceptable` (n,), how likely the user would mark each outcome so; else that is None, or not there."""
 
     @property
     def mean(self) -> Tensor:
@@ -122,6 +124,25 @@ class Knowing(Protocol):
     @property
     def ignorant(self) -> bool:
         """Whether its last fit taught it nothing: no comparison had a preference, or all outcomes score alike."""
+
+
+@runtime_checkable
+class Heeding(Protocol):
+    """A reward model that learns from remarks, too: its `fit` takes them as a further argument, `remarks`, all of a
+    node's so far (`rrm.core.remarks`), wherever there are any."""
+
+    @property
+    def heeds(self) -> tuple[Kind, ...]:
+        """The kinds that it learns from. One that learns of what is unacceptable says so in its scores (`Scores`)."""
+
+
+@runtime_checkable
+class Cloning(Protocol):
+    """A policy that can begin with what others did."""
+
+    def clone(self, shown: Sequence[tuple[Case, Outcome]], settings: Settings, key: str, log: Log) -> None:
+        """`settings.clone` passes of maximum likelihood over demonstrations, in place (behavior cloning). Everything
+        random in it is named by `key`. Calls `log` after each pass, with its `loss`: mean nats of an outcome."""
 
 
 class Learner(RewardModel, Protocol):

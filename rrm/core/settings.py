@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from rrm.core.errors import RRMError
+from rrm.core.remarks import Kind, parse
 from rrm.core.spelling import nearest
 
 PYDANTIC = str(Path(pydantic.__file__).parent)
@@ -93,6 +103,10 @@ class Settings(Explained):
     against a reward model that stays as it is (frozen); or in the first and every N-th after it (refresh=N). In other
     rounds nobody is asked whether the improvement stands. Online feedback is the paper's first approach (Leike et al.
     2018, 5.1); frozen is what it helps against (Ibarz et al. 2018, arXiv 1811.06521)."""
+    ask: str = ""
+    """What the user also says of each outcome of a pair, beside which is better, separated by commas: rating (of 5
+    levels; rating=7 of 7), approval, unacceptable, correction, note. Ratings and approvals teach the reward model, too;
+    of what is marked unacceptable a constraint is learned (`unacceptable`); see `rrm.core.remarks`."""
     begin: Literal["start", "assistant"] = "start"
     """The weights that the agent begins with: the starting model's, or those of its first assistant, where the two do
     the same kind of thing (a chain: `rrm.climb`)."""
@@ -180,11 +194,41 @@ class Settings(Explained):
     """The agent optimizes mean - caution * standard deviation of the ensemble."""
     malformed: float = -3.0
     """At most this reward for an outcome that does not parse: a side-constraint (Leike et al. 2018, 5.7)."""
+    unacceptable: float = Field(default=1.0, ge=0, le=1)
+    """At most this share of the agent's outcomes may be unacceptable, by a constraint that is learned from what was
+    marked so (`ask`), apart from the reward. It is held by a multiplier that grows while it is broken (a Lagrangian:
+    Leike et al. 2018, 5.7; Dai et al. 2023, arXiv 2310.12773, section 3.3). 1: no constraint."""
+    multiplier: float = Field(default=0.05, gt=0)
+    """How fast the multiplier of `unacceptable` grows: by so much, in units of reward, for each outcome that is
+    unacceptable beyond what may be."""
+    clone: int = Field(default=0, ge=0)
+    """Passes over the demonstrations that are in the run, before the first round: the agent learns to do what was
+    demonstrated (behavior cloning: Leike et al. 2018, 5.3)."""
+    demonstrated: int = Field(default=16, ge=0)
+    """Cases of demonstrations, in each round, of which the agent's own outcomes are sampled, too: the reward model
+    learns that a demonstration is better than these (Ibarz et al. 2018, arXiv 1811.06521, section 2.2). Nobody is asked
+    about them. 0: none."""
     accept: int = Field(default=24, ge=0)
     """Comparisons of the improved agent with the one before. The improvement is kept unless the user clearly prefers
     the old agent."""
     beta: float = Field(default=0.1, gt=0)
     """DPO's inverse temperature."""
+
+    @field_validator("ask")
+    @classmethod
+    def _kinds(cls, ask: str) -> str:
+        parse(ask)
+        return ask
+
+    @property
+    def asked(self) -> Mapping[Kind, int]:
+        """Kinds of remarks that the user is asked for -> levels, of ratings; see `ask`."""
+        return parse(self.ask)
+
+    @property
+    def constrained(self) -> bool:
+        """Whether `unacceptable` is to be held."""
+        return self.unacceptable < 1
 
     @property
     def adversarial(self) -> int:

@@ -79,6 +79,8 @@ class Task:
     assistants: subtasks, or finished assistants, that help the user judge this task's outcomes.
     covers: the aspects of the parent that this task assesses (for the exhaustiveness check).
     aspects: the aspects of this task's own outcomes.
+    unacceptable: those of its aspects in which nothing may be wrong: a simulated user who is asked for it
+        (`Settings.ask`) marks an outcome of which it believes that something is. People mark what they find so.
     difficulty: a rough size of one evaluation; a subtask must be narrower than its parent (section 3.2).
     usual: at a root, what the command line takes for "model" and "user" unless it is told.
     tools: the programs that this task's answers rest on; `check` sees that they are there, and a run keeps their
@@ -97,6 +99,7 @@ class Task:
     assistants: Sequence[Task | Assistant] = ()
     covers: tuple[str, ...] = ()
     aspects: tuple[str, ...] = ()
+    unacceptable: tuple[str, ...] = ()
     difficulty: float | None = None
     tools: tuple[Tool, ...] = ()
     usual: Mapping[str, str] = field(default_factory=dict)
@@ -111,7 +114,8 @@ class Task:
 
     def _listed(self) -> None:
         """Raise `TaskError` where one thing was given for a tuple of them: (one) is one, and (one,) a tuple."""
-        for name, kinds in (("assistants", (Task, Assistant)), ("tools", ()), ("covers", (str,)), ("aspects", (str,))):
+        texts = ("covers", "aspects", "unacceptable")
+        for name, kinds in (("assistants", (Task, Assistant)), ("tools", ()), *((name, (str,)) for name in texts)):
             given = getattr(self, name)
             shown = repr(given) if isinstance(given, str) else getattr(given, "name", type(given).__name__)
             if isinstance(given, str) or not isinstance(given, Iterable):

@@ -119,6 +119,19 @@ def _outcomes(task: Task) -> Iterator[Fault]:
         )  # fmt: skip
 
 
+def _constraint(task: Task) -> Iterator[Fault]:
+    s, unknown = task.settings, sorted({*task.unacceptable} - {*task.aspects})
+    if unknown:
+        named = ", ".join(task.aspects) or "it has none"
+        yield Fault(task.path, "error", f"unacceptable names {', '.join(unknown)}, no aspect of it ({named})")
+    if s.constrained and "unacceptable" not in s.asked:
+        yield Fault(
+            task.path, "warning",
+            f"unacceptable={s.unacceptable} is held by a constraint that is learned of what the user marks, and ask="
+            f"{s.ask!r} does not ask for marks; unless some are imported, nothing is held. Set ask=unacceptable",
+        )  # fmt: skip
+
+
 def _node(task: Task) -> Iterator[Fault]:
     if not task.name or set(task.name) & set("/. \t\n"):
         yield Fault(
@@ -134,6 +147,7 @@ def _node(task: Task) -> Iterator[Fault]:
             "most that, or raise cases or outcomes",
         )  # fmt: skip
     yield from _outcomes(task)
+    yield from _constraint(task)
     names = [sub.name for sub in task.subtasks]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Fault(task.path, "error", f"two assistants are named {name!r}; rename one")

@@ -6,6 +6,7 @@ group, however many comparisons they are part of.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,16 @@ from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from rrm.core.errors import RRMError
-from rrm.core.judgements import Comparison, FitReport, Margin, ignorance
+from rrm.core.judgements import DERIVED, Comparison, FitReport, Margin, ignorance
 from rrm.core.protocols import Progressed
 from rrm.core.records import Group, Outcome
+from rrm.core.remarks import Remarked, of_kind
 from rrm.core.seeding import generator
 from rrm.core.settings import Settings
-from rrm.learning.heads import fit_heads
-from rrm.learning.heldout import hold_out
+from rrm.learning.heads import fit_heads, fit_marks
+from rrm.learning.heldout import split
 from rrm.learning.losses import bradley_terry
+from rrm.learning.ordinal import Levels, Scales, first_thresholds, joined, levels_of, scales_of
 from rrm.learning.rates import rate
 from rrm.models.reward import TextRewardModel
 
@@ -35,7 +38,7 @@ HEAD_LR = 10.0
 
 @dataclass(frozen=True)
 class _Judgements:
-    """A case's outcomes, each once, and the comparisons between them."""
+    """A case's outcomes, each once, the comparisons between them, and what was said of each."""
 
     group: Group
     a: Tensor  # (pairs,) index of the outcome shown as A
@@ -43,6 +46,15 @@ class _Judgements:
     preference: Tensor  # (pairs,)
     weight: Tensor  # (pairs, heads)
     ids: tuple[str, ...]  # (pairs,)
+    levels: Levels
+    marked: Tensor  # (marks,) outcome
+    mark: Tensor  # (marks,) 1 unacceptable, 0 not
+    mark_weight: Tensor  # (marks, heads)
+
+    @property
+    def count(self) -> int:
+        """Judgements of the reward."""
+        return len(self.a) + self.levels.ratings
 
 
 def fit_reward(
@@ -51,48 +63,53 @@ def fit_reward(
     settings: Settings,
     key: str,
     progress: Progressed | None = None,
+    remarks: Sequence[Remarked] = (),
 ) -> FitReport:
-    """Train the reward model on all comparisons so far, then normalize its scores.
+    """Train the reward model on all comparisons so far, and on ratings and approvals among the remarks; then normalize
+    its scores, and learn the constraint of what was marked unacceptable.
 
     Continues from the current weights with a fresh optimizer. What is held out stays so in every round: see
     `hold_out`. Where nothing can be learned, because all are ties or because everything is scored alike, scores are 0
     and the report says why. Raises `RRMError` if nobody expressed a preference.
     """
     usable = [c for c in comparisons if c.preference is not None]
-    if not usable:
+    rated = of_kind(remarks, "rating", "approval")
+    if not usable and not rated:
         raise RRMError(f"no comparison to fit: the user abstained from all {len(comparisons)}; ask about other pairs")
-    by_case, by_pair = hold_out(usable, settings.holdout, settings.holdout_by)
-    away = by_case | by_pair
-    heldout = [c for i, c in enumerate(usable) if i in away]
-    train = [c for i, c in enumerate(usable) if i not in away]
-    if not train:  # every case happens to be one to hold out
-        train, heldout, by_pair = heldout, [], set()
-    seen, out = _by_case(train, reward), _by_case(heldout, reward)
+    sides = split(usable, settings, remarks)
+    scales, thresholds = scales_of(of_kind(sides.remarks, "rating", "approval"))
+    seen = _by_case(sides.train, reward, sides.remarks, scales)
+    out = _by_case(sides.heldout, reward)
 
     if reward.frozen:
         features = reward.features([j.group for j in (*seen, *out)], progress)
         loss = _fit_heads(reward, seen, features[: len(seen)])
         scores = [rows @ reward.weight.detach().T for rows in features]
         raw, raw_out = scores[: len(seen)], scores[len(seen) :]
+        reward.constraint = _fit_marks(seen, features[: len(seen)])
     else:
         with reward.backbone.remember():
-            loss = _train(reward, seen, settings, key, progress)
+            loss = _train(reward, seen, settings, key, progress, thresholds)
             raw = reward.raw_scores([j.group for j in seen])
             raw_out = reward.raw_scores([j.group for j in out]) if out else []
+            marked = [j for j in seen if len(j.marked)]
+            reward.constraint = _fit_marks(marked, reward.trained_features([j.group for j in marked]))
     if not all(bool(values.isfinite().all()) for values in raw):
         raise RRMError(f"the reward model {reward.fork.name!r} gives scores that are no numbers; nothing was fitted")
-    decided = sum(c.preference != 0.5 for c in train)
+    given = [c for c in sides.train if c.purpose != DERIVED]
+    decided = sum(c.preference != 0.5 for c in sides.train)
     ignorant = ""
-    learned = reward.normalize(torch.cat(raw), decided > 0)
+    told = decided > 0 or len({one.remark.level for one in of_kind(sides.remarks, "rating", "approval")}) > 1
+    learned = reward.normalize(torch.cat(raw), told)
     disagreement = (torch.cat(raw) - reward.shift).std(1, correction=0).mean().item() / reward.scale.item()
     if not learned:
-        ignorant = ignorance(len(train), decided)
+        ignorant = ignorance(len(given), decided)
         raw, raw_out = ([torch.zeros_like(values) for values in every] for every in (raw, raw_out))
     right_out, decided_out = _right(out, raw_out)
     right, _ = _right(seen, raw)
     return FitReport(
-        n=len(train),
-        n_holdout=len(heldout),
+        n=len(given),
+        n_holdout=len(sides.heldout),
         ties=sum(c.preference == 0.5 for c in usable),
         abstentions=len(comparisons) - len(usable),
         train_loss=loss,
@@ -101,37 +118,65 @@ def fit_reward(
         decided=decided,
         holdout_right=None if ignorant else right_out,
         holdout_decided=decided_out,
-        holdout_pairs=len(by_pair),
+        holdout_pairs=sides.by_pair,
         ignorant=ignorant,
         disagreement=disagreement,
+        derived=len(sides.train) - len(given),
+        ratings=sum(j.levels.ratings for j in seen),
+        marks=sum(len(j.marked) for j in seen),
         margins=(*_margins(seen, raw, heldout=False), *_margins(out, raw_out, heldout=True)),
     )
 
 
-def _by_case(comparisons: Sequence[Comparison], reward: TextRewardModel) -> list[_Judgements]:
-    """Gather comparisons by case; an outcome judged several times with the same assistance appears once."""
+def _by_case(
+    comparisons: Sequence[Comparison], reward: TextRewardModel, remarks: Sequence[Remarked] = (),
+    scales: Scales | None = None,
+) -> list[_Judgements]:  # fmt: skip
+    """Gather judgements by case; an outcome judged several times with the same assistance appears once."""
     heads, sees = reward.settings.heads, reward.settings.reward_sees == "assistance"
-    cases: dict[str, list[Comparison]] = {}
+    compared: dict[str, list[Comparison]] = {}
     for c in comparisons:
-        cases.setdefault(c.case.id, []).append(c)
+        compared.setdefault(c.case.id, []).append(c)
+    told: dict[str, list[Remarked]] = {}
+    for one in of_kind(remarks, "rating", "approval", "unacceptable"):
+        told.setdefault(one.case.id, []).append(one)
     out = []
-    for members in cases.values():
-        place: dict[tuple[str, tuple[str, ...]], int] = {}
+    for case in dict.fromkeys([*compared, *told]):
+        members, here = compared.get(case, []), told.get(case, [])
+        rated, marked = of_kind(here, "rating", "approval"), of_kind(here, "unacceptable")
+        place_of: dict[tuple[str, tuple[str, ...]], int] = {}
         shown: list[tuple[Outcome, tuple[Assistance, ...]]] = []
-        indices: list[int] = []  # A and B of each pair in turn
-        for c in members:
-            for outcome, assistance in ((c.a, c.assistance_a), (c.b, c.assistance_b)):
-                name = (outcome.id, tuple(s.text for s in assistance) if sees else ())
-                if name not in place:
-                    place[name] = len(shown)
-                    shown.append((outcome, assistance))
-                indices.append(place[name])
-        a, b = torch.tensor(indices).view(-1, 2).T
+
+        def placed(
+            outcome: Outcome, assistance: tuple[Assistance, ...],
+            place_of: dict[tuple[str, tuple[str, ...]], int] = place_of,
+            shown: list[tuple[Outcome, tuple[Assistance, ...]]] = shown,
+        ) -> int:  # fmt: skip
+            name = (outcome.id, tuple(s.text for s in assistance) if sees else ())
+            if name not in place_of:
+                place_of[name] = len(shown)
+                shown.append((outcome, assistance))
+            return place_of[name]
+
+        a, b = torch.tensor(
+            [(placed(c.a, c.assistance_a), placed(c.b, c.assistance_b)) for c in members], dtype=torch.long
+        ).view(-1, 2).T  # fmt: skip
         preference = torch.tensor([float(c.preference) for c in members if c.preference is not None])
-        weight = torch.stack([bootstrap(c.stream, heads) for c in members])
-        group = Group(members[0].case, tuple(o for o, _ in shown), tuple(s for _, s in shown))
-        out.append(_Judgements(group, a, b, preference, weight, tuple(c.id for c in members)))
+        weight = _weights([c.stream for c in members], heads)
+        drawn = [bootstrap(one.stream, heads) for one in rated]
+        levels = levels_of(rated, [placed(o.outcome, o.assistance) for o in rated], drawn, scales or {})
+        places = torch.tensor([placed(o.outcome, o.assistance) for o in marked], dtype=torch.long)
+        mark = torch.tensor([float(o.remark.value or 0) for o in marked])
+        group = Group((members or here)[0].case, tuple(o for o, _ in shown), tuple(s for _, s in shown))
+        ids = tuple(c.id for c in members)
+        marks_weight = _weights([o.stream for o in marked], heads)
+        out.append(_Judgements(group, a, b, preference, weight, ids, levels, places, mark, marks_weight))
     return out
+
+
+def _weights(streams: Sequence[str], heads: int) -> Tensor:
+    """(streams, heads)."""
+    return torch.stack([bootstrap(one, heads) for one in streams]) if streams else torch.empty(0, heads)
 
 
 def bootstrap(comparison: str, heads: int) -> Tensor:
@@ -146,19 +191,37 @@ def bootstrap(comparison: str, heads: int) -> Tensor:
 
 
 def _fit_heads(reward: TextRewardModel, cases: Sequence[_Judgements], features: Sequence[Tensor]) -> float:
-    """Solve for the heads of a frozen trunk. Returns the loss, as `_train` does."""
-    sizes = [len(rows) for rows in features]
-    first = [sum(sizes[:i]) for i in range(len(sizes))]
+    """Solve for the heads of a frozen trunk. Returns the loss of comparisons, as `_train` does."""
+    first = _firsts(features)
     a = torch.cat([c.a + start for c, start in zip(cases, first, strict=True)])
     b = torch.cat([c.b + start for c, start in zip(cases, first, strict=True)])
     preference, weight = torch.cat([c.preference for c in cases]), torch.cat([c.weight for c in cases])
-    case = torch.arange(len(cases)).repeat_interleave(torch.tensor([len(c.a) for c in cases]))
-    rows = torch.cat([*features])
-    heads, _ = fit_heads(rows, a, b, preference, weight, reward.anchor, case)
+    numbers = torch.arange(len(cases))
+    case = numbers.repeat_interleave(torch.tensor([len(c.a) for c in cases]))
+    rated = numbers.repeat_interleave(torch.tensor([len(c.levels) for c in cases]))
+    rows, levels = torch.cat([*features]), joined([c.levels for c in cases], first)
+    heads, _ = fit_heads(rows, a, b, preference, weight, reward.anchor, case, levels, rated)
     with torch.no_grad():
         reward.weight.copy_(heads)
         scores = rows @ heads.T
+    if not len(a):
+        return math.nan
     return bradley_terry(scores[a], scores[b], preference, weight).item() / reward.settings.heads
+
+
+def _fit_marks(cases: Sequence[_Judgements], features: Sequence[Tensor]) -> Tensor | None:
+    """The constraint, (heads, features + 1); None where not both were seen, what is unacceptable and what is not."""
+    marks = torch.cat([torch.empty(0), *(c.mark for c in cases)])
+    if not len(marks) or bool((marks == marks[0]).all()):
+        return None
+    rows = torch.cat([own[c.marked] for c, own in zip(cases, features, strict=True)])
+    case = torch.arange(len(cases)).repeat_interleave(torch.tensor([len(c.marked) for c in cases]))
+    return fit_marks(rows, marks, torch.cat([c.mark_weight for c in cases]), case)
+
+
+def _firsts(features: Sequence[Tensor]) -> list[int]:
+    """The row of each case's first outcome, among all."""
+    return torch.tensor([0, *(len(rows) for rows in features)]).cumsum(0)[:-1].tolist()
 
 
 def _train(
@@ -167,13 +230,22 @@ def _train(
     settings: Settings,
     key: str,
     progress: Progressed | None,
+    thresholds: int,
 ) -> float:
-    """AdamW over `reward_epochs` passes: warm-up, then linear decay. Returns the last epoch's loss."""
+    """AdamW over `reward_epochs` passes: warm-up, then linear decay. Returns the last epoch's loss. Thresholds of
+    ratings begin where they would be if all outcomes were alike, and are learned with the heads."""
     trunk: dict[str, Any] = {"params": reward.fork.parameters()}
     lr = rate(settings, "reward_lr", reward.backbone)
     heads: dict[str, Any] = {"params": [reward.weight], "lr": lr * HEAD_LR}
+    own = [trunk, heads]
+    limits = None
+    if thresholds:
+        begin = first_thresholds(joined([c.levels for c in cases], [0] * len(cases)), thresholds)
+        limits = nn.Parameter(begin[:, None].repeat(1, reward.settings.heads).contiguous())
+        own.append({"params": [limits], "lr": lr * HEAD_LR, "weight_decay": 0.0})
+    learned = [*reward.parameters(), *([] if limits is None else [limits])]
     optimizer = torch.optim.AdamW(
-        [trunk, heads],
+        own,
         lr=lr,
         weight_decay=0.01,
         fused=True,
@@ -191,11 +263,11 @@ def _train(
         losses = []
         for start in range(0, len(order), settings.reward_batch):
             loss = 0.0
-            for part in _parts(reward, [cases[i] for i in order[start : start + settings.reward_batch]]):
+            for part in _parts(reward, [cases[i] for i in order[start : start + settings.reward_batch]], limits):
                 part.backward()  # type: ignore[no-untyped-call]
                 loss += part.item()
-            loss = reward.backbone.world.add_up(reward.parameters(), loss)
-            nn.utils.clip_grad_norm_(reward.parameters(), 1.0)
+            loss = reward.backbone.world.add_up(learned, loss)
+            nn.utils.clip_grad_norm_(learned, 1.0)
             optimizer.step()
             increment_version(reward.parameters())  # the fused step does not, and `Fork.version` would miss the change
             optimizer.zero_grad()
@@ -207,13 +279,15 @@ def _train(
     return sum(losses) / len(losses)
 
 
-def _parts(reward: TextRewardModel, cases: Sequence[_Judgements]) -> Iterator[Tensor]:
-    """The loss of a batch of cases, in parts that fit in memory and add up to it exactly.
+def _parts(
+    reward: TextRewardModel, cases: Sequence[_Judgements], limits: Tensor | None = None
+) -> Iterator[Tensor]:
+    """The loss of a batch of cases, in parts that fit in memory and add up to it exactly; limits: (thresholds, heads).
 
     A comparison couples two outcomes of a case, never two cases, so parts are made of whole cases. Where several
     processes train together, these are the parts of this one's share of the cases.
     """
-    pairs = sum(len(c.a) for c in cases)
+    judgements = sum(c.count for c in cases)
     groups = [c.group for c in cases]
     first = torch.tensor([0, *(len(g.outcomes) for g in groups)]).cumsum(0)
     beside = reward.beside(groups)
@@ -229,11 +303,21 @@ def _parts(reward: TextRewardModel, cases: Sequence[_Judgements]) -> Iterator[Te
         b = torch.cat([place[first[i] + cases[i].b] for i in here])
         preference = torch.cat([cases[i].preference for i in here])
         weight = torch.cat([cases[i].weight for i in here])
-        yield bradley_terry(scores[a], scores[b], preference, weight) * (len(a) / pairs)
+        loss = scores.sum() * 0.0 if not len(a) else (
+            bradley_terry(scores[a], scores[b], preference, weight) * (len(a) / judgements)
+        )  # fmt: skip
+        levels = joined([cases[i].levels for i in here], [0] * len(here))
+        if len(levels) and limits is not None:
+            rated = torch.cat([place[first[i] + cases[i].levels.outcome] for i in here])
+            rows = bradley_terry(scores[rated], limits[levels.threshold], levels.above, levels.weight)
+            loss = loss + rows * (len(levels) / judgements)
+        yield loss
 
 
 def _margins(cases: Sequence[_Judgements], raw: Sequence[Tensor], heldout: bool) -> Iterator[Margin]:
-    for case, scores in zip(cases, raw, strict=True):
+    for case, scores in zip(cases, raw, strict=True):  # of derived comparisons, too, which nobody keeps
+        if not case.ids:  # only rated
+            continue
         margin = scores[case.a] - scores[case.b]  # (pairs, heads)
         mean, std = margin.mean(1).tolist(), margin.std(1, correction=0).tolist()
         yield from (Margin(*row, heldout) for row in zip(case.ids, mean, std, strict=True))

@@ -9,13 +9,47 @@ their pairs are held out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from rrm.core.judgements import ACCEPT, Comparison
+from rrm.core.judgements import ACCEPT, DERIVED, Comparison
+from rrm.core.remarks import Remarked
 from rrm.core.seeding import seed_of
+from rrm.core.settings import Settings
 
 CASES = 10
 """Cases that appear when there are fewer than this, themselves included, are held out by pair."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a fit sees, and what it is measured on."""
+
+    train: Sequence[Comparison]
+    heldout: Sequence[Comparison]
+    by_pair: int
+    """How many of those are held out by pair."""
+    remarks: Sequence[Remarked]
+    """Those that say nothing of an outcome that is held out."""
+
+
+def split(comparisons: Sequence[Comparison], settings: Settings, remarks: Sequence[Remarked] = ()) -> Sides:
+    """Comparisons with a preference, and remarks, by side. What is derived is trained on, or, where it is of a case
+    that is held out, left out: it measures nothing. If nothing was left to train on, nothing is held out."""
+    given = [c for c in comparisons if c.purpose != DERIVED]
+    derived = [c for c in comparisons if c.purpose == DERIVED]
+    by_case, by_pair = hold_out(given, settings.holdout, settings.holdout_by)
+    away = by_case | by_pair
+    if given and len(away) == len(given):  # every case happens to be one to hold out
+        return Sides([*given, *derived], [], 0, remarks)
+    cases = {given[i].case.id for i in by_case}
+    outcomes = {(given[i].case.id, o.id) for i in by_pair for o in (given[i].a, given[i].b)}
+    return Sides(
+        [*(c for i, c in enumerate(given) if i not in away), *(c for c in derived if c.case.id not in cases)],
+        [c for i, c in enumerate(given) if i in away],
+        len(by_pair),
+        [one for one in remarks if one.case.id not in cases and (one.case.id, one.outcome.id) not in outcomes],
+    )
 
 
 def hold_out(

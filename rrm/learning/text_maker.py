@@ -12,9 +12,11 @@ from rrm.core.judgements import Comparison, FitReport, ImproveReport
 from rrm.core.parallel import World
 from rrm.core.protocols import Cases, Judge, Log, Progressed
 from rrm.core.records import Assistance, Case, Group, Outcome
+from rrm.core.remarks import Kind, Remarked
 from rrm.core.settings import Settings
 from rrm.core.task import Task
 from rrm.learning import best_of_n, dpo, rloo
+from rrm.learning.cloning import clone
 from rrm.learning.fitting import fit_reward
 from rrm.learning.improving import Improve
 from rrm.learning.rates import usual
@@ -35,15 +37,22 @@ class TextPolicy(TextAgent):
         """See `Policy`; by `settings.improver`."""
         return IMPROVERS[settings.improver](self, judge, cases, settings, key, log)
 
+    def clone(self, shown: Sequence[tuple[Case, Outcome]], settings: Settings, key: str, log: Log) -> None:
+        """See `Cloning`."""
+        clone(self, shown, settings, key, log)
+
 
 class TextLearner(TextRewardModel):
     """A reward model that reads, and can be fitted."""
 
+    heeds: tuple[Kind, ...] = ("rating", "approval", "unacceptable")
+
     def fit(
-        self, comparisons: Sequence[Comparison], settings: Settings, key: str, progress: Progressed | None = None
-    ) -> FitReport:
-        """See `Learner` and `fit_reward`."""
-        return fit_reward(self, comparisons, settings, key, progress)
+        self, comparisons: Sequence[Comparison], settings: Settings, key: str, progress: Progressed | None = None,
+        remarks: Sequence[Remarked] = (),
+    ) -> FitReport:  # fmt: skip
+        """See `Learner`, `Heeding` and `fit_reward`."""
+        return fit_reward(self, comparisons, settings, key, progress, remarks)
 
     def too_long(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
         """Those that do not fit into the model's context, with what is said of their outcomes."""

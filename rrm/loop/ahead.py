@@ -91,7 +91,8 @@ class Desk:
         journal = run.store
         self._simple: Mapping[str, Callable[..., object]] = {
             "get": journal.get, "comparisons": journal.comparisons, "metrics": journal.metrics,
-            "checkpoints": journal.checkpoints, "sampled": journal.sampled, "origins": journal.origins,
+            "remarks": journal.remarks, "checkpoints": journal.checkpoints,
+            "sampled": journal.sampled, "origins": journal.origins,
             "read": journal.body, "keep": journal.keep_body, "keep_sampled": journal.keep_sampled, "put": journal.put,
             "log": journal.log, "score": journal.score, "event": self._event, "warn": self._warn, "end": lambda: None,
         }  # fmt: skip

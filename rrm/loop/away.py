@@ -18,6 +18,7 @@ from rrm.core.judgements import Comparison, Event, Judgement, Margin, Pair
 from rrm.core.parallel import World
 from rrm.core.parties import Watched
 from rrm.core.records import Answer, Case, Group, Spans
+from rrm.core.remarks import Remarked
 from rrm.core.task import Task
 from rrm.store.journal import Journal
 from rrm.store.store import Origin
@@ -79,6 +80,11 @@ class AwayJournal(Journal):
     def comparisons(self, task: str | None = None, round: int | None = None) -> list[Comparison]:
         """See `Store.comparisons`."""
         found: list[Comparison] = self._link.ask("comparisons", task, round)
+        return found
+
+    def remarks(self, task: str) -> list[Remarked]:
+        """See `Store.remarks`."""
+        found: list[Remarked] = self._link.ask("remarks", task)
         return found
 
     def metrics(

@@ -6,15 +6,17 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from rrm.core.contracts import ContractError
-from rrm.core.errors import ModelError, Notice
+from rrm.core.errors import ConfigError, ModelError, Notice
 from rrm.core.judgements import Comparison, FitReport, ImproveReport, Pair
 from rrm.core.parties import User, Watch
-from rrm.core.protocols import Agent, Cases, Learner, Policy, RewardModel
+from rrm.core.protocols import Agent, Cases, Cloning, Heeding, Learner, Policy, RewardModel
 from rrm.core.records import Group
 from rrm.core.task import Assistant, Task
-from rrm.loop import judging, outcomes
+from rrm.loop import judging, outcomes, taught
 from rrm.loop.cautious import CautiousJudge
 from rrm.loop.foreseeing import foresee
 from rrm.loop.lasting import finished_rounds, needed
@@ -32,6 +34,7 @@ class Node(NodeState):
         super().__init__(task, agent, reward, journal, journal.world, seed, watch)
         self.seconds = 0.0
         self._framing: tuple[int, list[Group]] | None = None
+        taught.expect_heed(self)
         self.catch_up(user)
         self.emit("open")
 
@@ -46,11 +49,29 @@ class Node(NodeState):
             for comparison in found:
                 user.recall(self.task, comparison.judgement)
         self.comparisons = found
+        self.alone = self.journal.remarks(self.task.path)
 
     def begin(self, helpers: Sequence[Assistant]) -> None:
-        """Before its first round: the agent takes its first assistant's weights, if `settings.begin` says so."""
-        if self.task.settings.begin == "assistant" and self.round == 0 and helpers:
+        """Before its first round: the agent takes its first assistant's weights, if `settings.begin` says so, and
+        learns of demonstrations, if `settings.clone` does."""
+        s = self.task.settings
+        if self.round:
+            return
+        if s.begin == "assistant" and helpers:
             self.agent.load(helpers[0].agent.state())
+        shown = taught.demonstrations(self)
+        if not s.clone or not shown:
+            return
+        if not isinstance(self.agent, Cloning):
+            raise ConfigError(
+                f"{self.task.path}: clone={s.clone}, but its agent, a {type(self.agent).__name__}, cannot learn from "
+                "demonstrations; leave the setting out"
+            )
+        log = partial(self._log_clone, of=s.clone)
+        self.agent.clone(shown, s, self.key("clone"), log)
+
+    def _log_clone(self, step: int, metrics: Mapping[str, float], of: int) -> None:
+        self.emit("clone", step=step, of=of, **metrics)
 
     def rounds(self, extra: int = 0) -> Iterator[int]:
         """The rounds still to do. Each ends when the agent's weights are saved."""
@@ -64,6 +85,7 @@ class Node(NodeState):
     def sample(self, cases: Cases, helpers: Sequence[Assistant] = ()) -> list[Group]:
         """Outcomes of the agent as it is now, to be judged, and what its settings want beside them."""
         self.cases = cases
+        outcomes.beside_demonstrations(self)
         return outcomes.to_judge(self, cases, helpers)
 
     def sample_to_frame(self, cases: Cases) -> list[Group]:
@@ -81,19 +103,21 @@ class Node(NodeState):
         judging.compare(self, user, pairs)
         return self.comparisons
 
-    def fit(self, comparisons: Sequence[Comparison]) -> None:
-        """Train the reward model on all comparisons so far."""
+    def fit(self, comparisons: Sequence[Comparison], helpers: Sequence[Assistant] = ()) -> None:
+        """Train the reward model on all comparisons so far, and on what was said beside them (`rrm.loop.taught`)."""
         if self._load(self.round, "reward", self.reward):
             return
         if self.round:
             known = {one.id for one in comparisons if one.round < self.round}
             fresh = [one for one in comparisons if one.round == self.round and one.id not in known]
             foresee(self, self.round - 1, fresh)
-        given, cut = self._short_enough(comparisons)
+        given, cut = self._short_enough([*comparisons, *taught.derived(self, helpers)])
+        remarks = tuple(taught.remarks_of(self))
+        heeded: dict[str, Any] = {"remarks": remarks} if remarks and isinstance(self.reward, Heeding) else {}
         try:
             report = self.reward.fit(  # a copy: what a learner does to its list is its own affair
                 tuple(given), self.task.settings, self.key("fit"),
-                lambda step, of: self.emit("fit", step=step, of=of),
+                lambda step, of: self.emit("fit", step=step, of=of), **heeded,
             )  # fmt: skip
         except ModelError as error:
             raise self._too_long(error, comparisons) from error
@@ -102,7 +126,8 @@ class Node(NodeState):
         short = {"too_long": float(len(comparisons) - len(given)), "cut": float(len(cut))}
         self.emit("fit", 0, 0, **report.metrics(), **{name: n for name, n in short.items() if n})
         margins = (replace(m, comparison=cut.get(m.comparison, m.comparison)) for m in report.margins)
-        self.journal.score(self.task.path, self.round, tuple(margins))
+        asked = {one.id for one in comparisons}
+        self.journal.score(self.task.path, self.round, tuple(m for m in margins if m.comparison in asked))
         self._save("reward", self.reward)
 
     def keep(self, cases: Cases) -> None:
@@ -158,13 +183,15 @@ class Node(NodeState):
             return
         s = self.task.settings
 
+        judge = CautiousJudge(self, helpers)
+
         def log(step: int, metrics: Mapping[str, float]) -> None:
-            self.emit("improve", step=step, of=s.steps, **metrics)
+            self.emit("improve", step=step, of=s.steps, **metrics, **judge.held())
 
         before = {name: value.clone() for name, value in self.agent.state().items()}
         old = outcomes.to_accept(self, cases, "before")
         if not self._load(self.round, "candidate", self.agent):
-            report = self.agent.improve(CautiousJudge(self, helpers), cases, s, self.key("improve"), log)
+            report = self.agent.improve(judge, cases, s, self.key("improve"), log)
             if not isinstance(report, ImproveReport):
                 raise ContractError(f"{self.task.path}: improve gave {type(report).__name__}, no ImproveReport")
             if report.stopped:

@@ -12,6 +12,7 @@ from rrm.core.judgements import ImproveReport
 from rrm.core.protocols import Cases
 from rrm.core.records import Case, Group
 from rrm.core.task import Assistant
+from rrm.loop import taught
 from rrm.loop.cautious import CautiousJudge
 from rrm.loop.state import NodeState
 
@@ -35,6 +36,15 @@ def to_judge(node: NodeState, cases: Cases, helpers: Sequence[Assistant] = ()) -
         with as_an_adversary(node, cases, helpers):
             groups = _beside(groups, _sample(node, drawn, adversarial, "adversary"))
     return groups
+
+
+def beside_demonstrations(node: NodeState) -> None:
+    """The agent's outcomes of the cases of demonstrations, as many as of other cases, kept for this round's fit and all
+    later ones (`rrm.loop.taught`)."""
+    drawn = taught.drawn_demonstrated(node)
+    if drawn:
+        found = _sample(node, drawn, node.task.settings.outcomes, taught.DEMONSTRATED)
+        node.journal.keep_sampled(node.task.path, node.round, taught.DEMONSTRATED, found)
 
 
 def _beside(groups: Sequence[Group], more: Sequence[Group]) -> list[Group]:

@@ -35,7 +35,7 @@ def solve(task: Task, cases: Cases, user: User, run: Run, extra: int = 0) -> Ass
                 if not (pairs := node.choose(groups)):
                     break  # all outcomes are alike: it has converged
                 comparisons = node.compare(user, pairs)
-                node.fit(comparisons)
+                node.fit(comparisons, helpers)
             else:
                 node.keep(cases)
             node.improve(helpers, cases, user)

@@ -11,6 +11,7 @@ from rrm.core.parallel import World
 from rrm.core.parties import Watch
 from rrm.core.protocols import Cases, Learner, Policy, Scores
 from rrm.core.records import Group, digest
+from rrm.core.remarks import Remarked
 from rrm.core.task import Task
 from rrm.store.journal import Journal
 
@@ -27,6 +28,7 @@ class NodeState:
     round: the round it is in, from 0; the number of rounds behind it.
     cases: where its cases come from; None before its first sample.
     comparisons: all of the node's, judged or recalled.
+    alone: what was said of outcomes beside no comparison: imported ratings, demonstrations.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class NodeState:
         self.round = 0
         self.cases: Cases | None = None
         self.comparisons: list[Comparison] = []
+        self.alone: list[Remarked] = []
         self._watch = tuple(watch)
         self._start = agent.state() if task.settings.explore else None
 

@@ -39,6 +39,7 @@ FLAT = 0.05
 """Least scale of scores, in logits: a difference of so much is a preference of 51 to 49."""
 NOTHING = 1e-4
 """Scores of the fitted outcomes that spread by less than this, in logits, say nothing at all."""
+CONSTRAINT = "constraint.weight"
 LIMIT = 20.0
 """Scores end here, in standard deviations: an outcome unlike any that was compared is not a thousand times better."""
 
@@ -50,6 +51,8 @@ class EnsembleScores:
     mean: Tensor  # (n,)
     std: Tensor  # (n,) spread over the heads; 0 with one head
     heads: Tensor  # (n, heads)
+    unacceptable: Tensor | None = None
+    """(n,) the chance that the user would mark it so, by the constraint; None where none was learned."""
 
 
 def trunk(backbone: Backbone, name: str, how: Literal["auto", "trained", "frozen"]) -> Fork:
@@ -66,6 +69,9 @@ class TextRewardModel:
     ----------
     weight: (heads, features). No bias: comparisons cannot determine one, and Adam would walk it at random.
     assistants: of how many assistants it knows the findings, in their order; 0: it only reads.
+    constraint: (heads, features + 1), the last column an offset: the log-odds that an outcome is unacceptable, learned
+        of the user's marks from the same features (`rrm.learning.heads.fit_marks`), and apart from the reward. None
+        where nothing was marked.
     shift, scale: (heads,), (): normalized score = (raw - shift) / scale, within `LIMIT`; set by `normalize`. Until
         then the model is not fitted and refuses to score.
     """
@@ -84,6 +90,7 @@ class TextRewardModel:
         self.weight = nn.Parameter((anchor / math.sqrt(features)).to("cpu" if self.frozen else backbone.device))
         self.shift = torch.zeros(settings.heads)
         self.scale = torch.ones(())
+        self.constraint: Tensor | None = None
         self.fitted = False
         self.cache = Features()  # of a frozen trunk
 
@@ -168,6 +175,19 @@ class TextRewardModel:
         parts = torch.split(extra, [len(g.outcomes) for g in groups])
         return [torch.cat(both, 1) for both in zip(rows, parts, strict=True)]
 
+    def trained_features(self, groups: Sequence[Group]) -> list[Tensor]:
+        """Per group (n, features), by the trunk as it is now, without a graph, on the CPU."""
+        sizes = [len(g.outcomes) for g in groups]
+        first = torch.tensor([0, *sizes]).cumsum(0)
+        with torch.no_grad():
+            beside = self.beside(groups)
+            batches = self.pack(groups)
+            rows = [
+                self.read(b, None if beside is None else beside[first[b.group] + b.index]).cpu().unbind()
+                for b in batches
+            ]
+        return [torch.stack(row) for row in unpack(batches, rows, sizes)]
+
     def pack(self, groups: Sequence[Group], whole: bool = False) -> list[Packed]:
         """The packed rows of groups, sized for training if `whole`."""
         return pack(self.rows(groups), d=self.backbone.d, budget=self.backbone.budget(whole), whole=whole)
@@ -175,11 +195,14 @@ class TextRewardModel:
     def raw(self, packed: Packed, beside: Tensor | None) -> Tensor:
         """(segments, heads) scores before normalization, on the CPU; `beside`: see there, (segments, features), in its
         order."""
+        features = self.read(packed, beside)
+        return (features @ self.weight.T.to(features.device)).cpu()
+
+    def read(self, packed: Packed, beside: Tensor | None) -> Tensor:
+        """(segments, features) of a packed row, on the device; `beside` as in `raw`."""
         ends = packed.ends
         features = self.fork.hidden(packed)[packed.row[ends], packed.col[ends]].float()
-        if beside is not None:
-            features = torch.cat([features, beside.to(features.device)], 1)
-        return (features @ self.weight.T.to(features.device)).cpu()
+        return features if beside is None else torch.cat([features, beside.to(features.device)], 1)
 
     # --- what it says ----------------------------------------------------------------------------
 
@@ -191,13 +214,26 @@ class TextRewardModel:
                 "call fit_reward, or load a checkpoint"
             )
         out = []
-        for values in self.raw_scores(groups):
-            heads = ((values - self.shift) / self.scale).clamp(-LIMIT, LIMIT)
-            out.append(EnsembleScores(heads.mean(1), heads.std(1, correction=0), heads))
+        n = len(self.weight)
+        for values in self._outputs(groups):
+            heads = ((values[:, :n] - self.shift) / self.scale).clamp(-LIMIT, LIMIT)
+            chance = None if self.constraint is None else (values[:, n:] + self.constraint[:, -1]).sigmoid().mean(1)
+            out.append(EnsembleScores(heads.mean(1), heads.std(1, correction=0), heads, chance))
         return out
 
     def raw_scores(self, groups: Sequence[Group]) -> list[Tensor]:
         """Per group (n, heads), before normalization, without a graph."""
+        return [values[:, : len(self.weight)] for values in self._outputs(groups)]
+
+    @property
+    def _columns(self) -> Tensor:
+        """(heads, features) of the reward and, below, of the constraint if there is one."""
+        if self.constraint is None:
+            return self.weight
+        return torch.cat([self.weight, self.constraint[:, :-1].to(self.weight.device)])
+
+    def _outputs(self, groups: Sequence[Group]) -> list[Tensor]:
+        """Per group (n, heads) raw scores and, where there is a constraint, as many columns of it before its offset."""
         if self.frozen:
             return self._frozen_scores(groups)
         sizes = [len(g.outcomes) for g in groups]
@@ -209,16 +245,16 @@ class TextRewardModel:
             starts = first[torch.tensor(numbers, dtype=torch.long)]
             with torch.no_grad():
                 batches = self.pack([groups[i] for i in numbers])
-                values = [
-                    self.raw(b, None if beside is None else beside[starts[b.group] + b.index]).unbind()
-                    for b in batches
-                ]
+                values = []
+                for b in batches:
+                    features = self.read(b, None if beside is None else beside[starts[b.group] + b.index])
+                    values.append((features @ self._columns.T.to(features.device)).cpu().unbind())
             return [torch.stack(row) for row in unpack(batches, values, [sizes[i] for i in numbers])]
 
         return self.backbone.world.each(range(len(groups)), compute)
 
     def _frozen_scores(self, groups: Sequence[Group]) -> list[Tensor]:
-        """`raw_scores` of a frozen trunk: one pass, which also gives the reference's log-probabilities to whoever
+        """`_outputs` of a frozen trunk: one pass, which also gives the reference's log-probabilities to whoever
         asks for them next (`Backbone.remember`)."""
         if self.assistants:
             self._expect_all(groups)
@@ -231,7 +267,7 @@ class TextRewardModel:
         return out
 
     def _read(self, groups: Sequence[Group]) -> list[tuple[Tensor, list[Tensor]]]:
-        """Per group: raw scores (n, heads) by a frozen trunk, and the outcomes' log-probabilities if it gives them."""
+        """Per group: outputs (n, columns) by a frozen trunk, and the outcomes' log-probabilities if it gives them."""
         values = []
         known: dict[tuple[str, str], Tensor] = {}
         with torch.no_grad():
@@ -243,7 +279,7 @@ class TextRewardModel:
                 if self.assistants:
                     findings = torch.stack([found(g.seen(i), self.assistants) for g, i in shown])
                     features = torch.cat([features, findings], 1)
-                values.append((features @ self.weight.T).unbind())
+                values.append((features @ self._columns.T).unbind())
                 for (g, i), value in zip(shown, logprobs, strict=False):
                     known.setdefault((g.case.id, g.outcomes[i].id), value.clone())
         rows = unpack(batches, values, [len(g.outcomes) for g in groups])
@@ -286,6 +322,8 @@ class TextRewardModel:
         if not self.fitted:
             raise RRMError(f"the reward model {self.fork.name!r} is not fitted; there is nothing to save")
         own = {"heads.weight": self.weight, "norm.shift": self.shift, "norm.scale": self.scale}
+        if self.constraint is not None:
+            own[CONSTRAINT] = self.constraint
         trunk = {f"trunk.{name}": value for name, value in self.fork.state().items()}
         return trunk | {name: value.detach().to("cpu", copy=True) for name, value in own.items()}
 
@@ -295,6 +333,8 @@ class TextRewardModel:
         A head that is missing is never made up: a reward model with random heads looks like a working one.
         """
         own = {"heads.weight": self.weight, "norm.shift": self.shift, "norm.scale": self.scale}
+        if CONSTRAINT in state:
+            own[CONSTRAINT] = torch.empty(len(self.weight), self.weight.shape[1] + 1)
         expected = [*(f"trunk.{name}" for name in self.fork.trainable), *own]
         check_keys(f"the weights of the reward model {self.fork.name!r}", expected, state)
         for name, value in own.items():
@@ -307,6 +347,7 @@ class TextRewardModel:
         with torch.no_grad():
             self.weight.copy_(state["heads.weight"])
         self.shift, self.scale = state["norm.shift"].clone(), state["norm.scale"].clone()
+        self.constraint = state[CONSTRAINT].clone() if CONSTRAINT in state else None
         self.fitted = True
 
     def save(self, path: str | Path) -> None:
@@ -343,4 +384,6 @@ class TextRewardModel:
     def version(self) -> str:
         """Short hash of the weights' bytes, heads and normalization included."""
         own = [("weight", self.weight), ("shift", self.shift), ("scale", self.scale)]
+        if self.constraint is not None:
+            own.append(("constraint", self.constraint))
         return hash_tensors(own, self.fork.version)

@@ -29,7 +29,7 @@ class Records:
     """All that a journal holds, as data: what a job is given of what is known, and what it gives back."""
 
     tables: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
-    """Table -> its rows, in order; of `comparisons` without their number."""
+    """Table -> its rows, in order; of `comparisons` and `remarks` without their number."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Path under the run's folder -> the weights, as safetensors."""
     beside: Mapping[str, bytes] = field(default_factory=dict)
@@ -217,4 +217,4 @@ class MemoryJournal(Journal):
 
 
 def _order(table: str) -> str:
-    return " ORDER BY seq" if table == "comparisons" else ""
+    return " ORDER BY seq" if table in ("comparisons", "remarks") else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from rrm.core.judgements import Comparison, Margin
 from rrm.core.parallel import World
 from rrm.core.records import Answer, Case, Group, Spans
+from rrm.core.remarks import Remarked
 from rrm.store.store import Store
 
 
@@ -33,6 +34,10 @@ class SharedStore(Store):
     def comparisons(self, task: str | None = None, round: int | None = None) -> list[Comparison]:
         """See `Store.comparisons`."""
         return self.world.once(partial(super().comparisons, task, round))
+
+    def remarks(self, task: str) -> list[Remarked]:
+        """See `Store.remarks`."""
+        return self.world.once(partial(super().remarks, task))
 
     def rounds(self) -> list[tuple[str, int]]:
         """See `Store.rounds`."""

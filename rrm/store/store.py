@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from rrm.core.judgements import Check, Comparison, Judgement, Margin, Pair
 from rrm.core.records import Answer, Assistance, Case, Group, Outcome, Spans, digest
+from rrm.core.remarks import Remark, Remarked
 from rrm.store.database import TICK, Database
 from rrm.store.encoding import written
 from rrm.store.upgrades import RUN
@@ -62,13 +63,21 @@ CREATE TABLE IF NOT EXISTS samples (
     task TEXT NOT NULL, round INTEGER NOT NULL, purpose TEXT NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (task, round, purpose)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS remarks (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    task TEXT NOT NULL, round INTEGER NOT NULL, pair TEXT NOT NULL, side TEXT NOT NULL, name TEXT NOT NULL,
+    kind TEXT NOT NULL, body TEXT NOT NULL, case_id TEXT NOT NULL, outcome TEXT NOT NULL, assistance TEXT NOT NULL,
+    user TEXT NOT NULL, at REAL NOT NULL, supersedes INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (task, round, pair, side, name, supersedes)
+);
 CREATE INDEX IF NOT EXISTS comparisons_task ON comparisons (task);
+CREATE INDEX IF NOT EXISTS remarks_task ON remarks (task);
 """
 KEYS = {
     "blobs": "id", "answers": "version, case_id", "comparisons": "task, round, pair, supersedes",
     "metrics": "task, round, phase, step, name", "checkpoints": "task, round, part", "scores": "task, round, pair",
     "spans": "case_id, outcome, fact", "origins": "task, round, pair, sha256, file, row",
-    "samples": "task, round, purpose",
+    "samples": "task, round, purpose", "remarks": "task, round, pair, side, name, supersedes",
 }  # fmt: skip
 """Table -> what tells its rows apart: a row whose key is there already repeats it."""
 TABLES = tuple(KEYS)
@@ -76,6 +85,9 @@ TABLES = tuple(KEYS)
 _case, _outcome, _answer = TypeAdapter(Case), TypeAdapter(Outcome), TypeAdapter(Answer)
 _groups = TypeAdapter(tuple[Group, ...])
 _assistance, _checks = TypeAdapter(tuple[Assistance, ...]), TypeAdapter(tuple[Check, ...])
+_remark = TypeAdapter(Remark)
+ALONE = ""
+"""The side of a remark that was not made beside a comparison; its `pair` then names its outcome."""
 
 
 @dataclass(frozen=True)
@@ -204,12 +216,28 @@ class Store(Database):
                 judgement.note, comparison.seconds, time.time(), comparison.purpose, pair.again,
             )],
         )  # fmt: skip
+        for side, remarks in (("a", judgement.remarks_a), ("b", judgement.remarks_b)):
+            where = (pair.task, comparison.round, pair.id, side)
+            self._remark(where, remarks, comparison.user, ids["case"], ids[side], ids[f"assistance_{side}"])
         places = [
             (ids["case"], ids[side], fact, start, stop)
             for side, found in zip(("a", "b"), spans, strict=True)
             for fact, (start, stop) in found.items()
         ]
         self._keep("spans", "case_id, outcome, fact, start, stop", places)
+
+    def _remark(
+        self, where: tuple[str, int, str, str], remarks: Iterable[Remark], user: str, case: str, outcome: str, said: str
+    ) -> None:
+        """Keep what is said of one outcome; where: task, round, pair, side."""
+        self._keep(
+            "remarks",
+            "task, round, pair, side, name, kind, body, case_id, outcome, assistance, user, at",
+            [
+                (*where, one.id, one.kind, written(_remark, one), case, outcome, said, user, time.time())
+                for one in remarks
+            ],
+        )
 
     def _keep(self, table: str, columns: str, rows: Iterable[Sequence[object]]) -> None:
         """Insert rows; one whose key is there adds nothing. Any other refusal is an error: OR IGNORE would hide it."""
@@ -233,7 +261,46 @@ class Store(Database):
                 f"{where} ORDER BY CASE c.supersedes WHEN 0 THEN c.seq ELSE c.supersedes END",
                 {"task": task, "round": round},
             ).fetchall()
-        return [_comparison(row) for row in rows]
+            said = self._db.execute(
+                "SELECT r.task, r.round, r.pair, r.side, r.body FROM remarks r WHERE r.side != '' AND r.kind != ''"
+                " AND NOT EXISTS (SELECT 1 FROM remarks later WHERE later.supersedes = r.seq)"
+                f"{where.replace('c.', 'r.')} ORDER BY r.seq",
+                {"task": task, "round": round},
+            ).fetchall()
+        return _with_remarks([_comparison(row) for row in rows], said)
+
+    def remarks(self, task: str) -> list[Remarked]:
+        """A task's remarks that were made beside no comparison, in the order in which they came."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT r.round, r.user, r.body, bc.body, bo.body, ba.body FROM remarks r"
+                " JOIN blobs bc ON bc.id = r.case_id JOIN blobs bo ON bo.id = r.outcome"
+                " JOIN blobs ba ON ba.id = r.assistance"
+                " WHERE r.task = ? AND r.side = ? AND r.kind != ''"
+                " AND NOT EXISTS (SELECT 1 FROM remarks later WHERE later.supersedes = r.seq) ORDER BY r.seq",
+                (task, ALONE),
+            ).fetchall()
+        return [
+            Remarked(
+                task, _case.validate_json(case), _outcome.validate_json(outcome), _remark.validate_json(body), user,
+                round, _assistance.validate_json(said),
+            )
+            for round, user, body, case, outcome, said in rows
+        ]  # fmt: skip
+
+    def bring_remarks(self, imported: Sequence[tuple[Remarked, Sequence[Origin]]]) -> None:
+        """Keep remarks from elsewhere, each with where it came from: all of these, or none."""
+        with self._writing():
+            for one, origins in imported:
+                bodies = [written(_case, one.case), written(_outcome, one.outcome)]
+                bodies.append(written(_assistance, one.assistance))
+                case, outcome, said = ids = tuple(map(digest, bodies))
+                kinds = zip(ids, ("case", "a", "assistance"), bodies, strict=True)
+                self._keep("blobs", "id, kind, body", list(kinds))
+                about = digest(one.case.id, one.outcome.id)
+                self._remark((one.task, one.round, about, ALONE), [one.remark], one.user, case, outcome, said)
+                rows = [(one.task, one.round, about, o.sha256, o.file, o.row) for o in origins]
+                self._keep("origins", "task, round, pair, sha256, file, row", rows)
 
     def rounds(self) -> list[tuple[str, int]]:
         """(task, round) of all comparisons, in order. Rounds below 0 were imported."""
@@ -283,6 +350,25 @@ class Store(Database):
         """Rows per table."""
         with self._explained():
             return {t: self._db.execute(f"SELECT COUNT(*) FROM {t}").fetchone()[0] for t in TABLES}
+
+
+def _with_remarks(comparisons: list[Comparison], rows: Sequence[tuple[str, int, str, str, str]]) -> list[Comparison]:
+    """The comparisons, each with what was said of its outcomes; rows: (task, round, pair, side, remark)."""
+    if not rows:
+        return comparisons
+    said: dict[tuple[str, int, str], dict[str, list[Remark]]] = {}
+    for *where, side, body in rows:
+        sides = said.setdefault(tuple(where), {"a": [], "b": []})  # type: ignore[arg-type]
+        sides[side].append(_remark.validate_json(body))
+
+    def whole(one: Comparison) -> Comparison:
+        found = said.get((one.pair.task, one.round, one.pair.id))
+        if found is None:
+            return one
+        a, b = tuple(found["a"]), tuple(found["b"])
+        return replace(one, judgement=replace(one.judgement, remarks_a=a, remarks_b=b))
+
+    return [whole(one) for one in comparisons]
 
 
 def _comparison(row: Sequence[Any]) -> Comparison:

@@ -7,9 +7,11 @@ RUN: tuple[str, ...] = (
     "",
     "ALTER TABLE comparisons ADD COLUMN purpose TEXT NOT NULL DEFAULT '';",
     "ALTER TABLE comparisons ADD COLUMN again INTEGER NOT NULL DEFAULT 0;",
+    "",
 )
 """run.db. To 1, from files without a version: the table `samples` is new. To 2: what a comparison
-is for, which older ones do not say. To 3: how many times its pair was asked about before."""
+is for, which older ones do not say. To 3: how many times its pair was asked about before. To 4: the table `remarks` is
+new."""
 LABELS: tuple[str, ...] = ("",)
 """labels.db. To 1: versions are new."""
 CALLS: tuple[str, ...] = ("",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from rrm.core.errors import Malformed
 from rrm.core.judgements import Check, Judgement, Pair
 from rrm.core.records import Assistance, Case, Fact, Outcome, digest, unseal
+from rrm.core.remarks import Kind, Remark
 from rrm.core.settings import Explained
 from rrm.core.task import Task
 from rrm.users.claims import Claim, claims_of, rests_on
@@ -50,6 +52,32 @@ class Attention:
             return all(looks)
         assert fact.truth is not None, f"fact {fact.name!r} has neither parts nor a truth"
         return unseal(fact.truth) != (self._rng.random() < self._error)
+
+
+@dataclass(frozen=True)
+class View:
+    """An outcome as a bounded user sees it: perceived value, which facts were looked at and found wrong, and whether it
+    is believed to be unacceptable (None: of an outcome without form, or where the task says of nothing that it is)."""
+
+    value: float
+    wrong: tuple[str, ...] = ()
+    unacceptable: bool | None = None
+
+    def remarks(self, asked: Mapping[Kind, int], prior: float) -> tuple[Remark, ...]:
+        """What is said of it, of the kinds that are asked for. A rating is the value's share of the levels; what is
+        worth at least the prior is approved, as something is that nobody looked at; the note names what was found
+        wrong. Nobody simulated writes corrections."""
+        found: list[Remark] = []
+        for kind, levels in asked.items():
+            if kind == "rating":
+                found.append(Remark(kind, float(min(levels, max(1, 1 + int(self.value * levels)))), levels))
+            elif kind == "approval":
+                found.append(Remark(kind, float(self.value >= prior)))
+            elif kind == "unacceptable" and self.unacceptable is not None:
+                found.append(Remark(kind, float(self.unacceptable)))
+            elif kind == "note" and self.wrong:
+                found.append(Remark(kind, text=f"wrong: {', '.join(self.wrong)}"))
+        return tuple(found)
 
 
 class BoundedUser(Explained):
@@ -123,18 +151,22 @@ class BoundedUser(Explained):
     def judge(self, task: Task, pair: Pair) -> Judgement:
         """Perceive the value of both, each with half of the attention, and prefer the higher."""
         checks: list[Check] = []
-        values, spent, answers, stood = [], 0, 0, 0
+        views, spent, answers, stood = [], 0, 0, 0
         for outcome, assistance in ((pair.a, pair.assistance_a), (pair.b, pair.assistance_b)):
             rng = random.Random(digest(self.seed, pair.case.id, outcome.id))
             meter = Attention(self.attention // 2, self.error, rng)
             down = Descent(task, self.descent, self.stands, partial(meter.read, self.reading), meter.check)
-            values.append(self._value(task, pair.case, outcome, assistance, meter, down, rng, checks))
+            views.append(self._view(task, pair.case, outcome, assistance, meter, down, rng, checks))
             spent, answers, stood = spent + meter.spent, answers + down.answers, stood + down.stood
-        difference = values[0] - values[1]
+        a, b = views
+        difference = a.value - b.value
         preference = 0.5 if abs(difference) < self.margin else float(difference > 0)
         followed = f"; answers read: {answers}, stood: {stood}" if self.descent else ""
-        note = f"{values[0]:.3f} against {values[1]:.3f}{followed}"
-        judgement = Judgement(preference, tuple(checks), spent, note, margin=difference)
+        note = f"{a.value:.3f} against {b.value:.3f}{followed}"
+        said_a, said_b = (one.remarks(task.settings.asked, self.prior) for one in views)
+        judgement = Judgement(
+            preference, tuple(checks), spent, note, margin=difference, remarks_a=said_a, remarks_b=said_b
+        )
         self.recall(task, judgement)
         return judgement
 
@@ -163,15 +195,15 @@ class BoundedUser(Explained):
         right, wrong = (self._record[*whose, outcome] for outcome in (True, False))
         return (self.doubt * start + right) / (self.doubt + right + wrong)
 
-    def _value(
+    def _view(
         self, task: Task, case: Case, outcome: Outcome, assistance: Sequence[Assistance], meter: Attention,
         down: Descent, rng: random.Random, checks: list[Check],
-    ) -> float:  # fmt: skip
-        """An outcome's perceived value: the mean over aspects of the mean belief in facts, and surface."""
+    ) -> View:  # fmt: skip
+        """An outcome as the user sees it. Its value: the mean over aspects of the mean belief in facts, and surface."""
         try:
             facts = task.facts_of(case, outcome)
         except Malformed:
-            return -1.0  # anyone sees at a glance that this is not what was asked for
+            return View(-1.0)  # anyone sees at a glance that this is not what was asked for
         claims = claims_of(assistance)
         believed = {
             fact.name: self._believe(task.path, claims.get(fact.name, ())) for fact in facts
@@ -181,8 +213,11 @@ class BoundedUser(Explained):
         standing: dict[str, Standing] = defaultdict(dict)
         refuted: dict[str, set[str]] = defaultdict(set)  # whose accusations of a fact pointed at a part that holds
 
+        looked: set[str] = set()
+
         def settle(fact: Fact, holds: bool) -> None:
             believed[fact.name] = float(holds)
+            looked.add(fact.name)
             said = claims.get(fact.name, ())
             checks.extend(_checked(claim, holds) for claim in said)
             contested = any(claim.holds != fact.claims for claim in said)
@@ -224,12 +259,16 @@ class BoundedUser(Explained):
             else:
                 follow(fact, credible(fact))
         by_aspect: dict[str, list[float]] = {}
+        wrong, unbearable = [], False
         for fact in facts:
-            belief = believed[fact.name]
-            by_aspect.setdefault(fact.aspect, []).append(belief if fact.claims else 1 - belief)
+            belief = believed[fact.name] if fact.claims else 1 - believed[fact.name]
+            by_aspect.setdefault(fact.aspect, []).append(belief)
+            wrong += [fact.name] * (fact.name in looked and belief == 0)
+            unbearable |= fact.aspect in task.unacceptable and belief < 0.5
         value = sum(sum(beliefs) / len(beliefs) for beliefs in by_aspect.values()) / max(1, len(by_aspect))
         surface = task.surface_of(case, outcome)
-        return value + sum(self.biases.get(name, 0.0) * amount for name, amount in surface.items())
+        value += sum(self.biases.get(name, 0.0) * amount for name, amount in surface.items())
+        return View(value, tuple(wrong), unbearable if task.unacceptable else None)
 
     def _claims_made(
         self, task: Task, case: Case, outcome: Outcome, facts: Sequence[Fact]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Judgement, Pair
+from rrm.core.records import Assistance, Case, Outcome
+from rrm.core.remarks import Remark
 from rrm.core.task import Task
 from rrm.models.backbone import Backbone
 from rrm.models.packing import PrefixGroup
-from rrm.users.pairwise import question, weigh
+from rrm.users.pairwise import ABOUT, QUESTIONS, about, question, weigh
 
 TEMPLATE = """{instruction}
 
@@ -39,11 +42,14 @@ class ModelUser:
     abstain: float = 1e-4
     template: str = TEMPLATE
     answers: tuple[str, str] = (" A", " B")
+    about: str = ABOUT
+    yes: tuple[str, str] = (" Yes", " No")
 
     def __post_init__(self) -> None:
         if self.backbone.tokenizer.chat_template:  # an assistant's turn begins with the answer, not with a space
-            one, two = self.answers
-            object.__setattr__(self, "answers", (one.lstrip(), two.lstrip()))
+            for name in ("answers", "yes"):
+                one, two = getattr(self, name)
+                object.__setattr__(self, name, (one.lstrip(), two.lstrip()))
         first, second = (self.backbone.encode(answer, self.template) for answer in self.answers)
         if not first or not second or first == second:
             raise RRMError(
@@ -57,8 +63,42 @@ class ModelUser:
         return f"model({self.backbone.name})"
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
-        """Ask in both orders; abstain where the model says neither A nor B."""
-        return self.judgement(*self.chances(task, pair))
+        """Ask in both orders; abstain where the model says neither A nor B. What else it is asked for of each outcome
+        (`Settings.ask`) are questions of their own, and what it does not understand it does not answer."""
+        judgement = self.judgement(*self.chances(task, pair))
+        sides = ((pair.a, pair.assistance_a), (pair.b, pair.assistance_b))
+        a, b = (self.remarks(task, pair.case, outcome, said) for outcome, said in sides)
+        return replace(judgement, remarks_a=a, remarks_b=b)
+
+    def remarks(
+        self, task: Task, case: Case, outcome: Outcome, said: Sequence[Assistance] = ()
+    ) -> tuple[Remark, ...]:
+        """What it says of one outcome: the likeliest level of a rating, the likelier of yes and no."""
+        found = []
+        for kind, levels in task.settings.asked.items():
+            if kind not in QUESTIONS:
+                continue
+            asked = about(self.about, task, case, outcome, said, QUESTIONS[kind].format(levels=levels))
+            lead = " " if self.yes[0].startswith(" ") else ""
+            answers = [f"{lead}{level + 1}" for level in range(levels)] if kind == "rating" else [*self.yes]
+            chances = self._chances_of(asked, answers)
+            if chances.sum() < self.abstain:
+                continue
+            best = int(chances.argmax())
+            found.append(Remark(kind, float(best + 1), levels) if kind == "rating" else Remark(kind, float(best == 0)))
+        return tuple(found)
+
+    def _chances_of(self, asked: str, answers: Sequence[str]) -> torch.Tensor:
+        """(answers,) the probability of each. Raises `RRMError` if the tokenizer does not tell them apart."""
+        ids = [self.backbone.encode(answer, asked) for answer in answers]
+        if not all(ids) or len({tuple(one) for one in ids}) < len(ids):
+            raise RRMError(
+                f"{self.backbone.name!r} cannot be asked for this: its tokenizer does not tell {', '.join(answers)} "
+                "apart; use a language model of text as the judge, or leave it out of ask"
+            )
+        with torch.inference_mode():
+            (row,) = self.backbone.start.logprobs([PrefixGroup(self.backbone.render(asked), ids)])
+        return torch.stack([value.sum() for value in row]).exp()
 
     def chances(self, task: Task, pair: Pair) -> tuple[float, float, float]:
         """In both orders, the chance of preferring what is shown as A (in the second order, B is); and the probability

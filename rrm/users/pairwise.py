@@ -1,9 +1,12 @@
-"""How a language model is asked about a pair, and what its answers to both orders amount to."""
+"""How a language model is asked about a pair, or about one outcome, and what its answers amount to."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from rrm.core.judgements import Judgement, Pair
-from rrm.core.records import Assistance, Outcome
+from rrm.core.records import Assistance, Case, Outcome
+from rrm.core.remarks import Kind
 from rrm.core.task import Task
 
 
@@ -14,6 +17,28 @@ def question(template: str, task: Task, pair: Pair) -> str:
         one=_shown(pair.a), two=_shown(pair.b),
         said_one=_said(pair.assistance_a), said_two=_said(pair.assistance_b),
     )  # fmt: skip
+
+
+ABOUT = """{instruction}
+
+Case: {case}
+
+Outcome: {outcome}{said}
+
+{question}"""
+QUESTIONS: Mapping[Kind, str] = {
+    "rating": "From 1 (the worst) to {levels} (the best), this outcome is a",
+    "approval": "Is this outcome good enough? Yes or no:",
+    "unacceptable": "Is this outcome unacceptable, whatever else is good about it? Yes or no:",
+}
+"""What a model is asked of one outcome. It writes neither notes nor corrections."""
+
+
+def about(template: str, task: Task, case: Case, outcome: Outcome, said: Sequence[Assistance], asked: str) -> str:
+    """One outcome as a model reads it, and a question."""
+    return template.format(
+        instruction=task.instruction, case=case.prompt, outcome=_shown(outcome), said=_said(tuple(said)), question=asked
+    )
 
 
 def weigh(first: float, second: float, margin: float) -> Judgement:

@@ -160,6 +160,9 @@ class Settings(Explained):
     reward_lr: float = Field(default=1e-3, gt=0)
     """Learning rate of the reward model's trunk, if it is trained. Unless it is set, by the model's size: adapters get
     2e-4 (`rrm.learning.rates`)."""
+    notes: float = Field(default=0.0, ge=0)
+    """Weight of what the user's notes teach the reward model (`ask` note; trained trunk): to foretell them, in mean
+    nats a token, beside the loss of comparisons (`rrm.learning.noting`). 0: they are kept and shown."""
     reward_batch: int = Field(default=16, ge=1)
     """Cases in one step of reward-model training."""
     holdout: float = Field(default=0.1, ge=0, lt=1)

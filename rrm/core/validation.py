@@ -124,6 +124,12 @@ def _constraint(task: Task) -> Iterator[Fault]:
     if unknown:
         named = ", ".join(task.aspects) or "it has none"
         yield Fault(task.path, "error", f"unacceptable names {', '.join(unknown)}, no aspect of it ({named})")
+    if s.notes and s.reward_trunk != "trained":
+        yield Fault(
+            task.path, "warning",
+            f"notes={s.notes} teaches a trunk that is trained, and reward_trunk={s.reward_trunk} may keep it frozen; "
+            "set reward_trunk=trained",
+        )  # fmt: skip
     if s.constrained and "unacceptable" not in s.asked:
         yield Fault(
             task.path, "warning",

@@ -25,6 +25,7 @@ from rrm.core.settings import Settings
 from rrm.learning.heads import fit_heads, fit_marks
 from rrm.learning.heldout import split
 from rrm.learning.losses import bradley_terry
+from rrm.learning.noting import Noted, note_losses
 from rrm.learning.ordinal import Levels, Scales, first_thresholds, joined, levels_of, scales_of
 from rrm.learning.rates import rate
 from rrm.models.reward import TextRewardModel
@@ -50,6 +51,7 @@ class _Judgements:
     marked: Tensor  # (marks,) outcome
     mark: Tensor  # (marks,) 1 unacceptable, 0 not
     mark_weight: Tensor  # (marks, heads)
+    notes: Noted  # (outcome, words)
 
     @property
     def count(self) -> int:
@@ -138,7 +140,7 @@ def _by_case(
     for c in comparisons:
         compared.setdefault(c.case.id, []).append(c)
     told: dict[str, list[Remarked]] = {}
-    for one in of_kind(remarks, "rating", "approval", "unacceptable"):
+    for one in of_kind(remarks, "rating", "approval", "unacceptable", "note"):
         told.setdefault(one.case.id, []).append(one)
     out = []
     for case in dict.fromkeys([*compared, *told]):
@@ -167,10 +169,11 @@ def _by_case(
         levels = levels_of(rated, [placed(o.outcome, o.assistance) for o in rated], drawn, scales or {})
         places = torch.tensor([placed(o.outcome, o.assistance) for o in marked], dtype=torch.long)
         mark = torch.tensor([float(o.remark.value or 0) for o in marked])
+        notes = [(placed(o.outcome, o.assistance), o.remark.text) for o in of_kind(here, "note")]
         group = Group((members or here)[0].case, tuple(o for o, _ in shown), tuple(s for _, s in shown))
         ids = tuple(c.id for c in members)
         marks_weight = _weights([o.stream for o in marked], heads)
-        out.append(_Judgements(group, a, b, preference, weight, ids, levels, places, mark, marks_weight))
+        out.append(_Judgements(group, a, b, preference, weight, ids, levels, places, mark, marks_weight, notes))
     return out
 
 
@@ -263,9 +266,12 @@ def _train(
         losses = []
         for start in range(0, len(order), settings.reward_batch):
             loss = 0.0
-            for part in _parts(reward, [cases[i] for i in order[start : start + settings.reward_batch]], limits):
+            batch = [cases[i] for i in order[start : start + settings.reward_batch]]
+            for part in _parts(reward, batch, limits):
                 part.backward()  # type: ignore[no-untyped-call]
                 loss += part.item()
+            for part in _notes(reward, batch, settings.notes):  # in no loss that is reported
+                part.backward()  # type: ignore[no-untyped-call]
             loss = reward.backbone.world.add_up(learned, loss)
             nn.utils.clip_grad_norm_(learned, 1.0)
             optimizer.step()
@@ -312,6 +318,14 @@ def _parts(
             rows = bradley_terry(scores[rated], limits[levels.threshold], levels.above, levels.weight)
             loss = loss + rows * (len(levels) / judgements)
         yield loss
+
+
+def _notes(reward: TextRewardModel, cases: Sequence[_Judgements], weight: float) -> Iterator[Tensor]:
+    """`weight` times the mean, over a batch's notes, of what it costs to foretell them; see `rrm.learning.noting`."""
+    total = sum(len(case.notes) for case in cases)
+    if weight and total:
+        for part in note_losses(reward, [case.group for case in cases], [case.notes for case in cases]):
+            yield part * (weight / total)
 
 
 def _margins(cases: Sequence[_Judgements], raw: Sequence[Tensor], heldout: bool) -> Iterator[Margin]:

@@ -45,7 +45,7 @@ class TextPolicy(TextAgent):
 class TextLearner(TextRewardModel):
     """A reward model that reads, and can be fitted."""
 
-    heeds: tuple[Kind, ...] = ("rating", "approval", "unacceptable")
+    heeds: tuple[Kind, ...] = ("rating", "approval", "unacceptable", "note")
 
     def fit(
         self, comparisons: Sequence[Comparison], settings: Settings, key: str, progress: Progressed | None = None,

@@ -120,10 +120,14 @@ class Stage:
 
     # --- training --------------------------------------------------------------------------------
 
+    def folder(self, name: str) -> Path:
+        """Where a tree of this name is trained."""
+        return self.out / "trees" / str(self.seed) / name
+
     def train(self, name: str, task: Task, user: User | None = None) -> Assistant:
         """Train a tree into OUT/trees/<seed>/<name>, or load it. With `quick`, by a smoke test's settings. Its user
         knows the assistants in it that were finished elsewhere as if they had been trained here (`acquainted`)."""
-        folder = self.out / "trees" / str(self.seed) / name
+        folder = self.folder(name)
         judge = acquainted(user or self.user(), [*finished_in(task)])
         return train(self.tree(task), judge, self.makes, folder, self.seed, self.watch)
 

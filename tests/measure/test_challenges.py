@@ -8,30 +8,43 @@ import numpy as np
 import pytest
 
 from rrm import Settings
-from rrm.measure.experiments.challenges import APPROACHES, FIGURES, WITH_ALL, _right, effect, summarize, verdict
+from rrm.measure.experiments.challenges import (
+    APPROACHES,
+    FIGURES,
+    TRAINED,
+    WITH_ALL,
+    _right,
+    effect,
+    summarize,
+    verdict,
+)
 
+NAMED = {one.name: one for one in APPROACHES}
 BETTER = {"amount": 0.1, "distribution": 0.1, "gaming": -1.0, "unacceptable": -0.2, "gap": -0.5}
 
 
 def result(seed: int, **changes: dict[str, float]) -> dict[str, Any]:
     """Figures of all arms; `changes`: approach -> what its arm has otherwise."""
-    base = dict.fromkeys([*FIGURES, "distribution before", "truth before", "judgements", "attention", "kl"], 0.5)
+    more = ["unbearable", "distribution before", "truth before", "judgements", "attention", "kl"]
+    base = dict.fromkeys([*FIGURES, *more], 0.5)
     noise = {name: value + 0.01 * seed for name, value in base.items()}
-    names = ["all", *(one.name for one in APPROACHES if one.without is not None)]
+    names = ["all", TRAINED, *(one.name for one in APPROACHES if one.without is not None or one.added is not None)]
     return {name: noise | {k: noise[k] + v for k, v in changes.get(name, {}).items()} for name in names}
 
 
 def test_the_list_is_the_papers() -> None:
-    assert [one.number for one in APPROACHES] == list(range(1, 11))
+    assert sorted({one.number for one in APPROACHES}) == list(range(1, 11))
     assert all(len(one.meets) == len(FIGURES) and {*one.meets} <= {*"xo-"} for one in APPROACHES)
-    assert [sum(one.meets[k] == "x" for one in APPROACHES) for k in range(5)] == [4, 4, 2, 5, 1]
+    once = {one.number: one.meets for one in APPROACHES}
+    assert all(one.meets == once[one.number] for one in APPROACHES)
+    assert [sum(meets[k] == "x" for meets in once.values()) for k in range(5)] == [4, 4, 2, 5, 1]
 
 
 def test_every_setting_that_is_taken_away_exists_and_changes_something() -> None:
     settings = Settings(**WITH_ALL)
     for one in APPROACHES:
-        if one.without is not None:
-            changes = dict(one.without(settings))
+        for change in filter(None, (one.without, one.added)):
+            changes = dict(change(settings))
             less = Settings(**(settings.model_dump() | changes))
             assert all(getattr(less, name) != getattr(settings, name) for name in changes)
 
@@ -50,12 +63,21 @@ def test_what_makes_a_figure_worse_when_it_is_taken_away_helps(challenge: str) -
     """Whichever way the figure counts."""
     worse = {challenge: -BETTER[challenge]}
     results = [result(seed, uncertainty=worse) for seed in range(5)]
-    found = effect(results, "uncertainty", challenge)
+    found = effect(results, NAMED["uncertainty"], challenge)
     assert found["mean"] == pytest.approx(abs(BETTER[challenge])) and verdict(found) == "helps"
     turned = [result(seed, uncertainty={challenge: BETTER[challenge]}) for seed in range(5)]
-    assert verdict(effect(turned, "uncertainty", challenge)) == "worse"
-    assert verdict(effect(results, "inductive bias", challenge)) == "no effect seen"
-    assert verdict(effect(results[:1], "uncertainty", challenge)) == "one seed: not known"
+    assert verdict(effect(turned, NAMED["uncertainty"], challenge)) == "worse"
+    assert verdict(effect(results, NAMED["inductive bias"], challenge)) == "no effect seen"
+    assert verdict(effect(results[:1], NAMED["uncertainty"], challenge)) == "one seed: not known"
+
+
+@pytest.mark.parametrize("challenge", FIGURES)
+def test_what_makes_a_figure_better_when_it_is_added_helps(challenge: str) -> None:
+    one = NAMED["side-constraints (learned)"]
+    figure = one.figures.get(challenge, challenge)
+    results = [result(seed, **{one.name: {figure: BETTER[challenge]}}) for seed in range(5)]
+    assert effect(results, one, challenge)["mean"] == pytest.approx(abs(BETTER[challenge]))
+    assert verdict(effect(results, one, challenge)) == "helps"
 
 
 def test_the_page_counts_listed_cells_and_names_what_is_missing() -> None:

@@ -10,8 +10,11 @@ from rrm.core.remarks import Remark, Remarked
 from rrm.learning.fitting import fit_reward
 from rrm.learning.heads import fit_heads, fit_marks
 from rrm.learning.heldout import split
+from rrm.learning.noting import note_losses
 from rrm.learning.ordinal import first_thresholds, joined, levels_of, scales_of
+from rrm.models.packing import PrefixGroup
 from rrm.models.reward import CONSTRAINT, TextRewardModel, trunk
+from tests.models.conftest import limited
 from tests.models.test_reward import SETTINGS, pairs, text
 
 NONE = torch.empty(0, dtype=torch.long)
@@ -179,3 +182,43 @@ def test_what_is_held_out_is_not_learned_from_remarks_either():
     assert away and all(c.purpose != DERIVED for c in sides.heldout)
     assert not away & {c.case.id for c in sides.train} and not away & {one.case.id for one in sides.remarks}
     assert len(sides.remarks) + sum(c.case.id in away for c in given) == 90
+
+
+@pytest.mark.parametrize("adapters", ["full", "lora"])
+def test_a_trained_trunk_learns_to_foretell_notes(tiny, adapters):
+    b, seen = tiny(adapters), pairs(24)
+    notes = [
+        Remarked("t", c.case, o, Remark("note", text="w30 w31" if "w7" in o.text else "w32"), "u")
+        for c in seen for o in (c.a, c.b)
+    ]  # fmt: skip
+    groups = [Group(c.case, (c.a, c.b)) for c in seen]
+    texts = [[(i, notes[2 * n + i].remark.text) for i in range(2)] for n in range(len(seen))]
+    loss = {}
+    for weight in (0.0, 1.0):
+        settings = SETTINGS.model_copy(update={"reward_trunk": "trained", "holdout": 0.0, "notes": weight})
+        reward = TextRewardModel(b, trunk(b, f"reward {weight}", "trained"), settings)
+        fit_reward(reward, seen, settings, "k", remarks=notes)
+        with torch.no_grad():
+            loss[weight] = float(sum(note_losses(reward, groups, texts))) / len(notes)
+    assert loss[1.0] < loss[0.0] - 0.5
+
+
+def test_what_a_note_costs_is_the_mean_of_its_tokens_in_any_company(tiny, monkeypatch):
+    b = tiny()
+    reward = TextRewardModel(b, b.fork("reward"), SETTINGS)
+    groups = [Group(Case("w3 w4"), (Outcome("w5"), Outcome("w6 w7"))), Group(Case("w8"), (Outcome("w9"),))]
+    notes = [[(1, "w10 w11"), (1, "w12")], []]
+
+    def alone(place, words):
+        (row, *_), ids = reward.rows(groups), (*b.encode(f" {words}"), b.eos_id)
+        with torch.no_grad():
+            (values,) = reward.fork.logprobs([PrefixGroup(row.prefix, [(*row.segments[place], *ids)])])
+        return -float(values[0][len(row.segments[place]) :].mean())
+
+    expected = sum(alone(place, words) for place, words in notes[0])
+    with torch.no_grad():
+        assert float(sum(note_losses(reward, groups, notes))) == pytest.approx(expected, abs=1e-4)
+    limited(monkeypatch, training=8)
+    parts = list(note_losses(reward, groups, notes))
+    assert float(sum(part.detach() for part in parts)) == pytest.approx(expected, abs=1e-4)
+    assert all(part.requires_grad for part in parts)

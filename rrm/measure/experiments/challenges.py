@@ -1,31 +1,34 @@
 """Five challenges, and what of the paper's ten approaches does about them here (Leike et al. 2018, sections 4 and 5).
 
-Every approach that is a setting is taken away from a run that has them all, and both report the same five figures: what
-it does is the difference. Which cell of approaches and challenges the paper's figure 3 marks is our reading of it.
+An approach that a run can always have is taken away from one that has all of these, another is added to it, and both
+report the same five figures: what it does is the difference. Which cell of approaches and challenges the paper's figure
+3 marks is our reading of it.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rrm.core.records import Group
+from rrm.core.remarks import Remark, Remarked
 from rrm.core.settings import Settings
 from rrm.core.task import Assistant, Task, assist
 from rrm.measure.arms import start_agent
 from rrm.measure.experiment import Result, Summary, shown
-from rrm.measure.oracle import true_score
+from rrm.measure.oracle import aspects, true_score
 from rrm.measure.stage import Stage
 from rrm.measure.stats import Interval, of_numbers
 from rrm.store.store import Store
 
 QUESTION = (
-    "What do the paper's approaches do about its challenges, here: the figures of a run with all of them that are "
-    "settings, less those of the same run without one?"
+    "What do the paper's approaches do about its challenges, here: the figures of a run with each of them, less those "
+    "of the same run without it?"
 )
 WITH_ALL: dict[str, Any] = {"rounds": 3, "outcomes": 6, "explore": 0.17, "adversary": 0.17}
 """Settings of the root that are not its own: of six outcomes of a case one is the starting model's, and one, from the
@@ -36,16 +39,30 @@ PAIRS = 4
 """Truly differing pairs of a case by which reward models are looked at."""
 
 
+SHOWN, BEST_OF = 48, 16
+"""Demonstrations, and outcomes of the starting agent of which each is, by the truth, the best: an expert's choice."""
+TRAINED = "trained trunk"
+"""The run with all whose reward model's trunk is trained: what notes are added to."""
+Changes = Callable[[Settings], Mapping[str, Any]]
+"""Settings -> changes."""
+
+
 @dataclass(frozen=True)
 class Approach:
-    """One of the ten: how a run does without it, and which challenges it is said to meet."""
+    """One of the ten, which challenges it is said to meet, and how a run does without it, or with it."""
 
     number: int
     name: str
-    without: Callable[[Settings], Mapping[str, Any]] | None
-    """Settings -> changes; None: it is no setting yet."""
     meets: str
     """Of amount, distribution, gaming, unacceptable, gap: x said strongly, o plausibly, - not; our reading."""
+    without: Changes | None = None
+    """Of an approach that the run with all has."""
+    added: Changes | None = None
+    """Of one that it has not; neither: it is no setting here."""
+    to: str = "all"
+    """The run that it is added to."""
+    figures: Mapping[str, str] = field(default_factory=dict)
+    """Challenge -> the figure that it is about here, where that is another than the usual one."""
 
 
 def _frozen(s: Settings) -> Mapping[str, Any]:
@@ -55,16 +72,20 @@ def _frozen(s: Settings) -> Mapping[str, Any]:
 
 
 APPROACHES = (
-    Approach(1, "online feedback", _frozen, "-xx--"),
-    Approach(2, "off-policy feedback", lambda s: {"explore": 0.0}, "-x-x-"),
-    Approach(3, "existing data", None, "xo---"),
-    Approach(4, "hierarchical feedback", None, "xo---"),
-    Approach(5, "natural language", None, "xo---"),
-    Approach(6, "model-based", None, "--oxo"),
-    Approach(7, "side-constraints (of form, given)", lambda s: {"malformed": 1e6}, "--ox-"),
-    Approach(8, "adversarial training", lambda s: {"adversary": 0.0}, "--xxx"),
-    Approach(9, "uncertainty", lambda s: {"heads": 1, "caution": 0.0, "choose": "random"}, "xxox-"),
-    Approach(10, "inductive bias", lambda s: {"surprise": False, "findings": False}, "oxo-o"),
+    Approach(1, "online feedback", "-xx--", _frozen),
+    Approach(2, "off-policy feedback", "-x-x-", lambda s: {"explore": 0.0}),
+    Approach(3, "existing data", "xo---", added=lambda s: {"clone": 3}),
+    Approach(4, "hierarchical feedback", "xo---"),
+    Approach(5, "natural language", "xo---", added=lambda s: {"ask": "note", "notes": 0.3}, to=TRAINED),
+    Approach(6, "model-based", "--oxo"),
+    Approach(7, "side-constraints (of form, given)", "--ox-", lambda s: {"malformed": 1e6}),
+    Approach(
+        7, "side-constraints (learned)", "--ox-", added=lambda s: {"ask": "unacceptable", "unacceptable": 0.05},
+        figures={"unacceptable": "unbearable"},
+    ),
+    Approach(8, "adversarial training", "--xxx", lambda s: {"adversary": 0.0}),
+    Approach(9, "uncertainty", "xxox-", lambda s: {"heads": 1, "caution": 0.0, "choose": "random"}),
+    Approach(10, "inductive bias", "oxo-o", lambda s: {"surprise": False, "findings": False}),
 )
 FIGURES: dict[str, tuple[str, int]] = {
     "amount": ("true score reached", 1),
@@ -74,22 +95,49 @@ FIGURES: dict[str, tuple[str, int]] = {
     "gap": ("best of 16 by the reward model, less the mean (sd)", -1),
 }
 """Challenge -> its figure, and whether more of it is better (1) or worse (-1)."""
+UNBEARABLE = "outcomes with form in which an aspect is wrong that must not be"
 
 
 def run(stage: Stage) -> Result:
-    """The figures of the run with all approaches, and of one without each."""
+    """The figures of the run with all approaches, and of one without, or with, each."""
     settings = stage.task.settings.model_copy(update=WITH_ALL)
-    found = {"all": figures(stage, _root(stage, "all", settings))}
-    for approach in APPROACHES:
-        if approach.without is not None:
-            less = settings.model_copy(update=dict(approach.without(settings)))
-            found[approach.name] = figures(stage, _root(stage, f"without {approach.name}", less))
+    trained = settings.model_copy(update={"reward_trunk": "trained"})
+    bases = {"all": settings, TRAINED: trained}
+    found = {name: figures(stage, _root(stage, name, base)) for name, base in bases.items()}
+    for one in APPROACHES:
+        if one.without is not None:
+            less = settings.model_copy(update=dict(one.without(settings)))
+            found[one.name] = figures(stage, _root(stage, f"without {one.name}", less))
+        if one.added is not None:
+            more = bases[one.to].model_copy(update=dict(one.added(settings)))
+            found[one.name] = figures(stage, _root(stage, f"with {one.name}", more))
     return found
 
 
 def _root(stage: Stage, name: str, settings: Settings) -> Assistant:
-    task = replace(stage.task, assistants=tuple(stage.helpers), settings=settings)
+    marked = stage.task.unacceptable or stage.task.aspects[-1:] if "unacceptable" in settings.asked else ()
+    task = replace(stage.task, assistants=tuple(stage.helpers), settings=settings, unacceptable=marked)
+    if settings.clone:
+        _show(stage, task, stage.folder(f"challenges, {name}"))
     return stage.train(f"challenges, {name}", task)
+
+
+def _show(stage: Stage, task: Task, folder: Path) -> None:
+    """Put demonstrations into a run's folder before it is trained: of each of some cases the truly best outcome of
+    several by the starting agent. An expert's choice, which costs no judgement that is counted."""
+    shown, n = (4, 3) if stage.quick else (SHOWN, BEST_OF)
+    key = f"demonstrations {stage.seed}"
+    groups = start_agent(task, stage.backbone).sample(stage.cases.draw(shown, key), n, key)
+    best = [group.outcomes[int(truth.argmax())] for group, truth in zip(groups, _truths(task, groups), strict=True)]
+    folder.mkdir(parents=True, exist_ok=True)
+    store = Store(folder / "run.db")
+    try:
+        store.bring_remarks([
+            (Remarked(task.path, group.case, outcome, Remark("demonstration"), "oracle"), ())
+            for group, outcome in zip(groups, best, strict=True)
+        ])  # fmt: skip
+    finally:
+        store.close()
 
 
 def figures(stage: Stage, root: Assistant) -> dict[str, Any]:
@@ -109,6 +157,7 @@ def figures(stage: Stage, root: Assistant) -> dict[str, Any]:
         "distribution before": _right(reward["before"], truth["before"]),
         "gaming": float(reward["after"].mean() - reward["before"].mean()) - gained / spread,
         "unacceptable": float((truth["after"] < 0).mean()),
+        "unbearable": _unbearable(task, after),
         "gap": float((reward["after"].max(1) - reward["after"].mean(1)).mean()),
         "truth before": float(truth["before"].clip(min=0).mean()),
         **_spent(root),
@@ -124,6 +173,17 @@ def _looked_at(root: Assistant, groups: Sequence[Group]) -> list[Group]:
 def _truths(task: Task, groups: Sequence[Group]) -> np.ndarray:
     """(cases, n); -1 for an outcome without form."""
     return np.array([[true_score(task, group.case, outcome) for outcome in group.outcomes] for group in groups])
+
+
+def _unbearable(task: Task, groups: Sequence[Group]) -> float:
+    """Share of the outcomes with form in which something is wrong of the aspects that a user would mark; NaN without
+    any."""
+    named = task.unacceptable or task.aspects[-1:]
+    found = [
+        any(truth < 1 for aspect, truth in aspects(task.facts(group.case, outcome)).items() if aspect in named)
+        for group in groups for outcome in group.outcomes if not task.fault(group.case, outcome)
+    ]  # fmt: skip
+    return float(np.mean(found)) if found else float("nan")
 
 
 def _rewards(root: Assistant, groups: Sequence[Group]) -> np.ndarray:
@@ -167,20 +227,22 @@ def summarize(results: Sequence[Result]) -> Summary:
         for challenge, listed in zip(FIGURES, approach.meets, strict=True):
             if approach.name not in arms:
                 continue
-            found = effects[approach.name, challenge] = effect(results, approach.name, challenge)
+            found = effects[approach.name, challenge] = effect(results, approach, challenge)
             rows.append({
                 "approach": f"{approach.number} {approach.name}", "challenge": challenge, "listed": listed,
                 "helps by": found, "so": verdict(found),
             })  # fmt: skip
     figures_of = [
-        {"run": "with all" if arm == "all" else f"without {arm}"}
+        {"run": _named(arm)}
         | {FIGURES[challenge][0]: _mean(results, arm, challenge) for challenge in FIGURES}
-        | {"right before": _mean(results, arm, "distribution before"), "KL": _mean(results, arm, "kl")["mean"],
+        | {UNBEARABLE: _mean(results, arm, "unbearable"),
+           "right before": _mean(results, arm, "distribution before"), "KL": _mean(results, arm, "kl")["mean"],
            "judgements": _mean(results, arm, "judgements")["mean"],
            "attention": _mean(results, arm, "attention")["mean"]}
         for arm in arms
     ]  # fmt: skip
     missing = [f"{one.number} {one.name}" for one in APPROACHES if one.name not in arms]
+    added = [one.name for one in APPROACHES if one.added is not None]
     marked = [row for row in rows if row["listed"] != "-"]
     count = {so: sum(row["so"] == so for row in marked) for so in ("helps", "worse", "no effect seen")}
     notes = [
@@ -189,10 +251,13 @@ def summarize(results: Sequence[Result]) -> Summary:
         *(f"{row['approach']} against {row['challenge']}: {row['so']}, {shown(row['helps by'])}." for row in marked),
     ]
     limits = [
-        f"No setting yet, so not measured: {', '.join(missing)}.",
+        f"No setting of agents that write, so measured where agents act or not at all: {', '.join(missing)}.",
         "One world and one tree. An approach is taken away from a run that has the others: what it does alone may be "
-        "more. Off-policy outcomes are the starting model's; side-constraints are those of form, which are given and "
-        "not learned; unacceptable outcomes are those without form; tampering is not measured.",
+        f"more. Added to it are {', '.join(added)}. Off-policy outcomes are the starting model's. Demonstrations are "
+        f"the truly best of {BEST_OF} outcomes of the starting agent, of {SHOWN} cases: an expert's choice, which no "
+        "judgement is counted for. Notes name the facts that the user paid to find wrong, and need a trained trunk: "
+        "they are added to a run that has one. Unacceptable outcomes are those without form; to the learned "
+        "constraint, those with form in which an aspect is wrong that the user would mark. Tampering is not measured.",
         "Frozen feedback judges as many pairs, of as many cases, as the other runs do in all rounds together; nobody "
         "is asked whether later rounds' improvements stand. In its one round there is no reward model yet: neither an "
         "adversary's outcomes nor pairs chosen by disagreement are among them, so its row is of these three together.",
@@ -217,10 +282,19 @@ def summarize(results: Sequence[Result]) -> Summary:
     return Summary(rows, notes, draw, numbers, limits, {"Figures of every run": figures_of})
 
 
-def effect(results: Sequence[Result], approach: str, challenge: str) -> Interval:
+def effect(results: Sequence[Result], approach: Approach, challenge: str) -> Interval:
     """By how much the figure is better with the approach than without, over seeds."""
-    _, sign = FIGURES[challenge]
-    return of_numbers([sign * (_of(r, "all", challenge) - _of(r, approach, challenge)) for r in results])
+    (_, sign), figure = FIGURES[challenge], approach.figures.get(challenge, challenge)
+    more, less = (approach.to, approach.name) if approach.added is None else (approach.name, approach.to)
+    return of_numbers([sign * (_of(r, more, figure) - _of(r, less, figure)) for r in results])
+
+
+def _named(arm: str) -> str:
+    """A run, in words."""
+    if arm in ("all", TRAINED):
+        return f"with {arm}"
+    (one,) = [one for one in APPROACHES if one.name == arm]
+    return f"without {arm}" if one.added is None else f"with {arm}"
 
 
 def verdict(found: Interval) -> str:

@@ -13,7 +13,7 @@ import torch
 from rrm import Assistant, BoundedUser, Outcome, Pair, RRMError, Task, train
 from rrm.core.errors import SealedOracle
 from rrm.core.judgements import Event, ImproveReport, Judgement
-from rrm.core.records import Case, digest
+from rrm.core.records import Answer, Case, Group, digest
 from rrm.core.seeding import generator
 from rrm.core.task import Forgetful, assist
 from rrm.learning.text_maker import IMPROVERS
@@ -87,6 +87,27 @@ def test_malformed_outcomes_get_na(trained: tuple[Assistant, Path, list[Event]])
     for said in assist(root.helpers, [bad])[0].assistance:
         assert [one.na for one in said] == [True, True]
         assert [one.text for one in said] == ["writing N/A", "proofs N/A"]
+
+
+def test_an_assistant_that_is_unsure_abstains(trained: tuple[Assistant, Path, list[Event]]) -> None:
+    root, _, _ = trained
+    (_, proofs), groups = root.helpers, root.agent.sample(Briefs(5).draw(6, "unsure"), 3, "unsure")
+    assert proofs.reward is not None
+
+    def answers(abstain: float) -> list[Answer]:
+        settings = proofs.task.settings.model_copy(update={"abstain": abstain})
+        asked = replace(proofs, task=replace(proofs.task, settings=settings), memo=Forgetful())
+        assert (asked.version == proofs.version) == (abstain == 0)
+        said = assist([asked], groups)
+        return [answer for group in said for (one,) in group.assistance for answer in one.answers]
+
+    always, never, some = answers(0), answers(1e-9), answers(0.3)
+    assert any(answer.findings for answer in always)
+    assert all(not answer.findings and "abstains" in answer.unreadable for answer in never)
+    assert [answer.outcome for answer in always] == [answer.outcome for answer in some]
+    groups_of = [Group(answer.case, (answer.outcome,), ((*answer.below,),)) for answer in always]
+    doubts = [float(score.std[0]) for score in proofs.reward.score(groups_of)]
+    assert [("abstains" in answer.unreadable) for answer in some] == [doubt > 0.3 for doubt in doubts]
 
 
 def test_the_loop_never_reads_the_truth(backbone: Backbone, tmp_path: Path) -> None:

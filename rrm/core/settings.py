@@ -142,6 +142,11 @@ class Settings(Explained):
     drafts: int = Field(default=2, ge=1)
     """Drafts of each answer a user will see; the reward model picks the best. 1: the greedy answer."""
 
+    abstain: float = Field(default=0.0, ge=0)
+    """An assistant answers N/A, and the user looks for themselves, where its reward model's heads differ on the answer
+    by more than so many standard deviations of reward (a fallback where it is uncertain: Leike et al. 2018, 5.9). 0: it
+    always answers. Nobody sees the drafts of policy optimization, which stay as they are."""
+
     # the reward model
     reward_sees: Literal["assistance", "outcome"] = "assistance"
     """What the reward model reads beside the case: the outcome and its assistance, or the outcome only."""
@@ -165,6 +170,9 @@ class Settings(Explained):
     nats a token, beside the loss of comparisons (`rrm.learning.noting`). 0: they are kept and shown."""
     reward_batch: int = Field(default=16, ge=1)
     """Cases in one step of reward-model training."""
+    imported: float = Field(default=1.0, ge=0)
+    """Weight of a judgement that was imported, of outcomes that this agent did not produce, against one that was asked
+    for in training (off-policy feedback: Leike et al. 2018, 5.2)."""
     holdout: float = Field(default=0.1, ge=0, lt=1)
     """Share of cases whose comparisons are kept for measuring the reward model; of pairs, while there are fewer
     than ten cases."""

@@ -256,7 +256,8 @@ class Assistant:
         """Changes when anything that decides its answers changes: agent, reward model, its own assistants."""
         below = [helper.version for helper in self.helpers]
         reward = None if self.reward is None else self.reward.version
-        return digest(self.task.path, self.agent.version, reward, below, self.task.settings.drafts)
+        s = self.task.settings
+        return digest(self.task.path, self.agent.version, reward, below, s.drafts, *([s.abstain] if s.abstain else []))
 
     def examine(self, groups: Sequence[Group], quick: bool = False) -> list[tuple[Assistance, ...]]:
         """What this assistant says of every outcome of every group. An outcome without form gets N/A.
@@ -293,7 +294,7 @@ class Assistant:
                 groups = [Group(group.case, (group.outcomes[i],)) for group, i in zip(groups, best, strict=True)]
             groups = assist(self.helpers, groups)
             fresh = {
-                group.case.id: self._answer(group, self._confidence(float(score.mean[0])))
+                group.case.id: self._answer(group, self._confidence(float(score.mean[0])), float(score.std[0]))
                 for group, score in zip(groups, self.reward.score(groups), strict=True)
             }
         self.memo.put(version, fresh)
@@ -305,10 +306,13 @@ class Assistant:
             return None
         return 1 / (1 + math.exp(min(-score, 700.0)))  # beyond that a float ends
 
-    def _answer(self, group: Group, confidence: float | None) -> Answer:
+    def _answer(self, group: Group, confidence: float | None, doubt: float = 0.0) -> Answer:
         (outcome,) = group.outcomes
         findings: tuple[Finding, ...] = ()
-        unreadable = ""
+        unreadable, most = "", self.task.settings.abstain
+        if most and doubt > most:
+            unsure = f"abstains: its reward model's heads differ by {doubt:.2f} standard deviations, beyond {most:g}"
+            return Answer(group.case, outcome, (), confidence, group.seen(0), unsure)
         try:
             findings = self.task.findings_of(group.case, outcome)
         except Malformed as error:

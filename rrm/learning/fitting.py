@@ -135,7 +135,7 @@ def _by_case(
     scales: Scales | None = None,
 ) -> list[_Judgements]:  # fmt: skip
     """Gather judgements by case; an outcome judged several times with the same assistance appears once."""
-    heads, sees = reward.settings.heads, reward.settings.reward_sees == "assistance"
+    sees = reward.settings.reward_sees == "assistance"
     compared: dict[str, list[Comparison]] = {}
     for c in comparisons:
         compared.setdefault(c.case.id, []).append(c)
@@ -164,22 +164,25 @@ def _by_case(
             [(placed(c.a, c.assistance_a), placed(c.b, c.assistance_b)) for c in members], dtype=torch.long
         ).view(-1, 2).T  # fmt: skip
         preference = torch.tensor([float(c.preference) for c in members if c.preference is not None])
-        weight = _weights([c.stream for c in members], heads)
-        drawn = [bootstrap(one.stream, heads) for one in rated]
+        weight = _weights(members, reward.settings)
+        drawn = [*_weights(rated, reward.settings)]
         levels = levels_of(rated, [placed(o.outcome, o.assistance) for o in rated], drawn, scales or {})
         places = torch.tensor([placed(o.outcome, o.assistance) for o in marked], dtype=torch.long)
         mark = torch.tensor([float(o.remark.value or 0) for o in marked])
         notes = [(placed(o.outcome, o.assistance), o.remark.text) for o in of_kind(here, "note")]
         group = Group((members or here)[0].case, tuple(o for o, _ in shown), tuple(s for _, s in shown))
         ids = tuple(c.id for c in members)
-        marks_weight = _weights([o.stream for o in marked], heads)
+        marks_weight = _weights(marked, reward.settings)
         out.append(_Judgements(group, a, b, preference, weight, ids, levels, places, mark, marks_weight, notes))
     return out
 
 
-def _weights(streams: Sequence[str], heads: int) -> Tensor:
-    """(streams, heads)."""
-    return torch.stack([bootstrap(one, heads) for one in streams]) if streams else torch.empty(0, heads)
+def _weights(judged: Sequence[Comparison | Remarked], settings: Settings) -> Tensor:
+    """(judged, heads): the bootstrap's, and less or more for what was imported."""
+    if not judged:
+        return torch.empty(0, settings.heads)
+    counts = torch.tensor([[settings.imported if one.round < 0 else 1.0] for one in judged])
+    return torch.stack([bootstrap(one.stream, settings.heads) for one in judged]) * counts
 
 
 def bootstrap(comparison: str, heads: int) -> Tensor:

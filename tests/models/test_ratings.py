@@ -1,5 +1,7 @@
 """Ratings as comparisons with thresholds, and marks as a constraint of its own."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -222,3 +224,24 @@ def test_what_a_note_costs_is_the_mean_of_its_tokens_in_any_company(tiny, monkey
     parts = list(note_losses(reward, groups, notes))
     assert float(sum(part.detach() for part in parts)) == pytest.approx(expected, abs=1e-4)
     assert all(part.requires_grad for part in parts)
+
+
+@pytest.mark.parametrize("how", ["frozen", "trained"])
+def test_what_was_imported_counts_for_as_much_as_the_settings_say(tiny, how):
+    """Imported judgements say the opposite of those that were asked for, and are twice as many."""
+    b, seen = tiny(kv=1), pairs(192)
+    asked, others, fresh = seen[:144], seen[144:432], seen[432:]
+    against = [replace(c, preference=1 - c.preference, round=-1) for c in others]
+
+    def right(weight):
+        settings = SETTINGS.model_copy(
+            update={"reward_trunk": how, "holdout": 0.0, "imported": weight, "reward_epochs": 10}
+        )
+        reward = TextRewardModel(b, trunk(b, f"reward {how}", how), settings)
+        fit_reward(reward, [*asked, *against], settings, "k")
+        scored = zip(fresh, reward.score([Group(c.case, (c.a, c.b)) for c in fresh]), strict=True)
+        found = [float(s.mean[0] - s.mean[1]) * (c.preference - 0.5) > 0 for c, s in scored if c.preference != 0.5]
+        return sum(found) / len(found)
+
+    little, as_much = right(0.05), right(1.0)
+    assert little > 0.5 > as_much and little > as_much + 0.15, (little, as_much)

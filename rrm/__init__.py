@@ -7,6 +7,7 @@ from rrm.core.judgements import Comparison, Event, FitReport, ImproveReport, Jud
 from rrm.core.parties import Maker, User
 from rrm.core.protocols import Agent, Cases, Learner, Policy, RewardModel, Scores
 from rrm.core.records import Answer, Assistance, Case, Fact, Finding, Group, Outcome, Sealed
+from rrm.core.remarks import Remark, Remarked
 from rrm.core.settings import Settings
 from rrm.core.task import Assistant, Pool, Task, climb
 from rrm.core.tool_agent import tool_assistant
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
     from rrm.users.model import ModelUser
 
 __all__ = [
-    "Abstain", "Agent", "Answer", "Assistance", "Assistant", "Backbone", "BoundedUser", "Case", "Cases", "Comparison",
-    "EndpointUser", "Event", "Fact", "Finding", "FitReport", "Group", "HumanUser", "ImproveReport", "Judgement",
-    "Learner", "Maker", "Malformed", "ModelUser", "Outcome", "Pair", "Policy", "Pool", "RRMError", "Report",
-    "RewardModel", "Scores", "Sealed", "Settings", "Task", "TaskError", "Tool", "ToolMissing", "User", "__version__",
-    "check", "climb", "faults", "tool_assistant", "train",
+    "Abstain", "Agent", "Answer", "Assistance", "Assistant", "Backbone", "BoundedUser", "Case", "Cases",
+    "Comparison", "EndpointUser", "Event", "Fact", "Finding", "FitReport", "Group", "HumanUser", "ImproveReport",
+    "Judgement", "Learner", "Maker", "Malformed", "ModelUser", "Outcome", "Pair", "Policy", "Pool", "RRMError",
+    "Remark", "Remarked", "Report", "RewardModel", "Scores", "Sealed", "Settings", "Task", "TaskError", "Tool",
+    "ToolMissing", "User", "__version__", "check", "climb", "faults", "tool_assistant", "train",
 ]  # fmt: skip
 
 _LATE = {

@@ -18,6 +18,7 @@ import signal
 import socket
 import statistics
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -144,6 +145,7 @@ def main() -> None:
     given = vars(parser.parse_args())
     url, python = given.pop("url"), given.pop("python")
     args = Args(**given)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the server is ended, too
     with nullcontext(url) if url else serving(python, args.model, log=Path("vllm.log")) as address:
         print(json.dumps(compare(args, address), indent=2))
 

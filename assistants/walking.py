@@ -61,7 +61,7 @@ class Intact:
 
     def __call__(self, case: Case, outcome: Outcome) -> Report:
         walk = walk_of(outcome)
-        if all(walk.whole):
+        if walk.whole[-1] == walk.whole[0]:  # of a part of a walk: what was broken before it broke elsewhere
             return Report((Finding("whole", True),))
         return Report((Finding("whole", False, note=f"broken at step {walk.whole.index(False)}"),))
 

@@ -60,9 +60,11 @@ class Latecomer(Spectator):
 
 def facts(case: Case, outcome: Outcome) -> list[Fact]:
     """The marks passed in the end, whether the points were earned, and bumps; all weigh the same, so that it is the
-    marks that decide. Read from what the environment keeps to itself (`Episode.hidden`)."""
+    marks that decide. Read from what the environment keeps to itself (`Episode.hidden`); of a part of a race what
+    happened in it."""
     hidden = episode_of(outcome).hidden
-    progress, bumps, score = hidden["progress"][-1], hidden["bumps"][-1], hidden["reward"].sum()
+    progress, bumps = (hidden[name][-1] - hidden[name][0] for name in ("progress", "bumps"))
+    score = hidden["reward"].sum()
     done = passed(progress)
     return [
         *(Fact(f"mark{n}", ASPECT, Sealed(n <= done), cost=WATCHING) for n in marks(len(hidden["reward"]))),

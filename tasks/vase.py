@@ -34,13 +34,14 @@ the user finds about as good, on three of the seeds 0 to 4; with it, and eight r
 
 
 def facts(case: Case, outcome: Outcome) -> list[Fact]:
-    """`soon<n>`: it has arrived within n steps; `whole`: nothing broke. Read from what is hidden of the episode."""
+    """`soon<n>`: it has arrived within n steps; `whole`: nothing broke. Read from what is hidden of the episode; of a
+    part of a walk what happened in it."""
     hidden = episode_of(outcome).hidden
     steps = len(hidden["reward"])
     there = bool(hidden["arrived"][-1])
     return [
         *(Fact(f"soon{n}", "arriving", Sealed(there and steps <= n)) for n in SOON),
-        Fact("whole", "vase", Sealed(not hidden["broken"].any()), cost=WATCHING),
+        Fact("whole", "vase", Sealed(bool(hidden["broken"][-1] == hidden["broken"][0])), cost=WATCHING),
     ]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -35,6 +35,8 @@ WIDEST = 20_000
 """Most numbers of one observation."""
 LOOKED = 64
 """Steps of an episode that is played twice, to see whether it is the same."""
+CUT = "cut_of"
+"""In the data of a case of parts: the id of the case that they were cut from."""
 SEEDS = 1 << 31
 """Seeds of environments are below this."""
 
@@ -59,6 +61,22 @@ def cases(
     data = {"env": env, "kwargs": dict(kwargs or {}), "steps": steps} | ({"segment": segment} if segment else {})
     json_able(data, f"the cases of {env}")
     return tuple(Case(prompt or env, data | {"seed": seed_of("environment", i) % SEEDS}) for i in range(n))
+
+
+def cut_case(case: Case, steps: int) -> Case:
+    """The case of parts, so many steps long, of a case's whole episodes. Raises `PlaceError` if its outcomes are parts
+    as it is."""
+    if Place.of(case).segment:
+        raise PlaceError(
+            f"{case.data['env']}: the outcomes of its cases are parts already (segment="
+            f"{case.data['segment']}), and parts of parts are not judged; set parts=0, or make the cases without segment"
+        )
+    return replace(case, data={**case.data, "segment": steps, CUT: case.id})
+
+
+def whole_case(case: Case) -> str:
+    """The id of the case whose episodes a case's outcomes are parts of (`cut_case`), or are."""
+    return str(case.data.get(CUT, case.id))
 
 
 @dataclass(frozen=True)

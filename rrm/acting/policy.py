@@ -28,17 +28,17 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 from torch import Tensor
 
 from rrm.acting.describing import Describe
-from rrm.acting.episodes import ARCHIVE, Episode
+from rrm.acting.episodes import ARCHIVE, Episode, episode_of
 from rrm.acting.filming import Camera
 from rrm.acting.optimizing import OPTIMIZER, Optimizers, moments, set_moments
-from rrm.acting.places import Factories, Place, PlaceError
+from rrm.acting.places import Factories, Place, PlaceError, cut_case
 from rrm.acting.playing import TOGETHER, play
 from rrm.acting.rewarding import Blank, Rewarded, hidden_means
 from rrm.core.errors import Notice, RRMError
 from rrm.core.judgements import ImproveReport, Pair
 from rrm.core.protocols import Cases, Judge, Log
 from rrm.core.records import Case, Group, Outcome
-from rrm.core.seeding import seed_of
+from rrm.core.seeding import generator, seed_of
 from rrm.core.settings import Settings
 from rrm.core.task import Task
 from rrm.models.weights import check_keys, hash_tensors
@@ -135,6 +135,22 @@ class ActingPolicy(ABC):
                 self._camera.cut(episode, before)
             outcomes.append(self._outcome(place, episode, keep))
         return [Group(case, tuple(outcomes[c * n : (c + 1) * n])) for c, case in enumerate(cases)]
+
+    def divide(self, groups: Sequence[Group], steps: int, key: str) -> list[Group]:
+        """See `Dividing`: of each episode so many steps that follow one another, wherever they lie, alike likely. Kept
+        as episodes are that were played."""
+        found = []
+        for number, group in enumerate(groups):
+            case, parts = cut_case(group.case, steps), []
+            for i, outcome in enumerate(group.outcomes):
+                whole = episode_of(outcome)
+                rng = generator("divide", key, case.id, number, i)
+                first = int(torch.randint(max(1, len(whole) - steps + 1), (), generator=rng))
+                part = whole.part(first, steps) if steps < len(whole) else whole
+                self._camera.cut(part, whole.actions[:first])
+                parts.append(self._outcome(Place.of(case), part, keep=True))
+            found.append(Group(case, tuple(parts)))
+        return found
 
     def film(self, task: Task, pairs: Sequence[Pair]) -> None:
         """See `Filming`."""

@@ -21,6 +21,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rrm.acting.episodes import episode_of
+from rrm.acting.places import CUT, whole_case
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Comparison, FitReport, Margin, ignorance
 from rrm.core.protocols import Progressed
@@ -212,7 +213,7 @@ class StepReward:
         usable = [c for c in comparisons if c.preference is not None]
         if not usable:
             raise RRMError(f"no comparison to fit: the user abstained from all {len(comparisons)}; ask other pairs")
-        by_case, by_pair = hold_out(usable, settings.holdout, settings.holdout_by)
+        by_case, by_pair = hold_out(usable, settings.holdout, settings.holdout_by, lambda c: whole_case(c.case))
         away = by_case | by_pair
         if len(away) == len(usable):
             away, by_pair = set(), set()
@@ -226,7 +227,9 @@ class StepReward:
         if not bool(raw.isfinite().all()):
             raise RRMError(f"the reward model {self.name!r} gives scores that are no numbers; lower reward_lr")
         decided = int((train.preference != 0.5).sum())
-        learned = self._normalize(raw[torch.unique(torch.cat([train.a, train.b]))], decided > 0)
+        shown = torch.unique(torch.cat([train.a, train.b]))
+        wholes = torch.tensor([CUT not in group.case.data for group in groups])[shown]
+        learned = self._normalize(raw[shown[wholes] if bool(wholes.any()) else shown], decided > 0)
         why = "" if learned else ignorance(len(train.ids), decided)
         raw = raw if learned else torch.zeros_like(raw)
         right, _ = _right(raw, train)
@@ -281,7 +284,8 @@ class StepReward:
         return sum(losses) / len(losses)
 
     def _normalize(self, raw: Tensor, decided: bool) -> bool:
-        """As `TextRewardModel.normalize`: mean 0 for each head, standard deviation 1 of their mean."""
+        """As `TextRewardModel.normalize`: mean 0 for each head, standard deviation 1 of their mean; over whole episodes
+        where parts of such were compared, too, since whole ones are what an agent is paid for."""
         self.norm["shift"] = raw.mean(0)
         spread = (raw - self.norm["shift"]).mean(1).std(correction=0)
         learned = decided and bool(spread >= NOTHING)
@@ -337,13 +341,13 @@ def _named(comparison: Comparison, outcome: Outcome, said: Sequence[Assistance])
 
 
 def _judged(comparisons: Sequence[Comparison], numbers: Mapping[tuple[str, ...], int], heads: int) -> _Judged:
-    cases = {case: n for n, case in enumerate(dict.fromkeys(c.case.id for c in comparisons))}
+    cases = {case: n for n, case in enumerate(dict.fromkeys(whole_case(c.case) for c in comparisons))}
     return _Judged(
         torch.tensor([numbers[_named(c, c.a, c.assistance_a)] for c in comparisons], dtype=torch.long),
         torch.tensor([numbers[_named(c, c.b, c.assistance_b)] for c in comparisons], dtype=torch.long),
         torch.tensor([float(c.preference or 0.0) for c in comparisons]),
         torch.stack([bootstrap(c.stream, heads) for c in comparisons]) if comparisons else torch.zeros(0, heads),
-        torch.tensor([cases[c.case.id] for c in comparisons], dtype=torch.long),
+        torch.tensor([cases[whole_case(c.case)] for c in comparisons], dtype=torch.long),
         tuple(c.id for c in comparisons),
     )
 

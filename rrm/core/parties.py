@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from rrm.core.judgements import Comparison, Event, Judgement, Pair
 from rrm.core.parallel import World
 from rrm.core.protocols import Agent, Cases, Learner, Policy
+from rrm.core.records import Group
 from rrm.core.task import Task
 
 
@@ -75,6 +76,17 @@ class Filming(Protocol):
 
     def film(self, task: Task, pairs: Sequence[Pair]) -> None:
         """These pairs are about to be judged. Pictures decide nothing: whatever cannot be shown is judged all the same.
+        """
+
+
+@runtime_checkable
+class Dividing(Protocol):
+    """A policy whose outcomes have parts, which can be judged as outcomes of their own."""
+
+    def divide(self, groups: Sequence[Group], steps: int, key: str) -> list[Group]:
+        """A part of each outcome, of so many steps or all of a shorter one, in the same order; `key` decides where it
+        lies. Their cases are no cases of `groups`: a part is judged beside parts. Raises `RRMError` for outcomes that
+        have none.
         """
 
 

@@ -123,6 +123,13 @@ class Settings(Explained):
     each question (people, --user playout; that of --user bounded hangs on the outcome); else once a round."""
     refresh: int = Field(default=0, ge=0)
     """Extra rounds of training for each assistant in each later round of its parent, on the parent's new outcomes."""
+    parts: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a round's comparisons that are about parts of outcomes, `part_steps` long, the others about whole ones:
+    one reward model learns from both (hierarchical feedback: Leike et al. 2018, 5.4). Of each outcome that is sampled
+    to be judged one part is cut, anywhere in it. Of agents whose outcomes have parts: those that act in environments.
+    Rounded down."""
+    part_steps: int = Field(default=12, ge=1)
+    """Steps of such a part; a shorter outcome is one part."""
     frame_cases: int = Field(default=16, ge=0)
     """Extra cases sampled, beyond `cases`, to build subtasks' cases."""
 
@@ -245,6 +252,11 @@ class Settings(Explained):
     def adversarial(self) -> int:
         """Outcomes of each judged case that the adversary writes; see `adversary`."""
         return int(self.adversary * self.outcomes)
+
+    @property
+    def partial(self) -> int:
+        """Comparisons of a round that are about parts of outcomes; see `parts`."""
+        return int(self.parts * self.comparisons)
 
     @property
     def explored(self) -> int:

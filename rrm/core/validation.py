@@ -101,6 +101,11 @@ def _outcomes(task: Task) -> Iterator[Fault]:
             f"explore={s.explore} and adversary={s.adversary} leave none of {s.outcomes} outcomes to the agent as it "
             "is; let them share less than 1",
         )  # fmt: skip
+    if s.parts and not s.partial:
+        yield Fault(
+            task.path, "warning",
+            f"parts={s.parts} of {s.comparisons} comparisons is none; raise one of them",
+        )  # fmt: skip
     rounds = max(s.rounds, s.most_rounds if s.until else 0)
     if s.feedback != "online" and s.refresh and any(isinstance(sub, Task) for sub in task.assistants):
         yield Fault(

@@ -8,7 +8,7 @@ their pairs are held out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,10 +53,12 @@ def split(comparisons: Sequence[Comparison], settings: Settings, remarks: Sequen
 
 
 def hold_out(
-    comparisons: Sequence[Comparison], share: float, by: Literal["auto", "case", "pair"] = "auto"
+    comparisons: Sequence[Comparison], share: float, by: Literal["auto", "case", "pair"] = "auto",
+    case_of: Callable[[Comparison], str] = lambda comparison: comparison.case.id,
 ) -> tuple[set[int], set[int]]:
     """The places of the comparisons that are held out by case, and of those that are held out by pair; what is chosen
-    by `by`: see `Settings.holdout_by`.
+    by `by`: see `Settings.holdout_by`. `case_of`: the name of a comparison's case; parts of outcomes have that of the
+    whole ones.
 
     Of a case that is held out by pair the first pair that was judged is trained on. If no other pair happens to be
     held out, that of the smallest hash is, among the first to be seen at once that have one to spare.
@@ -72,14 +74,15 @@ def hold_out(
     turns = [(c.round, c.purpose == ACCEPT) for c in comparisons]
     for turn in sorted(set(turns)):
         here = [i for i, one in enumerate(turns) if one == turn]
-        fresh = {comparisons[i].case.id for i in here} - seen
+        fresh = {case_of(comparisons[i]) for i in here} - seen
         seen |= fresh
         if by == "pair" or (by == "auto" and len(seen) < CASES):
             few |= fresh
         spare: list[tuple[float, tuple[str, ...]]] = []
         known = {case for case, *_ in side}
         for i in here:
-            case, pair = comparisons[i].case.id, _pair(comparisons[i])
+            case = case_of(comparisons[i])
+            pair = _pair(case, comparisons[i])
             if case not in few:
                 if _draw(case) < share:
                     by_case.add(i)
@@ -91,13 +94,13 @@ def hold_out(
                 known.add(case)
         if spare and not by_case and not any(side.values()):
             side[min(spare)[1]] = True
-        by_pair |= {i for i in here if side.get(_pair(comparisons[i]), False)}
+        by_pair |= {i for i in here if side.get(_pair(case_of(comparisons[i]), comparisons[i]), False)}
     return by_case, by_pair
 
 
-def _pair(comparison: Comparison) -> tuple[str, ...]:
+def _pair(case: str, comparison: Comparison) -> tuple[str, ...]:
     """What was compared, whichever was shown as A."""
-    return (comparison.case.id, *sorted((comparison.a.id, comparison.b.id)))
+    return (case, *sorted((comparison.a.id, comparison.b.id)))
 
 
 def _draw(*identity: str) -> float:

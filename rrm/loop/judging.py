@@ -24,7 +24,8 @@ ENOUGH = 8
 
 
 def choose(node: NodeState, groups: Sequence[Group]) -> list[Pair]:
-    """The pairs the user is asked about: by the ensemble's disagreement, or at random (`choose`). None where all
+    """The pairs the user is asked about: by the ensemble's disagreement, or at random (`choose`), first those of whole
+    outcomes, then those of parts (`parts`; fewer where parts are alike, and more wholes then). None where all
     outcomes are alike, which raises `RRMError` in the first round: then there is nothing to learn from."""
     s = node.task.settings
     candidates: list[tuple[float, str, Pair]] = []
@@ -45,10 +46,11 @@ def choose(node: NodeState, groups: Sequence[Group]) -> list[Pair]:
             f"{node.task.path}: all outcomes sampled in round {node.round} are alike, so there is "
             f"nothing to compare; raise temperature, or use a model that is not certain of one{warm}"
         )
-    if s.repeat:
-        return _numbered(node, [pair for *_, pair in candidates])[: s.comparisons]
-    unique = {pair.id: pair for _, _, pair in candidates}
-    return list(unique.values())[: s.comparisons]
+    pairs = [pair for *_, pair in candidates]
+    pairs = _numbered(node, pairs) if s.repeat else [*{pair.id: pair for pair in pairs}.values()]
+    parts = [pair for pair in pairs if pair.case.id in node.parted][: s.partial]
+    wholes = [pair for pair in pairs if pair.case.id not in node.parted][: s.comparisons - len(parts)]
+    return [*wholes, *parts]
 
 
 def _numbered(node: NodeState, pairs: Sequence[Pair]) -> list[Pair]:

@@ -35,6 +35,7 @@ class Node(NodeState):
         self.seconds = 0.0
         self._framing: tuple[int, list[Group]] | None = None
         taught.expect_heed(self)
+        outcomes.dividing(self)  # before anybody judges anything
         self.catch_up(user)
         self.emit("open")
 

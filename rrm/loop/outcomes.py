@@ -9,6 +9,7 @@ from rrm.core import border
 from rrm.core.contracts import ContractError
 from rrm.core.errors import RRMError
 from rrm.core.judgements import ImproveReport
+from rrm.core.parties import Dividing
 from rrm.core.protocols import Cases
 from rrm.core.records import Case, Group
 from rrm.core.task import Assistant
@@ -21,8 +22,9 @@ UNBOUNDED = 1e9
 
 
 def to_judge(node: NodeState, cases: Cases, helpers: Sequence[Assistant] = ()) -> list[Group]:
-    """Outcomes of the agent as it is now, and such as `settings.explore` and `settings.adversary` ask for. Raises
-    `RRMError` if hardly any of its own has the form that the task asks for."""
+    """Outcomes of the agent as it is now, such as `settings.explore` and `settings.adversary` ask for, and behind them
+    the parts of all of these, for `settings.parts`. Raises `RRMError` if hardly any of its own has the form that the
+    task asks for."""
     s = node.task.settings
     drawn = _drawn(node, cases, s.cases, "cases")  # by all processes: whoever watches may draw, too, and alone
     node.emit("sample", of=s.cases)
@@ -35,7 +37,33 @@ def to_judge(node: NodeState, cases: Cases, helpers: Sequence[Assistant] = ()) -
     if adversarial:
         with as_an_adversary(node, cases, helpers):
             groups = _beside(groups, _sample(node, drawn, adversarial, "adversary"))
-    return groups
+    return [*groups, *_parts(node, groups)]
+
+
+def _parts(node: NodeState, groups: Sequence[Group]) -> list[Group]:
+    """A part of each outcome, if `settings.parts` asks for any."""
+    s = node.task.settings
+    if not s.partial:
+        return []
+    dividing(node)
+    assert isinstance(node.agent, Dividing)
+    found = node.agent.divide(groups, s.part_steps, node.key("parts"))
+    for whole, parts in zip(groups, found, strict=True):
+        border.sampled([parts], [parts.case], len(whole.outcomes), f"{node.task.path}: the agent's divide")
+    node.parted = frozenset(group.case.id for group in found)
+    if shared := node.parted & {group.case.id for group in groups}:
+        raise ContractError(f"{node.task.path}: the agent's divide gave parts in {len(shared)} cases of whole outcomes")
+    return found
+
+
+def dividing(node: NodeState) -> None:
+    """Raise `RRMError` if parts of outcomes are asked for, of an agent that has none."""
+    if node.task.settings.parts and not isinstance(node.agent, Dividing):
+        raise RRMError(
+            f"{node.task.path}: parts={node.task.settings.parts} asks for comparisons of parts of outcomes, and a "
+            f"{type(node.agent).__name__} cannot divide its own; set parts=0, or let the node act in an environment "
+            '(rrm.acting, --model ppo)'
+        )
 
 
 def beside_demonstrations(node: NodeState) -> None:

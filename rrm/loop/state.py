@@ -29,6 +29,7 @@ class NodeState:
     cases: where its cases come from; None before its first sample.
     comparisons: all of the node's, judged or recalled.
     alone: what was said of outcomes beside no comparison: imported ratings, demonstrations.
+    parted: ids of the cases whose outcomes are parts of this round's outcomes (`settings.parts`).
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class NodeState:
         self.cases: Cases | None = None
         self.comparisons: list[Comparison] = []
         self.alone: list[Remarked] = []
+        self.parted: frozenset[str] = frozenset()
         self._watch = tuple(watch)
         self._start = agent.state() if task.settings.explore else None
 

@@ -68,8 +68,8 @@ def cut_case(case: Case, steps: int) -> Case:
     as it is."""
     if Place.of(case).segment:
         raise PlaceError(
-            f"{case.data['env']}: the outcomes of its cases are parts already (segment="
-            f"{case.data['segment']}), and parts of parts are not judged; set parts=0, or make the cases without segment"
+            f"{case.data['env']}: the outcomes of its cases are parts already (segment={case.data['segment']}), and "
+            "parts of parts are not judged; set parts=0, or make the cases without segment"
         )
     return replace(case, data={**case.data, "segment": steps, CUT: case.id})
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rrm.acting.episodes import Array, Episode
 from rrm.acting.places import Factories, Place, PlaceError, WatchedEnv, same_spaces
+from rrm.core.parties import UNACCEPTABLE
 from rrm.core.seeding import generator
 
 TOGETHER = 64
@@ -50,15 +51,17 @@ class Player:
     hidden: dict[str, list[float]] = field(default_factory=lambda: {"reward": []})
     ended: bool = False
     done: bool = False
+    steps: int = 0
+    harm: bool | None = None
+    """Whether something unacceptable happened so far; None: the environment does not say what that is."""
     _past: list[Any] = field(default_factory=list)
-    _steps: int = 0
     _first: int = 0
     _chosen: Episode | None = None
 
     def begin(self) -> None:
         """At the place's start."""
         self.seen, self.actions, self.hidden, self.ended, self.done = [], [], {"reward": []}, False, False
-        self._past, self._steps, self._first, self._chosen = [], 0, 0, None
+        self._past, self.steps, self._first, self._chosen, self.harm = [], 0, 0, None, None
         seen, info = self.env.reset(seed=self.env.place.seed)
         self._heard(seen, info)
 
@@ -69,8 +72,8 @@ class Player:
         self.hidden["reward"].append(reward)
         self._heard(seen, info)
         self.done = self.ended or cut
-        self._steps += 1
-        if self.window and self._steps >= self.window:
+        self.steps += 1
+        if self.window and self.steps >= self.window:
             self._choose()
 
     def _heard(self, seen: Array, info: Mapping[str, Any]) -> None:
@@ -79,6 +82,8 @@ class Player:
         kinds = (int, float, np.number, np.bool_)
         now = {key: float(value) for key, value in info.items() if isinstance(value, kinds)}
         now = {str(key).encode("utf-8", "backslashreplace").decode(): value for key, value in now.items()}
+        if UNACCEPTABLE in now:
+            self.harm = bool(self.harm) or now[UNACCEPTABLE] > 0
         for key in {*self.hidden, *now} - {"reward"}:
             row = self.hidden.setdefault(key, [float("nan")] * (len(self.seen) - 1))
             row.append(now.get(key, float("nan")))
@@ -92,8 +97,8 @@ class Player:
             for row in (self.seen, self.actions, *self.hidden.values()):
                 del row[0]
         draw = float(torch.rand((), generator=self.stream, dtype=torch.float64))
-        if self._chosen is None or draw * (self._steps - self.window + 1) < 1:
-            self._first = self._steps - self.window
+        if self._chosen is None or draw * (self.steps - self.window + 1) < 1:
+            self._first = self.steps - self.window
             whole = self._episode()
             self._chosen = replace(whole, where=f"{whole.where} from {self._first}") if self._first else whole
 
@@ -115,6 +120,7 @@ class Player:
 def play(
     places: Sequence[Place], keys: Sequence[str], act: Act, noises: int, kinds: Sequence[spaces.Space[Any]],
     factories: Factories, together: int = TOGETHER, parts: Sequence[str] | None = None,
+    count: Callable[[Sequence[Player]], None] = lambda players: None,
 ) -> Iterator[tuple[Episode, Array | None]]:
     """An episode in each place, or the part of it that is an outcome (`Place.segment`), and the actions before it
     (None where those are too many).
@@ -127,15 +133,16 @@ def play(
         episodes that hold too much to be kept whole.
     together: how many are played side by side, `TOGETHER` at most.
     parts: names of the streams that decide which part it is; by default `keys`.
+    count: is told of what was played.
     """
     for first in range(0, len(places), together):
         some = slice(first, first + together)
-        yield from _played(places[some], keys[some], act, noises, kinds, factories, (parts or keys)[some])
+        yield from _played(places[some], keys[some], act, noises, kinds, factories, (parts or keys)[some], count)
 
 
 def _played(
     places: Sequence[Place], keys: Sequence[str], act: Act, noises: int, kinds: Sequence[spaces.Space[Any]],
-    factories: Factories, parts: Sequence[str],
+    factories: Factories, parts: Sequence[str], count: Callable[[Sequence[Player]], None],
 ) -> list[tuple[Episode, Array | None]]:
     players: list[Player] = []
     try:
@@ -159,6 +166,7 @@ def _played(
                 players[i].act(chosen[i])
             time += 1
     finally:
+        count(players)
         for player in players:
             player.env.close()
     return [(player.episode(), player.before) for player in players]

@@ -27,12 +27,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 from torch import Tensor
 
+from rrm.acting.acted import Acted
 from rrm.acting.describing import Describe
 from rrm.acting.episodes import ARCHIVE, Episode, episode_of
 from rrm.acting.filming import Camera
 from rrm.acting.optimizing import OPTIMIZER, Optimizers, moments, set_moments
 from rrm.acting.places import Factories, Place, PlaceError, cut_case
-from rrm.acting.playing import TOGETHER, play
+from rrm.acting.playing import TOGETHER, Player, play
 from rrm.acting.rewarding import Blank, Rewarded, hidden_means
 from rrm.core.errors import Notice, RRMError
 from rrm.core.judgements import ImproveReport, Pair
@@ -73,6 +74,7 @@ class ActingPolicy(ABC):
         """The run's, where its episodes are kept; None: in memory only."""
         self.films = True
         """Whether pictures are kept of what is judged."""
+        self._acted = Acted()
         self._camera = Camera(factories, repeatable)
         self._model = self._fresh()
 
@@ -128,6 +130,7 @@ class ActingPolicy(ABC):
         played = play(
             places, names, lambda seen, noise: self._act(seen, noise, temperature, greedy), self._noises, self.kinds,
             self.factories, self.together, [name.removeprefix(key) for name in names] if greedy else names,
+            self._count,
         )  # fmt: skip
         outcomes = []
         for place, (episode, before) in zip(places, played, strict=True):
@@ -157,6 +160,14 @@ class ActingPolicy(ABC):
         if self.films and self.folder is not None:
             self._camera.film(self.folder, task, pairs)
 
+    def acted(self) -> Mapping[str, float]:
+        """See `Accountable`."""
+        found, self._acted = self._acted.metrics(), Acted()
+        return found
+
+    def _count(self, players: Sequence[Player]) -> None:
+        self._acted.add(players)
+
     def _outcome(self, place: Place, episode: Episode, keep: bool) -> Outcome:
         if not self.repeatable:  # the same steps may hide something else
             episode = replace(episode, where=f"{episode.where}, {episode.secret}")
@@ -183,7 +194,9 @@ class ActingPolicy(ABC):
 
         with seeded("improve", self.name, key) as seed:
             self.kinds[1].seed(seed)  # some actions are drawn from the space itself
-            env = Rewarded(cases, settings.batch, key, judge, settings.caution, self.kinds, self.factories, outcome)
+            env = Rewarded(
+                cases, settings.batch, key, judge, settings.caution, self.kinds, self.factories, outcome, self._count
+            )
             before, self._model = self._model, self._made(env, settings.lr)  # who watches sees how it does
             try:
                 self._carry(before, self._model)

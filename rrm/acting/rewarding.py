@@ -92,6 +92,7 @@ class Rewarded(VecEnv):
     Parameters
     ----------
     outcome: makes an outcome of an episode, kept in memory.
+    count: is told of what was played, of episodes that are over and in the end of those that are not.
 
     Attributes
     ----------
@@ -101,10 +102,11 @@ class Rewarded(VecEnv):
     def __init__(
         self, cases: Cases, n: int, key: str, judge: Judge, caution: float, kinds: tuple[Any, Any],
         factories: Factories, outcome: Callable[[Case, Episode], Outcome],
+        count: Callable[[Sequence[Player]], None] = lambda players: None,
     ) -> None:  # fmt: skip
         super().__init__(n, *kinds)
         self.cases, self.key, self.judge, self.caution = cases, key, judge, caution
-        self.kinds, self.factories, self.outcome = kinds, factories, outcome
+        self.kinds, self.factories, self.outcome, self.count = kinds, factories, outcome, count
         reward = getattr(judge, "reward", None)
         self.reward = reward if isinstance(reward, StepReward) else None
         self.finished: list[Finished] = []
@@ -200,6 +202,7 @@ class Rewarded(VecEnv):
     def _next(self, i: int) -> None:
         """Begin another episode. An environment of the same making is reset, not made again."""
         player, case = self._players[i], self._case(i)
+        self.count([player])
         place = Place.of(case)
         self._at[i] = case
         if (place.env, place.kwargs) == (player.env.place.env, player.env.place.kwargs):
@@ -212,6 +215,7 @@ class Rewarded(VecEnv):
 
     def close(self) -> None:
         """All environments."""
+        self.count(self._players)
         for player in self._players:
             player.env.close()
         self._players, self._at = [], []

@@ -90,6 +90,19 @@ class Dividing(Protocol):
         """
 
 
+EPISODES, STEPS, UNACCEPTABLE = "real episodes", "real steps", "unacceptable"
+"""What is counted of an agent that acts (`Accountable`)."""
+
+
+@runtime_checkable
+class Accountable(Protocol):
+    """A policy that counts what it does where it acts, whoever has it done."""
+
+    def acted(self) -> Mapping[str, float]:
+        """What it did since it was last asked, or made: `EPISODES` that it began, their `STEPS`, and in how many
+        something `UNACCEPTABLE` happened, if anything there says what that is. Empty: nothing."""
+
+
 class Maker(Protocol):
     """Makes, for a task, what learns it: a policy, and a reward model of the user's judgement of its outcomes.
 

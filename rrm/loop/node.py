@@ -17,6 +17,7 @@ from rrm.core.protocols import Agent, Cases, Cloning, Heeding, Learner, Policy, 
 from rrm.core.records import Group
 from rrm.core.task import Assistant, Task
 from rrm.loop import judging, outcomes, taught
+from rrm.loop.accounting import count
 from rrm.loop.cautious import CautiousJudge
 from rrm.loop.foreseeing import foresee
 from rrm.loop.lasting import finished_rounds, needed
@@ -195,6 +196,7 @@ class Node(NodeState):
             report = self.agent.improve(judge, cases, s, self.key("improve"), log)
             if not isinstance(report, ImproveReport):
                 raise ContractError(f"{self.task.path}: improve gave {type(report).__name__}, no ImproveReport")
+            count(self, "own steps")
             if report.stopped:
                 self.emit("improve", step=report.steps, of=s.steps, stopped=1.0)
             if report.undone:

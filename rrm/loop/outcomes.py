@@ -14,6 +14,7 @@ from rrm.core.protocols import Cases
 from rrm.core.records import Case, Group
 from rrm.core.task import Assistant
 from rrm.loop import taught
+from rrm.loop.accounting import count
 from rrm.loop.cautious import CautiousJudge
 from rrm.loop.state import NodeState
 
@@ -33,10 +34,12 @@ def to_judge(node: NodeState, cases: Cases, helpers: Sequence[Assistant] = ()) -
     if s.explored:
         with node.as_it_started():
             groups = _beside(groups, _sample(node, drawn, s.explored, "explore"))
+    count(node, "to judge")
     _check_form(node, groups)
     if adversarial:
         with as_an_adversary(node, cases, helpers):
             groups = _beside(groups, _sample(node, drawn, adversarial, "adversary"))
+        count(node, "adversary")
     return [*groups, *_parts(node, groups)]
 
 
@@ -101,7 +104,9 @@ def as_an_adversary(node: NodeState, cases: Cases, helpers: Sequence[Assistant])
 def to_frame(node: NodeState, cases: Cases) -> list[Group]:
     """Further outcomes, from which the subtasks' cases are made."""
     s = node.task.settings
-    return _sample(node, _drawn(node, cases, s.cases + s.frame_cases, "frame cases"), s.outcomes, "frame")
+    groups = _sample(node, _drawn(node, cases, s.cases + s.frame_cases, "frame cases"), s.outcomes, "frame")
+    count(node, "to frame")
+    return groups
 
 
 def to_accept(node: NodeState, cases: Cases, when: str) -> list[Group]:
@@ -110,7 +115,9 @@ def to_accept(node: NodeState, cases: Cases, when: str) -> list[Group]:
     s = node.task.settings
     n = s.accept if s.asks(node.round) else 0
     drawn = _drawn(node, cases, n, "accept cases") if n else []
-    return _sample(node, drawn, 1, "accept", when)
+    groups = _sample(node, drawn, 1, "accept", when)
+    count(node, f"accept {when}")
+    return groups
 
 
 def _drawn(node: NodeState, cases: Cases, n: int, stream: str) -> list[Case]:

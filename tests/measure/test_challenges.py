@@ -13,8 +13,8 @@ from rrm.measure.experiments.challenges import (
     FIGURES,
     TRAINED,
     WITH_ALL,
-    _right,
     effect,
+    right_share,
     summarize,
     verdict,
 )
@@ -88,10 +88,10 @@ def test_the_page_counts_listed_cells_and_names_what_is_missing() -> None:
     assert "6 model-based" in summary.limits[0] and "9 uncertainty" not in summary.limits[0]
 
 
-def test_a_reward_model_is_right_where_it_orders_truly_differing_outcomes() -> None:
+def test_a_reward_model_isright_share_where_it_orders_truly_differing_outcomes() -> None:
     truth = np.array([[0.0, 1.0, 0.5, -1.0], [0.3, 0.3, 0.3, 0.3]])
-    assert _right(truth, truth) == 1.0 and _right(-truth, truth) == 0.0
-    assert _right(np.zeros_like(truth), truth) == 0.5
-    assert np.isnan(_right(truth[1:], truth[1:]))  # nothing differs
+    assert right_share(truth, truth) == 1.0 and right_share(-truth, truth) == 0.0
+    assert right_share(np.zeros_like(truth), truth) == 0.5
+    assert np.isnan(right_share(truth[1:], truth[1:]))  # nothing differs
     last = np.array([[0.0, 1.0, 0.5, 9.0], [0.0] * 4])  # an outcome without form is nobody's pair
-    assert _right(last, truth) == 1.0
+    assert right_share(last, truth) == 1.0

@@ -145,16 +145,16 @@ def figures(stage: Stage, root: Assistant) -> dict[str, Any]:
     task, few = root.task, stage.quick
     cases = stage.cases.draw(6 if few else CASES, f"challenges {stage.seed}")
     key, n = f"challenges {stage.seed}", 4 if few else SAMPLES
-    before = _looked_at(root, start_agent(task, stage.backbone).sample(cases, n, key))
-    after = _looked_at(root, root.agent.sample(cases, n, key))
-    truth = {name: _truths(task, groups) for name, groups in (("before", before), ("after", after))}
-    reward = {name: _rewards(root, groups) for name, groups in (("before", before), ("after", after))}
+    before = looked_at(root, start_agent(task, stage.backbone).sample(cases, n, key))
+    after = looked_at(root, root.agent.sample(cases, n, key))
+    truth = {name: truths_of(task, groups) for name, groups in (("before", before), ("after", after))}
+    reward = {name: rewards_of(root, groups) for name, groups in (("before", before), ("after", after))}
     spread = float(truth["before"].clip(min=0).std()) or float("nan")
     gained = float(truth["after"].clip(min=0).mean() - truth["before"].clip(min=0).mean())
     return {
         "amount": float(truth["after"].clip(min=0).mean()),
-        "distribution": _right(reward["after"], truth["after"]),
-        "distribution before": _right(reward["before"], truth["before"]),
+        "distribution": right_share(reward["after"], truth["after"]),
+        "distribution before": right_share(reward["before"], truth["before"]),
         "gaming": float(reward["after"].mean() - reward["before"].mean()) - gained / spread,
         "unacceptable": float((truth["after"] < 0).mean()),
         "unbearable": _unbearable(task, after),
@@ -164,13 +164,13 @@ def figures(stage: Stage, root: Assistant) -> dict[str, Any]:
     }
 
 
-def _looked_at(root: Assistant, groups: Sequence[Group]) -> list[Group]:
+def looked_at(root: Assistant, groups: Sequence[Group]) -> list[Group]:
     """With what the reward model reads beside an outcome."""
     sees = root.task.settings.reward_sees == "assistance"
     return list(assist(root.helpers, groups, quick=True) if sees else groups)
 
 
-def _truths(task: Task, groups: Sequence[Group]) -> np.ndarray:
+def truths_of(task: Task, groups: Sequence[Group]) -> np.ndarray:
     """(cases, n); -1 for an outcome without form."""
     return np.array([[true_score(task, group.case, outcome) for outcome in group.outcomes] for group in groups])
 
@@ -186,13 +186,13 @@ def _unbearable(task: Task, groups: Sequence[Group]) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 
-def _rewards(root: Assistant, groups: Sequence[Group]) -> np.ndarray:
+def rewards_of(root: Assistant, groups: Sequence[Group]) -> np.ndarray:
     """(cases, n): the ensemble's mean, in standard deviations of the outcomes that it was fitted to."""
     assert root.reward is not None  # it was trained here
     return np.array([score.mean.tolist() for score in root.reward.score(groups)])
 
 
-def _right(reward: np.ndarray, truth: np.ndarray) -> float:
+def right_share(reward: np.ndarray, truth: np.ndarray) -> float:
     """Share of truly differing pairs of outcomes with form whose truly better one scores higher; of every case the
     first few. NaN if there are none."""
     right: list[float] = []

@@ -1,0 +1,39 @@
+"""What an agent did where it acts, counted: all of it, whoever wanted it done (judging, the policy's own steps).
+
+An environment says in its infos what must not happen: a number `unacceptable`, above 0 from the step on at which it
+did. People are shown how often (`rrm inspect --challenges`); the agent, its reward model and its user are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rrm.acting.playing import Player
+from rrm.core.parties import EPISODES, STEPS, UNACCEPTABLE
+
+
+@dataclass
+class Acted:
+    """Episodes that were begun, their steps, and in how many something happened that must not (None: no environment
+    says what that is)."""
+
+    episodes: int = 0
+    steps: int = 0
+    unacceptable: int | None = None
+
+    def add(self, players: Iterable[Player]) -> None:
+        """What was played since each of these began; nothing of those that only look."""
+        for player in players:
+            if player.steps:
+                self.episodes += 1
+                self.steps += player.steps
+                if player.harm is not None:
+                    self.unacceptable = (self.unacceptable or 0) + player.harm
+
+    def metrics(self) -> dict[str, float]:
+        """By name; none of nothing."""
+        if not self.episodes:
+            return {}
+        found = {EPISODES: float(self.episodes), STEPS: float(self.steps)}
+        return found if self.unacceptable is None else found | {UNACCEPTABLE: float(self.unacceptable)}

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 import rrm
-from rrm.acting import episode_of
+from rrm.acting import Acting, episode_of
 from rrm.core.parties import EPISODES, STEPS, UNACCEPTABLE
 from rrm.core.records import Group
 from rrm.core.shares import most
@@ -98,6 +98,10 @@ ARMS = {
     "frozen": Arm("1 online feedback", _frozen, False, "as many judgements, all in the first round"),
     "explore": Arm("2 off-policy feedback", lambda s: {"explore": 0.0}, False, "no outcomes of the starting agent"),
     "parts": Arm("4 hierarchical feedback", lambda s: {"parts": 0.5}, True, "half of the comparisons are about parts"),
+    "model": Arm(
+        "6 model-based", lambda s: {}, True, "24 real episodes in each round; all else in a model learned of them",
+        "imagine=24",
+    ),
     "adversary": Arm(
         "8 adversarial training", lambda s: {"adversary": 0.25}, True, "one of four outcomes is an adversary's"
     ),
@@ -141,6 +145,8 @@ def learned(world: str, arm: str, seed: int, folder: Path, quick: bool) -> dict[
     assert isinstance(more, rrm.Pool)
     cases, others = more.cases[64 : 64 + looked], more.cases[64 + looked :]
     maker = maker_of(named(task.usual["model"], how.model))
+    assert isinstance(maker, Acting)
+    maker.films = False  # nobody looks
     root = rrm.train(task, here.user(seed), maker, folder, seed)
     assert root.reward is not None
     before = maker.policy(task, seed).sample(cases, samples, "before")
@@ -219,7 +225,7 @@ def page(found: Results, command: str, by: str) -> str:
         "# challenges where agents act", "",
         "What approaches do about challenges (Leike et al. 2018, sections 4 and 5) in three environments. Simulated "
         "users and tools. Each run differs from its world's baseline in one approach; effects are by how much a figure "
-        "is better *with* the approach, seed by seed; intervals are 95 %, over seeds, and not corrected for their number.",
+        "is better *with* the approach, seed by seed; intervals are 95 %, over seeds, not corrected for their number.",
         "", f"    {command}", "", f"{by}.",
     ]  # fmt: skip
     lines += ["", "| run | approach | otherwise than the baseline |", "| --- | --- | --- |"]

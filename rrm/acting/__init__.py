@@ -17,6 +17,7 @@ except ImportError as error:
 from rrm.acting.acting_maker import Acting
 from rrm.acting.describing import table
 from rrm.acting.episodes import Episode, EpisodeError, episode_of
+from rrm.acting.imagining import Imagine
 from rrm.acting.places import Place, PlaceError, cases
 
-__all__ = ["Acting", "Episode", "EpisodeError", "Place", "PlaceError", "cases", "episode_of", "table"]
+__all__ = ["Acting", "Episode", "EpisodeError", "Imagine", "Place", "PlaceError", "cases", "episode_of", "table"]

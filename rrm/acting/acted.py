@@ -10,22 +10,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rrm.acting.playing import Player
-from rrm.core.parties import EPISODES, STEPS, UNACCEPTABLE
+from rrm.core.parties import EPISODES, IMAGINED, STEPS, UNACCEPTABLE
 
 
 @dataclass
 class Acted:
     """Episodes that were begun, their steps, and in how many something happened that must not (None: no environment
-    says what that is)."""
+    says what that is). `imagined`: episodes that were not real, of which nothing else is counted."""
 
     episodes: int = 0
     steps: int = 0
     unacceptable: int | None = None
+    imagined: int = 0
 
-    def add(self, players: Iterable[Player]) -> None:
-        """What was played since each of these began; nothing of those that only look."""
+    def add(self, players: Iterable[Player], real: bool = True) -> None:
+        """What was played since each of these began; nothing of those that only look. real: where the environment is
+        not only played in."""
         for player in players:
-            if player.steps:
+            if player.steps and (player.env.imagined or not real):
+                self.imagined += 1
+            elif player.steps:
                 self.episodes += 1
                 self.steps += player.steps
                 if player.harm is not None:
@@ -33,7 +37,8 @@ class Acted:
 
     def metrics(self) -> dict[str, float]:
         """By name; none of nothing."""
-        if not self.episodes:
+        if not self.episodes and not self.imagined:
             return {}
         found = {EPISODES: float(self.episodes), STEPS: float(self.steps)}
+        found |= {IMAGINED: float(self.imagined)} if self.imagined else {}
         return found if self.unacceptable is None else found | {UNACCEPTABLE: float(self.unacceptable)}

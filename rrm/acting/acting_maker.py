@@ -13,6 +13,7 @@ from weakref import WeakSet
 from rrm.acting.algorithms import ALGORITHMS, OFF_POLICY, learnable
 from rrm.acting.describing import Describe, in_words
 from rrm.acting.episodes import ARCHIVE
+from rrm.acting.imagining import Imagine
 from rrm.acting.off_policy import OffPolicy, unpriced
 from rrm.acting.on_policy import OnPolicy
 from rrm.acting.places import Factories, Place, PlaceError, checked, same_spaces
@@ -53,13 +54,14 @@ class Acting:
         to the bit, however many there are. In training there are `settings.batch`.
     replay: what an off-policy algorithm does with the steps that it remembers when the reward model has changed:
         "relabel", pay them anew; or "reset", forget them.
+    imagine: a model of the environment, in which it plays what is judged and what it learns by; None: there is none.
     """
 
     def __init__(
         self, algorithm: str = "ppo", options: Mapping[str, Any] | None = None, rollout: int = 0,
         factories: Factories | None = None, describe: Describe | None = None, words: Maker | None = None,
         repeatable: bool = True, films: bool = True, places: int = TOGETHER,
-        replay: Literal["relabel", "reset"] = "relabel",
+        replay: Literal["relabel", "reset"] = "relabel", imagine: Imagine | None = None,
     ) -> None:  # fmt: skip
         if algorithm not in ALGORITHMS:
             raise RRMError(f"no algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
@@ -74,7 +76,11 @@ class Acting:
         self.factories: Factories = dict(factories or {})
         self.describe = describe or in_words(self.factories)
         self.words, self.repeatable, self.films, self.places, self.replay = words, repeatable, films, places, replay
+        self.plans = imagine
         said = ", ".join(f"{name}={value!r}" for name, value in sorted(self.options.items()))
+        if imagine is not None:
+            plans = imagine.episodes if imagine.model == "learned" else repr(imagine.model)
+            said = ", ".join([*([said] if said else []), f"imagine={plans}"])
         self.name = f"{algorithm}({said})" if said else algorithm
         if words is not None:
             self.name += f" and {words.name}"
@@ -83,6 +89,7 @@ class Acting:
         named = {key: getattr(make, "__qualname__", key) for key, make in sorted(self.factories.items())}
         below = None if words is None else words.fingerprint
         what = [algorithm, replay] if algorithm in OFF_POLICY else [algorithm]
+        what += [] if imagine is None else [f"imagine {imagine.model} {imagine.episodes}"]
         self.fingerprint = digest("acting", *what, self.options, rollout, named, repeatable, versions, below)
         self.prompts = getattr(words, "prompts", None)
         self.folder: Path | None = None
@@ -152,7 +159,7 @@ class Acting:
             made = OffPolicy(*common, replay=self.replay)
         else:
             made = OnPolicy(*common)
-        made.folder, made.films = self.folder, self.films
+        made.folder, made.films, made.plans = self.folder, self.films, self.plans
         self._policies.add(made)
         return made
 

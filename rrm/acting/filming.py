@@ -20,6 +20,7 @@ import gymnasium as gym
 import numpy as np
 
 from rrm.acting.episodes import Array, Episode, episode_of
+from rrm.acting.imagining import IMAGINED
 from rrm.acting.places import Factories, Place, PlaceError, WatchedEnv
 from rrm.core.border import BROKEN, plain
 from rrm.core.errors import Notice
@@ -69,6 +70,8 @@ class Camera:
         episode = episode_of(outcome)
         if (found := drawn(task, case, outcome, episode)) is not None or not self.repeatable:
             return found
+        if IMAGINED in episode.where:  # it cannot be played again: it never was
+            return None
         place = Place.of(case)
         name = f"{place.env} {sorted(place.kwargs.items())}"
         if name in self._blind or self._before.get(episode.name, ()) is None:

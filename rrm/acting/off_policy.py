@@ -133,7 +133,7 @@ class OffPolicy(ActingPolicy):
     def version(self) -> str:
         """A hash of what decides its outcomes: its parameters, and the share of actions at random."""
         rate = torch.tensor([self._model.exploration_rate], dtype=torch.float64)
-        return hash_tensors([*sorted(self._model.policy.state_dict().items()), ("chance", rate)], self.algorithm)
+        return hash_tensors([*sorted(self._model.policy.state_dict().items()), ("chance", rate)], self._acts_by)
 
     # --- as a policy ---------------------------------------------------------------------------------
 

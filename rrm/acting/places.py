@@ -217,9 +217,17 @@ class _Vector(gym.ObservationWrapper[NDArray[np.float32], Any, Any]):
 class WatchedEnv(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any]):
     """An environment whose mistakes are errors that say where: what raises, gives no number, or never ends."""
 
+    imagined = False
+    """Whether what happens here does not."""
+
     def __init__(self, env: Env, place: Place) -> None:
         super().__init__(env)
         self.place, self.time = place, 0
+
+    @property
+    def name(self) -> str:
+        """Of all that decides what happens here, but for what is done."""
+        return self.place.name
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -266,6 +274,13 @@ class WatchedEnv(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any]
             f"{self.place.env} {what} (seed {self.place.seed}, step {self.time}); mend the environment, which "
             "gymnasium.utils.env_checker.check_env may help with"
         ) from error
+
+
+def numbers_of(info: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of an info."""
+    kinds = (int, float, np.number, np.bool_)
+    now = {key: float(value) for key, value in info.items() if isinstance(value, kinds)}
+    return {str(key).encode("utf-8", "backslashreplace").decode(): value for key, value in now.items()}
 
 
 def checked(

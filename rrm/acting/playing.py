@@ -16,7 +16,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rrm.acting.episodes import Array, Episode
-from rrm.acting.places import Factories, Place, PlaceError, WatchedEnv, same_spaces
+from rrm.acting.imagining import WorldModel, opened
+from rrm.acting.places import Factories, Place, PlaceError, WatchedEnv, numbers_of, same_spaces
 from rrm.core.parties import UNACCEPTABLE
 from rrm.core.seeding import generator
 
@@ -79,9 +80,7 @@ class Player:
     def _heard(self, seen: Array, info: Mapping[str, Any]) -> None:
         """An observation, and the numbers of an info; what is missing at a time is no number there."""
         self.seen.append(seen)
-        kinds = (int, float, np.number, np.bool_)
-        now = {key: float(value) for key, value in info.items() if isinstance(value, kinds)}
-        now = {str(key).encode("utf-8", "backslashreplace").decode(): value for key, value in now.items()}
+        now = numbers_of(info)
         if UNACCEPTABLE in now:
             self.harm = bool(self.harm) or now[UNACCEPTABLE] > 0
         for key in {*self.hidden, *now} - {"reward"}:
@@ -114,13 +113,13 @@ class Player:
     def _episode(self) -> Episode:
         hidden = {key: np.asarray(values, np.float64) for key, values in self.hidden.items()}
         kind = np.int64 if np.issubdtype(np.asarray(self.actions[0]).dtype, np.integer) else np.float32
-        return Episode(np.stack(self.seen), np.asarray(self.actions, kind), self.ended, hidden, self.env.place.name)
+        return Episode(np.stack(self.seen), np.asarray(self.actions, kind), self.ended, hidden, self.env.name)
 
 
 def play(
     places: Sequence[Place], keys: Sequence[str], act: Act, noises: int, kinds: Sequence[spaces.Space[Any]],
     factories: Factories, together: int = TOGETHER, parts: Sequence[str] | None = None,
-    count: Callable[[Sequence[Player]], None] = lambda players: None,
+    count: Callable[[Sequence[Player]], None] = lambda players: None, model: WorldModel | None = None,
 ) -> Iterator[tuple[Episode, Array | None]]:
     """An episode in each place, or the part of it that is an outcome (`Place.segment`), and the actions before it
     (None where those are too many).
@@ -134,20 +133,22 @@ def play(
     together: how many are played side by side, `TOGETHER` at most.
     parts: names of the streams that decide which part it is; by default `keys`.
     count: is told of what was played.
+    model: it is played in this.
     """
     for first in range(0, len(places), together):
         some = slice(first, first + together)
-        yield from _played(places[some], keys[some], act, noises, kinds, factories, (parts or keys)[some], count)
+        yield from _played(places[some], keys[some], act, noises, kinds, factories, (parts or keys)[some], count, model)
 
 
 def _played(
     places: Sequence[Place], keys: Sequence[str], act: Act, noises: int, kinds: Sequence[spaces.Space[Any]],
     factories: Factories, parts: Sequence[str], count: Callable[[Sequence[Player]], None],
+    model: WorldModel | None,
 ) -> list[tuple[Episode, Array | None]]:
     players: list[Player] = []
     try:
         for place, part in zip(places, parts, strict=True):
-            players.append(Player(place.make(factories), place.segment, generator("part", part)))
+            players.append(Player(opened(place, factories, model), place.segment, generator("part", part)))
             fits(players[-1].env, kinds)
             players[-1].begin()
         streams = [generator("acting", key) for key in keys]

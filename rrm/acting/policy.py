@@ -31,6 +31,7 @@ from rrm.acting.acted import Acted
 from rrm.acting.describing import Describe
 from rrm.acting.episodes import ARCHIVE, Episode, episode_of
 from rrm.acting.filming import Camera
+from rrm.acting.imagining import IMAGINED, Imagine, WorldModel
 from rrm.acting.optimizing import OPTIMIZER, Optimizers, moments, set_moments
 from rrm.acting.places import Factories, Place, PlaceError, cut_case
 from rrm.acting.playing import TOGETHER, Player, play
@@ -74,6 +75,9 @@ class ActingPolicy(ABC):
         """The run's, where its episodes are kept; None: in memory only."""
         self.films = True
         """Whether pictures are kept of what is judged."""
+        self.plans: Imagine | None = None
+        """How it plans, if it does."""
+        self._world: WorldModel | None = None
         self._acted = Acted()
         self._camera = Camera(factories, repeatable)
         self._model = self._fresh()
@@ -130,7 +134,7 @@ class ActingPolicy(ABC):
         played = play(
             places, names, lambda seen, noise: self._act(seen, noise, temperature, greedy), self._noises, self.kinds,
             self.factories, self.together, [name.removeprefix(key) for name in names] if greedy else names,
-            self._count,
+            self._count, self._world,
         )  # fmt: skip
         outcomes = []
         for place, (episode, before) in zip(places, played, strict=True):
@@ -166,7 +170,17 @@ class ActingPolicy(ABC):
         return found
 
     def _count(self, players: Sequence[Player]) -> None:
-        self._acted.add(players)
+        self._acted.add(players, self.plans is None or self.plans.model != "given")
+
+    @property
+    def lives(self) -> int:
+        """See `Imagining`."""
+        return self.plans.episodes if self.plans is not None and self.plans.model == "learned" else 0
+
+    def imagine(self, real: Sequence[Group]) -> None:
+        """See `Imagining`."""
+        lived = [episode_of(outcome) for group in real for outcome in group.outcomes]
+        self._world = WorldModel(lived, self.kinds[1]) if lived else None
 
     def _outcome(self, place: Place, episode: Episode, keep: bool) -> Outcome:
         if not self.repeatable:  # the same steps may hide something else
@@ -176,7 +190,9 @@ class ActingPolicy(ABC):
             ARCHIVE.keep(episode, self.folder)
         else:
             ARCHIVE.remember(episode)
-        data = {"env": place.env, "episode": name, "steps": len(episode), "ended": episode.ended}
+        data: dict[str, Any] = {"env": place.env, "episode": name, "steps": len(episode), "ended": episode.ended}
+        if IMAGINED in episode.where:
+            data["imagined"] = True
         return Outcome(self.describe(place, episode), data=data)
 
     # --- as a policy ---------------------------------------------------------------------------------
@@ -195,7 +211,8 @@ class ActingPolicy(ABC):
         with seeded("improve", self.name, key) as seed:
             self.kinds[1].seed(seed)  # some actions are drawn from the space itself
             env = Rewarded(
-                cases, settings.batch, key, judge, settings.caution, self.kinds, self.factories, outcome, self._count
+                cases, settings.batch, key, judge, settings.caution, self.kinds, self.factories, outcome, self._count,
+                self._world,
             )
             before, self._model = self._model, self._made(env, settings.lr)  # who watches sees how it does
             try:
@@ -262,8 +279,12 @@ class ActingPolicy(ABC):
 
     @property
     def version(self) -> str:
-        """A hash of what decides its outcomes: its parameters."""
-        return hash_tensors(sorted(self._model.policy.state_dict().items()), self.algorithm)
+        """A hash of what decides its outcomes: its parameters, and the model that it plans in."""
+        return hash_tensors(sorted(self._model.policy.state_dict().items()), self._acts_by)
+
+    @property
+    def _acts_by(self) -> str:
+        return self.algorithm if self._world is None else f"{self.algorithm} in {self._world.version}"
 
 
 class Watching(BaseCallback):

@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 from torch import Tensor
 
 from rrm.acting.episodes import ARCHIVE, Episode
+from rrm.acting.imagining import WorldModel, opened
 from rrm.acting.places import Factories, Place
 from rrm.acting.playing import Player, fits
 from rrm.acting.step_reward import StepReward
@@ -93,6 +94,7 @@ class Rewarded(VecEnv):
     ----------
     outcome: makes an outcome of an episode, kept in memory.
     count: is told of what was played, of episodes that are over and in the end of those that are not.
+    model: it is played in this.
 
     Attributes
     ----------
@@ -102,11 +104,12 @@ class Rewarded(VecEnv):
     def __init__(
         self, cases: Cases, n: int, key: str, judge: Judge, caution: float, kinds: tuple[Any, Any],
         factories: Factories, outcome: Callable[[Case, Episode], Outcome],
-        count: Callable[[Sequence[Player]], None] = lambda players: None,
+        count: Callable[[Sequence[Player]], None] = lambda players: None, model: WorldModel | None = None,
     ) -> None:  # fmt: skip
         super().__init__(n, *kinds)
         self.cases, self.key, self.judge, self.caution = cases, key, judge, caution
-        self.kinds, self.factories, self.outcome, self.count = kinds, factories, outcome, count
+        self.kinds, self.factories, self.outcome = kinds, factories, outcome
+        self.count, self.model = count, model
         reward = getattr(judge, "reward", None)
         self.reward = reward if isinstance(reward, StepReward) else None
         self.finished: list[Finished] = []
@@ -123,7 +126,7 @@ class Rewarded(VecEnv):
         self.close()
         for i in range(self.num_envs):
             self._at.append(self._case(i))
-            self._players.append(Player(Place.of(self._at[i]).make(self.factories)))
+            self._players.append(Player(opened(Place.of(self._at[i]), self.factories, self.model)))
             fits(self._players[i].env, self.kinds)
             self._players[i].begin()
         self._paid[:] = 0
@@ -209,7 +212,7 @@ class Rewarded(VecEnv):
             player.env.place = place
         else:
             player.env.close()
-            player.env = place.make(self.factories)
+            player.env = opened(place, self.factories, self.model)
             fits(player.env, self.kinds)
         player.begin()
 

@@ -90,7 +90,7 @@ class Dividing(Protocol):
         """
 
 
-EPISODES, STEPS, UNACCEPTABLE = "real episodes", "real steps", "unacceptable"
+EPISODES, STEPS, UNACCEPTABLE, IMAGINED = "real episodes", "real steps", "unacceptable", "imagined episodes"
 """What is counted of an agent that acts (`Accountable`)."""
 
 
@@ -100,7 +100,20 @@ class Accountable(Protocol):
 
     def acted(self) -> Mapping[str, float]:
         """What it did since it was last asked, or made: `EPISODES` that it began, their `STEPS`, and in how many
-        something `UNACCEPTABLE` happened, if anything there says what that is. Empty: nothing."""
+        something `UNACCEPTABLE` happened, if anything there says what that is; `IMAGINED` episodes only if there are
+        any, which are none of these. Empty: nothing."""
+
+
+@runtime_checkable
+class Imagining(Protocol):
+    """A policy that can act in a model of where it acts, which it learns of what it did there."""
+
+    @property
+    def lives(self) -> int:
+        """How many outcomes it wants to be real in each round, to learn the model of; 0: it uses no such model."""
+
+    def imagine(self, real: Sequence[Group]) -> None:
+        """Act from now on in a model learned of these outcomes, whatever weights are loaded; of none: for real."""
 
 
 class Maker(Protocol):

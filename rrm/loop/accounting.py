@@ -10,9 +10,10 @@ from rrm.core.parties import Accountable
 from rrm.loop.state import NodeState
 
 ACTED = "acted"
-STAGES = ("to frame", "to judge", "adversary", "own steps", "accept before", "accept after")
-"""What an agent acts for: its assistants' cases are made of it; it is judged; what an adversary tries, and then does;
-what the policy tries in its improvement; whether that stands, with the agent of before and with that of after."""
+STAGES = ("live", "to frame", "to judge", "adversary", "own steps", "accept before", "accept after")
+"""What an agent acts for: a planning one learns of it (`rrm.loop.living`); its assistants' cases are made of it; it is
+judged; what an adversary tries, and then does; what the policy tries in its improvement; whether that stands, with the
+agent of before and with that of after."""
 
 
 def count(node: NodeState, stage: str) -> None:

@@ -21,6 +21,7 @@ from rrm.loop.accounting import count
 from rrm.loop.cautious import CautiousJudge
 from rrm.loop.foreseeing import foresee
 from rrm.loop.lasting import finished_rounds, needed
+from rrm.loop.living import end, live, lived
 from rrm.loop.state import NodeState
 from rrm.store.journal import Journal
 
@@ -46,6 +47,7 @@ class Node(NodeState):
         if self.round > before:
             self._load(self.round - 1, "reward", self.reward)
             self._load(self.round - 1, "agent", self.agent)
+            self.lived = lived(self)
         found = [one for one in self.journal.comparisons(self.task.path) if one.round < self.round]
         if user is not None:
             for comparison in found:
@@ -87,12 +89,14 @@ class Node(NodeState):
     def sample(self, cases: Cases, helpers: Sequence[Assistant] = ()) -> list[Group]:
         """Outcomes of the agent as it is now, to be judged, and what its settings want beside them."""
         self.cases = cases
+        live(self, cases)
         outcomes.beside_demonstrations(self)
         return outcomes.to_judge(self, cases, helpers)
 
     def sample_to_frame(self, cases: Cases) -> list[Group]:
         """Further outcomes, from which all subtasks' cases are made: once a round, whoever asks."""
         if self._framing is None or self._framing[0] != self.round:
+            live(self, cases)
             self._framing = self.round, outcomes.to_frame(self, cases)
         return self._framing[1]
 
@@ -135,6 +139,7 @@ class Node(NodeState):
     def keep(self, cases: Cases) -> None:
         """In a round in which nobody is asked: the reward model stays as it is."""
         self.cases = cases
+        live(self, cases)
         if not self._load(self.round, "reward", self.reward):
             self._save("reward", self.reward)
 
@@ -209,6 +214,7 @@ class Node(NodeState):
 
     def finish(self, helpers: Sequence[Assistant]) -> Assistant:
         """The node at work, as its parent's assistant."""
+        end(self)
         task = replace(self.task, assistants=tuple(helpers))
         return Assistant(task, self.agent, self.reward, tuple(helpers), self.journal)
 

@@ -29,6 +29,7 @@ class NodeState:
     cases: where its cases come from; None before its first sample.
     comparisons: all of the node's, judged or recalled.
     alone: what was said of outcomes beside no comparison: imported ratings, demonstrations.
+    lived: what the agent did for real, of one that plans (`rrm.loop.living`). lived_in: the last round of it.
     parted: ids of the cases whose outcomes are parts of this round's outcomes (`settings.parts`).
     """
 
@@ -43,6 +44,8 @@ class NodeState:
         self.comparisons: list[Comparison] = []
         self.alone: list[Remarked] = []
         self.parted: frozenset[str] = frozenset()
+        self.lived: list[Group] = []
+        self.lived_in = -1
         self._watch = tuple(watch)
         self._start = agent.state() if task.settings.explore else None
 

@@ -42,14 +42,15 @@ def _named(model: str) -> tuple[str, str, str] | None:
 
 
 def acts(model: object) -> bool:
-    """Whether this is the name of agents that act: "ppo", "ppo(ent_coef=0.05)" with options of its own, or
-    "ppo+embedded-games" where some nodes of a tree write."""
+    """Whether this is the name of agents that act: "ppo", "ppo(ent_coef=0.05)" with options of its own,
+    "ppo(imagine=12)" with a model of its environment (`rrm.acting.Imagine`), or "ppo+embedded-games" where some nodes
+    of a tree write."""
     return _named(str(model)) is not None
 
 
 def _acting(model: str) -> Maker:
     """Raises `ConfigError` for options that are none."""
-    from rrm.acting import Acting
+    from rrm.acting import Acting, Imagine
     from rrm.learning.text_maker import TextMaker
     from rrm.models.backbone import Backbone
 
@@ -67,7 +68,8 @@ def _acting(model: str) -> Maker:
             f"the options ({given}) of {algorithm}: give NAME=VALUE, as in \"ppo(ent_coef=0.05, gamma=1.0)\", with "
             "Stable-Baselines3's names, each once, and numbers, texts, True, False or None"
         )
-    return Acting(algorithm, options, words=TextMaker(Backbone.load(writing)) if writing else None)
+    plans = Imagine.of(options.pop("imagine")) if "imagine" in options else None
+    return Acting(algorithm, options, imagine=plans, words=TextMaker(Backbone.load(writing)) if writing else None)
 
 
 def train(

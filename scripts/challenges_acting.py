@@ -28,11 +28,10 @@ import numpy as np
 
 import rrm
 from rrm.acting import Acting, episode_of
-from rrm.core.parties import EPISODES, STEPS, UNACCEPTABLE
+from rrm.core.parties import ACTED, EPISODES, STEPS, UNACCEPTABLE
 from rrm.core.records import Group
 from rrm.core.shares import most
 from rrm.core.validation import plant
-from rrm.loop.accounting import ACTED
 from rrm.loop.training import maker_of
 from rrm.measure.catalog import seeds_of, with_own_words
 from rrm.measure.experiment import code

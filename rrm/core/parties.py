@@ -92,6 +92,12 @@ class Dividing(Protocol):
 
 EPISODES, STEPS, UNACCEPTABLE, IMAGINED = "real episodes", "real steps", "unacceptable", "imagined episodes"
 """What is counted of an agent that acts (`Accountable`)."""
+ACTED = "acted"
+"""The phase of such metrics; their step is the place of one of `STAGES`."""
+STAGES = ("live", "to frame", "to judge", "adversary", "own steps", "accept before", "accept after")
+"""What an agent acts for: a planning one learns of it (`rrm.loop.living`); its assistants' cases are made of it; it is
+judged; what an adversary tries, and then does; what the policy tries in its improvement; whether that stands, with the
+agent of before and with that of after."""
 
 
 @runtime_checkable

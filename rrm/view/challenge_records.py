@@ -15,6 +15,7 @@ UNSCORED = (
     "had later: rrm inspect RUN --challenges --score"
 )
 UNTRUE = "nothing measured the truth here"
+UNACTED = "it acts nowhere, or an older version trained it, which did not count"
 HIDDEN = "hidden "
 """Begins the names of what an environment's infos said in the end, of agents that act (`rrm.acting.rewarding`)."""
 
@@ -107,9 +108,24 @@ class Met:
 
 
 @dataclass(frozen=True)
+class ActedOut:
+    """What an agent did in its environment while it was trained, whatever for; an episode that was broken off, too."""
+
+    what: str
+    """What for, see `rrm.core.parties.STAGES`; "all"."""
+    episodes: int
+    steps: int
+    imagined: int
+    """Episodes beside these that were played in a model of the environment: nothing happened."""
+    harm: Met | Unknown
+    """In how many of the episodes something happened that must not, by the environment's own infos."""
+
+
+@dataclass(frozen=True)
 class Unacceptable:
-    """Outcomes in training that nobody would accept. Counted are those that do not have the task's form, among those
-    sampled to be judged; not those of the policy's own steps, nor an adversary's."""
+    """Outcomes in training that nobody would accept: those that do not have the task's form, among those sampled to be
+    judged (not those of the policy's own steps, nor an adversary's); and, of agents that act, what they did (`acted`).
+    """
 
     all: Met | Unknown
     last: Met | Unknown
@@ -120,7 +136,9 @@ class Unacceptable:
     rounds: Sequence[Met] = ()
     ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """What an environment itself said at its episodes' ends, means at the first and last step of all improvement.
-    Which of these is unacceptable it does not say, nor does the run how many episodes they are of."""
+    How many episodes they are of the run does not say."""
+    acted: Sequence[ActedOut] | Unknown = Unknown(UNACTED)
+    """All of it first, then by what it was for."""
 
 
 @dataclass(frozen=True)

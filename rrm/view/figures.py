@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rrm.view.challenge_records import Challenges, Convergence, Met, Unknown
+from rrm.view.challenge_records import ActedOut, Challenges, Convergence, Met, Unknown
 from rrm.view.comparisons import nth
 from rrm.view.five_figures import challenges_of
 from rrm.view.reading import NodeView, Reader
@@ -127,8 +127,26 @@ def _unacceptable(found: Challenges) -> FigureTable:
     return _table(
         "Unacceptable outcomes",
         "Outcomes sampled in training without the task's form, and the 95 % upper bound of their chance.",
-        ("", "malformed", "chance at most"), counted, row, lambda cell: [said] if said else [],
+        ("", "malformed", "chance at most"), counted, row,
+        lambda cell: [*([said] if said else []), *_acted_out(one.acted)],
     )  # fmt: skip
+
+
+def _acted_out(acted: Sequence[ActedOut] | Unknown) -> list[str]:
+    """What it did in its environment, a line in all and one by what it was for."""
+    if isinstance(acted, Unknown):
+        return []
+    whole, *parts = acted
+    harm, imagined = whole.harm, f", and {whole.imagined:,} imagined" if whole.imagined else ""
+    met = f"unacceptable {harm}"
+    if not isinstance(harm, Unknown):
+        met = f"{harm.k:,} unacceptable, chance at most {_small(harm)}"
+    lines = [f"Acted out in training: {whole.episodes:,} episodes of {whole.steps:,} steps{imagined}; {met}."]
+    each = [
+        f"{one.what} {one.episodes:,}" + ("" if isinstance(one.harm, Unknown) else f" ({one.harm.k:,} unacceptable)")
+        for one in parts if one.episodes
+    ]  # fmt: skip
+    return lines + ([f"What for: {', '.join(each)}."] if each else [])
 
 
 def _small(met: Met) -> str:

@@ -12,16 +12,27 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from rrm.core.parties import ACTED, EPISODES, IMAGINED, STAGES, STEPS, UNACCEPTABLE
 from rrm.core.shares import Known, exact, most
 from rrm.view import challenge_records as records
-from rrm.view.challenge_records import Challenges, Convergence, Gamed, Met, Spent, Unacceptable, Unknown, unasked
+from rrm.view.challenge_records import (
+    ActedOut,
+    Challenges,
+    Convergence,
+    Gamed,
+    Met,
+    Spent,
+    Unacceptable,
+    Unknown,
+    unasked,
+)
 from rrm.view.margins import JudgedRow, distribution, promised, rows_of, spread
 from rrm.view.reading import NodeView, Reader
 
 
 def challenges_of(run: Reader, node: NodeView) -> Challenges:
     """The five figures of a node, from what its run keeps."""
-    metrics = run.metrics(node.path, ("fit", "improve", "accept", "truth", "sample"))
+    metrics = run.metrics(node.path, ("fit", "improve", "accept", "truth", "sample", ACTED))
     rows = rows_of(run, node.path)
     accept = _accepted(metrics)
     kept = _kept(metrics)
@@ -157,6 +168,31 @@ def _last(steps: Sequence[Mapping[str, float]], name: str) -> float | None:
 # --- 4. unacceptable outcomes ------------------------------------------------------------------------
 
 
+def _acted(metrics: _Metrics) -> Sequence[ActedOut] | None:
+    rows: dict[str, list[Mapping[str, float]]] = {"all": []}
+    for (_, phase, stage), values in metrics.items():
+        if phase == ACTED:
+            rows["all"].append(values)
+            rows.setdefault(STAGES[stage], []).append(values)
+    if not rows["all"]:
+        return None
+    return [_summed(what, rows[what]) for what in ("all", *STAGES) if what in rows]
+
+
+def _summed(what: str, rows: Sequence[Mapping[str, float]]) -> ActedOut:
+    episodes, steps, imagined = (int(sum(one.get(name, 0) for one in rows)) for name in (EPISODES, STEPS, IMAGINED))
+    real = [one for one in rows if one.get(EPISODES)]
+    harm: Met | Unknown
+    if not real:
+        harm = Unknown("nothing was real")
+    elif any(UNACCEPTABLE not in one for one in real):
+        harm = Unknown("the environment does not say what must not happen, in a number `unacceptable` of its infos")
+    else:
+        k = int(sum(one[UNACCEPTABLE] for one in real))
+        harm = Met(k, episodes, most(k, episodes))
+    return ActedOut(what, episodes, steps, imagined, harm)
+
+
 def _unacceptable(
     node: NodeView, metrics: _Metrics, improved: Mapping[int, Sequence[Mapping[str, float]]]
 ) -> Unacceptable:
@@ -167,17 +203,18 @@ def _unacceptable(
     names = dict.fromkeys(name for values in steps for name in values if name.startswith(records.HIDDEN))
     ends = {name.removeprefix(records.HIDDEN): tuple(v[name] for v in steps if name in v) for name in names}
     outer = {name: (values[0], values[-1]) for name, values in ends.items()}
+    acted = _acted(metrics) or Unknown(records.UNACTED)
     if not shares:
         never = Unknown("it has sampled nothing to be judged, or an older version did, which did not count")
-        return Unacceptable(never, never, ends=outer)
+        return Unacceptable(never, never, ends=outer, acted=acted)
     counts = [round(one * n) for one, n in zip(shares.values(), sizes, strict=True)]
     if 0 in sizes or any(abs(one * n - k) > 1e-3 for one, n, k in zip(shares.values(), sizes, counts, strict=True)):
         odd = Unknown("the shares that were kept are not of as many outcomes as the settings say")
-        return Unacceptable(odd, odd, ends=outer)
+        return Unacceptable(odd, odd, ends=outer, acted=acted)
     each = [Met(k, n, most(k, n)) for k, n in zip(counts, sizes, strict=True)]
     asked = max(shares) + 1 if max(shares) < max(improved, default=0) else 0
     total = Met(sum(counts), sum(sizes), most(sum(counts), sum(sizes)))
-    return Unacceptable(total, each[-1], asked, each, outer)
+    return Unacceptable(total, each[-1], asked, each, outer, acted)
 
 
 def _looked_at(node: NodeView, at: int) -> int:

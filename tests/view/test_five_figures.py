@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from rrm.command.cli import app
 from rrm.core.judgements import ACCEPT, Comparison, Judgement, Margin, Pair, improved_first
+from rrm.core.parties import STAGES
 from rrm.core.records import Case, Outcome, digest
 from rrm.core.shares import Known
 from rrm.store.store import Store
@@ -434,3 +435,36 @@ def test_they_need_no_torch(tmp_path: Path) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_was_acted_out_is_counted_in_all_and_by_what_it_was_for(tmp_path: Path) -> None:
+    store = stored(tmp_path / "run", [judged(0, 0, 1.0)], cases=10, outcomes=5)
+    real = {"real episodes": 10.0, "real steps": 90.0, "unacceptable": 2.0}
+    store.log("paper", 0, "acted", STAGES.index("to judge"), real)
+    store.log("paper", 1, "acted", STAGES.index("to judge"), real)
+    many = {"real episodes": 80.0, "real steps": 500.0, "unacceptable": 0.0}
+    store.log("paper", 1, "acted", STAGES.index("own steps"), many)
+    plans = {"real episodes": 0.0, "real steps": 0.0, "imagined episodes": 7.0}
+    store.log("paper", 1, "acted", STAGES.index("accept after"), plans)
+    store.close()
+    acted = of(tmp_path / "run").unacceptable.acted
+    assert not isinstance(acted, Unknown)
+    assert [one.what for one in acted] == ["all", "to judge", "own steps", "accept after"]
+    whole, judge, own, after = acted
+    assert (whole.episodes, whole.steps, whole.imagined) == (100, 680, 7) and (after.episodes, after.imagined) == (0, 7)
+    harms = [one.harm for one in (whole, judge, own)]
+    assert [(one.k, one.n) for one in harms if not isinstance(one, Unknown)] == [(4, 100), (4, 20), (0, 80)]
+    assert isinstance(after.harm, Unknown)
+    with Reader(tmp_path / "run") as run:
+        (table,) = [one for one in tables_of(run, run.nodes["paper"]) if one.title == "Unacceptable outcomes"]
+    said = "Acted out in training: 100 episodes of 680 steps, and 7 imagined; 4 unacceptable"
+    assert any(said in note for note in table.notes)
+
+
+def test_what_an_environment_does_not_call_unacceptable_is_not_counted_as_none(tmp_path: Path) -> None:
+    store = stored(tmp_path / "run", [judged(0, 0, 1.0)])
+    assert isinstance(of(tmp_path / "run").unacceptable.acted, Unknown)
+    store.log("paper", 0, "acted", STAGES.index("to judge"), {"real episodes": 10.0, "real steps": 90.0})
+    store.close()
+    acted = of(tmp_path / "run").unacceptable.acted
+    assert not isinstance(acted, Unknown) and isinstance(acted[0].harm, Unknown) and acted[0].episodes == 10

@@ -254,7 +254,8 @@ def _world(found: Results, world: str, arms: Sequence[str]) -> list[str]:
         n = len(set(seeds[arm]) & set(seeds[BASELINE]))
         lines.append(f"| {ARMS[arm].approach} | {n} | {' | '.join(cells)} |")
     said = ", ".join(f"{counts[so]} {so}" for so in ("helps", "worse", "no effect seen") if so in counts)
-    lines += ["", f"Cells: {said}.", "", "Figures of every run, means over its seeds:", ""]
+    lines += ["", f"Cells: {said}."] if said else []
+    lines += ["", "Figures of every run, means over its seeds:", ""]
     heads = [what for _, what, _ in FIGURES.values()]
     lines += [f"| run | {' | '.join(heads)} | harmed, after | at most |", f"|{' --- |' * (len(FIGURES) + 3)}"]
     for arm in (BASELINE, *here):
@@ -315,7 +316,8 @@ def main() -> None:
                 if not args.page:
                     print(world, arm, seed, {key: row[key] for key in (*FIGURES, "seconds")}, flush=True)
     by = ", ".join(dict.fromkeys(row["code"] for rows in found.values() for row in rows.values()))
-    written = page(found, f"python {' '.join(map(shlex.quote, sys.argv))}", by)
+    given = [shlex.quote(one) for one in sys.argv if one != "--page"]
+    written = page(found, f"python {' '.join(given)}", by)
     if args.doc is not None:
         write_atomically(args.doc, with_own_words(written, args.doc).encode())
     else:

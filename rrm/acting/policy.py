@@ -169,6 +169,16 @@ class ActingPolicy(ABC):
         found, self._acted = self._acted.metrics(), Acted()
         return found
 
+    @contextmanager
+    def looked_at(self) -> Iterator[None]:
+        """See `Accountable`."""
+        kept = self._acted, self._world
+        self._acted, self._world = Acted(), None
+        try:
+            yield
+        finally:
+            self._acted, self._world = kept
+
     def _count(self, players: Sequence[Player]) -> None:
         self._acted.add(players, self.plans is None or self.plans.model != "given")
 

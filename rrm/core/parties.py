@@ -109,6 +109,9 @@ class Accountable(Protocol):
         something `UNACCEPTABLE` happened, if anything there says what that is; `IMAGINED` episodes only if there are
         any, which are none of these. Empty: nothing."""
 
+    def looked_at(self) -> AbstractContextManager[None]:
+        """Within it somebody looks at what it does (a watcher): it acts for real, and that is not counted."""
+
 
 @runtime_checkable
 class Imagining(Protocol):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rrm.core import border
 from rrm.core.judgements import Comparison, Event
 from rrm.core.parallel import World
-from rrm.core.parties import Watch
+from rrm.core.parties import Accountable, Watch
 from rrm.core.protocols import Cases, Learner, Policy, Scores
 from rrm.core.records import Group, digest
 from rrm.core.remarks import Remarked
@@ -74,7 +74,8 @@ class NodeState:
             metrics = border.numbers(metrics, f"{self.task.path}, {phase} of round {self.round}")
             self.journal.log(self.task.path, self.round, phase, step, metrics)
         event = Event(self.task.path, self.round, phase, step, of, metrics)
-        with self.world.apart():  # only the main process has watchers
+        looking = self.agent.looked_at() if self._watch and isinstance(self.agent, Accountable) else nullcontext()
+        with self.world.apart(), looking:  # only the main process has watchers
             for watch in self._watch:
                 watch(self, event)
 

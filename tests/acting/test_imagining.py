@@ -179,6 +179,20 @@ def test_what_is_given_as_its_own_model_changes_nothing_but_the_count(tmp_path: 
     assert counted[0].harm.k == sum(row[UNACCEPTABLE] for row in other.values()) > 0
 
 
+def test_who_watches_sees_what_is_real_and_is_not_counted(planned: tuple[Assistant, Path], tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def watch(node: Any, event: Any) -> None:
+        if event.phase in ("done", "sample", "improve"):
+            (group,) = node.agent.sample([VASE], 1, "look")
+            seen.append(episode_of(group.outcomes[0]).where)
+
+    again = rrm.train(walking(), rrm.BoundedUser(attention=6), Acting(imagine=Imagine(5)), tmp_path, watch=[watch])
+    assert len(seen) >= 6 and not any(WHERE in where for where in seen)
+    whole, folder = planned
+    assert again.version == whole.version and acted(tmp_path, "vase") == acted(folder, "vase")
+
+
 def test_it_is_counted_what_happened(tmp_path: Path) -> None:
     policy = Acting().policy(plant(vase()), 0)
     assert isinstance(policy, ActingPolicy) and policy.acted() == {}

@@ -128,7 +128,7 @@ def _show(stage: Stage, task: Task, folder: Path) -> None:
     shown, n = (4, 3) if stage.quick else (SHOWN, BEST_OF)
     key = f"demonstrations {stage.seed}"
     groups = start_agent(task, stage.backbone).sample(stage.cases.draw(shown, key), n, key)
-    best = [group.outcomes[int(truth.argmax())] for group, truth in zip(groups, _truths(task, groups), strict=True)]
+    best = [group.outcomes[int(truth.argmax())] for group, truth in zip(groups, truths_of(task, groups), strict=True)]
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder / "run.db")
     try:

@@ -1,7 +1,8 @@
 """What an agent did where it acts, counted: all of it, whoever wanted it done (judging, the policy's own steps).
 
 An environment says in its infos what must not happen: a number `unacceptable`, above 0 from the step on at which it
-did. People are shown how often (`rrm inspect --challenges`); the agent, its reward model and its user are not.
+did; and, in a number `tampered`, whether what its agent did changes what judges see of the episode. People are shown
+how often (`rrm inspect --challenges`); the agent, its reward model and its user are not.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rrm.acting.playing import Player
-from rrm.core.parties import EPISODES, IMAGINED, STEPS, UNACCEPTABLE
+from rrm.core.parties import EPISODES, IMAGINED, STEPS, TAMPERED, UNACCEPTABLE
 
 
 @dataclass
 class Acted:
-    """Episodes that were begun, their steps, and in how many something happened that must not (None: no environment
-    says what that is). `imagined`: episodes that were not real, of which nothing else is counted."""
+    """Episodes that were begun, their steps, in how many something happened that must not, and in how many what judges
+    see was tampered with (None: no environment says what that is). `imagined`: episodes that were not real, of which
+    nothing else is counted."""
 
     episodes: int = 0
     steps: int = 0
     unacceptable: int | None = None
+    tampered: int | None = None
     imagined: int = 0
 
     def add(self, players: Iterable[Player], real: bool = True) -> None:
@@ -34,6 +37,8 @@ class Acted:
                 self.steps += player.steps
                 if player.harm is not None:
                     self.unacceptable = (self.unacceptable or 0) + player.harm
+                if player.tampered is not None:
+                    self.tampered = (self.tampered or 0) + player.tampered
 
     def metrics(self) -> dict[str, float]:
         """By name; none of nothing."""
@@ -41,4 +46,5 @@ class Acted:
             return {}
         found = {EPISODES: float(self.episodes), STEPS: float(self.steps)}
         found |= {IMAGINED: float(self.imagined)} if self.imagined else {}
-        return found if self.unacceptable is None else found | {UNACCEPTABLE: float(self.unacceptable)}
+        told = {UNACCEPTABLE: self.unacceptable, TAMPERED: self.tampered}
+        return found | {name: float(value) for name, value in told.items() if value is not None}

@@ -18,7 +18,7 @@ from torch import Tensor
 from rrm.acting.episodes import Array, Episode
 from rrm.acting.imagining import WorldModel, opened
 from rrm.acting.places import Factories, Place, PlaceError, WatchedEnv, numbers_of, same_spaces
-from rrm.core.parties import UNACCEPTABLE
+from rrm.core.parties import TAMPERED, UNACCEPTABLE
 from rrm.core.seeding import generator
 
 TOGETHER = 64
@@ -55,6 +55,8 @@ class Player:
     steps: int = 0
     harm: bool | None = None
     """Whether something unacceptable happened so far; None: the environment does not say what that is."""
+    tampered: bool | None = None
+    """Whether what judges see of it was tampered with so far; None as above."""
     _past: list[Any] = field(default_factory=list)
     _first: int = 0
     _chosen: Episode | None = None
@@ -62,7 +64,8 @@ class Player:
     def begin(self) -> None:
         """At the place's start."""
         self.seen, self.actions, self.hidden, self.ended, self.done = [], [], {"reward": []}, False, False
-        self._past, self.steps, self._first, self._chosen, self.harm = [], 0, 0, None, None
+        self._past, self.steps, self._first, self._chosen = [], 0, 0, None
+        self.harm = self.tampered = None
         seen, info = self.env.reset(seed=self.env.place.seed)
         self._heard(seen, info)
 
@@ -83,6 +86,8 @@ class Player:
         now = numbers_of(info)
         if UNACCEPTABLE in now:
             self.harm = bool(self.harm) or now[UNACCEPTABLE] > 0
+        if TAMPERED in now:
+            self.tampered = bool(self.tampered) or now[TAMPERED] > 0
         for key in {*self.hidden, *now} - {"reward"}:
             row = self.hidden.setdefault(key, [float("nan")] * (len(self.seen) - 1))
             row.append(now.get(key, float("nan")))

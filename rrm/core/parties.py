@@ -90,7 +90,8 @@ class Dividing(Protocol):
         """
 
 
-EPISODES, STEPS, UNACCEPTABLE, IMAGINED = "real episodes", "real steps", "unacceptable", "imagined episodes"
+EPISODES, STEPS, IMAGINED = "real episodes", "real steps", "imagined episodes"
+UNACCEPTABLE, TAMPERED = "unacceptable", "tampered"
 """What is counted of an agent that acts (`Accountable`)."""
 ACTED = "acted"
 """The phase of such metrics; their step is the place of one of `STAGES`."""
@@ -106,7 +107,8 @@ class Accountable(Protocol):
 
     def acted(self) -> Mapping[str, float]:
         """What it did since it was last asked, or made: `EPISODES` that it began, their `STEPS`, and in how many
-        something `UNACCEPTABLE` happened, if anything there says what that is; `IMAGINED` episodes only if there are
+        something `UNACCEPTABLE` happened, or what its judges see was `TAMPERED` with, if anything there says what that
+        is; `IMAGINED` episodes only if there are
         any, which are none of these. Empty: nothing."""
 
     def looked_at(self) -> AbstractContextManager[None]:

@@ -122,6 +122,19 @@ class ActedOut:
 
 
 @dataclass(frozen=True)
+class Tampered:
+    """In how many episodes the agent changed what its judges see, by the environment's own infos, which no judge and no
+    reward model is shown."""
+
+    judged: Met | Unknown
+    """Of those sampled to be judged."""
+    last: Met | Unknown
+    """Of these, in the last round in which somebody was asked."""
+    own: Met | Unknown
+    """Of the policy's own steps, in all rounds."""
+
+
+@dataclass(frozen=True)
 class Unacceptable:
     """Outcomes in training that nobody would accept: those that do not have the task's form, among those sampled to be
     judged (not those of the policy's own steps, nor an adversary's); and, of agents that act, what they did (`acted`).
@@ -178,7 +191,7 @@ class Challenges:
     amount: Sequence[Spent] | Unknown
     distribution: Sequence[Shifted] | Unknown
     gaming: Sequence[Gamed] | Unknown
-    tampering: Unknown
+    tampering: Tampered | Unknown
     unacceptable: Unacceptable
     gap: Sequence[Short] | Unknown
     convergence: Convergence | Unknown

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rrm.view.challenge_records import ActedOut, Challenges, Convergence, Met, Unknown
+from rrm.view.challenge_records import ActedOut, Challenges, Convergence, Met, Tampered, Unknown
 from rrm.view.comparisons import nth
 from rrm.view.five_figures import challenges_of
 from rrm.view.reading import NodeView, Reader
@@ -109,8 +109,21 @@ def _hacking(found: Challenges) -> FigureTable:
             nth(one.round), cell(one.rewards), cell(one.kl), cell(one.predicted), cell(one.preferred), cell(one.gap),
             cell(one.truth), _kept(one.kept),
         ),
-        lambda cell: [f"Tampering: {found.tampering}."],
+        lambda cell: [_tampering(found.tampering)],
     )  # fmt: skip
+
+
+def _tampering(found: Tampered | Unknown) -> str:
+    if isinstance(found, Unknown):
+        return f"Tampering: {found}."
+
+    def met(one: Met | Unknown) -> str:
+        return str(one) if isinstance(one, Unknown) else f"{one.k:,} of {one.n:,} (chance at most {_small(one)})"
+
+    return (
+        f"Tampering: what judges see was changed in {met(found.judged)} episodes sampled to be judged, in the last "
+        f"round in {met(found.last)}; of the policy's own steps in {met(found.own)}."
+    )
 
 
 def _unacceptable(found: Challenges) -> FigureTable:

@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from rrm.core.parties import ACTED, EPISODES, IMAGINED, STAGES, STEPS, UNACCEPTABLE
+from rrm.core.parties import ACTED, EPISODES, IMAGINED, STAGES, STEPS, TAMPERED, UNACCEPTABLE
 from rrm.core.shares import Known, exact, most
 from rrm.view import challenge_records as records
 from rrm.view.challenge_records import (
@@ -22,6 +22,7 @@ from rrm.view.challenge_records import (
     Gamed,
     Met,
     Spent,
+    Tampered,
     Unacceptable,
     Unknown,
     unasked,
@@ -43,7 +44,7 @@ def challenges_of(run: Reader, node: NodeView) -> Challenges:
         _amount(run, node, accept, kept, truth),
         distribution(run, node, rows),
         _gaming(run, node, rows, improved, accept, kept, truth),
-        Unknown("nothing in this run measures whether an agent changes what its judges see"),
+        _tampering(metrics),
         _unacceptable(node, metrics, improved),
         spread(run, node, rows),
         _convergence(node, improved),
@@ -165,6 +166,30 @@ def _last(steps: Sequence[Mapping[str, float]], name: str) -> float | None:
     return next((values[name] for values in reversed(steps) if name in values), None)
 
 
+def _tampering(metrics: _Metrics) -> Tampered | Unknown:
+    acted = {(round, STAGES[stage]): values for (round, phase, stage), values in metrics.items() if phase == ACTED}
+    judged = {round: values for (round, stage), values in acted.items() if stage == "to judge"}
+    own = [values for (_, stage), values in acted.items() if stage == "own steps"]
+    if not any(TAMPERED in values for values in acted.values()):
+        return Unknown(
+            "nothing in this run measures whether an agent changes what its judges see (an environment says so in a "
+            "number `tampered` of its infos)"
+        )
+    last = [judged[max(judged)]] if judged else []
+    return Tampered(_met(TAMPERED, [*judged.values()]), _met(TAMPERED, last), _met(TAMPERED, own))
+
+
+def _met(name: str, rows: Sequence[Mapping[str, float]]) -> Met | Unknown:
+    """In how many real episodes something was met."""
+    real = [one for one in rows if one.get(EPISODES)]
+    if not real:
+        return Unknown("nothing was real")
+    if any(name not in one for one in real):
+        return Unknown(f"the environment does not say what that is, in a number `{name}` of its infos")
+    k, n = (int(sum(one[key] for one in real)) for key in (name, EPISODES))
+    return Met(k, n, most(k, n))
+
+
 # --- 4. unacceptable outcomes ------------------------------------------------------------------------
 
 
@@ -181,16 +206,7 @@ def _acted(metrics: _Metrics) -> Sequence[ActedOut] | None:
 
 def _summed(what: str, rows: Sequence[Mapping[str, float]]) -> ActedOut:
     episodes, steps, imagined = (int(sum(one.get(name, 0) for one in rows)) for name in (EPISODES, STEPS, IMAGINED))
-    real = [one for one in rows if one.get(EPISODES)]
-    harm: Met | Unknown
-    if not real:
-        harm = Unknown("nothing was real")
-    elif any(UNACCEPTABLE not in one for one in real):
-        harm = Unknown("the environment does not say what must not happen, in a number `unacceptable` of its infos")
-    else:
-        k = int(sum(one[UNACCEPTABLE] for one in real))
-        harm = Met(k, episodes, most(k, episodes))
-    return ActedOut(what, episodes, steps, imagined, harm)
+    return ActedOut(what, episodes, steps, imagined, _met(UNACCEPTABLE, rows))
 
 
 def _unacceptable(

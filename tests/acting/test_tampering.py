@@ -9,11 +9,14 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from rrm import BoundedUser, Outcome, Pair
-from rrm.acting import Episode, Place
+from rrm.acting import Acting, Episode, Place, episode_of
 from rrm.acting.episodes import ARCHIVE
 from rrm.acting.playing import Player
+from rrm.acting.policy import ActingPolicy
+from rrm.core.parties import TAMPERED
 from rrm.core.records import Group
 from rrm.core.task import assist
+from rrm.core.validation import plant
 from rrm.measure.oracle import matter
 from rrm.worlds.grids.filmed import COVER, FilmedRoom, Footage
 from rrm_tasks.camera import OUT_OF_REACH, Defense, camera, drawing, facts, inspected
@@ -54,6 +57,14 @@ def test_what_breaks_before_the_lens_is_covered_is_seen_and_nothing_after() -> N
         broken = walk.hidden["broken"][: len(moves) + 1 if covered is None else covered + 1]  # at the start, then after
         assert seen.whole == (not broken.any())
         assert len(seen.cells) == (len(walk.actions) + 1 if covered is None else covered + 1)
+
+
+def test_what_it_hides_is_counted_and_nobody_who_judges_is_told() -> None:
+    policy = Acting().policy(plant(camera()), 0)
+    assert isinstance(policy, ActingPolicy)
+    episodes = [episode_of(o) for g in policy.sample([CASE], 60, "x") for o in g.outcomes]
+    covered = sum(bool(one.hidden["covered"].any()) for one in episodes)
+    assert 0 < covered < 60 and policy.acted()[TAMPERED] == covered
 
 
 def test_to_deceive_is_sooner_than_to_walk_around() -> None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from rrm.command.cli import app
 from rrm.core.judgements import ACCEPT, Comparison, Judgement, Margin, Pair, improved_first
-from rrm.core.parties import STAGES
+from rrm.core.parties import ACTED, EPISODES, STAGES, STEPS, TAMPERED, UNACCEPTABLE
 from rrm.core.records import Case, Outcome, digest
 from rrm.core.shares import Known
 from rrm.store.store import Store
@@ -332,6 +332,23 @@ def test_an_optimization_that_the_limit_ended_says_so(tmp_path: Path) -> None:
     assert not isinstance(found, Unknown)
     assert (found.gain, found.stopped, found.steps, found.asked) == (0.75, True, 2, 8)
     assert (found.kl, found.limit, found.spread) == (3.0, 2.0, pytest.approx(1 / 3))
+
+
+def test_tampering_is_what_the_environment_says_of_real_episodes(tmp_path: Path) -> None:
+    store = stored(tmp_path / "run", [judged(0, 0, 1.0)])
+    for round, k in ((0, 3.0), (1, 5.0)):
+        row = {EPISODES: 8.0, STEPS: 80.0, TAMPERED: k, UNACCEPTABLE: 1.0}
+        store.log("paper", round, ACTED, STAGES.index("to judge"), row)
+        store.log("paper", round, ACTED, STAGES.index("own steps"), row | {EPISODES: 100.0, TAMPERED: 90.0})
+    store.close()
+    found = of(tmp_path / "run").tampering
+    assert not isinstance(found, Unknown)
+    counts = [(one.k, one.n) for one in (found.judged, found.last, found.own) if not isinstance(one, Unknown)]
+    assert counts == [(8, 16), (5, 8), (180, 200)]
+    with Reader(tmp_path / "run") as run:
+        said = " ".join(line for table in tables_of(run, run.nodes["paper"]) for line in table.notes)
+    assert "8 of 16" in said and "5 of 8" in said and "180 of 200" in said
+    assert json.loads(json.dumps(plain(found)))["last"]["k"] == 5
 
 
 # --- what is not known -------------------------------------------------------------------------------

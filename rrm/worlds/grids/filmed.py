@@ -68,7 +68,7 @@ class FilmedRoom(Room):
         return np.array([row, column, not self.shown_broken, arrived, self.covered], np.float32)
 
     def _info(self) -> dict[str, Any]:
-        return super()._info() | {"covered": int(self.covered)}
+        return super()._info() | {"covered": int(self.covered), "tampered": int(self.covered)}
 
     def describe(self, episode: Any) -> str:
         """See `rrm.acting.describing`: what the footage shows."""

@@ -126,12 +126,12 @@ class Labels(Database):
     def ask(
         self, task: str, round: int, instruction: str, pairs: Sequence[Pair], overlap: int, unassisted: float,
         locate: Callable[[Case, Outcome], Spans] = no_spans,
-        draw: Drawing = no_pictures, asked: str = "",
+        draw: Drawing = no_pictures, ask: str = "",
     ) -> list[str]:  # fmt: skip
         """Queue pairs of a round; returns their questions' ids. Asking again adds nothing.
 
         `locate` says where the facts are in an outcome's text, to show what assistants point at; `draw` gives an
-        outcome in pictures, which are kept with the question: who judges needs none of the task's code. `asked`: what
+        outcome in pictures, which are kept with the question: who judges needs none of the task's code. `ask`: what
         is asked of each outcome beside which is better, as `Settings.ask` says it.
 
         What an earlier attempt at this round asked and this one does not (it sampled other outcomes) is
@@ -151,7 +151,7 @@ class Labels(Database):
             (
                 id, task, round, pair.id, pair.case.id, instruction, body_of(pair, Pictured.of(pair, draw)),
                 json.dumps([dict(locate(pair.case, outcome)) for outcome in (pair.a, pair.b)]),
-                bool(pair.assistance_a or pair.assistance_b), overlap, unassisted, now, asked,
+                bool(pair.assistance_a or pair.assistance_b), overlap, unassisted, now, ask,
             )
             for id, pair in zip(ids, pairs, strict=True)
         ]  # fmt: skip

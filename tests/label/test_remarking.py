@@ -31,7 +31,7 @@ HOSTILE = "<script>alert(1)</script> \x1b]0;owned\x07\x1b[2J \u202e[bold]x"
 def queue(folder: Path, ask: str = EVERYTHING, n: int = 6, overlap: int = 1, text: str = "outcome") -> Labels:
     Store(folder / "run.db").close()
     labels = Labels(folder)
-    labels.ask("t", 0, "Which?", [pair(i, text=text) for i in range(n)], overlap, 0.0, asked=ask)
+    labels.ask("t", 0, "Which?", [pair(i, text=text) for i in range(n)], overlap, 0.0, ask=ask)
     return labels
 
 
@@ -101,7 +101,7 @@ def test_what_means_nothing_is_refused_in_words_and_nothing_kept(
 def test_the_outcome_itself_is_no_correction_and_an_episode_is_not_corrected(tmp_path: Path) -> None:
     labels = queue(tmp_path, "correction,rating", 1)
     one = replace(pair(7), b=Outcome("lifts its arm", data={"move": [1, 2]}))
-    (id, _) = labels.ask("t", 0, "Which?", [one, pair(0)], 1, 0.0, asked="correction,rating")
+    (id, _) = labels.ask("t", 0, "Which?", [one, pair(0)], 1, 0.0, ask="correction,rating")
     question = labels.question(id)
     text, data = (0, 1) if not question.swapped("ann") else (1, 0)
     sides = as_shown(question, "ann")["sides"]

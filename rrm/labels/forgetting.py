@@ -25,7 +25,7 @@ from rrm.labels.queue import Labels
 from rrm.labels.remarking import Sides, read, written
 from rrm.labels.rows import LABEL, QUESTION, label_of, question_of, within
 from rrm.store import encoding
-from rrm.store.store import Store
+from rrm.store.store import Store, remark_name
 
 PSEUDONYM = "somebody"
 _judgement, _checks, _remark = TypeAdapter(Judgement), TypeAdapter(tuple[Check, ...]), TypeAdapter(Remark)
@@ -254,7 +254,7 @@ def _in_remarks(store: Store, taken: _Names, withdraw: bool) -> dict[tuple[str, 
                 f"INSERT INTO remarks ({', '.join(columns)}) SELECT {values} FROM remarks WHERE seq = ?"
                 " ON CONFLICT DO NOTHING", (seq,)
             )  # fmt: skip
-    for seq, user, body in db.execute("SELECT seq, user, body FROM remarks").fetchall():
+    for seq, side, user, body in db.execute("SELECT seq, side, user, body FROM remarks").fetchall():
         old = _remark.validate_json(body)
         new = _of_remark(old, taken)
         if (new, taken.user(user)) != (old, user):
@@ -262,7 +262,7 @@ def _in_remarks(store: Store, taken: _Names, withdraw: bool) -> dict[tuple[str, 
             # its name, a hash of what it says, could be tried out, too
             db.execute(
                 "UPDATE OR REPLACE remarks SET user = ?, body = ?, name = ? WHERE seq = ?",
-                (taken.user(user), body, new.id, seq),
+                (taken.user(user), body, remark_name(side, new, taken.user(user)), seq),
             )
     return found
 

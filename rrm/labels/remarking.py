@@ -23,9 +23,9 @@ def offered(asked: Mapping[Kind, int], outcome: Outcome) -> dict[Kind, int]:
 
 
 def remark_of(kind: Kind, value: float | None = None, text: str = "", levels: int = 0) -> Remark:
-    """A remark as it is typed: of a correction, `text` is what the outcome should have been."""
+    """A remark as it is typed: of a correction, `text` is what the outcome should have been, blanks around it aside."""
     if kind == "correction":
-        return Remark(kind, better=Outcome(text))
+        return Remark(kind, better=Outcome(text.strip()))
     return Remark(kind, value, levels if kind == "rating" else 0, text)
 
 

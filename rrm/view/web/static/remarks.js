@@ -47,13 +47,13 @@ function makeRemarks(changed) {
     const area = make("textarea", { rows, maxLength: most, value: said[i][kind] ?? start, id: `${kind}-${i}` });
     area.addEventListener("input", () => {
       // as it was, or empty: nothing is said
-      if (area.value === untouched || !area.value.trim()) delete said[i][kind];
+      if ([untouched, ""].includes(area.value.trim())) delete said[i][kind];
       else said[i][kind] = area.value;
       changed("");
     });
     const before = area.value;
     area.value = start;
-    const untouched = area.value; // as the browser writes its line ends
+    const untouched = area.value.trim(); // as the browser writes its line ends
     area.value = before;
     return area;
   }

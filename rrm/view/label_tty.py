@@ -23,6 +23,7 @@ from rrm.labels.remarking import heard, offered, remark_of
 from rrm.view.accuracy import RANKS, confidence_of
 from rrm.view.clips import Clip, Frame, clip_of
 from rrm.view.reading import Reader
+from rrm.view.spoken import in_words
 from rrm.view.uplift import told
 
 KEYS = (
@@ -288,11 +289,5 @@ def _offer(asked: Mapping[Kind, int], outcome: Outcome, name: str) -> str:
 
 def _in_words(one: Remark) -> str:
     """A remark, for whoever made it."""
-    words: dict[Kind, str] = {
-        "rating": f"rated {one.value:g} of {one.levels}" if one.value is not None else "",
-        "approval": "approved" if one.value else "not approved",
-        "unacceptable": "unacceptable",
-        "note": f"note: {one.text}",
-        "correction": "should be: " + (one.better.text if one.better else ""),
-    }
-    return visible(words[one.kind])
+    texts = [one.better.text if one.better else "", one.text]
+    return visible(": ".join([in_words(one.kind, one.value, one.levels), *filter(None, texts)]))

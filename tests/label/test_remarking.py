@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rrm.core.judgements import Pair
+from rrm import train
+from rrm.core.judgements import Comparison, Pair
 from rrm.core.records import Outcome
 from rrm.core.remarks import ASKED, Kind, Remark, parse
 from rrm.labels.questions import LabelError, Question, combine
@@ -22,7 +25,7 @@ from rrm.view.web.label import as_shown
 from tests import toy
 from tests.label.material import pair
 from tests.label.serving import Client, Refused, Server
-from tests.label.test_human import human, terminal
+from tests.label.test_human import FEW, human, terminal
 
 EVERYTHING = "rating=7,approval,unacceptable,correction,note"
 HOSTILE = "<script>alert(1)</script> \x1b]0;owned\x07\x1b[2J \u202e[bold]x"
@@ -152,8 +155,6 @@ def test_two_people_s_ratings_stay_apart(tmp_path: Path) -> None:
     assert [(r.by, r.value) for r in taken[question.id].remarks_a] == [("ann", 1.0), ("ben", 5.0)]
     assert not taken[question.id].remarks_b
     store = Store(tmp_path / "other.db")
-    from rrm.core.judgements import Comparison
-
     store.add(Comparison(question.pair, taken[question.id], 0, taken[question.id].by), 0)
     (one,) = store.comparisons()
     assert len({remark.scale for remark in one.remarks}) == 2, "each has a scale of their own"
@@ -168,6 +169,39 @@ def test_a_task_s_people_are_asked_what_its_settings_say(tmp_path: Path) -> None
     user.expect(task, 0, [one], tmp_path)
     (question,) = Labels(tmp_path).claim("ann")
     assert question.asked == {"rating": 3, "note": 0}
+
+
+def test_what_people_say_trains_the_reward_model(tmp_path: Path) -> None:
+    """A whole run: ratings, marks and corrections of a person are in run.db, and the fit has them."""
+    settings = FEW.model_copy(update={"ask": "rating=3,unacceptable,correction"})
+    done = threading.Event()
+
+    def person() -> None:
+        while not (tmp_path / "labels.db").exists():
+            time.sleep(0.05)
+        labels = Labels(tmp_path)
+        while not done.is_set():
+            for n, question in enumerate(labels.claim("ann")):
+                better = Remark("correction", better=Outcome(f"what it should be {question.id} {n}"))
+                answer(labels, question, [Remark("rating", 3.0, 3)], [Remark("unacceptable", 1.0), better])
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=person)
+    thread.start()
+    try:
+        train(toy.task(settings=settings, facts=lambda case, outcome: []), human(), "embedded", tmp_path)
+    finally:
+        done.set()
+        thread.join()
+    store = Store(tmp_path / "run.db")
+    found = store.comparisons()
+    assert found and all(len(one.remarks) == 4 for one in found)
+    assert {one.remark.by for c in found for one in c.remarks} == {"ann"}
+    first = [(c, "b" if c.preference == 0 else "a") for c in found]
+    assert all(getattr(c.judgement, f"remarks_{side}")[0].value == 3 for c, side in first), "what was shown first"
+    fit = {name: value for *_, name, value in store.metrics("toy", "fit")}
+    assert fit["ratings"] and fit["marks"] and fit["derived"]
+    store.close()
 
 
 # --- the page and the terminal -----------------------------------------------------------------------

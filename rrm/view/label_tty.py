@@ -137,6 +137,7 @@ class Terminal:
                     self.console.print(self._line(answers[spot], swapped, marks))
                 case _:
                     self._print(KEYS, "dim")
+                    self._offers(question)
 
     def _remark(self, question: Question, i: int, said_of: str) -> None:
         """Say something of what is shown as A (0) or B (1) alone, or take it back: 4, +, -, !, = TEXT, or : TEXT."""
@@ -171,6 +172,14 @@ class Terminal:
         """What is written over several lines."""
         self._print(f"{what}; a line with {END!r} alone ends it", "dim")
         return "\n".join(iter(lambda: self.ask("| "), END))
+
+    def _offers(self, question: Question) -> None:
+        """What can be said of one outcome alone, and how."""
+        for name, outcome in zip("AB", self._outcomes(question), strict=True):
+            if question.asked:
+                self._print(_offer(question.asked, outcome, name), "dim")
+        if "unacceptable" in question.asked:
+            self._print("(who judges and marks nothing unacceptable has looked, and it is not)", "dim")
 
     def _outcomes(self, question: Question) -> tuple[Outcome, Outcome]:
         """As they are shown."""
@@ -210,11 +219,7 @@ class Terminal:
                     out.print(self._line(one, swapped, {}))
                 if self.ranked and any(confidence_of(one, self.knowing) is not None for one in answers):
                     self._print(f"(rank: {RANKS}; c hides it)", "dim")
-        for name, outcome in zip("AB", (first, second), strict=True):
-            if question.asked:
-                self._print(_offer(question.asked, outcome, name), "dim")
-        if "unacceptable" in question.asked:
-            self._print("(who judges and marks nothing unacceptable has looked, and it is not)", "dim")
+        self._offers(question)
 
     def _step(self, question: Question, swapped: bool, by: int = 0) -> None:
         """Go on by so many pictures, and show those of both, side by side where there is room; nothing if there are

@@ -22,6 +22,7 @@ from rrm.core.remarks import Remark, Remarked
 from rrm.exchange.exporting import ExchangeError, Format, export
 from rrm.exchange.imports.alone import Alone, What
 from rrm.exchange.imports.bringing import Brought, load_remarks
+from rrm.exchange.imports.lengths import Limit
 from rrm.exchange.imports.loading import load
 from rrm.exchange.remark_export import export_remarks
 from rrm.store.store import Store
@@ -71,6 +72,7 @@ SHARED = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because.
         ("ratings", {"question": "Why?", "response": "Because.", "score": "2"}, Remark("rating", 2.0, 5)),
         ("demonstrations", ASKED, Remark("demonstration")),
         ("demonstrations", {"messages": TALK}, Remark("demonstration")),
+        ("demonstrations", {"messages": TALK, "prompt": "Why?", "prompt_id": "x"}, Remark("demonstration")),
         ("demonstrations", {"conversations": SHARED}, Remark("demonstration")),
         ("corrections", ASKED | {"edited": "So."}, Remark("correction", better=Outcome("So."))),
         ("corrections", ASKED | {"better": chat(("assistant", "So."))},
@@ -155,6 +157,18 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
     row = ASKED | {"label": True, "reason": "it is short", "id": 3}
     assert bring(tmp_path, [row], "approvals").tally.columns.unread() == {"reason": 1}
     assert bring(tmp_path, [row], "approvals", ignore=["reason"]).tally.columns.unread() == {}
+
+
+def test_what_is_too_long_is_left_out_or_an_error_and_never_cut(tmp_path: Path) -> None:
+    rows = [ASKED | {"better": "So."}, ASKED | {"better": "So" * 9}]
+    how, file = Alone.parse("corrections", [], None), written(tmp_path / "x.jsonl", rows)
+    done = load_remarks(file, tmp_path / "run", how, "answer", limit=Limit(15))
+    assert done.added == 1 and dict(done.tally.left) == {"longer than 15 characters": 1}
+    with pytest.raises(ExchangeError, match=r"x.jsonl:2: longer than 15 .* 18 of its longest outcome"):
+        load_remarks(file, tmp_path / "other", how, "answer", limit=Limit(15, "error"))
+    command = ["import", str(file), "--out", str(tmp_path / "run"), "--node", "answer", "--as", "corrections"]
+    done_ = CliRunner().invoke(app, [*command, "--longest", "15", "--too-long", "cut"])
+    assert done_.exit_code and "--too-long cut is of comparisons" in " ".join(done_.output.split())
 
 
 def test_twice_adds_nothing_and_two_people_s_words_are_two(tmp_path: Path) -> None:

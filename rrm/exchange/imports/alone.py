@@ -3,7 +3,7 @@
 What is read by which names, unless `--map KEY=COLUMN` says otherwise:
 
     prompt     prompt, question, instruction, query, problem; or what stands in front of the last of `messages`
-    outcome    completion, response, output, answer; or the last of `messages`, if that is the assistant's
+    outcome    completion, response, output, answer, outcome; or the last of `messages`, if that is the assistant's
     value      ratings: rating, score, stars, grade; approvals: label, approved, desirable, thumbs_up;
                marks: unacceptable, flagged, unsafe, harmful
     better     corrections: better, correction, corrected, edited, revised
@@ -43,7 +43,7 @@ WHAT: tuple[What, ...] = get_args(What)
 MESSAGES = ("messages", "conversations", "conversation")
 NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "question", "instruction", "query", "problem"),
-    "outcome": ("completion", "response", "output", "answer"),
+    "outcome": ("completion", "response", "output", "answer", "outcome"),
     "better": ("better", "correction", "corrected", "edited", "revised"),
     "user": ("user", "annotator", "labeler", "annotator_id"),
     "note": ("note",),
@@ -200,6 +200,8 @@ class Alone:
         """A dialogue's last turn, and what stands in front of it."""
         if len(said) < 2:
             raise LeftOut("a dialogue of one message: nothing was asked")
+        if isinstance(prompt := row.raw.get("prompt"), str) and prompt.strip() in (text.strip() for _, text in said):
+            row["prompt"]  # it is read: there
         said = trl.with_system(said, trl.system_of(row))
         return self._some(trl.transcript(said[:-1]), self._turn(said[-1:]))
 

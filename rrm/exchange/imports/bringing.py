@@ -115,7 +115,8 @@ def _read(
         try:
             one = how.remarked(row, node_for(row, node), given.name)
             if limit is not None:
-                limit.expect(one.case.prompt, [one.outcome])
+                better = one.remark.better
+                limit.expect(one.case.prompt, [one.outcome] if better is None else [one.outcome, better])
             yield one, Origin(given.sha256, values.file, values.number)
         except LeftOut as why:
             tally.leave(str(why), values.place)

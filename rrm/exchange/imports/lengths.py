@@ -61,7 +61,7 @@ class Limit:
         asked, said = self.prompt(prompt), max(self.outcome(one.shown) for one in outcomes)
         if asked + said > self.most:
             if self.then == "error":
-                raise ExchangeError(f"{long}: {asked} of its prompt, {said} of its outcome")
+                raise ExchangeError(f"{long}: {asked} of its prompt, {said} of its longest outcome")
             raise LeftOut(long)
 
     def _cut(self, outcome: Outcome, room: int) -> Outcome:

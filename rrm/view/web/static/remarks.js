@@ -75,7 +75,7 @@ function makeRemarks(changed) {
       rows.push(group(`Rating, 1 the worst, ${most} the best`, ...levels, key(`1–${most}`)));
     }
     if ("approval" in asked[i]) {
-      rows.push(group("Good enough?", button(i, "approval", 1, "Approve"), key("+"), button(i, "approval", 0, "Do not"), key("-")));
+      rows.push(group("Good enough?", button(i, "approval", 1, "Approve"), key("+"), button(i, "approval", 0, "Do not approve"), key("-")));
     }
     if ("unacceptable" in asked[i]) {
       const box = make("input", { type: "checkbox", id: `unacceptable-${i}` });

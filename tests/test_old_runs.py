@@ -23,7 +23,7 @@ from rrm.labels.queue import Labels
 from rrm.loop import run as run_module
 from rrm.models.backbone import Backbone
 from rrm.store.store import Store
-from rrm.store.upgrades import RUN
+from rrm.store.upgrades import LABELS, RUN
 from rrm.users.human import HumanUser
 from rrm.view.inspect import show_node, show_tree
 from rrm.view.reading import Reader, ReadError
@@ -96,7 +96,7 @@ def test_people_s_labels_of_before_are_still_theirs(tmp_path: Path, monkeypatch:
     old = Path(shutil.copytree(FIXTURES / "labels_of_0_1_0", tmp_path / "run"))
     assert version(old / "labels.db") == 0
     labels = Labels(old)
-    assert version(old / "labels.db") == 1
+    assert version(old / "labels.db") == len(LABELS)
     assert [label.note for label in labels.labels()] == ["note 0", "note 1", "note 2"]
     for n in range(2):
         (question,) = labels.claim("ada", 1)
@@ -117,7 +117,7 @@ def test_what_a_newer_rrm_wrote_is_refused_and_left_alone(tmp_path: Path, name: 
     (Store(path) if name == "run.db" else Labels(tmp_path)).close()
     sqlite3.connect(path).execute("PRAGMA user_version=99")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=rf"{name} was written by a newer rrm: .* version 99, and .* up to [123]"):
+    with pytest.raises(StoreError, match=rf"{name} was written by a newer rrm: .* version 99, and .* up to \d"):
         Store(path) if name == "run.db" else Labels(tmp_path)
     with pytest.raises(ReadError, match="newer rrm"):
         if name == "run.db":

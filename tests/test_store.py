@@ -17,6 +17,7 @@ from rrm import Assistance, Case, Finding, Group, Outcome, Pair, RRMError
 from rrm.core.errors import StoreError
 from rrm.core.judgements import Check, Comparison, Judgement, Margin
 from rrm.core.records import Answer
+from rrm.core.remarks import Remark, Remarked
 from rrm.store.store import TABLES, Origin, Store
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +51,9 @@ def fill(store: Store) -> None:
     store.log("p", 0, "fit", 0, {"accuracy": 0.5})
     store.checkpoint("p", 0, "agent", "nodes/p/0/agent.safetensors", "0" * 64)
     store.bring([(comparison(), 0, [Origin("0" * 64, "labels.jsonl", 1)])])
+    one = comparison()
+    said = Remarked("p", one.case, one.a, Remark("approval", 1.0), "u", assistance=one.assistance_a)
+    store.bring_remarks([(said, [Origin("0" * 64, "labels.jsonl", 1)])])
 
 
 # --- what goes in comes out --------------------------------------------------------------------------

@@ -217,6 +217,13 @@ def export_(
     messages: Annotated[
         bool, typer.Option("--messages", help="Messages instead of texts: trainers put these through a chat template.")
     ] = False,
+    what: Annotated[
+        str,
+        typer.Option(
+            "--as", help="comparisons; remarks (what was said of single outcomes, to be imported again); or approvals, "
+            "demonstrations alone, as TRL's trainers read them: prompt, completion, label.",
+        ),
+    ] = "comparisons",
     reward_model: Annotated[
         str | None, typer.Option(metavar="NODE", help="Instead, this node's reward model, for transformers and TRL.")
     ] = None,
@@ -232,6 +239,16 @@ def export_(
             return
         from rrm.exchange.exporting import export, format_of
 
+        if what != "comparisons":
+            from rrm.exchange.remark_export import WHAT, export_remarks
+
+            kind = next((one for one in WHAT if one == what), None)
+            if kind is None:
+                raise ConfigError(f"--as {what}: give comparisons, {', '.join(WHAT)}")
+            if ties or (messages and kind == "remarks"):
+                raise ConfigError(f"--{'ties' if ties else 'messages'} is of comparisons, not of {what}; leave it out")
+            say(f"{export_remarks(run, file, format_of(format, file), kind, node, messages)} {kind} in {file}")
+            return
         say(f"{export(run, file, format_of(format, file), node, ties, messages)} comparisons in {file}")
 
 
@@ -242,6 +259,18 @@ def import_(
     node: Annotated[
         str, typer.Option(help="The node that was judged, e.g. paper/proofs.", show_default="what an `rrm export` says")
     ] = "",
+    what: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            help="What the rows say: comparisons; or, of one outcome each, ratings, approvals, marks (of what is "
+            "unacceptable), corrections, demonstrations; or remarks, as `rrm export --as remarks` writes them.",
+            show_default="comparisons, or remarks",
+        ),
+    ] = "auto",
+    levels: Annotated[
+        str | None, typer.Option(help="With --as ratings: how many levels there are, 1 the worst; or from-to: 0-4.")
+    ] = None,
     format: Annotated[
         str, typer.Option(help="auto, hh (HH-RLHF), trl (or from `rrm export`), peerread, steps (labels of steps).")
     ] = "auto",
@@ -251,8 +280,8 @@ def import_(
             "--map", metavar="KEY=COLUMN",
             help="Which column holds what: prompt, system, user; a, b or chosen, rejected or outcomes or outcome; and "
             "prefers=COLUMN:A,B,TIE (the value that means a, b, a tie), or prefers=higher:X,Y or lower:X,Y (numbers in "
-            "two columns, or in one and a number). A column may lie within another: completions.0.response, "
-            "answers.*.answer.",
+            "two columns, or in one and a number); of one outcome (--as): prompt, system, user, outcome, value, better "
+            "and note. A column may lie within another: completions.0.response, answers.*.answer.",
         ),
     ] = None,
     ignore: Annotated[
@@ -291,6 +320,6 @@ def import_(
 
         given = Options(
             format, split, subset, assign or (), skip, columns or (), ignore or (), longest, model, too_long,
-            **({} if question is None else {"question": question}),
+            **({} if question is None else {"question": question}), what=what, levels=levels,
         )  # fmt: skip
         bring(file, out, node, given, CleanConsole(soft_wrap=True))

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Check, Comparison
 from rrm.core.records import Assistance, Outcome
+from rrm.core.remarks import Remark
 from rrm.store.store import Store
 
 SCHEMA = pa.schema(
@@ -49,6 +50,7 @@ Format = Literal["jsonl", "parquet"]
 Row = Mapping[str, Any]
 
 _said, _checks = TypeAdapter(tuple[Assistance, ...]), TypeAdapter(tuple[Check, ...])
+_remarks = TypeAdapter(tuple[Remark, ...])
 
 
 class ExchangeError(RRMError, ValueError):
@@ -85,7 +87,7 @@ def export(
             if ties or comparison.preference not in (None, 0.5)
         )
         rows = map(row_of, comparisons)
-        return _write(file, format, map(_in_turns, rows) if messages else rows, MESSAGES if messages else SCHEMA)
+        return write(file, format, map(_in_turns, rows) if messages else rows, MESSAGES if messages else SCHEMA)
     finally:
         store.close()
 
@@ -105,7 +107,8 @@ def _in_turns(row: Row) -> Row:
     return {**row, **{key: [{"role": role, "content": row[key]}] for key, role in roles.items()}}
 
 
-def _write(file: Path, format: Format, rows: Iterator[Row], schema: pa.Schema) -> int:
+def write(file: Path, format: Format, rows: Iterator[Row], schema: pa.Schema) -> int:
+    """Write rows; returns how many. The file appears whole or not at all."""
     part = file.with_name(f".{file.name}.part")
     written = 0
     try:
@@ -135,12 +138,16 @@ def row_of(comparison: Comparison) -> Row:
     record = {
         "case": dict(pair.case.data),
         "form": pair.case.form,
-        "chosen": _sampled(ordered.a),
-        "rejected": _sampled(ordered.b),
+        "chosen": sampled(ordered.a),
+        "rejected": sampled(ordered.b),
         "assistance_chosen": _said.dump_python(ordered.assistance_a, mode="json"),
         "assistance_rejected": _said.dump_python(ordered.assistance_b, mode="json"),
         "checks": _checks.dump_python(judgement.checks, mode="json"),
     }
+    sides = (judgement.remarks_a, judgement.remarks_b)
+    for name, remarks in zip(("chosen", "rejected"), sides if a_chosen else reversed(sides), strict=True):
+        if remarks:
+            record[f"remarks_{name}"] = _remarks.dump_python(remarks, mode="json")
     return {
         "prompt": pair.case.prompt,
         "chosen": ordered.a.whole,
@@ -161,7 +168,7 @@ def row_of(comparison: Comparison) -> Row:
     }
 
 
-def _sampled(outcome: Outcome) -> dict[str, Any]:
+def sampled(outcome: Outcome) -> dict[str, Any]:
     """What an outcome's column does not say: its ids and its data, and its own text if the column shows another."""
     kept: dict[str, Any] = {"tokens": outcome.tokens, "logprobs": outcome.logprobs, "finished": outcome.finished}
     if outcome.data is not None:

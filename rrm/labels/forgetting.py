@@ -1,8 +1,9 @@
 """Take a person's name out of a run, and their labels back if they wish; and say what rested on those.
 
 The one thing that rewrites what is append-only otherwise. A name is replaced by a pseudonym that says nothing of it
-wherever the run's databases have it: with each judgement and label, and as a word of any note. The bytes are gone, too:
-the databases are written anew. Labels are taken back by rows that supersede them, so what was there can still be told.
+wherever the run's databases have it: with each judgement, label and remark, and as a word of any note. The bytes are
+gone, too: the databases are written anew. Labels and remarks are taken back by rows that supersede them, so what was
+there can still be told. Outcomes are not looked into, what a person wrote as a correction among them.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from rrm.core.judgements import Check, Judgement
+from rrm.core.remarks import Remark
 from rrm.labels.questions import Label, LabelError, Question, combine
 from rrm.labels.queue import Labels
+from rrm.labels.remarking import Sides, read, written
 from rrm.labels.rows import LABEL, QUESTION, label_of, question_of, within
-from rrm.store.store import Store
+from rrm.store import encoding
+from rrm.store.store import Store, remark_name
 
 PSEUDONYM = "somebody"
-_judgement, _checks = TypeAdapter(Judgement), TypeAdapter(tuple[Check, ...])
+_judgement, _checks, _remark = TypeAdapter(Judgement), TypeAdapter(tuple[Check, ...]), TypeAdapter(Remark)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Forgotten:
     """(node, round, part) of weights that were learned from them: reward, agent, candidate."""
     above: Sequence[str]
     """Nodes that were judged with the help of those nodes' agents."""
+    remarks: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """(node, round) -> what they said of one outcome alone: ratings, corrections, demonstrations."""
 
     def lines(self, run: Path) -> list[str]:
         """In words, for the terminal."""
@@ -52,14 +58,18 @@ class Forgotten:
         kept = "taken back" if self.withdrawn else "kept"
         out = [f"The name is out of {run}; {self.pseudonym!r} stands in its place."]
         out.append(f"{total} judgements were theirs, and are {kept} ({where})" if total else "No judgement was theirs.")
+        if said := sum(self.remarks.values()):
+            where = ", ".join(f"{node} {_round(round)}: {n}" for (node, round), n in sorted(self.remarks.items()))
+            out.append(f"{said} remarks on outcomes were theirs, and are {kept} ({where})")
         if self.mixed:
             out.append(
                 f"{self.mixed} imported judgements are means of several people's votes, and stay as they are: to take "
                 "theirs out of these, import the file again without them, into a new folder"
             )
-        if not (total and self.withdrawn):
+        if not ((total or said) and self.withdrawn):
             return out
-        out.append(f"{total - self.abstained} of them are now what others said, {self.abstained} an abstention")
+        if total:
+            out.append(f"{total - self.abstained} of them are now what others said, {self.abstained} an abstention")
         rounds: dict[tuple[str, str], list[int]] = {}
         for node, round, part in self.learned:
             rounds.setdefault((node, part), []).append(round + 1)
@@ -72,7 +82,8 @@ class Forgotten:
             out.append("rests on them: whatever was measured, exported or certified of these")
             out.append(
                 "To train without them: a folder with what is left, `rrm export RUN -o left.jsonl` and `rrm import "
-                "left.jsonl --out NEW`, and then the same `rrm train` with --out NEW"
+                "left.jsonl --out NEW` (and, of what was imported of outcomes alone, the same with `--as remarks`), "
+                "and then the same `rrm train` with --out NEW"
             )
         return out
 
@@ -82,12 +93,16 @@ def _round(round: int) -> str:
 
 
 def people(folder: Path) -> dict[str, int]:
-    """Who has judged in a run -> judgements that they are in. Simulated users and models are none of them."""
+    """Who has judged in a run -> judgements that they are in, or outcomes of which they alone said something. Simulated
+    users and models are none of them."""
     counts: dict[str, set[tuple[str, int, str]]] = {}
     store = Store(folder / "run.db")
     try:
         with store._reading():
             rows = store._db.execute("SELECT DISTINCT user, task, round, pair FROM comparisons").fetchall()
+            rows += store._db.execute(
+                "SELECT DISTINCT COALESCE(NULLIF(json_extract(body, '$.by'), ''), user), task, round, pair FROM remarks"
+            ).fetchall()
     finally:
         store.close()
     for user, *judged in rows:
@@ -113,20 +128,25 @@ def forget(folder: Path, name: str, labels: Literal["keep", "withdraw"]) -> Forg
     store = Store(folder / "run.db")
     try:
         with store._reading():
-            users = [user for (user,) in store._db.execute("SELECT DISTINCT user FROM comparisons")]
-        known = {one for user in users for one in named_in(user)} | _labelers(queue)
+            users = [
+                user for (user,) in store._db.execute(
+                    "SELECT user FROM comparisons UNION SELECT user FROM remarks"
+                    " UNION SELECT COALESCE(json_extract(body, '$.by'), '') FROM remarks"
+                )
+            ]  # fmt: skip
+        known = ({one for user in users for one in named_in(user)} | _labelers(queue)) - {""}
         name = next((one for one in sorted(known) if name not in known and _composed(one) == _composed(name)), name)
         if name not in known:
             listed = ", ".join(sorted(known)) or "nobody"
             raise LabelError(f"{folder}: nobody of the name {name!r} has judged there; there are: {listed}")
         own = _own(queue, name)
         taken = _Names(name, _pseudonym(known), frozenset(known))
-        found, abstained, mixed = _in_store(store, queue, own, taken, labels == "withdraw")
+        found, abstained, mixed, said = _in_store(store, queue, own, taken, labels == "withdraw")
         if queue is not None:
             _in_labels(queue, own, taken, labels == "withdraw")
-        learned = _learned(store, found)
+        learned = _learned(store, [*found, *said])
         above = _above(store, {node for node, *_ in learned})
-        return Forgotten(taken.new, found, labels == "withdraw", abstained, mixed, learned, above)
+        return Forgotten(taken.new, found, labels == "withdraw", abstained, mixed, learned, above, said)
     finally:
         store.close()
         if queue is not None:
@@ -189,12 +209,12 @@ def _own(queue: Labels | None, name: str) -> set[int]:
 
 def _in_store(
     store: Store, queue: Labels | None, own: set[int], taken: _Names, withdraw: bool
-) -> tuple[dict[tuple[str, int], int], int, int]:
-    """(node, round) -> judgements with their label, how many of these became abstentions, and how many means hold a
-    vote of theirs."""
+) -> tuple[dict[tuple[str, int], int], int, int, dict[tuple[str, int], int]]:
+    """(node, round) -> judgements with their label, how many of these became abstentions, how many means hold a vote of
+    theirs, and (node, round) -> their remarks."""
     found: dict[tuple[str, int], int] = {}
     abstained = mixed = 0
-    with store.rewriting(("comparisons",)):
+    with store.rewriting(("comparisons", "remarks")):
         rows = store._db.execute(
             "SELECT seq, task, round, pair, user, note FROM comparisons c WHERE NOT EXISTS"
             " (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
@@ -211,7 +231,49 @@ def _in_store(
         for seq, user, note in store._db.execute("SELECT seq, user, note FROM comparisons").fetchall():
             if (new := (taken.user(user), taken.text(note))) != (user, note):
                 store._db.execute("UPDATE comparisons SET user = ?, note = ? WHERE seq = ?", (*new, seq))
-    return found, abstained, mixed
+        said = _in_remarks(store, taken, withdraw)
+    return found, abstained, mixed, said
+
+
+def _in_remarks(store: Store, taken: _Names, withdraw: bool) -> dict[tuple[str, int], int]:
+    """(node, round) -> their remarks that stood. A row without a kind stands for one that is taken back."""
+    found: dict[tuple[str, int], int] = {}
+    db = store._db
+    columns = [name for _, name, *_ in db.execute("PRAGMA table_info(remarks)") if name != "seq"]
+    rows = db.execute(
+        "SELECT seq, task, round, user, body FROM remarks r WHERE kind != '' AND NOT EXISTS"
+        " (SELECT 1 FROM remarks later WHERE later.supersedes = r.seq)"
+    ).fetchall()
+    for seq, task, round, user, body in rows:
+        if named_in(_remark.validate_json(body).by or user) != [taken.old]:
+            continue
+        found[task, round] = found.get((task, round), 0) + 1
+        if withdraw:
+            values = ", ".join({"kind": "''", "supersedes": "seq"}.get(name, name) for name in columns)
+            db.execute(
+                f"INSERT INTO remarks ({', '.join(columns)}) SELECT {values} FROM remarks WHERE seq = ?"
+                " ON CONFLICT DO NOTHING", (seq,)
+            )  # fmt: skip
+    for seq, side, user, body in db.execute("SELECT seq, side, user, body FROM remarks").fetchall():
+        old = _remark.validate_json(body)
+        new = _of_remark(old, taken)
+        if (new, taken.user(user)) != (old, user):
+            body = encoding.written(_remark, new)
+            # its name, a hash of what it says, could be tried out, too
+            db.execute(
+                "UPDATE OR REPLACE remarks SET user = ?, body = ?, name = ? WHERE seq = ?",
+                (taken.user(user), body, remark_name(side, new, taken.user(user)), seq),
+            )
+    return found
+
+
+def _of_remark(one: Remark, taken: _Names) -> Remark:
+    return replace(one, by=taken.user(one.by), text=taken.text(one.text))
+
+
+def _of_sides(sides: Sides, taken: _Names) -> Sides:
+    a, b = (tuple(_of_remark(one, taken) for one in side) for side in sides)
+    return a, b
 
 
 def _left(queue: Labels | None, own: set[int], task: str, round: int, pair: str) -> Judgement | None:
@@ -265,16 +327,24 @@ def _in_labels(queue: Labels, own: set[int], taken: _Names, withdraw: bool) -> N
             _judge_anew(queue, own, taken)
         db.execute("UPDATE labels SET labeler = ? WHERE labeler = ?", (taken.new, taken.old))
         db.execute("DELETE FROM claims WHERE labeler = ?", (taken.old,))
-        for table, column, key in (("labels", "note", "seq"), ("closed", "judgement", "question")):
+        changes: tuple[tuple[str, str, str, Callable[[str], str]], ...] = (
+            ("labels", "note", "seq", taken.text),
+            ("labels", "remarks", "seq", lambda body: written(_of_sides(read(body), taken))),
+            ("closed", "judgement", "question", lambda body: _renamed(body, taken)),
+        )
+        for table, column, key, change in changes:
             for id, text in db.execute(f"SELECT {key}, {column} FROM {table}").fetchall():
-                if (new := _renamed(text, taken) if column == "judgement" else taken.text(text)) != text:
+                if (new := change(text)) != text:
                     db.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (new, id))
 
 
 def _renamed(body: str, taken: _Names) -> str:
     """A judgement as JSON, the name in it replaced."""
     judgement = _judgement.validate_json(body)
-    new = replace(judgement, by=taken.user(judgement.by), note=taken.text(judgement.note))
+    a, b = _of_sides((judgement.remarks_a, judgement.remarks_b), taken)
+    new = replace(
+        judgement, by=taken.user(judgement.by), note=taken.text(judgement.note), remarks_a=a, remarks_b=b
+    )  # fmt: skip
     return body if new == judgement else _judgement.dump_json(new).decode()
 
 
@@ -295,7 +365,7 @@ def _judge_anew(queue: Labels, own: set[int], taken: _Names) -> None:
 # --- what rests on it --------------------------------------------------------------------------------
 
 
-def _learned(store: Store, found: Mapping[tuple[str, int], int]) -> list[tuple[str, int, str]]:
+def _learned(store: Store, found: Iterable[tuple[str, int]]) -> list[tuple[str, int, str]]:
     """Weights that were learned from a node's judgements: of their round, and of all later ones."""
     first: dict[str, int] = {}
     for node, round in found:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Check, Judgement, Pair
 from rrm.core.records import Answer, Assistance, Case, Outcome, Spans, digest
+from rrm.core.remarks import Kind, Remark, parse
 from rrm.core.task import Drawing, Picture
 
 STRENGTHS: Mapping[str, float] = {"slightly": 0.75, "clearly": 1.0}
@@ -107,6 +108,13 @@ class Question:
     unassisted: float
     drawn: tuple[Drawn, Drawn] = (Drawn(), Drawn())
     """A and B."""
+    ask: str = ""
+    """What is asked of each outcome beside which is better, as `Settings.ask` says it."""
+
+    @property
+    def asked(self) -> Mapping[Kind, int]:
+        """The kinds of remarks that are asked for -> levels, of ratings."""
+        return parse(self.ask)
 
     def swapped(self, labeler: str) -> bool:
         """Whether this person sees B first. Random, and the same however often the page is loaded."""
@@ -150,10 +158,14 @@ class Label:
     marks: Mapping[str, Verdict]
     """Where (`Said.at`) -> whether this person finds the answer right."""
     at: float
+    remarks_a: tuple[Remark, ...] = ()
+    """What this person says of the pair's own A alone, without their name; of B: `remarks_b`."""
+    remarks_b: tuple[Remark, ...] = ()
 
 
 def combine(pair: Pair, labels: Sequence[Label]) -> Judgement:
-    """Several people's labels of a pair as one judgement: the mean preference of those who did not skip."""
+    """Several people's labels of a pair as one judgement: the mean preference of those who did not skip. What they said
+    of one outcome stays each person's own, who is named in it: nobody's levels mean the same as another's."""
     given = [label.preference for label in labels if label.preference is not None]
     people = list(dict.fromkeys(label.labeler for label in labels))
     notes = [f"{label.labeler}: {label.note}" if len(people) > 1 else label.note for label in labels if label.note]
@@ -164,6 +176,8 @@ def combine(pair: Pair, labels: Sequence[Label]) -> Judgement:
         assisted=any(label.looked for label in labels),
         by=f"human({', '.join(people)})",
         seconds=sum(label.seconds for label in labels),
+        remarks_a=tuple(replace(one, by=label.labeler) for label in labels for one in label.remarks_a),
+        remarks_b=tuple(replace(one, by=label.labeler) for label in labels for one in label.remarks_b),
     )
 
 

@@ -6,7 +6,8 @@ claims, which are leases and may be lost: an undo is a row that supersedes a lab
 sends has a key made by the sender, so that sending it again adds nothing.
 
 Several people's labels of one pair make one judgement: the mean of their preferences. The reward model's loss
-is linear in the preference, so that is the same as training on each label.
+is linear in the preference, so that is the same as training on each label. What they say of one outcome alone (its
+rating, that it is unacceptable) is never averaged.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pydantic import TypeAdapter
 
 from rrm.core.judgements import Judgement, Pair
 from rrm.core.records import Case, Outcome, Spans, digest
+from rrm.core.remarks import Remark
 from rrm.core.task import Drawing, no_pictures, no_spans
 from rrm.labels.questions import (
     STRENGTHS,
@@ -37,6 +39,7 @@ from rrm.labels.questions import (
     preference_of,
     said,
 )
+from rrm.labels.remarking import heard, written
 from rrm.labels.rows import LABEL, OFFERED, QUESTION, Standing, body_of, label_of, question_of, within
 from rrm.store.database import TICK, Database
 from rrm.store.upgrades import LABELS
@@ -46,13 +49,14 @@ CREATE TABLE IF NOT EXISTS questions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, task TEXT NOT NULL, round INTEGER NOT NULL,
     pair TEXT NOT NULL, case_id TEXT NOT NULL,
     assistance INTEGER NOT NULL, overlap INTEGER NOT NULL, unassisted REAL NOT NULL, at REAL NOT NULL,
-    instruction TEXT NOT NULL, spans TEXT NOT NULL, body TEXT NOT NULL -- last, so that counting does not read it
+    instruction TEXT NOT NULL, spans TEXT NOT NULL, ask TEXT NOT NULL DEFAULT '',
+    body TEXT NOT NULL -- last, so that counting does not read it
 );
 CREATE TABLE IF NOT EXISTS labels (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, question TEXT NOT NULL,
     labeler TEXT NOT NULL, preference REAL, strength TEXT NOT NULL, swapped INTEGER NOT NULL,
     assisted INTEGER NOT NULL, looked INTEGER NOT NULL, seconds REAL NOT NULL, note TEXT NOT NULL,
-    marks TEXT NOT NULL, at REAL NOT NULL, supersedes INTEGER
+    marks TEXT NOT NULL, at REAL NOT NULL, supersedes INTEGER, remarks TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS closed (
     question TEXT PRIMARY KEY, reason TEXT NOT NULL, judgement TEXT NOT NULL, labels TEXT NOT NULL, at REAL NOT NULL
@@ -122,12 +126,13 @@ class Labels(Database):
     def ask(
         self, task: str, round: int, instruction: str, pairs: Sequence[Pair], overlap: int, unassisted: float,
         locate: Callable[[Case, Outcome], Spans] = no_spans,
-        draw: Drawing = no_pictures,
+        draw: Drawing = no_pictures, ask: str = "",
     ) -> list[str]:  # fmt: skip
         """Queue pairs of a round; returns their questions' ids. Asking again adds nothing.
 
         `locate` says where the facts are in an outcome's text, to show what assistants point at; `draw` gives an
-        outcome in pictures, which are kept with the question: who judges needs none of the task's code.
+        outcome in pictures, which are kept with the question: who judges needs none of the task's code. `ask`: what
+        is asked of each outcome beside which is better, as `Settings.ask` says it.
 
         What an earlier attempt at this round asked and this one does not (it sampled other outcomes) is
         withdrawn: nobody should judge what nobody waits for.
@@ -146,22 +151,22 @@ class Labels(Database):
             (
                 id, task, round, pair.id, pair.case.id, instruction, body_of(pair, Pictured.of(pair, draw)),
                 json.dumps([dict(locate(pair.case, outcome)) for outcome in (pair.a, pair.b)]),
-                bool(pair.assistance_a or pair.assistance_b), overlap, unassisted, now,
+                bool(pair.assistance_a or pair.assistance_b), overlap, unassisted, now, ask,
             )
             for id, pair in zip(ids, pairs, strict=True)
         ]  # fmt: skip
-        asked, nothing = set(ids), _judgement.dump_json(Judgement(None)).decode()
+        wanted, nothing = set(ids), _judgement.dump_json(Judgement(None)).decode()
         with self._writing():
             self._db.executemany(
                 "INSERT INTO questions (id, task, round, pair, case_id, instruction, body,"
-                " spans, assistance, overlap, unassisted, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " spans, assistance, overlap, unassisted, at, ask) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (id) DO NOTHING",
                 rows,
             )
             others = self._db.execute("SELECT id FROM open WHERE task = ? AND round = ?", (task, round)).fetchall()
             self._db.executemany(
                 "INSERT INTO closed (question, reason, judgement, labels, at) VALUES (?, 'withdrawn', ?, '[]', ?)",
-                [(id, nothing, now) for (id,) in others if id not in asked],
+                [(id, nothing, now) for (id,) in others if id not in wanted],
             )
         return ids
 
@@ -281,8 +286,10 @@ class Labels(Database):
     def answer(
         self, key: str, question: str, labeler: str, choice: Choice, strength: str = "clearly",
         seconds: float = 0.0, note: str = "", marks: Mapping[str, Verdict] | None = None, hidden: bool = False,
+        remarks: tuple[Sequence[Remark], Sequence[Remark]] = ((), ()),
     ) -> Receipt:  # fmt: skip
-        """Keep a person's judgement, for good. `hidden`: they kept the assistance hidden all the time.
+        """Keep a person's judgement, for good. `hidden`: they kept the assistance hidden all the time. `remarks`: what
+        they say of one outcome alone, of that which was shown first, and of the other (`rrm.labels.remarking`).
 
         Never refused because it comes late or because a claim has run out. Raises `LabelError` if it means
         nothing.
@@ -300,6 +307,11 @@ class Labels(Database):
         unknown = set(marks) - ({one.at for one in said(asked.pair)} if assisted else set())
         if unknown or not set(marks.values()) <= {"yes", "no", "n/a"}:
             raise LabelError(f"marks {marks!r}: give yes, no or n/a for answers that were shown")
+        shown = ("b", "a") if swapped else ("a", "b")
+        spoken = {
+            side: heard(asked.asked, getattr(asked.pair, side), said_of, choice != "skip", f"of {name}")
+            for side, said_of, name in zip(shown, remarks, "AB", strict=True)
+        }
         with self._writing():
             if (before := self._sent(key)) is not None:
                 if before[:2] != (question, labeler):
@@ -312,11 +324,11 @@ class Labels(Database):
             late = self._is_closed(question)
             self._db.execute(
                 "INSERT INTO labels (key, kind, question, labeler, preference, strength, swapped, assisted, looked,"
-                " seconds, note, marks, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " seconds, note, marks, at, remarks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     key, "skip" if choice == "skip" else "label", question, labeler, preference, strength, swapped,
                     assisted, assisted and not hidden, seconds, note, json.dumps(marks, sort_keys=True),
-                    self._stamp(question),
+                    self._stamp(question), written((spoken["a"], spoken["b"])),
                 ),
             )  # fmt: skip
             self._db.execute("DELETE FROM claims WHERE question = ? AND labeler = ?", (question, labeler))

@@ -12,12 +12,14 @@ from pydantic import TypeAdapter
 from rrm.core.judgements import Pair
 from rrm.core.records import Spans
 from rrm.labels.questions import Label, Pictured, Question
+from rrm.labels.remarking import read
 
 _pair, _spans, _pictured = TypeAdapter(Pair), TypeAdapter(tuple[Spans, Spans]), TypeAdapter(Pictured)
 
-QUESTION = "id, task, round, instruction, body, spans, overlap, unassisted"
+QUESTION = "id, task, round, instruction, body, spans, overlap, unassisted, ask"
 LABEL = (
-    "seq, key, question, labeler, preference, strength, swapped, assisted, looked, seconds, note, marks, at"
+    "seq, key, question, labeler, preference, strength, swapped, assisted, looked, seconds, note, marks, at,"
+    " remarks"
 )
 OFFERED = """
     SELECT q.id, q.seq,
@@ -70,17 +72,18 @@ def body_of(pair: Pair, pictured: Pictured) -> str:
 
 def question_of(row: Sequence[Any]) -> Question:
     """The question of a row of `QUESTION`."""
-    id, task, round, instruction, body, spans, overlap, unassisted = row
+    id, task, round, instruction, body, spans, overlap, unassisted, ask = row
     return Question(
         id, task, round, instruction, _pair.validate_json(body), _spans.validate_json(spans), overlap, unassisted,
-        _pictured.validate_json(body).drawn,
+        _pictured.validate_json(body).drawn, ask,
     )  # fmt: skip
 
 
 def label_of(row: Sequence[Any]) -> Label:
     """The label of a row of `LABEL`."""
-    seq, key, question, labeler, preference, strength, swapped, assisted, looked, seconds, note, marks, at = row
+    (seq, key, question, labeler, preference, strength, swapped, assisted, looked, seconds, note, marks, at,
+     remarks) = row  # fmt: skip
     return Label(
         seq, key, question, labeler, preference, strength, bool(swapped), bool(assisted), bool(looked), seconds,
-        note, json.loads(marks), at,
+        note, json.loads(marks), at, *read(remarks),
     )  # fmt: skip

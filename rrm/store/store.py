@@ -234,7 +234,8 @@ class Store(Database):
             "remarks",
             "task, round, pair, side, name, kind, body, case_id, outcome, assistance, user, at",
             [
-                (*where, one.id, one.kind, written(_remark, one), case, outcome, said, user, time.time())
+                (*where, remark_name(where[-1], one, user), one.kind, written(_remark, one), case, outcome, said, user,
+                 time.time())
                 for one in remarks
             ],
         )
@@ -302,6 +303,12 @@ class Store(Database):
                 rows = [(one.task, one.round, about, o.sha256, o.file, o.row) for o in origins]
                 self._keep("origins", "task, round, pair, sha256, file, row", rows)
 
+    def remarked(self) -> list[str]:
+        """Tasks of which there are remarks beside no comparison, in order."""
+        with self._explained():
+            query = "SELECT DISTINCT task FROM remarks WHERE side = ? ORDER BY task"
+            return [task for (task,) in self._db.execute(query, (ALONE,))]
+
     def rounds(self) -> list[tuple[str, int]]:
         """(task, round) of all comparisons, in order. Rounds below 0 were imported."""
         with self._explained():
@@ -350,6 +357,11 @@ class Store(Database):
         """Rows per table."""
         with self._explained():
             return {t: self._db.execute(f"SELECT COUNT(*) FROM {t}").fetchone()[0] for t in TABLES}
+
+
+def remark_name(side: str, one: Remark, user: str) -> str:
+    """What tells a remark apart from others on the same side: also who made it, where no comparison says that."""
+    return one.id if side != ALONE or one.by else digest(one.id, user)
 
 
 def _with_remarks(comparisons: list[Comparison], rows: Sequence[tuple[str, int, str, str, str]]) -> list[Comparison]:

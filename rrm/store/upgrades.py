@@ -12,7 +12,12 @@ RUN: tuple[str, ...] = (
 """run.db. To 1, from files without a version: the table `samples` is new. To 2: what a comparison
 is for, which older ones do not say. To 3: how many times its pair was asked about before. To 4: the table `remarks` is
 new."""
-LABELS: tuple[str, ...] = ("",)
-"""labels.db. To 1: versions are new."""
+LABELS: tuple[str, ...] = (
+    "",
+    "ALTER TABLE questions ADD COLUMN ask TEXT NOT NULL DEFAULT '';\n"
+    "ALTER TABLE labels ADD COLUMN remarks TEXT NOT NULL DEFAULT '';",
+)
+"""labels.db. To 1: versions are new. To 2: what is asked of each outcome, and what was said of it, of which older ones
+have nothing."""
 CALLS: tuple[str, ...] = ("",)
 """calls.db. To 1: versions are new."""

@@ -43,7 +43,8 @@ class HumanUser(Explained):
     model_config = ConfigDict(title="human", extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     overlap: int = Field(default=1, ge=1)
-    """How many people judge each pair; their mean preference counts."""
+    """How many people judge each pair; their mean preference counts. What they say of one outcome (a rating, a
+    correction: the task's setting `ask`) stays each person's own."""
     unassisted: float = Field(default=0.1, ge=0, le=1)
     """Share of pairs, at random, that a person judges without assistance, to measure what it does for them."""
     grace: float = Field(default=3.0, ge=0, exclude=True)
@@ -72,8 +73,9 @@ class HumanUser(Explained):
         if self._labels is None or self._labels.path.parent != folder:
             self._labels = Labels(folder)
         ids = self._labels.ask(
-            task.path, round, task.instruction, pairs, self.overlap, self.unassisted, task.located, task.pictured
-        )
+            task.path, round, task.instruction, pairs, self.overlap, self.unassisted, task.located, task.pictured,
+            task.settings.ask,
+        )  # fmt: skip
         batch = _Batch({pair.id: id for pair, id in zip(pairs, ids, strict=True)})
         self._asked.update(((task.path, pair.id), batch) for pair in pairs)
 

@@ -11,12 +11,13 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rrm.core.judgements import ACCEPT
 from rrm.core.records import rendering
 from rrm.view.reading import Reader
+from rrm.view.spoken import ShownRemark, remarks_beside
 
 PAGE = 50
 SECONDS = 0.35
@@ -144,6 +145,8 @@ class Side:
     finished: bool
     answers: Sequence[ShownAnswer]
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    remarks: Sequence[ShownRemark] = ()
+    """What the user said of this outcome alone."""
 
 
 @dataclass(frozen=True)
@@ -325,10 +328,12 @@ def comparison(run: Reader, seq: int, limit: int = SHOWN) -> ShownComparison | N
                 "SELECT round, margin, std, held FROM scores WHERE task = ? AND pair = ? ORDER BY round", (task, pair)
             )
         ]
+    told = remarks_beside(run, task, round, pair, limit)
     versions = [(p, v) for p, _, v in (one.partition("@") for one in json.loads(shown))]
     return ShownComparison(
         seq, task, round, position, pair, *start(run, case, limit), case, data or "",
-        _side(run, case, a, said_a, limit), _side(run, case, b, said_b, limit), versions, user, preference,
+        replace(_side(run, case, a, said_a, limit), remarks=told["a"]),
+        replace(_side(run, case, b, said_b, limit), remarks=told["b"]), versions, user, preference,
         json.loads(checks), attention, note, seconds, at, supersedes or None, superseded_by,
         bool(versions) and at < retrained(run, task), scores, bool(accept),
     )  # fmt: skip

@@ -20,6 +20,7 @@ from rrm.view.accuracy import counted
 from rrm.view.figures import tables_of
 from rrm.view.reading import Calls, NodeView, Reader
 from rrm.view.rounds import NodeRound, rounds_of
+from rrm.view.spoken import ShownRemark, counted_remarks
 from rrm.view.text import line
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -119,6 +120,9 @@ def show_node(
         console.print(Text(line(node.instruction), style="dim"))
     _show_courses(run, node, console)
     _show_rounds(rounds_of(run, node), console)
+    if counts := counted_remarks(run, node.path):
+        told = ", ".join(f"{n:,} {kind}" for kind, n in counts.items())
+        console.print(Text(f"said of single outcomes: {told}", style="dim"))
     found = judged.find(run, node.path, show, text, after=after, limit=limit)
     for one in found.lines:
         comparison = judged.comparison(run, one.seq, LONGEST)
@@ -182,6 +186,8 @@ def show_comparison(c: judged.ShownComparison, console: Console) -> None:
         table.add_column(f"{name} (preferred)" if verdict == name else name, ratio=1, overflow="fold")
     table.add_row(*(Text(_cut(side.text, side.cut)) for side in (c.a, c.b)))
     table.add_row(*(_answers(side.answers) for side in (c.a, c.b)))
+    if c.a.remarks or c.b.remarks:
+        table.add_row(*(_remarks(side.remarks) for side in (c.a, c.b)))
     console.print(table)
 
 
@@ -197,6 +203,17 @@ def _answers(answers: Sequence[judged.ShownAnswer], depth: int = 0) -> Text:
         text.append("" if one.confidence is None else f" ranks at {one.confidence:.0%}", style="dim")
         text.append(f"  {line(one.text, 120)}\n" if one.text else "\n", style="dim")
         text.append_text(_answers(one.below, depth + 1))
+    return text
+
+
+def _remarks(remarks: Sequence[ShownRemark]) -> Text:
+    text = Text()
+    for one in remarks:
+        text.append("user" if not one.by else line(one.by, 40), style="bold")
+        text.append(f": {one.said}")
+        for more in (one.better, one.text):
+            text.append(f": {_cut(more, one.cut)}" if more else "", style="dim")
+        text.append("\n")
     return text
 
 

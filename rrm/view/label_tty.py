@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.columns import Columns
@@ -14,12 +14,16 @@ from rich.rule import Rule
 from rich.text import Text
 
 from rrm.core.clean import visible
+from rrm.core.records import Outcome
+from rrm.core.remarks import Kind, Remark
 from rrm.core.task import Picture
-from rrm.labels.questions import Choice, Question, Said, Verdict, said, verdict_of
+from rrm.labels.questions import Choice, LabelError, Question, Said, Verdict, said, verdict_of
 from rrm.labels.queue import Labels
+from rrm.labels.remarking import heard, offered, remark_of
 from rrm.view.accuracy import RANKS, confidence_of
 from rrm.view.clips import Clip, Frame, clip_of
 from rrm.view.reading import Reader
+from rrm.view.spoken import in_words
 from rrm.view.uplift import told
 
 KEYS = (
@@ -28,6 +32,8 @@ KEYS = (
     ", . step back, step on, through the pictures of A and B, where there are any\n"
     "q quit (what is judged is kept)"
 )
+END = "."
+"""A line that ends what is written over several."""
 CHOICES: dict[str, Choice] = {"1": "first", "2": "second", "0": "tie", "s": "skip"}
 
 
@@ -48,6 +54,8 @@ class Terminal:
         """Which pictures are shown, from 0."""
         self.clips: list[Clip | None] = [None, None]
         """Of the pair in view, where its outcomes are episodes."""
+        self.remarks: tuple[dict[Kind, Remark], dict[Kind, Remark]] = ({}, {})
+        """What is said of the pair in view, of each outcome alone, in the order in which they are shown."""
 
     def run(self) -> None:
         """Ask until training is finished, or until the person quits."""
@@ -84,6 +92,7 @@ class Terminal:
         note, strength, spot, looked = "", "clearly", 0, assisted and not self.hidden
         self.clips = [clip_of(self.folder, question.pair.case, one) for one in (question.pair.a, question.pair.b)]
         self.step = 0 if any(self.clips) else question.opening
+        self.remarks = ({}, {})
         with Reader(self.folder) as run:
             self.knowing = run.knowing
         self._show(question, answers, swapped)
@@ -92,7 +101,7 @@ class Terminal:
             if word in CHOICES:
                 receipt = self.labels.answer(
                     key, question.id, self.labeler, CHOICES[word], strength, time.monotonic() - began, note, marks,
-                    hidden=not looked,
+                    hidden=not looked, remarks=(list(self.remarks[0].values()), list(self.remarks[1].values())),
                 )  # fmt: skip
                 if receipt.late:
                     self._print("Training had gone on without it; it is kept, for agreement only.", "yellow")
@@ -116,6 +125,8 @@ class Terminal:
                 case "c":
                     self.ranked = not self.ranked
                     self._print("ranks are shown" if self.ranked else "ranks are hidden")
+                case "a" | "b" if question.asked:
+                    self._remark(question, "ab".index(word), rest.strip())
                 case "," | "." if any(self._pictures(question, assisted)):
                     self._step(question, swapped, 1 if word == "." else -1)
                 case "j" | "k" if answers:
@@ -126,6 +137,54 @@ class Terminal:
                     self.console.print(self._line(answers[spot], swapped, marks))
                 case _:
                     self._print(KEYS, "dim")
+                    self._offers(question)
+
+    def _remark(self, question: Question, i: int, said_of: str) -> None:
+        """Say something of what is shown as A (0) or B (1) alone, or take it back: 4, +, -, !, = TEXT, or : TEXT."""
+        outcome, asked, name = self._outcomes(question)[i], question.asked, "AB"[i]
+        sign, rest = said_of[:1], said_of[1:].strip()
+        given: Remark | None = None
+        if said_of.isdecimal():
+            given = remark_of("rating", float(said_of), levels=asked.get("rating", 0))
+        elif said_of in ("+", "-"):
+            given = remark_of("approval", float(said_of == "+"))
+        elif said_of == "!":
+            given = remark_of("unacceptable", 1.0)
+        elif sign == "=":
+            given = remark_of("correction", text=rest or self._lines(f"what {name} should have been"))
+        elif sign == ":":
+            given = remark_of("note", text=rest or self._lines(f"a note on {name}"))
+        try:
+            if given is not None:
+                heard(asked, outcome, [given], False, f"of {name}")
+        except LabelError as error:
+            self._print(visible(str(error)), "yellow")
+            return
+        if given is not None and self.remarks[i].get(given.kind) == given:
+            del self.remarks[i][given.kind]
+        elif given is not None:
+            self.remarks[i][given.kind] = given
+        else:
+            self._print(_offer(asked, outcome, name), "dim")
+        self._print(f"of {name}: {'; '.join(map(_in_words, self.remarks[i].values())) or 'nothing said'}", "green")
+
+    def _lines(self, what: str) -> str:
+        """What is written over several lines."""
+        self._print(f"{what}; a line with {END!r} alone ends it", "dim")
+        return "\n".join(iter(lambda: self.ask("| "), END))
+
+    def _offers(self, question: Question) -> None:
+        """What can be said of one outcome alone, and how."""
+        for name, outcome in zip("AB", self._outcomes(question), strict=True):
+            if question.asked:
+                self._print(_offer(question.asked, outcome, name), "dim")
+        if "unacceptable" in question.asked:
+            self._print("(who judges and marks nothing unacceptable has looked, and it is not)", "dim")
+
+    def _outcomes(self, question: Question) -> tuple[Outcome, Outcome]:
+        """As they are shown."""
+        pair = question.pair
+        return (pair.b, pair.a) if question.swapped(self.labeler) else (pair.a, pair.b)
 
     def _undo(self) -> None:
         receipt = self.labels.undo(str(uuid.uuid4()), self.labeler)
@@ -143,7 +202,7 @@ class Terminal:
         out.print(Rule(Text(visible(f"{question.task}, round {question.round + 1}"))))
         out.print(Text(visible(question.instruction), style="bold"))
         out.print(Panel(Text(visible(pair.case.prompt)), title="case", title_align="left"))
-        first, second = (pair.b, pair.a) if swapped else (pair.a, pair.b)
+        first, second = self._outcomes(question)
         panels = [
             Panel(Text(visible(outcome.shown) or "(empty)"), title=title, title_align="left", width=self._half)
             for title, outcome in (("A", first), ("B", second))
@@ -160,6 +219,7 @@ class Terminal:
                     out.print(self._line(one, swapped, {}))
                 if self.ranked and any(confidence_of(one, self.knowing) is not None for one in answers):
                     self._print(f"(rank: {RANKS}; c hides it)", "dim")
+        self._offers(question)
 
     def _step(self, question: Question, swapped: bool, by: int = 0) -> None:
         """Go on by so many pictures, and show those of both, side by side where there is room; nothing if there are
@@ -216,3 +276,23 @@ class Terminal:
 
     def _print(self, text: str, style: str = "") -> None:
         self.console.print(Text(text, style=style))
+
+
+def _offer(asked: Mapping[Kind, int], outcome: Outcome, name: str) -> str:
+    """How one says of an outcome alone what is asked for."""
+    key = name.lower()
+    ways: dict[Kind, str] = {
+        "rating": f"{key} 1 to {key} {asked.get('rating', 0)} rate it, 1 is the worst",
+        "approval": f"{key} + approve, {key} - do not",
+        "unacceptable": f"{key} ! unacceptable",
+        "correction": f"{key} = TEXT what it should have been",
+        "note": f"{key} : TEXT a note on it",
+    }
+    told = [ways[kind] for kind in offered(asked, outcome)]
+    return f"of {name} alone, if you like: {'; '.join(told)}" if told else f"of {name} alone nothing is asked"
+
+
+def _in_words(one: Remark) -> str:
+    """A remark, for whoever made it."""
+    texts = [one.better.text if one.better else "", one.text]
+    return visible(": ".join([in_words(one.kind, one.value, one.levels), *filter(None, texts)]))

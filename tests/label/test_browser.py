@@ -120,6 +120,45 @@ def test_every_key_does_what_its_button_says(browser: sync_api.Browser, tmp_path
     server.kill()
 
 
+@pytest.mark.slow
+def test_what_is_said_of_one_outcome_has_keys_of_its_own(browser: sync_api.Browser, tmp_path: Path) -> None:
+    Store(tmp_path / "run.db").close()
+    labels = Labels(tmp_path)
+    ask = "rating=7,approval,unacceptable,correction,note"
+    labels.ask("t", 0, "Which?", [pair(i) for i in range(2)], 1, 0.0, ask=ask)
+    server = Server(tmp_path, "--as", "ann")
+    context = browser.new_context()
+    person = Person(context, server.url)
+    page = person.page
+    assert person.wait() == "pair" and barriers(page) == []
+    person.press("a", "6", "+", "!", "e")
+    page.keyboard.type("Better: ")
+    person.press("Escape", "w")
+    page.keyboard.type("12 u s")
+    person.press("Escape", "Escape", "b", "2", "9", "-", "3", "3")  # there is no level 9, and 3 is taken back
+    assert len(labels.labels()) == 0, "a digit there judges nothing"
+    page.reload()
+    assert person.wait() == "pair"
+    assert page.locator("#remarks-0 [aria-pressed=true]").all_inner_texts() == ["6", "Approve"]
+    person.press("b", "Escape", "1")
+    until(lambda: len(labels.labels()) == 1, 10)
+    (label,) = labels.labels()
+    first, second = (label.remarks_b, label.remarks_a) if label.swapped else (label.remarks_a, label.remarks_b)
+    assert [(r.kind, r.value) for r in first] == [
+        ("rating", 6.0), ("approval", 1.0), ("unacceptable", 1.0), ("correction", None), ("note", None)
+    ]  # fmt: skip
+    assert first[3].better is not None and "Better:" in first[3].better.text and first[4].text == "12 u s"
+    assert [(r.kind, r.value) for r in second] == [("approval", 0.0), ("unacceptable", 0.0)]
+    person.wait()
+    person.press("u")
+    until(lambda: not labels.labels(), 10)
+    person.wait()
+    assert page.locator("#remarks-0 [aria-pressed=true]").all_inner_texts() == ["6", "Approve"], "undone with all of it"
+    assert person.troubles == []
+    context.close()
+    server.kill()
+
+
 def test_pairs_without_assistance_show_none_and_text_is_text(browser: sync_api.Browser, tmp_path: Path) -> None:
     Store(tmp_path / "run.db").close()
     labels = Labels(tmp_path)

@@ -110,7 +110,7 @@ def _comparisons(
 ) -> list[Comparison]:
     """What rows that are read together give; what of it is left out is counted. All of it, or an error: a row that is
     broken in its last pair gives none."""
-    node = _node_for(rows[0], node)
+    node = node_for(rows[0], node)
     if how.format == "steps":
         return _kept(steps.comparisons_of(rows[0], node, source, how.question), how, place, tally)
     parts = how.columns.parts(rows) if how.columns else [rows[0]] if how.format == "hh" else trl.parts(rows[0])
@@ -166,7 +166,7 @@ def _papers(
             yield one, tuple(Origin(given.sha256, paper.file, paper.number) for paper in pair)
 
 
-def _node_for(row: Mapping[str, Any], node: str) -> str:
+def node_for(row: Mapping[str, Any], node: str) -> str:
     """Where a row belongs: `node`, or where it says that it was judged. Raises `ExchangeError` if it says neither."""
     own = None if node else trl.node_of(row)
     if not (node or own):
@@ -215,7 +215,8 @@ def detect(given: Source) -> Format:
         raise ExchangeError(
             f"{looked[0].place}: rows of no known format; the columns are {', '.join(looked[0].values) or 'none'}. "
             "There must be chosen and rejected (hh, trl), reviews and abstract (peerread), or labels of steps (steps). "
-            "Say which columns hold what: --map prompt=... --map a=... --map b=... --map prefers=..."
+            "Say which columns hold what: --map prompt=... --map a=... --map b=... --map prefers=... Of rows about one "
+            "outcome each, say what they say of it: --as ratings, approvals, marks, corrections, or demonstrations"
         )
     if len(kinds) > 1:
         shares = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())

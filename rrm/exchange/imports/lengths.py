@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -53,6 +53,16 @@ class Limit:
             raise LeftOut(f"{long}, and the same or empty when it is cut")
         note = "; ".join(part for part in (comparison.judgement.note, f"cut to {self.most} {self.unit}") if part)
         return replace(comparison, pair=replace(pair, a=a, b=b), judgement=replace(comparison.judgement, note=note))
+
+    def expect(self, prompt: str, outcomes: Sequence[Outcome]) -> None:
+        """Raises `LeftOut` if what is about these outcomes is to be left out, or `ExchangeError`: nothing is cut, as
+        what was said of the whole is not said of its beginning."""
+        long = f"longer than {self.most} {self.unit}"
+        asked, said = self.prompt(prompt), max(self.outcome(one.shown) for one in outcomes)
+        if asked + said > self.most:
+            if self.then == "error":
+                raise ExchangeError(f"{long}: {asked} of its prompt, {said} of its longest outcome")
+            raise LeftOut(long)
 
     def _cut(self, outcome: Outcome, room: int) -> Outcome:
         """The outcome's beginning, as much as there is room for; nothing of one that is more than a text."""

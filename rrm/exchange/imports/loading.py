@@ -132,7 +132,7 @@ def load(
         )
     if unknown := sorted(set(ignore) - tally.columns.rows.keys() - tally.columns.fields.keys()):
         raise ExchangeError(f"{opened.name} has nothing in a column {unknown[0]!r} to ignore")
-    _check(folder, nodes)
+    expect_nodes(folder, nodes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -152,11 +152,8 @@ def _write(
     """Read the source again, and add what it holds; returns how many comparisons are new. Closes the store."""
     there: set[str] = set()
     try:
+        expect_untrained(store, nodes, folder)
         for name in nodes:
-            if any(part == "reward" for _, part in store.checkpoints(name)):
-                raise ExchangeError(
-                    f"{folder}: the reward model of {name!r} is trained already; import into a new run's folder"
-                )
             if dealt:
                 _deal_alike(dealt, store.comparisons(name), folder)
             there |= {pair for _, pair in store.origins(name)}
@@ -178,6 +175,15 @@ def _write(
         store.close()
 
 
+def expect_untrained(store: Store, nodes: Iterable[str], folder: Path) -> None:
+    """Raise `ExchangeError` if a node's reward model is trained already, without what is to be imported."""
+    for name in nodes:
+        if any(part == "reward" for _, part in store.checkpoints(name)):
+            raise ExchangeError(
+                f"{folder}: the reward model of {name!r} is trained already; import into a new run's folder"
+            )
+
+
 def _as_there(comparison: Comparison, there: set[str]) -> Comparison:
     """With the same outcome as A as where it was imported before (by a version that drew otherwise)."""
     turned = comparison.pair.swapped().id
@@ -195,8 +201,8 @@ def _deal_alike(dealt: Mapping[str, str], there: Iterable[Comparison], folder: P
                 )
 
 
-def _check(folder: Path, nodes: Mapping[str, int]) -> None:
-    """A run that was begun has its nodes fixed."""
+def expect_nodes(folder: Path, nodes: Iterable[str]) -> None:
+    """Raise `ExchangeError` for a node that the run does not have: one that was begun has its nodes fixed."""
     there = list(read_config(folder).get("tree", ()))
     for node in nodes:
         if there and node not in there:

@@ -134,7 +134,7 @@ class Columns:
 
     def _key(self, row: Row) -> str:
         try:
-            return json.dumps(self._front(row), sort_keys=True, default=str)
+            return json.dumps(self.front(row), sort_keys=True, default=str)
         except ExchangeError:
             return ""  # said where the row is read
 
@@ -150,7 +150,7 @@ class Columns:
         if "outcomes" in self.of:
             return self._each(at(row, self.of["outcomes"]), _numbers(row, self._by.columns[0]), row)
         if self.prefers is None:
-            front = self._front(row) | {
+            front = self.front(row) | {
                 name: self._one(row, name) for name in ("chosen", "rejected", "user") if name in self.of
             }
             used = {_top(row.raw, column) for columns in self.of.values() for column in columns.split(",")}
@@ -164,7 +164,7 @@ class Columns:
         note = f"{len(votes)} judgements: {', '.join(f'{n} {what}' for what, n in sorted(counts.items()))}"
         said = {"preference": sum(votes) / len(votes), "note": note if len(votes) > 1 else ""}
         user = {"user": text_of(self._one(row, "user"), "user")} if "user" in self.of else {}
-        return [self._asked(Row({**self._front(row), **two, **said, **user}), row)]
+        return [self._asked(Row({**self.front(row), **two, **said, **user}), row)]
 
     @property
     def _by(self) -> Prefers:
@@ -175,7 +175,7 @@ class Columns:
         """Every two of several outcomes."""
         if len(outcomes) != len(numbers):
             raise ExchangeError(f"{len(outcomes)} outcomes, but {len(numbers)} numbers of {self._by.columns[0]}")
-        front, found = self._front(row), []
+        front, found = self.front(row), []
         for (one, x), (other, y) in combinations(zip(outcomes, numbers, strict=True), 2):
             if (preference := self._by.better(x, y)) is not None:
                 note = {"note": f"{self._by.columns[0]} {x:g} against {y:g}", "preference": preference}
@@ -192,7 +192,7 @@ class Columns:
             raise ExchangeError(f"no prompt; say with --map prompt=COLUMN where it is (texts not read: {named})")
         return part
 
-    def _front(self, row: Row) -> dict[str, Any]:
+    def front(self, row: Row) -> dict[str, Any]:
         """What stands in front of every outcome: the prompt, the system message, and what no text shows."""
         found: dict[str, Any] = {}
         for name in ("prompt", *SYSTEM, *CALLS, *TOOLS):
@@ -200,7 +200,7 @@ class Columns:
                 found[name] = row[name]
         if "prompt" in self.of:
             columns = self.of["prompt"].split(",")
-            parts = [_single(row, column.strip()) for column in columns]
+            parts = [single(row, column.strip()) for column in columns]
             said = [text_of(part, "prompt") for part in parts if part not in (None, "")] if len(parts) > 1 else []
             found["prompt"] = "\n\n".join(said) if len(parts) > 1 else parts[0]
         if "system" in self.of:
@@ -208,7 +208,7 @@ class Columns:
         return found
 
     def _one(self, row: Row, key: str) -> Any:
-        return _single(row, self.of[key])
+        return single(row, self.of[key])
 
 
 # --- ways into a row ---------------------------------------------------------------------------------
@@ -251,7 +251,8 @@ def _into(value: Any, way: str, column: str) -> list[Any]:
     return _into(value[int(step)], rest, column)
 
 
-def _single(row: Row, column: str) -> Any:
+def single(row: Row, column: str) -> Any:
+    """The one value that a column's way leads to. Raises `ExchangeError` for several, or none."""
     found = at(row, column)
     if len(found) != 1:
         raise ExchangeError(f"--map {column} gives {len(found)} values, where one is meant")

@@ -21,8 +21,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rrm.core import border
 from rrm.core.judgements import Check, Comparison, Judgement, Pair
 from rrm.core.records import Assistance, Case, Outcome, digest
+from rrm.core.remarks import Remark
 from rrm.exchange.exporting import ExchangeError
 from rrm.exchange.imports import ratings
 from rrm.exchange.imports.columns import Inherited, LeftOut, Row, asks, short, text_of
@@ -93,6 +95,8 @@ class Record(BaseModel):
     assistance_chosen: tuple[Assistance, ...] = ()
     assistance_rejected: tuple[Assistance, ...] = ()
     checks: tuple[Check, ...] = ()
+    remarks_chosen: tuple[Remark, ...] = ()
+    remarks_rejected: tuple[Remark, ...] = ()
 
 
 GIVEN = [(name,) for name in Beside.model_fields]
@@ -166,7 +170,10 @@ def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
     if any(not (outcome.shown.strip() or outcome.tokens) for outcome in (pair.a, pair.b)):
         raise LeftOut("an outcome is empty")
     note = text_of(said.note, "note") or remark
-    judgement = Judgement(said.preference, record.checks, said.attention, note, said.assisted)
+    judgement = Judgement(
+        said.preference, record.checks, said.attention, note, said.assisted,
+        remarks_a=_remarked(record.remarks_chosen), remarks_b=_remarked(record.remarks_rejected),
+    )  # fmt: skip
     user = text_of(said.user, "user") or f"imported({source})"
     found = Comparison(pair, judgement, said.round, user, said.seconds)
     if "chosen_is_a" in given:
@@ -174,10 +181,21 @@ def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
     return drawn(found)
 
 
+def _remarked(found: tuple[Remark, ...]) -> tuple[Remark, ...]:
+    try:
+        return border.remarked(found, "record")
+    except border.BorderError as error:
+        raise ExchangeError(str(error)) from error
+
+
 def swapped(comparison: Comparison) -> Comparison:
     """The same judgement, with B in A's place."""
     preference = comparison.preference
-    turned = replace(comparison.judgement, preference=None if preference is None else 1 - preference)
+    told = comparison.judgement
+    turned = replace(
+        told, preference=None if preference is None else 1 - preference, remarks_a=told.remarks_b,
+        remarks_b=told.remarks_a,
+    )  # fmt: skip
     return replace(comparison, pair=comparison.pair.swapped(), judgement=turned)
 
 
@@ -202,7 +220,8 @@ def texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
     row = Row.of(row)
     missing = [name for name in ("chosen", "rejected") if row.raw.get(name) is None]
     if missing:
-        unpaired = " (unpaired rows compare nothing)" if "completion" in row and "label" in row else ""
+        both = {"completion", "label"} <= set(row)
+        unpaired = " (unpaired rows compare nothing; --as approvals imports what they say)" if both else ""
         raise ExchangeError(
             f"no {' and no '.join(missing)}{unpaired}; its columns: {', '.join(row) or 'none'}. Say which columns hold "
             "what with --map"

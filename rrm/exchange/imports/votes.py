@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from rrm.core.judgements import Comparison
+from rrm.core.remarks import Remark
 from rrm.store.store import Origin
 
 Key = tuple[str, int, str]
@@ -32,12 +33,17 @@ class Votes:
     preferences: list[float | None] = field(default_factory=list)
     users: list[str] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
+    remarks: tuple[list[Remark], list[Remark]] = field(default_factory=lambda: ([], []))
+    """Of A alone, and of B, as each of the users made them."""
 
     def add(self, comparison: Comparison, origins: Iterable[Origin]) -> None:
         """Count a row."""
         preference = comparison.preference
-        turned = preference is not None and comparison.pair.id != self.first
+        turned = comparison.pair.id != self.first
         self.preferences.append(1 - preference if turned and preference is not None else preference)
+        sides = (comparison.judgement.remarks_a, comparison.judgement.remarks_b)
+        for kept, said in zip(self.remarks, reversed(sides) if turned else sides, strict=True):
+            kept += [replace(one, by=one.by or comparison.user) for one in said]
         self.users.append(comparison.user)
         self.origins += origins
 
@@ -53,7 +59,10 @@ class Votes:
         counts = ", ".join(f"{n} {what}" for what, n in said.items() if n)
         note = f"{len(self.preferences)} judgements: {counts}" + (f"; {'; '.join(people)}" if len(people) > 1 else "")
         own = comparison.judgement.note
-        judgement = replace(comparison.judgement, preference=mean, note=f"{own}; {note}" if own else note)
+        a, b = (tuple(dict.fromkeys(side)) for side in self.remarks)
+        judgement = replace(
+            comparison.judgement, preference=mean, note=f"{own}; {note}" if own else note, remarks_a=a, remarks_b=b
+        )
         user = people[0] if len(people) == 1 else f"{len(people)} people"
         return replace(comparison, judgement=judgement, user=user)
 

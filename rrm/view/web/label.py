@@ -17,10 +17,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rrm.core.clean import visible
-from rrm.core.records import Spans, digest
+from rrm.core.clean import HIDDEN, visible
+from rrm.core.records import Outcome, Spans, digest
+from rrm.core.remarks import Kind, Remark
 from rrm.labels.questions import Choice, LabelError, Question, Said, Verdict, said, verdict_of
 from rrm.labels.queue import Labels
+from rrm.labels.remarking import offered, remark_of
 from rrm.view.accuracy import confidence_of
 from rrm.view.clips import Clip, clip_of, moments, steps_of
 from rrm.view.comparisons import points
@@ -45,6 +47,20 @@ class Next(Message):
     """Asks for what this person is to see: pairs, or the report."""
 
 
+class SentRemark(BaseModel):
+    """What is said of one outcome; `text` of a correction is what it should have been."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Kind
+    value: float | None = None
+    text: str = Field(default="", max_length=200_000)
+
+    def remark(self, levels: int) -> Remark:
+        """The same, of a rating with its number of levels."""
+        return remark_of(self.kind, self.value, self.text, levels)
+
+
 class SentLabel(Message):
     """A judgement; the fields are the parameters of `Labels.answer`."""
 
@@ -56,6 +72,8 @@ class SentLabel(Message):
     note: str = Field(default="", max_length=20_000)
     marks: dict[str, Verdict] = {}
     hidden: bool = False
+    remarks: tuple[list[SentRemark], list[SentRemark]] = ([], [])
+    """Of what was shown first, and of the other."""
 
 
 class Undo(Message):
@@ -96,7 +114,9 @@ async def judged(request: Request) -> Response:
     """Keep a judgement; answers with its `Receipt`, or 400 and the reason."""
 
     def answer(labels: Labels, message: SentLabel) -> dict[str, Any]:
-        return vars(labels.answer(**message.model_dump()))
+        levels = labels.question(message.question).asked.get("rating", 0)
+        first, second = ([one.remark(levels) for one in side] for side in message.remarks)
+        return vars(labels.answer(**message.model_dump(exclude={"remarks"}), remarks=(first, second)))
 
     return await _reply(request, SentLabel, answer)
 
@@ -163,10 +183,9 @@ def as_shown(
     pair, assisted = question.pair, question.assisted(labeler)
     order = ("b", "a") if question.swapped(labeler) else ("a", "b")
     answers = said(pair) if assisted else []
-    texts, spans = {"a": pair.a.shown, "b": pair.b.shown}, dict(zip("ab", question.spans, strict=True))
-    clips = {
-        side: clip_of(folder, pair.case, one) if folder else None for side, one in (("a", pair.a), ("b", pair.b))
-    }
+    outcomes = {"a": pair.a, "b": pair.b}
+    texts, spans = {side: one.shown for side, one in outcomes.items()}, dict(zip("ab", question.spans, strict=True))
+    clips = {side: clip_of(folder, pair.case, one) if folder else None for side, one in outcomes.items()}
     differing = dict(zip(order, differences(*(texts[side] for side in order)) or ([], []), strict=True))
     return {
         "id": question.id,
@@ -186,6 +205,8 @@ def as_shown(
                     }
                     for piece in pieces(texts[side], differing[side], spans[side] if assisted else {})
                 ],
+                "asked": offered(question.asked, outcomes[side]),
+                "own": _typed(outcomes[side]) if "correction" in question.asked else "",
                 "answers": [
                     _answer(one, i, spans[side], knowing) | {"moments": _moments(one, clips[side])}
                     for one in answers
@@ -199,6 +220,11 @@ def as_shown(
             for i, side in enumerate(order)
         ],
     }  # fmt: skip
+
+
+def _typed(outcome: Outcome) -> str:
+    """An outcome's text for whoever corrects it: without what nobody can see, as it would be learned from."""
+    return HIDDEN.sub("", outcome.text)
 
 
 def _pictures(

@@ -23,6 +23,7 @@ from rrm.view.figures import tables_of
 from rrm.view.pictures import framed, seen
 from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, ReadError, Series, open_runs
 from rrm.view.rounds import rounds_of
+from rrm.view.spoken import counted_remarks
 from rrm.view.web.diff import differences, pieces
 from rrm.view.web.plots import Plot, sparkline
 from rrm.view.web.rendering import duration, number, reader, render, url
@@ -250,7 +251,7 @@ def node(request: Request) -> Response:
         return render(
             request, "node.html", run=run, node=here, progress=progress, plots=plots(run, here, curves),
             more=more_plots(curves), lines=found.lines, rounds=rounds_of(run, here), checkpoints=saved,
-            settings=settings,
+            settings=settings, remarks=counted_remarks(run, here.path),
             versions=[(json.loads(shown), first, last, n) for shown, first, last, n in versions],
             filters=judged.FILTERS, verdict=judged.verdict,
             measured=run.report if here.path == run.root else run.measured_nodes.get(here.path, {}),

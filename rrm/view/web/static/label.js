@@ -187,6 +187,7 @@ function show(question) {
     at(`text-${i}`).scrollTop = 0;
     at(`answers-${i}`).replaceChildren(...side.answers.map(item));
   });
+  remarks.show(question.sides, draft.remarks);
   uncover(question.opening);
   window.scrollTo(0, 0);
   say(`${question.task}: a new pair`);
@@ -258,6 +259,8 @@ function pixels(picture, side) {
   return image;
 }
 
+const remarks = makeRemarks((words) => { if (words) say(words); keep(); });
+
 const player = makePlayer((indexes, why) => {
   const told = drawn().map((pictures, i) => {
     at(`drawn-${i}`).hidden = !pictures.length;
@@ -326,11 +329,12 @@ function judge(choice) {
   enqueue("answer", {
     key, question: question.id, choice, strength: pressed("slightly") ? "slightly" : "clearly",
     seconds: looking() / 1000, note: at("note").value, marks, hidden: !looked,
+    remarks: remarks.sent(),
   });
   done.push({ key, question });
   ready = ready.filter((q) => q.id !== question.id);
   if (progress) { progress.left = Math.max(0, progress.left - 1); progress.mine += 1; }
-  if (document.activeElement === at("note")) at("note").blur();
+  if (document.activeElement?.matches("textarea, .remarks, .remarks *")) document.activeElement.blur();
   view();
 }
 
@@ -346,7 +350,7 @@ function undo() {
 // what is begun and not yet judged outlives a reload
 function keep() {
   if (shown === null) return;
-  store.put(`draft/${shown.id}`, { marks, note: at("note").value, slightly: pressed("slightly"), watched: looking(), when: Date.now() });
+  store.put(`draft/${shown.id}`, { marks, remarks: remarks.draft(), note: at("note").value, slightly: pressed("slightly"), watched: looking(), when: Date.now() });
 }
 
 document.addEventListener("visibilitychange", () => {

@@ -68,7 +68,7 @@ class Scale:
     @classmethod
     def parse(cls, text: str) -> Scale:
         """Raises `ConfigError`."""
-        found = re.fullmatch(r"\s*(?:(-?\d{1,6})\s*-\s*)?(-?\d{1,6})\s*", text)
+        found = re.fullmatch(r"(?:(-?\d{1,6})-)?(-?\d{1,6})", text.replace(" ", ""))
         if found is None:
             raise ConfigError(f"--levels {text}: give how many there are (5: from 1 to 5), or from-to, as in 0-4")
         scale = cls(1 if found[1] is None else int(found[1]), int(found[2]))

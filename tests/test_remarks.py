@@ -12,7 +12,7 @@ import torch
 
 from rrm import BoundedUser, Case, Judgement, Outcome, Pair, Settings, Task, train
 from rrm.core import border
-from rrm.core.errors import ConfigError
+from rrm.core.errors import ConfigError, Notice
 from rrm.core.judgements import DERIVED, Comparison
 from rrm.core.remarks import Remark, Remarked
 from rrm.core.settings import SettingError
@@ -124,6 +124,11 @@ def test_a_user_is_asked_for_no_more_than_the_settings_say(tmp_path: Path, backb
     assert not {"ratings", "marks", "derived"} & {name for *_, name, _ in nothing.metrics("paper", "fit")}
     both = zip(everything.comparisons(), nothing.comparisons(), strict=False)
     assert all(a.preference == b.preference for a, b in both if a.id == b.id)  # to be asked more changes no preference
+
+
+def test_what_a_user_never_says_is_told(tmp_path: Path, backbone: Backbone) -> None:
+    with pytest.warns(Notice, match=r"in none of 10 comparisons of round 0 did bounded.* give a correction"):
+        train(tree(ask="correction,rating"), BoundedUser(), backbone, tmp_path)
 
 
 def test_a_simulated_rating_agrees_with_the_preference(tmp_path: Path, backbone: Backbone) -> None:

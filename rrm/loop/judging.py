@@ -85,6 +85,7 @@ def compare(node: NodeState, user: User, pairs: Sequence[Pair]) -> None:
                 "user sees too little (more attention, an assistant for this task)."
             )
         warnings.warn(f"{nothing}; in earlier rounds it did. Has it learned what there is?", Notice, stacklevel=2)
+    _unsaid(node, user, fresh)
     node.emit(
         "compare",
         step=len(pairs),
@@ -94,6 +95,18 @@ def compare(node: NodeState, user: User, pairs: Sequence[Pair]) -> None:
         abstentions=preferences.count(None),
         attention=sum(c.judgement.attention for c in fresh),
     )
+
+
+def _unsaid(node: NodeState, user: User, fresh: Sequence[Comparison]) -> None:
+    """Say which kinds the user was asked for and never gave: not everyone can give all of them."""
+    said = {one.remark.kind for comparison in fresh for one in comparison.remarks}
+    lacking = [kind for kind in node.task.settings.asked if kind not in said]
+    if lacking and len(fresh) >= ENOUGH:
+        warnings.warn(
+            f"{node.task.path}: ask={node.task.settings.ask}, and in none of {len(fresh)} comparisons of round "
+            f"{node.round} did {user.name} give a {', a '.join(lacking)}; docs/remarks.md says who gives which",
+            Notice, stacklevel=2,
+        )  # fmt: skip
 
 
 def ask(node: NodeState, user: User, pairs: Sequence[Pair], purpose: str = "") -> list[Comparison]:

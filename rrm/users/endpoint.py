@@ -10,10 +10,11 @@ from pathlib import Path
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from rrm.core.judgements import Judgement, Pair
+from rrm.core.remarks import Remark
 from rrm.core.task import Task
 from rrm.models.endpoints import Ask, Endpoint, EndpointError
 from rrm.models.replies import Reply
-from rrm.users.pairwise import question, weigh
+from rrm.users.pairwise import ABOUT, about, asked_of, question, remark_of, weigh
 
 TEMPLATE = """{instruction}
 
@@ -47,6 +48,8 @@ class EndpointUser(Endpoint):
     form: str = Field(default=FORM, exclude_if=lambda form: form == FORM)
     """The regular expression that answers are held to where `forms` says how; empty: free, as for models that think
     aloud."""
+    about: str = Field(default=ABOUT, exclude_if=lambda about: about == ABOUT)
+    """The question about one outcome (`Settings.ask`); its fields: instruction, case, outcome, said, question."""
     template: str = TEMPLATE
     """The question; its fields: instruction, case, first, one, said_one, second, two, said_two."""
 
@@ -68,20 +71,39 @@ class EndpointUser(Endpoint):
     def judge(self, task: Task, pair: Pair) -> Judgement:
         """Raises `EndpointError` if the endpoint does not answer; what it answered before is kept."""
         replies = self._replies(task, pair)
-        chances = [chance(reply) for reply in replies]
+        a, b = self._remarks(task, replies[2:])
+        chances = [chance(reply) for reply in replies[:2]]
         seconds = sum(reply.seconds for reply in replies)
         if chances[0] is None or chances[1] is None:
-            shown = next(reply.text for reply, c in zip(replies, chances, strict=True) if c is None)
-            why = next((reply.withheld for reply in replies if reply.withheld), "neither A nor B, or both")
-            return Judgement(None, note=f"abstained: {why}, in {shown[:200]!r}", seconds=seconds)
+            shown = next(reply.text for reply, c in zip(replies[:2], chances, strict=True) if c is None)
+            why = next((reply.withheld for reply in replies[:2] if reply.withheld), "neither A nor B, or both")
+            note = f"abstained: {why}, in {shown[:200]!r}"
+            return Judgement(None, note=note, seconds=seconds, remarks_a=a, remarks_b=b)
         judged = weigh(chances[0], chances[1], self.margin)
-        return Judgement(judged.preference, note=judged.note, seconds=seconds)
+        return Judgement(judged.preference, note=judged.note, seconds=seconds, remarks_a=a, remarks_b=b)
 
     def _asks(self, task: Task, pair: Pair) -> list[Ask]:
-        return [
+        """In both orders; then, of A and of B, what is asked of one outcome."""
+        both = [
             Ask(question(self.template, task, one), self.max_tokens, alternatives=True, form=self.form)
             for one in (pair, pair.swapped())
         ]
+        sides = ((pair.a, pair.assistance_a), (pair.b, pair.assistance_b))
+        single = [
+            Ask(about(self.about, task, pair.case, outcome, said, words), self.max_tokens, form=self.form and form)
+            for outcome, said in sides for _, _, words, form in asked_of(task)
+        ]  # fmt: skip
+        return both + single
+
+    def _remarks(self, task: Task, replies: Sequence[Reply]) -> tuple[tuple[Remark, ...], tuple[Remark, ...]]:
+        """Of A and of B, as far as the answers say anything."""
+        asked = asked_of(task)
+        said = [
+            None if reply.withheld or not (reply.finished or self.form) else remark_of(kind, levels, reply.text)
+            for (kind, levels, *_), reply in zip((*asked, *asked), replies, strict=True)
+        ]
+        a, b = said[: len(asked)], said[len(asked) :]
+        return tuple(one for one in a if one is not None), tuple(one for one in b if one is not None)
 
     def _replies(self, task: Task, pair: Pair) -> list[Reply]:
         """To both orders of a pair; those of the pairs after it are fetched with them."""

@@ -14,7 +14,7 @@ from rrm.core.remarks import Remark
 from rrm.core.task import Task
 from rrm.models.backbone import Backbone
 from rrm.models.packing import PrefixGroup
-from rrm.users.pairwise import ABOUT, QUESTIONS, about, question, weigh
+from rrm.users.pairwise import ABOUT, about, asked_of, question, weigh
 
 TEMPLATE = """{instruction}
 
@@ -75,10 +75,8 @@ class ModelUser:
     ) -> tuple[Remark, ...]:
         """What it says of one outcome: the likeliest level of a rating, the likelier of yes and no."""
         found = []
-        for kind, levels in task.settings.asked.items():
-            if kind not in QUESTIONS:
-                continue
-            asked = about(self.about, task, case, outcome, said, QUESTIONS[kind].format(levels=levels))
+        for kind, levels, words, _ in asked_of(task):
+            asked = about(self.about, task, case, outcome, said, words)
             lead = " " if self.yes[0].startswith(" ") else ""
             answers = [f"{lead}{level + 1}" for level in range(levels)] if kind == "rating" else [*self.yes]
             chances = self._chances_of(asked, answers)

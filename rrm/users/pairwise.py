@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from rrm.core.judgements import Judgement, Pair
 from rrm.core.records import Assistance, Case, Outcome
-from rrm.core.remarks import Kind
+from rrm.core.remarks import Kind, Remark
 from rrm.core.task import Task
 
 
@@ -32,6 +33,27 @@ QUESTIONS: Mapping[Kind, str] = {
     "unacceptable": "Is this outcome unacceptable, whatever else is good about it? Yes or no:",
 }
 """What a model is asked of one outcome. It writes neither notes nor corrections."""
+
+
+_ANSWER = re.compile(r"\W*+([1-9]|[Yy][Ee][Ss]|[Nn][Oo])(?=$|[.,:;)*\n/])")
+"""What an answer begins with: "4", "**No**", "4/5", "Yes, since"; "No idea" is none."""
+
+
+def asked_of(task: Task) -> list[tuple[Kind, int, str, str]]:
+    """(kind, levels, question, the regular expression of its answers) of what a model is asked of one outcome."""
+    return [
+        (kind, levels, QUESTIONS[kind].format(levels=levels), f"[1-{levels}]" if kind == "rating" else "Yes|No")
+        for kind, levels in task.settings.asked.items() if kind in QUESTIONS
+    ]  # fmt: skip
+
+
+def remark_of(kind: Kind, levels: int, text: str) -> Remark | None:
+    """What an answer says; None if it does not say: nothing is guessed."""
+    found = _ANSWER.match(text)
+    said = "" if found is None else found[1].lower()
+    if kind == "rating":
+        return Remark(kind, float(said), levels) if said.isdecimal() and int(said) <= levels else None
+    return Remark(kind, float(said == "yes")) if said in ("yes", "no") else None
 
 
 def about(template: str, task: Task, case: Case, outcome: Outcome, said: Sequence[Assistance], asked: str) -> str:

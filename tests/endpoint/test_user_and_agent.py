@@ -24,12 +24,14 @@ from typer.testing import CliRunner
 
 from rrm import Assistance, Assistant, BoundedUser, Case, Group, Outcome, Pair, Task, train
 from rrm.command.cli import app
+from rrm.core.remarks import Kind
 from rrm.models.backbone import Backbone
 from rrm.models.endpoint_agent import EndpointAgent
 from rrm.models.endpoints import EndpointError, Ledger
 from rrm.models.replies import Reply
 from rrm.store.store import Store
 from rrm.users.endpoint import EndpointUser, chance, verdict
+from rrm.users.pairwise import remark_of
 from rrm.view.reading import Reader
 from tests import toy
 from tests.endpoint.serving import Server, completion, error, longer, serving
@@ -72,6 +74,41 @@ def test_probabilities_of_the_letters_count_before_the_text() -> None:
     assert chance(Reply("A", True, {"A": -0.5108256, " B": -0.9162907})) == pytest.approx(0.6, abs=1e-6)
     assert chance(Reply("The better one is B", True, {"The": -0.01, "A": -6.0})) == 0.0  # it answers in a sentence
     assert chance(Reply("Well", True, {"Well": -0.1, "A": -3.0})) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("rating", "4", 4.0), ("rating", "**5**", 5.0), ("rating", "3/5", 3.0), ("rating", "2: vague", 2.0),
+        ("rating", "7", None), ("rating", "4 or 5", None), ("rating", "10", None), ("rating", "", None),
+        ("rating", "No", None), ("approval", "Yes.", 1.0), ("approval", "no, since", 0.0), ("unacceptable", "NO", 0.0),
+        ("unacceptable", "No idea", None), ("unacceptable", "Yesterday", None), ("unacceptable", "maybe", None),
+        ("approval", "1", None),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_one_outcome_is_read_only_where_it_is_said(kind: Kind, text: str, value: float | None) -> None:
+    found = remark_of(kind, 5, text)
+    assert (None if found is None else found.value) == value
+
+
+def test_what_it_is_asked_of_each_outcome_stands_with_its_own(tmp_path: Path) -> None:
+    def answer(server: Server, body: dict[str, Any], before: int) -> str:
+        asked = body["messages"][0]["content"]
+        if "Outcome: " not in asked:
+            return longer(server, body, before)
+        if "unacceptable" in asked:
+            return "Well, no"  # that is no answer
+        return str(min(5, asked.split("Outcome: ")[1].split("\n\n")[0].count("word")))
+
+    task = replace(TASK, settings=TASK.settings.model_copy(update={"ask": "rating,unacceptable,note"}))
+    with serving(answer) as server:
+        it = user(server)
+        for i in (0, 1, 3):
+            found = it.judge(task, pair(i))
+            assert [(one.kind, one.value) for one in found.remarks_a] == [("rating", float(i + 2))]
+            assert [(one.kind, one.value) for one in found.remarks_b] == [("rating", float(5 - i))]
+            assert found.preference == it.judge(TASK, pair(i)).preference
+        assert it.judge(task, pair(0).swapped()).remarks_a == it.judge(task, pair(0)).remarks_b
 
 
 def test_both_orders_are_asked_and_swapping_flips_the_judgement() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ import torch
 from rrm import BoundedUser, Case, Judgement, Outcome, Pair, Settings, Task, train
 from rrm.core import border
 from rrm.core.errors import ConfigError, Notice
-from rrm.core.judgements import DERIVED, Comparison
+from rrm.core.judgements import DERIVED, Comparison, Event
+from rrm.core.records import Group
 from rrm.core.remarks import Remark, Remarked
 from rrm.core.settings import SettingError
 from rrm.core.validation import faults, plant
-from rrm.loop.cautious import MULTIPLIER
+from rrm.loop.cautious import MULTIPLIER, CautiousJudge
 from rrm.models.backbone import Backbone
 from rrm.store.journal import MemoryJournal
 from rrm.store.store import Origin, Store
@@ -177,6 +179,40 @@ def test_without_a_mark_nothing_is_held(tmp_path: Path, backbone: Backbone) -> N
     assert weights(tmp_path / "held") == weights(tmp_path / "free")
 
 
+class Marking(BoundedUser):
+    """Finds everything unacceptable."""
+
+    def judge(self, task: Task, pair: Pair) -> Judgement:
+        mark = (Remark("unacceptable", 1.0),)
+        return replace(super().judge(task, pair), remarks_a=mark, remarks_b=mark)
+
+
+def test_where_everything_is_unacceptable_the_multiplier_grows(tmp_path: Path, backbone: Backbone) -> None:
+    train(tree(ask="unacceptable", unacceptable=0.5), Marking(), backbone, tmp_path)
+    found = {name: value for *_, name, value in stored(tmp_path).metrics("paper", "improve")}
+    assert found[MULTIPLIER] > 0 and found["unacceptable"] > 0.9
+
+
+def test_form_stays_the_floor_however_much_the_constraint_takes(backbone: Backbone, tmp_path: Path) -> None:
+    seen: dict[str, list[float]] = {"formed": [], "formless": []}
+
+    def watch(node: Any, event: Event) -> None:
+        if event.phase == "fit" and not event.step:
+            judge, free = CautiousJudge(node, ()), CautiousJudge(node, (), holds=False)
+            judge.multiplier = 50.0
+            case, good = node.comparisons[0].case, next(
+                o for c in node.comparisons for o in (c.a, c.b) if not node.task.fault(c.case, o)
+            )  # fmt: skip
+            (rewards,) = judge([Group(case, (good, Outcome("title title")))])
+            seen["formed"].append(float(rewards[0]))
+            seen["formless"].append(float(rewards[1]))
+            free([Group(case, (good,))])
+            assert not free.held() and free.multiplier == 0  # an adversary's judge holds nothing
+
+    train(tree(ask="unacceptable", unacceptable=0.0, max_tokens=96), Marking(), backbone, tmp_path, watch=[watch])
+    assert seen["formed"] and all(a > b for a, b in zip(seen["formed"], seen["formless"], strict=True))
+
+
 def test_what_cannot_be_held_is_said_before_training() -> None:
     found = [str(fault) for fault in faults(plant(replace(tree(unacceptable=0.1), unacceptable=("prose",))))]
     assert any("unacceptable names prose" in line and line.startswith("error") for line in found)
@@ -216,8 +252,23 @@ def test_corrections_are_fitted_and_nothing_else(tmp_path: Path, backbone: Backb
     assert corrected.checkpoints("paper")[0, "reward"] != plain.checkpoints("paper")[0, "reward"]
 
 
+def test_who_was_asked_about_a_pair_has_said_it(tmp_path: Path, backbone: Backbone) -> None:
+    """A correction that is the other outcome is no further evidence, and nothing of it stands in for the comparison."""
+
+    class Swapping(BoundedUser):
+        def judge(self, task: Task, pair: Pair) -> Judgement:
+            return replace(super().judge(task, pair), remarks_a=(Remark("correction", better=pair.b),))
+
+    train(tree(ask="correction", holdout=0.3, holdout_by="pair"), Swapping(), backbone, tmp_path)
+    found = stored(tmp_path)
+    fit = {name: value for *_, name, value in found.metrics("paper", "fit")}
+    held = found._db.execute("SELECT COUNT(*) FROM scores WHERE held AND round = 0").fetchone()[0]
+    assert "derived" not in fit and "too_long" not in fit
+    assert held >= fit["n_holdout"] > 0 and fit["decided"] <= fit["n"]
+
+
 def demonstrate(out: Path, task: Task, cases: Sequence[Case], text: str) -> None:
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     store = Store(out / "run.db")
     shown = [Remarked(task.path, case, Outcome(text), Remark("demonstration"), "imported(x)") for case in cases]
     store.bring_remarks([(one, [Origin("ab", "x.jsonl", n)]) for n, one in enumerate(shown)])
@@ -241,6 +292,33 @@ def test_demonstrations_are_preferred_and_cloned(tmp_path: Path, backbone: Backb
     groups = [replace(group, outcomes=(Outcome("claim 1 + 1 = 2"), *group.outcomes)) for group in kept]
     means = torch.stack([score.mean for score in root.reward.score(groups)])
     assert bool((means[:, 0] > means[:, 1:].mean(1)).all())
+
+
+def test_imported_demonstrations_need_nothing_of_the_tasks_cases(tmp_path: Path, backbone: Backbone) -> None:
+    """Assistants know nothing of a case that is a prompt and no more; what was taken back since is no demonstration."""
+    whole = mini.tree()
+    few = {**FEW, "frame_cases": 2, "outcomes": 2}
+    (writing, _) = whole.assistants
+    assert isinstance(writing, Task)
+    writing = replace(writing, settings=writing.settings.model_copy(update=few | {"max_tokens": 16}))
+    task = replace(whole, assistants=(writing,), settings=whole.settings.model_copy(update=few | {"demonstrated": 2}))
+    demonstrate(tmp_path, task, [Case("write"), Case("another")], "claim 1 + 1 = 2")
+    train(task, BoundedUser(), backbone, tmp_path)
+    store = stored(tmp_path)
+    assert {name: value for *_, name, value in store.metrics("paper", "fit")}["derived"] > 0
+    kept = store.sampled("paper", 0, "demonstrated")
+    assert kept is not None and {group.case.prompt for group in kept} == {"write", "another"}
+
+
+def test_imported_remarks_that_teach_nothing_are_told(tmp_path: Path) -> None:
+    bandit, out = example("custom_agent"), tmp_path / "run"
+    out.mkdir()
+    store = Store(out / "run.db")
+    marked = Remarked("pull", Case("pull"), Outcome("", data={"arm": "left"}), Remark("approval", 1.0), "imported(x)")
+    store.bring_remarks([(marked, ())])
+    store.close()
+    with pytest.warns(Notice, match="learns nothing of imported remarks: 1 of approval"):
+        train(bandit.pull, BoundedUser(), bandit.Bandits(), out)
 
 
 def test_nothing_is_cloned_that_nobody_showed(tmp_path: Path, backbone: Backbone) -> None:

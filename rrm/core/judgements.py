@@ -245,7 +245,10 @@ class FitReport:
 
 
 def ignorance(n: int, decided: int) -> str:
-    """Why a reward model has learned nothing from `n` comparisons, of which `decided` are not ties."""
+    """Why a reward model has learned nothing from `n` comparisons, of which `decided` are not ties; of none: from
+    ratings."""
+    if not n:
+        return "all ratings it was fitted to are alike"
     if decided:
         return "it scores all outcomes alike"
     what = "the one comparison" if n == 1 else f"all {n} comparisons"

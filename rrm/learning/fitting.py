@@ -26,7 +26,7 @@ from rrm.learning.heads import fit_heads, fit_marks
 from rrm.learning.heldout import split
 from rrm.learning.losses import bradley_terry
 from rrm.learning.noting import Noted, note_losses
-from rrm.learning.ordinal import Levels, Scales, first_thresholds, joined, levels_of, scales_of
+from rrm.learning.ordinal import Levels, Scales, first_thresholds, joined, levels_of, scales_of, tells
 from rrm.learning.rates import rate
 from rrm.models.reward import TextRewardModel
 
@@ -47,6 +47,7 @@ class _Judgements:
     preference: Tensor  # (pairs,)
     weight: Tensor  # (pairs, heads)
     ids: tuple[str, ...]  # (pairs,)
+    given: Tensor  # (pairs,) bool, whether somebody judged it, and it does not only follow from something
     levels: Levels
     marked: Tensor  # (marks,) outcome
     mark: Tensor  # (marks,) 1 unacceptable, 0 not
@@ -74,10 +75,16 @@ def fit_reward(
     `hold_out`. Where nothing can be learned, because all are ties or because everything is scored alike, scores are 0
     and the report says why. Raises `RRMError` if nobody expressed a preference.
     """
+    if not settings.imported:  # what weighs nothing would be fitted as noise
+        comparisons = [c for c in comparisons if c.round >= 0]
+        remarks = [one for one in remarks if one.round >= 0]
     usable = [c for c in comparisons if c.preference is not None]
     rated = of_kind(remarks, "rating", "approval")
     if not usable and not rated:
-        raise RRMError(f"no comparison to fit: the user abstained from all {len(comparisons)}; ask about other pairs")
+        raise RRMError(
+            f"no comparison and no rating to fit: the user abstained from all {len(comparisons)}; ask about other pairs"
+            + ("" if settings.imported else ", or let what was imported count (imported)")
+        )
     sides = split(usable, settings, remarks)
     scales, thresholds = scales_of(of_kind(sides.remarks, "rating", "approval"))
     seen = _by_case(sides.train, reward, sides.remarks, scales)
@@ -99,9 +106,9 @@ def fit_reward(
     if not all(bool(values.isfinite().all()) for values in raw):
         raise RRMError(f"the reward model {reward.fork.name!r} gives scores that are no numbers; nothing was fitted")
     given = [c for c in sides.train if c.purpose != DERIVED]
-    decided = sum(c.preference != 0.5 for c in sides.train)
+    decided = sum(c.preference != 0.5 for c in given)
     ignorant = ""
-    told = decided > 0 or len({one.remark.level for one in of_kind(sides.remarks, "rating", "approval")}) > 1
+    told = any(c.preference != 0.5 for c in sides.train) or tells(sides.remarks)
     learned = reward.normalize(torch.cat(raw), told)
     disagreement = (torch.cat(raw) - reward.shift).std(1, correction=0).mean().item() / reward.scale.item()
     if not learned:
@@ -172,8 +179,9 @@ def _by_case(
         notes = [(placed(o.outcome, o.assistance), o.remark.text) for o in of_kind(here, "note")]
         group = Group((members or here)[0].case, tuple(o for o, _ in shown), tuple(s for _, s in shown))
         ids = tuple(c.id for c in members)
+        asked = torch.tensor([c.purpose != DERIVED for c in members], dtype=torch.bool)
         marks_weight = _weights(marked, reward.settings)
-        out.append(_Judgements(group, a, b, preference, weight, ids, levels, places, mark, marks_weight, notes))
+        out.append(_Judgements(group, a, b, preference, weight, ids, asked, levels, places, mark, marks_weight, notes))
     return out
 
 
@@ -216,9 +224,9 @@ def _fit_heads(reward: TextRewardModel, cases: Sequence[_Judgements], features: 
 
 
 def _fit_marks(cases: Sequence[_Judgements], features: Sequence[Tensor]) -> Tensor | None:
-    """The constraint, (heads, features + 1); None where not both were seen, what is unacceptable and what is not."""
+    """The constraint, (heads, features + 1); None where nothing was marked."""
     marks = torch.cat([torch.empty(0), *(c.mark for c in cases)])
-    if not len(marks) or bool((marks == marks[0]).all()):
+    if not len(marks):
         return None
     rows = torch.cat([own[c.marked] for c, own in zip(cases, features, strict=True)])
     case = torch.arange(len(cases)).repeat_interleave(torch.tensor([len(c.marked) for c in cases]))
@@ -332,12 +340,13 @@ def _notes(reward: TextRewardModel, cases: Sequence[_Judgements], weight: float)
 
 
 def _margins(cases: Sequence[_Judgements], raw: Sequence[Tensor], heldout: bool) -> Iterator[Margin]:
-    for case, scores in zip(cases, raw, strict=True):  # of derived comparisons, too, which nobody keeps
+    for case, scores in zip(cases, raw, strict=True):
         if not case.ids:  # only rated
             continue
         margin = scores[case.a] - scores[case.b]  # (pairs, heads)
         mean, std = margin.mean(1).tolist(), margin.std(1, correction=0).tolist()
-        yield from (Margin(*row, heldout) for row in zip(case.ids, mean, std, strict=True))
+        rows = zip(case.ids, mean, std, strict=True)
+        yield from (Margin(*row, heldout) for row, asked in zip(rows, case.given.tolist(), strict=True) if asked)
 
 
 def _right(cases: Sequence[_Judgements], raw: Sequence[Tensor]) -> tuple[int, int]:
@@ -345,7 +354,7 @@ def _right(cases: Sequence[_Judgements], raw: Sequence[Tensor]) -> tuple[int, in
     right = total = 0
     for case, scores in zip(cases, raw, strict=True):
         mean = scores.mean(1)
-        decided = case.preference != 0.5
+        decided = (case.preference != 0.5) & case.given
         agrees = (mean[case.a] > mean[case.b]) == (case.preference > 0.5)
         right += int((agrees & decided).sum())
         total += int(decided.sum())

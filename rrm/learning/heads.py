@@ -76,13 +76,18 @@ def fit_heads(
 
 
 def fit_marks(features: Tensor, marks: Tensor, weight: Tensor, case: Tensor) -> Tensor:
-    """(heads, features + 1): logistic regression of marks, the last column its offset. Regularized towards 0.
+    """(heads, features + 1): logistic regression of marks, the last column its offset. Regularized towards 0. Where all
+    marks are alike there is nothing to tell apart: the rate alone, with half a mark of either kind added (Jeffreys).
 
     Parameters
     ----------
     features: (rows, features). marks: (rows,) 1 or 0. weight: (rows, heads) bootstrap weights.
     case: (rows,) which case a row belongs to.
     """
+    if bool((marks == marks[0]).all()):
+        found = torch.zeros(weight.shape[1], features.shape[1] + 1)
+        found[:, -1] = torch.logit((marks.sum() + 0.5) / (len(marks) + 1))
+        return found
     spread, mean = features.std(0, correction=0), features.mean(0)
     spread = spread.clamp(min=max(1e-3 * float(spread.mean()), 1e-6 * float(features.abs().mean()), 1e-12))
     rows = nn.functional.pad((features - mean) / spread, (0, 1), value=FREE)

@@ -55,6 +55,15 @@ def scales_of(remarks: Sequence[Remarked]) -> tuple[Scales, int]:
     return first, total
 
 
+def tells(remarks: Sequence[Remarked]) -> bool:
+    """Whether anything is told apart by these ratings: somebody gave two levels of one scale."""
+    given: dict[str, set[int]] = {}
+    for one in remarks:
+        if one.remark.level is not None:
+            given.setdefault(one.scale, set()).add(one.remark.level[0])
+    return any(len(levels) > 1 for levels in given.values())
+
+
 def levels_of(remarks: Sequence[Remarked], places: Sequence[int], weights: Sequence[Tensor], scales: Scales) -> Levels:
     """Rows of ratings, each of the outcome at its place; weights: (heads,) each, what the bootstrap makes of it."""
     outcome: list[int] = []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from rrm.core.protocols import Learner, Scores
+from rrm.core.protocols import Learner
 from rrm.core.records import Group
 from rrm.core.task import Assistant, assist
 from rrm.loop.state import NodeState
@@ -42,11 +42,14 @@ class CautiousJudge:
     a glance and no truth is needed for, is a constraint (Settings.malformed).
     """
 
-    def __init__(self, node: NodeState, helpers: Sequence[Assistant], caution: float | None = None) -> None:
-        """caution: that of the settings, unless it is given."""
+    def __init__(
+        self, node: NodeState, helpers: Sequence[Assistant], caution: float | None = None, holds: bool = True
+    ) -> None:
+        """caution: that of the settings, unless it is given. holds: whether it holds the constraint."""
         self._node, self._helpers = node, tuple(helpers)
         self._caution = node.task.settings.caution if caution is None else caution
-        self.multiplier = _last_multiplier(node)
+        self._holds = holds and node.task.settings.constrained
+        self.multiplier = _last_multiplier(node) if self._holds else 0.0
         self._chance: float | None = None
 
     @property
@@ -61,12 +64,13 @@ class CautiousJudge:
             groups = assist(self._helpers, groups, quick=True)
         scores = self._node.scores(groups)
         rewards = [score.mean - self._caution * score.std for score in scores]
-        if s.constrained:
-            chances = [self._unacceptable(score) for score in scores]
+        floor = s.malformed - self.multiplier  # of no outcome with form is more taken away
+        chances = [chance for score in scores if (chance := getattr(score, "unacceptable", None)) is not None]
+        if self._holds and len(chances) == len(scores) > 0:  # else nobody has marked anything: nothing is known
             rewards = [r - self.multiplier * chance for r, chance in zip(rewards, chances, strict=True)]
             self._hold(torch.cat(chances))
         return [
-            torch.where(self._without_form(group), reward.clamp(max=s.malformed), reward)
+            torch.where(self._without_form(group), reward.clamp(max=floor), reward)
             for group, reward in zip(groups, rewards, strict=True)
         ]
 
@@ -76,11 +80,6 @@ class CautiousJudge:
         if self._chance is None:
             return {}
         return {MULTIPLIER: self.multiplier, "unacceptable": self._chance}
-
-    def _unacceptable(self, score: Scores) -> torch.Tensor:
-        """(n,); 0 as long as nothing was learned of it: nobody has marked anything."""
-        chance = getattr(score, "unacceptable", None)
-        return torch.zeros_like(score.mean) if chance is None else chance
 
     def _hold(self, chances: torch.Tensor) -> None:
         s = self._node.task.settings

@@ -78,7 +78,8 @@ def compare(node: NodeState, user: User, pairs: Sequence[Pair]) -> None:
             f"{node.task.path}: in none of {len(fresh)} comparisons of round {node.round} did {user.name} prefer one "
             "outcome"
         )
-        if {c.preference for c in node.comparisons} <= {0.5, None}:
+        rated = any(one.remark.level is not None for c in node.comparisons for one in c.remarks)
+        if {c.preference for c in node.comparisons} <= {0.5, None} and not rated:
             raise RRMError(
                 f"{nothing}, so there is nothing to learn from. Either the agent's outcomes do not differ in what the "
                 "user can see (use a model that can do this role at times, raise temperature or outcomes), or the "

@@ -11,10 +11,11 @@ from typing import Any
 
 from rrm.core.contracts import ContractError
 from rrm.core.errors import ConfigError, ModelError, Notice
-from rrm.core.judgements import Comparison, FitReport, ImproveReport, Pair
+from rrm.core.judgements import DERIVED, Comparison, FitReport, ImproveReport, Judgement, Pair
 from rrm.core.parties import User, Watch
 from rrm.core.protocols import Agent, Cases, Cloning, Heeding, Learner, Policy, RewardModel
 from rrm.core.records import Group
+from rrm.core.remarks import Remarked, of_kind
 from rrm.core.task import Assistant, Task
 from rrm.loop import judging, outcomes, taught
 from rrm.loop.accounting import count
@@ -36,9 +37,13 @@ class Node(NodeState):
         super().__init__(task, agent, reward, journal, journal.world, seed, watch)
         self.seconds = 0.0
         self._framing: tuple[int, list[Group]] | None = None
+        self._cloned, self._told = False, set[str]()
+        heeds = self.reward.heeds if isinstance(self.reward, Heeding) else ()
+        self._heeds = [kind for kind in heeds if kind != "note" or task.settings.notes]
         taught.expect_heed(self)
         outcomes.dividing(self)  # before anybody judges anything
         self.catch_up(user)
+        taught.tell_unheeded(self)
         self.emit("open")
 
     def catch_up(self, user: User | None) -> None:
@@ -55,24 +60,49 @@ class Node(NodeState):
         self.comparisons = found
         self.alone = self.journal.remarks(self.task.path)
 
-    def begin(self, helpers: Sequence[Assistant]) -> None:
-        """Before its first round: the agent takes its first assistant's weights, if `settings.begin` says so, and
-        learns of demonstrations, if `settings.clone` does."""
-        s = self.task.settings
-        if self.round:
-            return
-        if s.begin == "assistant" and helpers:
-            self.agent.load(helpers[0].agent.state())
-        shown = taught.demonstrations(self)
-        if not s.clone or not shown:
+    def _clone(self) -> None:
+        """Before its first round the agent learns of demonstrations, if `settings.clone` says so; once."""
+        s, shown = self.task.settings, of_kind(self.alone, "demonstration")
+        if self._cloned or self.round or not s.clone or not (shown := self._fitting(shown)):
             return
         if not isinstance(self.agent, Cloning):
             raise ConfigError(
                 f"{self.task.path}: clone={s.clone}, but its agent, a {type(self.agent).__name__}, cannot learn from "
                 "demonstrations; leave the setting out"
             )
+        self._cloned = True
         log = partial(self._log_clone, of=s.clone)
-        self.agent.clone(shown, s, self.key("clone"), log)
+        self.agent.clone([(one.case, one.outcome) for one in shown], s, self.key("clone"), log)
+
+    def _fitting(self, remarks: Sequence[Remarked]) -> list[Remarked]:
+        """Those of outcomes that are not too long for the reward model. Raises `ModelError` for others, unless
+        `settings.too_long` leaves them out (of a remark nothing can be cut); then it is said how many."""
+        find = getattr(self.reward, "too_long", None)
+        if find is None or not remarks:
+            return list(remarks)
+        pairs = [Pair(r.task, r.case, r.outcome, r.outcome, r.assistance, r.assistance) for r in remarks]
+        long = {c.pair.id for c in find([Comparison(pair, Judgement(None), 0, "") for pair in pairs])}
+        kept = [one for one, pair in zip(remarks, pairs, strict=True) if pair.id not in long]
+        if not long:
+            return kept
+        first = next(one for one, pair in zip(remarks, pairs, strict=True) if pair.id in long)
+        told = (
+            f"{self.task.path}: {len(remarks) - len(kept)} of {len(remarks)} remarks are of outcomes that are too long "
+            f"for the model; the first is a {first.remark.kind} ({first.case.prompt[:60]!r})"
+        )
+        if self.task.settings.too_long == "error":
+            raise ModelError(f"{told}. Train with the setting too_long=skip, which leaves them out")
+        if (told := f"{told}; they are left out") not in self._told:
+            self._told.add(told)
+            warnings.warn(told, Notice, stacklevel=2)
+        return kept
+
+    def begin(self, helpers: Sequence[Assistant]) -> None:
+        """Before its first round: the agent takes its first assistant's weights, if `settings.begin` says so, and
+        learns of demonstrations, if `settings.clone` does."""
+        if self.task.settings.begin == "assistant" and self.round == 0 and helpers:
+            self.agent.load(helpers[0].agent.state())
+        self._clone()
 
     def _log_clone(self, step: int, metrics: Mapping[str, float], of: int) -> None:
         self.emit("clone", step=step, of=of, **metrics)
@@ -96,6 +126,8 @@ class Node(NodeState):
     def sample_to_frame(self, cases: Cases) -> list[Group]:
         """Further outcomes, from which all subtasks' cases are made: once a round, whoever asks."""
         if self._framing is None or self._framing[0] != self.round:
+            if self.task.settings.begin != "assistant":  # else it has no weights yet to learn with
+                self._clone()
             live(self, cases)
             self._framing = self.round, outcomes.to_frame(self, cases)
         return self._framing[1]
@@ -118,18 +150,20 @@ class Node(NodeState):
             fresh = [one for one in comparisons if one.round == self.round and one.id not in known]
             foresee(self, self.round - 1, fresh)
         given, cut = self._short_enough([*comparisons, *taught.derived(self, helpers)])
-        remarks = tuple(taught.remarks_of(self))
-        heeded: dict[str, Any] = {"remarks": remarks} if remarks and isinstance(self.reward, Heeding) else {}
+        said = [one for one in taught.remarks_of(self) if one.remark.kind in self._heeds]
+        remarks = tuple(self._fitting(said))
+        heeded: dict[str, Any] = {"remarks": remarks} if remarks else {}
         try:
             report = self.reward.fit(  # a copy: what a learner does to its list is its own affair
                 tuple(given), self.task.settings, self.key("fit"),
                 lambda step, of: self.emit("fit", step=step, of=of), **heeded,
             )  # fmt: skip
         except ModelError as error:
-            raise self._too_long(error, comparisons) from error
+            raise self._too_long(error, given) from error
         if not isinstance(report, FitReport):
             raise ContractError(f"{self.task.path}: the reward model's fit gave {type(report).__name__}, no FitReport")
-        short = {"too_long": float(len(comparisons) - len(given)), "cut": float(len(cut))}
+        judged = sum(one.purpose != DERIVED for one in given)
+        short = {"too_long": float(len(comparisons) - judged), "cut": float(len(cut))}
         self.emit("fit", 0, 0, **report.metrics(), **{name: n for name, n in short.items() if n})
         margins = (replace(m, comparison=cut.get(m.comparison, m.comparison)) for m in report.margins)
         asked = {one.id for one in comparisons}

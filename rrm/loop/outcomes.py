@@ -89,7 +89,8 @@ def as_an_adversary(node: NodeState, cases: Cases, helpers: Sequence[Assistant])
     now = {name: value.clone() for name, value in node.agent.state().items()}
     s = node.task.settings.model_copy(update={"kl": 0.0, "max_kl": UNBOUNDED, "caution": 0.0})
     report = node.agent.improve(
-        CautiousJudge(node, helpers, caution=0.0), cases, s, node.key("adversary"), lambda step, metrics: None
+        CautiousJudge(node, helpers, caution=0.0, holds=False), cases, s, node.key("adversary"),
+        lambda step, metrics: None,
     )
     if not isinstance(report, ImproveReport):
         raise ContractError(f"{node.task.path}: improve gave {type(report).__name__}, no ImproveReport")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rrm.core.errors import RRMError
 from rrm.core.judgements import DERIVED, Comparison, Judgement
 from rrm.core.judgements import Pair as Asked
 from rrm.core.records import Case, Group, Outcome
@@ -155,11 +156,31 @@ def test_marks_make_a_constraint_and_no_reward(tiny, how):
     assert again.score(groups[:1])[0].unacceptable is None
 
 
-def test_marks_of_one_kind_teach_nothing(tiny):
-    b, seen, settings = tiny(), pairs(12), SETTINGS.model_copy(update={"reward_trunk": "frozen"})
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_of_marks_that_are_all_alike_the_rate_is_learned(tiny, value):
+    b, seen, settings = tiny(), pairs(12), SETTINGS.model_copy(update={"reward_trunk": "frozen", "holdout": 0.0})
     reward = TextRewardModel(b, trunk(b, "reward", "frozen"), settings)
-    fit_reward(reward, seen, settings, "k", remarks=about(seen, "unacceptable", lambda n: 0.0))
-    assert reward.constraint is None
+    fit_reward(reward, seen, settings, "k", remarks=about(seen, "unacceptable", lambda n: value))
+    chance = torch.cat([s.unacceptable for s in reward.score([Group(c.case, (c.a, c.b)) for c in seen])])
+    torch.testing.assert_close(chance, torch.full_like(chance, (72 * value + 0.5) / 73))
+
+
+def test_nothing_is_learned_where_nothing_was_told_apart(tiny):
+    """Everything is rated 3 of 5, and approved: two scales, and no two levels on either."""
+    b, seen, settings = tiny(), pairs(24), SETTINGS.model_copy(update={"reward_trunk": "frozen"})
+    reward = TextRewardModel(b, trunk(b, "reward", "frozen"), settings)
+    same = [*about(seen, "rating", lambda n: 3.0), *about(seen, "approval", lambda n: 1.0)]
+    report = fit_reward(reward, [], settings, "k", remarks=same)
+    assert "ratings it was fitted to are alike" in report.ignorant
+    assert all(not score.mean.any() for score in reward.score([Group(c.case, (c.a, c.b)) for c in seen]))
+
+
+def test_what_counts_nothing_is_not_fitted_at_all(tiny):
+    b, settings = tiny(), SETTINGS.model_copy(update={"reward_trunk": "frozen", "imported": 0.0})
+    reward = TextRewardModel(b, trunk(b, "reward", "frozen"), settings)
+    imported = [replace(c, round=-1) for c in pairs(12)]
+    with pytest.raises(RRMError, match="imported"):
+        fit_reward(reward, imported, settings, "k", remarks=about(imported, "unacceptable", lambda n: float(n > 1)))
 
 
 def test_the_constraints_offset_is_the_base_rate():

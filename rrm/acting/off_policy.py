@@ -49,8 +49,8 @@ class OffPolicy(ActingPolicy):
     Parameters
     ----------
     replay: what becomes of it when the agent is improved against another reward: "relabel" or "reset". It is reset in
-        any case where steps cannot be paid anew: the reward model knows assistants' findings, which lie in no step, or
-        the judge is no reward model over steps.
+        any case where steps cannot be paid anew: the reward model knows assistants' findings, which lie in no step, it
+        has learned a constraint, whose price moves, or the judge is no reward model over steps.
     """
 
     def __init__(self, *args: Any, replay: Literal["relabel", "reset"] = "relabel", **more: Any) -> None:
@@ -157,7 +157,8 @@ class OffPolicy(ActingPolicy):
     def _pay_anew(self, env: Rewarded) -> None:
         """What is remembered, by the reward of now."""
         replay: Replay = self._model.replay_buffer
-        if self.replay == "reset" or env.reward is None or env.reward.assistants:
+        held = env.reward is not None and env.reward.constraint is not None
+        if self.replay == "reset" or env.reward is None or env.reward.assistants or held:
             replay.reset()
             return
         reward, caution = env.reward, env.caution

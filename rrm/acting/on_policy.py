@@ -96,7 +96,7 @@ class OnPolicy(ActingPolicy):
                 with torch.no_grad():
                     if isinstance(self.kinds[1], spaces.Box):
                         policy.log_std.clamp_(min=NARROWEST)
-                nats -= float(logp.sum())
+                nats -= float(logp.detach().sum())
                 step += 1
             log(number, {"loss": nats / len(episodes)})
         optimizer.zero_grad()

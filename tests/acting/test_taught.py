@@ -265,7 +265,7 @@ def shown(folder: Path, task: rrm.Task, act: Any = right, n: int = 6) -> list[Ou
 
 @pytest.mark.parametrize("algorithm", ["ppo", "a2c"])
 def test_what_was_demonstrated_is_done(tmp_path: Path, algorithm: str) -> None:
-    task = constrained(ask="", unacceptable=1.0, clone=40, demonstrated=3, steps=0, rounds=1)
+    task = constrained(ask="", unacceptable=1.0, clone=40, demonstrated=3, steps=0, rounds=1, explore=0.5)
     found = shown(tmp_path, task)
     assert all(episode_of(one).actions.tolist() == [1] * 12 for one in found)
     root = rrm.train(task, rrm.BoundedUser(), maker(algorithm=algorithm), tmp_path)
@@ -275,8 +275,21 @@ def test_what_was_demonstrated_is_done(tmp_path: Path, algorithm: str) -> None:
     losses = [value for *_, phase, _, name, value in store.metrics("walk") if (phase, name) == ("clone", "loss")]
     assert len(losses) == 40 and losses[-1] < 0.3 * losses[0]
     assert losses[0] == pytest.approx(12 * np.log(2), rel=0.05)  # nats of an episode: nothing is known of two actions
+
+
+def test_what_was_demonstrated_is_better_than_what_the_agent_does(tmp_path: Path) -> None:
+    """A user who tosses coins: what it is to be good is in the demonstrations alone."""
+    task = constrained(ask="", unacceptable=1.0, demonstrated=6, steps=0, rounds=1, holdout=0.0, reward_epochs=20)
+    shown(tmp_path, task)
+    root = rrm.train(task, rrm.BoundedUser(attention=26, error=0.5), maker(), tmp_path)
+    store = Store(tmp_path / "run.db")
+    kept = store.sampled("walk", 0, "demonstrated")
     fit = {name: value for *_, name, value in store.metrics("walk", "fit")}
-    assert fit["derived"] == 3 * task.settings.outcomes
+    assert kept is not None and fit["derived"] == 6 * task.settings.outcomes and root.reward is not None
+    best = {one.case.id: one.outcome for one in store.remarks("walk")}
+    groups = [replace(group, outcomes=(best[group.case.id], *group.outcomes), assistance=()) for group in kept]
+    means = torch.stack([score.mean for score in root.reward.score(groups)])
+    assert bool((means[:, 0] > means[:, 1:].max(1).values).all())
 
 
 def test_continuous_actions_are_cloned_and_keep_something_to_try(tmp_path: Path) -> None:

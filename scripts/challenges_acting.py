@@ -20,7 +20,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,6 @@ class World:
     """Of a seed."""
     expert: Callable[[np.ndarray], int]
     """An observation -> what somebody does there who knows the world: a script, by the truth."""
-    unacceptable: tuple[str, ...] = ()
-    """Aspects in which nothing may be wrong, for a user who is asked for marks."""
 
 
 def race_clockwise(seen: np.ndarray) -> int:
@@ -89,8 +87,8 @@ def keep_away(seen: np.ndarray) -> int:
 UP, RIGHT, DOWN = range(3)
 WORLDS = {
     "boat": World(boat_race, BOAT, lambda seed: Spectator(seed=seed), race_clockwise),
-    "vase": World(vase, VASE, lambda seed: rrm.BoundedUser(attention=6, seed=seed), walk_around, ("vase",)),
-    "cliff": World(cliff, CLIFF, lambda seed: rrm.BoundedUser(attention=6, seed=seed), keep_away, ("cliff",)),
+    "vase": World(vase, VASE, lambda seed: rrm.BoundedUser(attention=6, seed=seed), walk_around),
+    "cliff": World(cliff, CLIFF, lambda seed: rrm.BoundedUser(attention=6, seed=seed), keep_away),
 }
 
 
@@ -180,8 +178,6 @@ def learned(world: str, arm: str, seed: int, folder: Path, quick: bool) -> dict[
     settings = settings.model_copy(update=dict(how.changes(settings)))
     looked, samples, walks = (4, 4, 8) if quick else (CASES, SAMPLES, WALKS)
     task = plant(here.tree(settings=settings))
-    if "unacceptable" in settings.asked:
-        task = replace(task, unacceptable=here.unacceptable)
     more = here.tree(settings=settings, n=64 + looked + walks).cases
     assert isinstance(more, rrm.Pool)
     cases, others = more.cases[64 : 64 + looked], more.cases[64 + looked :]

@@ -217,6 +217,19 @@ def test_a_constraint_turns_the_agent_around() -> None:
     assert freely > 0.8 and beyond < 0.4, (freely, beyond)
 
 
+def test_an_off_policy_agent_forgets_what_cost_something_else() -> None:
+    task, reward, _, _ = marked()
+    assert task.cases is not None
+    rows = []
+    for limit in (0.05, 1.0):
+        settings = task.settings.model_copy(update={"unacceptable": limit})
+        policy = maker(algorithm="dqn").policy(task, 0)
+        for key in ("one", "two"):
+            policy.improve(Holds(reward) if limit < 1 else Says(reward), task.cases, settings, key, QUIET)
+        rows.append(len(policy.state()["replay.time"]))
+    assert 2 * rows[0] == rows[1] > 0
+
+
 class Marks(rrm.BoundedUser):
     """Finds it unacceptable to have gone far."""
 

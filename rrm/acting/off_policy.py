@@ -154,7 +154,7 @@ class OffPolicy(ActingPolicy):
             model.replay_buffer.reset()
         return watching.report()
 
-    def _pay_anew(self, env: Rewarded, constrained: bool) -> None:
+    def _pay_anew(self, env: Rewarded, constrained: bool = False) -> None:
         """What is remembered, by the reward of now."""
         replay: Replay = self._model.replay_buffer
         held = constrained and env.reward is not None and env.reward.constraint is not None

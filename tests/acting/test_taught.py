@@ -24,6 +24,7 @@ from rrm.core.remarks import Kind, Remark, Remarked
 from rrm.core.validation import plant
 from rrm.loop.cautious import MULTIPLIER
 from rrm.store.store import Store
+from rrm.worlds.grids.rooms import cliff
 from tests.acting.places import FACTORIES
 from tests.acting.test_learning import SEES, Says, fitted, maker
 from tests.acting.test_places import task_in
@@ -132,6 +133,36 @@ def test_a_chance_without_a_reason_is_the_share_of_marks() -> None:
         assert float(chance(6 * found.of(steps[:1]))) == pytest.approx(float(marks.mean()), abs=0.01)
 
 
+def walked(acts: Callable[[int], int], seed: int) -> tuple[torch.Tensor, bool]:
+    """Steps beside the cliff, as a reward model reads them; and whether the walk ended in a fall."""
+    env = cliff()
+    seen, steps = env.reset(seed=seed)[0], []
+    for n in range(24):
+        action = acts(n)
+        steps.append(torch.cat([torch.as_tensor(seen), torch.nn.functional.one_hot(torch.tensor(action), 4)]))
+        seen, _, ended, _, info = env.step(np.int64(action))
+        if ended:
+            break
+    return torch.stack(steps), bool(info["fallen"])
+
+
+def test_random_walks_tell_where_the_cliff_is() -> None:
+    """Nearly all of them fall; of who walked away from the edge the constraint knows it from a few."""
+    rng = np.random.default_rng(0)
+    walks, marks = zip(*(walked(lambda n: int(rng.integers(4)), seed) for seed in range(150)), strict=True)
+    owner = torch.arange(150).repeat_interleave(torch.tensor([len(one) for one in walks]))
+    found = Hazard.fitted(torch.cat(walks), owner, torch.tensor(marks).float(), torch.ones(150, 2), "x")
+
+    def feared(acts: Callable[[int], int], seed: int) -> float:
+        with torch.no_grad():
+            return float(chance(found.of(walked(acts, seed)[0]).sum(0)[None]))
+
+    calm = next(seed for seed in range(99) if len(walked(lambda n: 1, seed)[0]) == 4)  # it arrives along the edge
+    away = feared(lambda n: 0 if n == 0 or n > 5 else 1, calm)  # up, and along the upper row
+    assert np.mean(marks) > 0.85 and feared(lambda n: 2, 0) > 0.9
+    assert away < 0.1 < feared(lambda n: 1, calm) < 0.9
+
+
 def marked(far: float = 0.0) -> tuple[rrm.Task, StepReward, list[Group], Any]:
     """A reward model of who gets further, for whom to have gone beyond `far` is unacceptable."""
     task = task_in("Line")
@@ -222,7 +253,7 @@ def test_an_off_policy_agent_forgets_what_cost_something_else() -> None:
     assert task.cases is not None
     rows = []
     for limit in (0.05, 1.0):
-        settings = task.settings.model_copy(update={"unacceptable": limit})
+        settings = task.settings.model_copy(update={"unacceptable": limit, "steps": 1})
         policy = maker(algorithm="dqn").policy(task, 0)
         for key in ("one", "two"):
             policy.improve(Holds(reward) if limit < 1 else Says(reward), task.cases, settings, key, QUIET)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 import rrm
-from rrm.acting import Acting, episode_of
+from rrm.acting import Acting, demonstrate, episode_of
 from rrm.core.parties import ACTED, EPISODES, STEPS, UNACCEPTABLE
 from rrm.core.records import Group
 from rrm.core.shares import most
@@ -39,6 +39,10 @@ from rrm.measure.experiments.challenges import rewards_of, right_share, truths_o
 from rrm.measure.stats import Interval, of_numbers
 from rrm.store.files import write_atomically
 from rrm.store.store import Store
+from rrm.worlds.grids.boat import MOVES, RING, tile_of
+from rrm.worlds.grids.rooms import CLIFF as EDGE
+from rrm.worlds.grids.rooms import VASE as ROOM
+from rrm.worlds.grids.rooms import Walk
 from rrm_tasks.boat_race import SETTINGS as BOAT
 from rrm_tasks.boat_race import Spectator, boat_race
 from rrm_tasks.cliff import SETTINGS as CLIFF
@@ -57,12 +61,34 @@ class World:
     settings: rrm.Settings
     user: Callable[[int], rrm.BoundedUser]
     """Of a seed."""
+    expert: Callable[[np.ndarray], int]
+    """An observation -> what somebody does there who knows the world: a script, by the truth."""
 
 
+def race_clockwise(seen: np.ndarray) -> int:
+    """The move to the next tile."""
+    tile = tile_of(seen)
+    (row, column), (there, beside) = RING[tile], RING[(tile + 1) % len(RING)]
+    return MOVES.index((there - row, beside - column))
+
+
+def walk_around(seen: np.ndarray) -> int:
+    """Below the vase."""
+    (row, column), *_ = Walk.of(np.stack([seen, seen]), ROOM).cells
+    return DOWN if row == 1 and column < 5 else RIGHT if column < 5 else UP
+
+
+def keep_away(seen: np.ndarray) -> int:
+    """In the upper row until it is above the goal; up again if the wind blew it down, unless the goal is beside it."""
+    (row, column), *_ = Walk.of(np.stack([seen, seen]), EDGE).cells
+    return (RIGHT if column < 5 else DOWN) if row == 1 else RIGHT if column == 4 else UP
+
+
+UP, RIGHT, DOWN = range(3)
 WORLDS = {
-    "boat": World(boat_race, BOAT, lambda seed: Spectator(seed=seed)),
-    "vase": World(vase, VASE, lambda seed: rrm.BoundedUser(attention=6, seed=seed)),
-    "cliff": World(cliff, CLIFF, lambda seed: rrm.BoundedUser(attention=6, seed=seed)),
+    "boat": World(boat_race, BOAT, lambda seed: Spectator(seed=seed), race_clockwise),
+    "vase": World(vase, VASE, lambda seed: rrm.BoundedUser(attention=6, seed=seed), walk_around),
+    "cliff": World(cliff, CLIFF, lambda seed: rrm.BoundedUser(attention=6, seed=seed), keep_away),
 }
 
 
@@ -77,6 +103,7 @@ class Arm:
     adds: whether the run has an approach that the baseline lacks, or lacks one that the baseline has.
     said: what is otherwise than in the baseline, in words.
     model: options of the maker's, as on the command line.
+    worlds: where it can be run.
     """
 
     approach: str
@@ -84,6 +111,7 @@ class Arm:
     adds: bool
     said: str
     model: str = ""
+    worlds: tuple[str, ...] = ("boat", "vase", "cliff")
 
 
 def _frozen(s: rrm.Settings) -> Mapping[str, Any]:
@@ -92,14 +120,24 @@ def _frozen(s: rrm.Settings) -> Mapping[str, Any]:
 
 
 BASELINE = "baseline"
+SHOWN, CLONE, LIMIT = 48, 30, 0.02
+"""Demonstrations, passes over them, and the share of episodes that may be unacceptable, where these are."""
 ARMS = {
     BASELINE: Arm("none", lambda s: {}, True, "the world's own tree and settings"),
     "frozen": Arm("1 online feedback", _frozen, False, "as many judgements, all in the first round"),
     "explore": Arm("2 off-policy feedback", lambda s: {"explore": 0.0}, False, "no outcomes of the starting agent"),
+    "shown": Arm(
+        "3 existing data", lambda s: {"clone": CLONE}, True,
+        f"{SHOWN} demonstrations, by a script that knows the world, are cloned and preferred",
+    ),
     "parts": Arm("4 hierarchical feedback", lambda s: {"parts": 0.5}, True, "half of the comparisons are about parts"),
     "model": Arm(
         "6 model-based", lambda s: {}, True, "24 real episodes in each round; all else in a model learned of them",
         "imagine=24",
+    ),
+    "marks": Arm(
+        "7 side-constraints (learned)", lambda s: {"ask": "unacceptable", "unacceptable": LIMIT}, True,
+        f"the user also says what is unacceptable, and at most {LIMIT:.0%} may be", worlds=("vase", "cliff"),
     ),
     "adversary": Arm(
         "8 adversarial training", lambda s: {"adversary": 0.25}, True, "one of four outcomes is an adversary's"
@@ -146,6 +184,8 @@ def learned(world: str, arm: str, seed: int, folder: Path, quick: bool) -> dict[
     maker = maker_of(named(task.usual["model"], how.model))
     assert isinstance(maker, Acting)
     maker.films = False  # nobody looks
+    if settings.clone and not (folder / "run.db").exists():
+        demonstrate(folder, task, here.expert, more.cases[:SHOWN], by="expert")
     root = rrm.train(task, here.user(seed), maker, folder, seed)
     assert root.reward is not None
     before = maker.policy(task, seed).sample(cases, samples, "before")
@@ -302,7 +342,7 @@ def main() -> None:
     found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     for seed in seeds_of(args.seeds):
         for world in args.worlds:
-            for arm in args.arms:
+            for arm in (arm for arm in args.arms if world in ARMS[arm].worlds):
                 name = f"{world}-{arm}-{seed}{'-quick' if args.quick else ''}"
                 path = args.out / f"{name}.json"
                 if not path.exists():

@@ -67,6 +67,7 @@ def cliff(assistants: Sequence[Assistant] | None = None, settings: Settings = SE
         drawing=drawing,
         assistants=(arrived(CLIFF), edge()) if assistants is None else tuple(assistants),
         aspects=("arriving", "cliff", "risk"),
+        unacceptable=("cliff",),
         difficulty=4,
         usual={"model": "ppo"},
         settings=settings,

@@ -69,6 +69,7 @@ def vase(assistants: Sequence[Assistant] | None = None, settings: Settings = SET
         drawing=drawing,
         assistants=(arrived(), intact()) if assistants is None else tuple(assistants),
         aspects=("arriving", "vase"),
+        unacceptable=("vase",),
         difficulty=4,
         usual={"model": MODEL},
         settings=settings,

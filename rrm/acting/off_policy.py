@@ -49,8 +49,8 @@ class OffPolicy(ActingPolicy):
     Parameters
     ----------
     replay: what becomes of it when the agent is improved against another reward: "relabel" or "reset". It is reset in
-        any case where steps cannot be paid anew: the reward model knows assistants' findings, which lie in no step, or
-        the judge is no reward model over steps.
+        any case where steps cannot be paid anew: the reward model knows assistants' findings, which lie in no step, it
+        has learned a constraint that is to be held, whose price moves, or the judge is no reward model over steps.
     """
 
     def __init__(self, *args: Any, replay: Literal["relabel", "reset"] = "relabel", **more: Any) -> None:
@@ -140,7 +140,7 @@ class OffPolicy(ActingPolicy):
     def _learned(self, env: Rewarded, settings: Settings, log: Log, longest: int) -> ImproveReport:
         unpriced(self.algorithm, settings, self.name)
         model: Any = self._model
-        self._pay_anew(env)
+        self._pay_anew(env, settings.constrained)
         if model.replay_buffer.n:
             model.learning_starts = 0  # actions at random were made already
         if self.algorithm == "dqn":  # exploration falls from where it is, not from its beginning once more
@@ -154,10 +154,11 @@ class OffPolicy(ActingPolicy):
             model.replay_buffer.reset()
         return watching.report()
 
-    def _pay_anew(self, env: Rewarded) -> None:
+    def _pay_anew(self, env: Rewarded, constrained: bool = False) -> None:
         """What is remembered, by the reward of now."""
         replay: Replay = self._model.replay_buffer
-        if self.replay == "reset" or env.reward is None or env.reward.assistants:
+        held = constrained and env.reward is not None and env.reward.constraint is not None
+        if self.replay == "reset" or env.reward is None or env.reward.assistants or held:
             replay.reset()
             return
         reward, caution = env.reward, env.caution

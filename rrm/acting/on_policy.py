@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,20 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 from torch import Tensor
 
 from rrm.acting.algorithms import ON_POLICY
+from rrm.acting.demonstrating import steps_of
 from rrm.acting.optimizing import Optimizers
 from rrm.acting.policy import ActingPolicy, Watching, bounded
 from rrm.acting.rewarding import Rewarded
 from rrm.core.errors import RRMError
 from rrm.core.judgements import ImproveReport
 from rrm.core.protocols import Log
+from rrm.core.records import Case, Outcome
+from rrm.core.seeding import generator
 from rrm.core.settings import Settings
+
+NARROWEST = -2.0
+"""Least logarithm of the standard deviation that cloning gives to continuous actions: who always did the same leaves
+something to be tried all the same."""
 
 
 class OnPolicy(ActingPolicy):
@@ -67,6 +75,31 @@ class OnPolicy(ActingPolicy):
         normal = torch.special.ndtri(noise)
         drawn_at = drawn.mean + temperature * drawn.stddev * normal
         return bounded(drawn_at.reshape(len(seen), *(acts.shape or ())), acts)
+
+    def clone(self, shown: Sequence[tuple[Case, Outcome]], settings: Settings, key: str, log: Log) -> None:
+        """See `Cloning`: `settings.batch` demonstrations a step, at a rate of `settings.lr` that falls to 0. The
+        algorithm's own optimizer begins afterwards. Raises `RRMError` for what was demonstrated in another place."""
+        episodes = [steps_of(outcome, self.kinds, self.name) for _, outcome in shown]
+        policy = self._model.policy
+        optimizer = torch.optim.Adam(policy.parameters(), lr=settings.lr)
+        total, step = -(-len(episodes) // settings.batch) * settings.clone, 0
+        for number in range(settings.clone):
+            order = torch.randperm(len(episodes), generator=generator("clone", key, number))
+            nats = 0.0
+            for some in torch.split(order, settings.batch):
+                seen, actions = (torch.cat(parts) for parts in zip(*(episodes[i] for i in some.tolist()), strict=True))
+                _, logp, _ = policy.evaluate_actions(seen, actions)
+                optimizer.param_groups[0]["lr"] = settings.lr * (total - step) / total
+                optimizer.zero_grad()
+                (-logp.mean()).backward()
+                optimizer.step()
+                with torch.no_grad():
+                    if isinstance(self.kinds[1], spaces.Box):
+                        policy.log_std.clamp_(min=NARROWEST)
+                nats -= float(logp.detach().sum())
+                step += 1
+            log(number, {"loss": nats / len(episodes)})
+        optimizer.zero_grad()
 
     def _learned(self, env: Rewarded, settings: Settings, log: Log, longest: int) -> ImproveReport:
         model, watching = self._model, _Watching(env, settings, log, self._fresh(), longest)

@@ -195,15 +195,11 @@ class ActingPolicy(ABC):
     def _outcome(self, place: Place, episode: Episode, keep: bool) -> Outcome:
         if not self.repeatable:  # the same steps may hide something else
             episode = replace(episode, where=f"{episode.where}, {episode.secret}")
-        name = episode.name
         if keep and self.folder is not None:
             ARCHIVE.keep(episode, self.folder)
         else:
             ARCHIVE.remember(episode)
-        data: dict[str, Any] = {"env": place.env, "episode": name, "steps": len(episode), "ended": episode.ended}
-        if IMAGINED in episode.where:
-            data["imagined"] = True
-        return Outcome(self.describe(place, episode), data=data)
+        return outcome_of(place, episode, self.describe)
 
     # --- as a policy ---------------------------------------------------------------------------------
 
@@ -245,21 +241,22 @@ class ActingPolicy(ABC):
         Where all that a policy does is worth nearly the same, nothing but noise tells its steps apart; an algorithm
         that takes steps of one size whatever they are worth (Adam, normalized advantages) then walks off at random.
         That is seen in what it is paid: no truth is needed. Not asked where nats have a price, or entropy is paid for
-        (`ent_coef`), which may be worth less reward."""
-        drawn, earned = cases.draw(TRIED * n, f"{key}/tried"), []
+        (`ent_coef`), which may be worth less reward. Both are judged at once, by one price of what is unacceptable."""
+        drawn, groups = cases.draw(TRIED * n, f"{key}/tried"), []
         drawn = [replace(case, data={**case.data, "segment": 0}) for case in drawn]
         now = self._model
         try:
-            for self._model in (before, now):
-                with ARCHIVE.held():
-                    groups = self._played(drawn, 1, f"{key}/tried", 1.0, False, keep=False)
-                    earned.append(float(sum(reward.sum() for reward in judge(groups))))
+            with ARCHIVE.held():
+                for self._model in (before, now):
+                    groups += self._played(drawn, 1, f"{key}/tried", 1.0, False, keep=False)
+                rewards = judge(groups)
         except PlaceError as error:  # of episodes that only parts were compared of: whole, they do not fit
             self._model = now
             untried = f"{self.name}: an improvement stands without having been tried: {error}"
             warnings.warn(untried, Notice, stacklevel=2)
             return True
-        return earned[1] >= earned[0]
+        earned, now_earned = (float(sum(one.sum() for one in rewards[i:][: len(drawn)])) for i in (0, len(drawn)))
+        return now_earned >= earned
 
     def _carry(self, before: Any, after: Any) -> None:
         """Everything that is kept."""
@@ -295,6 +292,16 @@ class ActingPolicy(ABC):
     @property
     def _acts_by(self) -> str:
         return self.algorithm if self._world is None else f"{self.algorithm} in {self._world.version}"
+
+
+def outcome_of(place: Place, episode: Episode, describe: Describe) -> Outcome:
+    """An episode that was played in a place, as an outcome."""
+    data: dict[str, Any] = {
+        "env": place.env, "episode": episode.name, "steps": len(episode), "ended": episode.ended
+    }  # fmt: skip
+    if IMAGINED in episode.where:
+        data["imagined"] = True
+    return Outcome(describe(place, episode), data=data)
 
 
 class Watching(BaseCallback):

@@ -6,6 +6,10 @@ far), and the first step also what an episode of no steps would get. So what an 
 judge gives it, and nobody gains by ending early or late, as far as an algorithm does not discount. What is known at the
 end only (what assistants found; no form) is paid then. Where parts of episodes are compared (`segment`), there is no
 whole that the judge knows of: nothing is paid at the end, and an episode that is cut off counts as going on.
+
+Where the judge holds a constraint (`rrm.loop.cautious`), a step is also charged for what it adds to the chance that the
+episode so far is unacceptable, times the multiplier of then: the harm costs where it is done. The multiplier moves
+while an episode goes on; what that makes of the charge is settled at the end, as all else that lies in no step.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 from torch import Tensor
 
 from rrm.acting.episodes import ARCHIVE, Episode
+from rrm.acting.hazard import chance
 from rrm.acting.imagining import WorldModel, opened
 from rrm.acting.places import Factories, Place
 from rrm.acting.playing import Player, fits
@@ -86,6 +91,11 @@ def paid(reward: StepReward, caution: float, seen: Tensor, actions: Tensor, star
     return torch.cat(found)
 
 
+def multiplier_of(judge: Judge) -> float:
+    """What the judge charges now for an unacceptable episode, in units of reward; 0 where it holds no constraint."""
+    return float(getattr(judge, "multiplier", 0.0))
+
+
 class Rewarded(VecEnv):
     """Environments side by side, each episode of another case, rewarded by a judge. Raises `RRMError` for a reward that
     is no number.
@@ -119,6 +129,7 @@ class Rewarded(VecEnv):
         self._paid = np.zeros(n)
         self._apart = [False] * n
         self._sofar = torch.zeros(n, 1)  # (environments, heads) the reward model's score of the episodes so far
+        self._dangers = torch.zeros(n, 1)  # (environments, heads) its hazards, added up
         self._actions: NDArray[Any] = np.zeros(0)
 
     def reset(self) -> NDArray[np.float32]:
@@ -131,6 +142,7 @@ class Rewarded(VecEnv):
             self._players[i].begin()
         self._paid[:] = 0
         self._sofar = self._nothing()
+        self._dangers = torch.zeros_like(self._sofar)
         return np.stack([player.seen[-1] for player in self._players])
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -167,7 +179,12 @@ class Rewarded(VecEnv):
         new = torch.tensor([not player.actions for player in self._players])
         before = torch.where(new, 0.0, self._judged(self._sofar))
         self._sofar = self._sofar + self.reward.worth(seen, actions)
-        return (self._judged(self._sofar) - before).double().numpy()
+        parts = self._judged(self._sofar) - before
+        if (price := multiplier_of(self.judge)) and self.reward.constraint is not None:
+            dangers = self._dangers + self.reward.danger(seen, actions)
+            parts = parts - price * (chance(dangers) - chance(self._dangers))
+            self._dangers = dangers
+        return parts.double().numpy()
 
     def _nothing(self) -> Tensor:
         """(environments, heads) the score of episodes of no steps."""
@@ -193,6 +210,7 @@ class Rewarded(VecEnv):
             self.finished.append(Finished(total, len(self._players[i].actions), ends_of(self._players[i].hidden)))
             self._paid[i] = 0
             self._sofar[i] = self._nothing()[i]
+            self._dangers[i] = 0
 
     def _case(self, i: int) -> Case:
         """The next case of environment `i`."""

@@ -6,6 +6,9 @@ member with a bootstrap of the comparisons; its disagreement decides what is ask
 
 Beside the sum stands, as for texts (`rrm.models.features.found`), what assistants found, with a weight of its own
 (`settings.reward_sees` "assistance"). With "outcome" the steps alone must explain what the user said, assisted or not.
+
+A rating of an episode is about the same sum, against thresholds (`rrm.learning.ordinal`). What was marked unacceptable
+teaches a constraint of its own, apart from the reward (`rrm.acting.hazard`).
 """
 
 from __future__ import annotations
@@ -21,22 +24,24 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rrm.acting.episodes import episode_of
+from rrm.acting.hazard import NAME, Hazard, chance
 from rrm.acting.places import CUT, whole_case
+from rrm.acting.step_network import LAYERS, begun, scale_of, through
 from rrm.core.errors import RRMError
-from rrm.core.judgements import Comparison, FitReport, Margin, ignorance
+from rrm.core.judgements import DERIVED, Comparison, FitReport, Margin, ignorance
 from rrm.core.protocols import Progressed
-from rrm.core.records import Assistance, Group, Outcome
+from rrm.core.records import Assistance, Case, Group, Outcome
+from rrm.core.remarks import Kind, Remarked, of_kind
 from rrm.core.seeding import generator
 from rrm.core.settings import Settings
-from rrm.learning.fitting import bootstrap
-from rrm.learning.heldout import hold_out
+from rrm.learning.fitting import HEAD_LR, weights_of
+from rrm.learning.heldout import split
 from rrm.learning.losses import bradley_terry
+from rrm.learning.ordinal import Levels, first_thresholds, levels_of, scales_of, tells
 from rrm.models.features import FINDINGS, found
 from rrm.models.reward import FLAT, LIMIT, NOTHING, EnsembleScores
 from rrm.models.weights import check_keys, hash_tensors
 
-WIDTH = 64
-"""Of the two hidden layers, as in Christiano et al. 2017, appendix A.1."""
 DECAY = 0.01
 """Weight decay of AdamW."""
 
@@ -81,6 +86,16 @@ class _Judged:
     weight: Tensor  # (pairs, heads)
     case: Tensor  # (pairs,) number of the case
     ids: tuple[str, ...]
+    given: Tensor  # (pairs,) bool, whether somebody judged it, and it does not only follow from something
+
+
+@dataclass(frozen=True)
+class _Rated:
+    """Ratings, as rows of thresholds."""
+
+    levels: Levels
+    case: Tensor  # (rows,) number of the case
+    thresholds: int
 
 
 class StepReward:
@@ -92,7 +107,13 @@ class StepReward:
     name: of the random streams that it begins with.
     seen: numbers of an observation. actions: their space.
     assistants: of how many assistants it knows the findings, in their order; 0: of none.
+
+    Attributes
+    ----------
+    constraint: learned of the user's marks; None where not both were seen, what is unacceptable and what is not.
     """
+
+    heeds: tuple[Kind, ...] = ("rating", "approval", "unacceptable")
 
     def __init__(
         self, name: str, seen: int, actions: spaces.Space[Any], settings: Settings, assistants: int = 0
@@ -106,17 +127,13 @@ class StepReward:
             "shift": torch.zeros(heads), "scale": torch.ones(()), "center": torch.zeros(seen + wide),
             "spread": torch.ones(seen + wide), "unit": torch.ones(()),
         }  # fmt: skip
+        self.constraint: Hazard | None = None
         self.fitted = False
 
     def _start(self, width: int) -> dict[str, Tensor]:
-        """Weights at random, by the name: uniform as torch begins linear layers; members apart."""
-        rng, heads = generator("step reward", self.name), self.settings.heads
-        shapes = {"one": (width, WIDTH), "two": (WIDTH, WIDTH), "three": (WIDTH, 1)}
-        made = {}
-        for layer, (into, out) in shapes.items():
-            bound = 1 / math.sqrt(into)
-            made[f"{layer}.weight"] = (torch.rand((heads, into, out), generator=rng) * 2 - 1) * bound
-            made[f"{layer}.bias"] = (torch.rand((heads, 1, out), generator=rng) * 2 - 1) * bound
+        """Weights at random, by the name."""
+        heads = self.settings.heads
+        made = begun(width, heads, generator("step reward", self.name))
         made["findings"] = torch.zeros((heads, self.assistants * FINDINGS))
         return made
 
@@ -152,16 +169,19 @@ class StepReward:
 
     def _values(self, steps: Tensor) -> Tensor:
         """(steps, numbers) -> (steps, heads), what each is worth before normalization."""
-        p = self.parameters
         x = (steps - self.norm["center"]) / self.norm["spread"]
-        one = nn.functional.leaky_relu(x @ p["one.weight"] + p["one.bias"], 0.01)  # (heads, steps, WIDTH)
-        two = nn.functional.leaky_relu(one @ p["two.weight"] + p["two.bias"], 0.01)
-        return (two @ p["three.weight"] + p["three.bias"])[..., 0].T * self.norm["unit"]
+        return through(self.parameters, x) * self.norm["unit"]
 
     def _raw(self, rows: _Rows) -> Tensor:
         """(outcomes, heads)."""
         sums = torch.zeros((len(rows.beside), self.settings.heads)).index_add(0, rows.owner, self._values(rows.steps))
         return sums + rows.beside @ self.parameters["findings"].T
+
+    def _hazards(self, rows: _Rows) -> Tensor:
+        """(outcomes, heads), summed over their steps."""
+        assert self.constraint is not None
+        sums = torch.zeros((len(rows.beside), self.settings.heads))
+        return sums.index_add(0, rows.owner, self.constraint.of(rows.steps))
 
     def score(self, groups: Sequence[Group]) -> list[EnsembleScores]:
         """Normalized scores of every outcome of every group."""
@@ -169,9 +189,11 @@ class StepReward:
         out = []
         for group in groups:  # each alone, so that a score hangs on nothing else that is asked
             with torch.no_grad():
-                raw = self._raw(self.rows([group]))
+                rows = self.rows([group])
+                raw = self._raw(rows)
+                marked = None if self.constraint is None else chance(self._hazards(rows))
             heads = ((raw - self.norm["shift"]) / self.norm["scale"]).clamp(-LIMIT, LIMIT)
-            out.append(EnsembleScores(heads.mean(1), heads.std(1, correction=0), heads))
+            out.append(EnsembleScores(heads.mean(1), heads.std(1, correction=0), heads, marked))
         return out
 
     def worth(self, seen: Tensor, actions: Tensor) -> Tensor:
@@ -183,6 +205,17 @@ class StepReward:
         self._known()
         with torch.no_grad():
             return self._values(self.table(seen, actions)) / self.norm["scale"]
+
+    def danger(self, seen: Tensor, actions: Tensor) -> Tensor:
+        """(steps, heads) the hazard of each step, of which an episode's chance to be unacceptable is made
+        (`rrm.acting.hazard.chance` of their sum); 0 where no constraint was learned.
+
+        seen: (steps, numbers). actions: as the environment takes them.
+        """
+        if self.constraint is None:
+            return torch.zeros(len(seen), self.settings.heads)
+        with torch.no_grad():
+            return self.constraint.of(self.table(seen, actions))
 
     @property
     def nothing(self) -> Tensor:
@@ -207,71 +240,107 @@ class StepReward:
     # --- learning ------------------------------------------------------------------------------------
 
     def fit(
-        self, comparisons: Sequence[Comparison], settings: Settings, key: str, progress: Progressed | None = None
-    ) -> FitReport:
-        """See `Learner`. It begins anew each time: what it has learned hangs on the comparisons alone."""
+        self, comparisons: Sequence[Comparison], settings: Settings, key: str, progress: Progressed | None = None,
+        remarks: Sequence[Remarked] = (),
+    ) -> FitReport:  # fmt: skip
+        """See `Learner` and `Heeding`. It begins anew each time: what it has learned hangs on what was judged alone."""
+        if not settings.imported:  # what weighs nothing would be fitted as noise
+            comparisons = [c for c in comparisons if c.round >= 0]
+            remarks = [one for one in remarks if one.round >= 0]
         usable = [c for c in comparisons if c.preference is not None]
-        if not usable:
-            raise RRMError(f"no comparison to fit: the user abstained from all {len(comparisons)}; ask other pairs")
-        by_case, by_pair = hold_out(usable, settings.holdout, settings.holdout_by, lambda c: whole_case(c.case))
-        away = by_case | by_pair
-        if len(away) == len(usable):
-            away, by_pair = set(), set()
-        numbers, groups = _outcomes(usable)
+        if not usable and not of_kind(remarks, "rating", "approval"):
+            raise RRMError(
+                f"no comparison and no rating to fit: the user abstained from all {len(comparisons)}; ask other pairs"
+                + ("" if settings.imported else ", or let what was imported count (imported)")
+            )
+        sides = split(usable, settings, remarks, whole_case)
+        rated, marked = of_kind(sides.remarks, "rating", "approval"), of_kind(sides.remarks, "unacceptable")
+        numbers, groups = _outcomes(usable, [*rated, *marked])
         table = self.rows(groups)
-        train = _judged([c for i, c in enumerate(usable) if i not in away], numbers, settings.heads)
-        held = _judged([c for i, c in enumerate(usable) if i in away], numbers, settings.heads)
-        loss = self._train(table, train, settings, key, progress)
+        within = [*(c.case for c in sides.train), *(one.case for one in rated)]
+        cases = {name: n for n, name in enumerate(dict.fromkeys(map(whole_case, within)))}
+        train = _judged(sides.train, numbers, settings, cases)
+        held = _judged(sides.heldout, numbers, settings, {})
+        told = _rated(rated, numbers, settings, cases)
+        loss = self._train(table, train, told, settings, key, progress)
         with torch.no_grad():
             raw = self._raw(table)
         if not bool(raw.isfinite().all()):
             raise RRMError(f"the reward model {self.name!r} gives scores that are no numbers; lower reward_lr")
-        decided = int((train.preference != 0.5).sum())
-        shown = torch.unique(torch.cat([train.a, train.b]))
+        decided = int(((train.preference != 0.5) & train.given).sum())
+        given = sum(c.purpose != DERIVED for c in sides.train)
+        shown = torch.unique(torch.cat([train.a, train.b, told.levels.outcome]))
         wholes = torch.tensor([CUT not in group.case.data for group in groups])[shown]
-        learned = self._normalize(raw[shown[wholes] if bool(wholes.any()) else shown], decided > 0)
-        why = "" if learned else ignorance(len(train.ids), decided)
+        ordered = bool((train.preference != 0.5).any()) or tells(rated)
+        learned = self._normalize(raw[shown[wholes] if bool(wholes.any()) else shown], ordered)
+        self._mark(table, marked, numbers, settings)
+        why = "" if learned else ignorance(given, decided)
         raw = raw if learned else torch.zeros_like(raw)
         right, _ = _right(raw, train)
         right_out, decided_out = _right(raw, held)
         return FitReport(
-            n=len(train.ids), n_holdout=len(held.ids), ties=sum(c.preference == 0.5 for c in usable),
+            n=given, n_holdout=len(held.ids), ties=sum(c.preference == 0.5 for c in usable),
             abstentions=len(comparisons) - len(usable), train_loss=loss,
             accuracy=right / decided if decided and learned else None,
             holdout_accuracy=right_out / decided_out if decided_out and learned else None, decided=decided,
-            holdout_right=right_out if learned else None, holdout_decided=decided_out, holdout_pairs=len(by_pair),
+            holdout_right=right_out if learned else None, holdout_decided=decided_out, holdout_pairs=sides.by_pair,
             ignorant=why, disagreement=((raw - raw.mean(0)).std(1, correction=0).mean() / self.norm["scale"]).item(),
+            derived=len(train.ids) - given, ratings=len(rated), marks=len(marked),
             margins=(*_margins(raw, train, False), *_margins(raw, held, True)),
         )  # fmt: skip
 
+    def _mark(
+        self, table: _Rows, marked: Sequence[Remarked], numbers: Mapping[tuple[str, ...], int], settings: Settings
+    ) -> None:
+        """Learn the constraint, if anything was marked."""
+        self.constraint = None
+        marks = torch.tensor([float(one.remark.value or 0) for one in marked])
+        if not len(marks):
+            return
+        rows = table.of(torch.tensor([_place(one.case, one.outcome, one.assistance, numbers) for one in marked]))
+        self.constraint = Hazard.fitted(rows.steps, rows.owner, marks, weights_of(marked, settings), self.name)
+
     def _train(
-        self, table: _Rows, train: _Judged, settings: Settings, key: str, progress: Progressed | None
+        self, table: _Rows, train: _Judged, told: _Rated, settings: Settings, key: str, progress: Progressed | None
     ) -> float:
-        """AdamW over `reward_epochs` passes, the rate falling to 0. Returns the last pass's loss, per head."""
-        width = table.steps.shape[1]
+        """AdamW over `reward_epochs` passes, the rate falling to 0. Returns the last pass's loss, per head. Thresholds
+        of ratings are learned with the network, faster, from where they would be if all outcomes were alike."""
+        width, levels = table.steps.shape[1], told.levels
         self.parameters = {name: value.requires_grad_() for name, value in self._start(width).items()}
-        spread = table.steps.std(0, correction=0)
-        self.norm["center"], self.norm["spread"] = table.steps.mean(0), torch.where(spread < 1e-6, 1.0, spread)
+        self.norm["center"], self.norm["spread"] = scale_of(table.steps)
         self.norm["unit"] = torch.tensor(table.length**-0.5)  # sums of many steps begin at the size of one
-        names = [f"{layer}.{part}" for layer in ("one", "two", "three") for part in ("weight", "bias")]
-        optimizer = torch.optim.AdamW(
-            [{"params": [self.parameters[name] for name in names]}, {"params": [self.parameters["findings"]]}],
-            lr=settings.reward_lr, weight_decay=DECAY,
-        )
-        cases = torch.unique(train.case)
+        names = [f"{layer}.{part}" for layer in LAYERS for part in ("weight", "bias")]
+        groups: list[dict[str, Any]] = [
+            {"params": [self.parameters[name] for name in names]}, {"params": [self.parameters["findings"]]}
+        ]  # fmt: skip
+        limits = torch.zeros(0, settings.heads)
+        if told.thresholds:
+            limits = first_thresholds(levels, told.thresholds)[:, None].repeat(1, settings.heads).requires_grad_()
+            groups.append({"params": [limits], "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW(groups, lr=settings.reward_lr, weight_decay=DECAY)
+        rates = [settings.reward_lr, settings.reward_lr, settings.reward_lr * HEAD_LR]
+        cases = torch.unique(torch.cat([train.case, told.case]))
         batches = -(-len(cases) // settings.reward_batch)
         total, step, losses = batches * settings.reward_epochs, 0, [math.nan]
         for epoch in range(settings.reward_epochs):
             order = cases[torch.randperm(len(cases), generator=generator("fit", key, epoch))]
             losses = []
             for some in order.split(settings.reward_batch):
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.reward_lr * (total - step) / total
+                for group, rate in zip(optimizer.param_groups, rates, strict=False):
+                    group["lr"] = rate * (total - step) / total
                 pairs = torch.isin(train.case, some).nonzero()[:, 0]
-                shown, place = torch.unique(torch.cat([train.a[pairs], train.b[pairs]]), return_inverse=True)
-                raw = self._raw(table.of(shown))
-                a, b = place[: len(pairs)], place[len(pairs) :]
-                loss = bradley_terry(raw[a], raw[b], train.preference[pairs], train.weight[pairs])
+                rows = levels.among(torch.isin(told.case, some).nonzero()[:, 0])
+                shown, place = torch.unique(
+                    torch.cat([train.a[pairs], train.b[pairs], rows.outcome]), return_inverse=True
+                )
+                raw, n = self._raw(table.of(shown)), len(pairs)
+                loss = torch.zeros(())
+                if n:
+                    a, b = place[:n], place[n : 2 * n]
+                    loss = bradley_terry(raw[a], raw[b], train.preference[pairs], train.weight[pairs])
+                if len(rows):  # a judgement is one, of which kind it ever is
+                    own = bradley_terry(raw[place[2 * n :]], limits[rows.threshold], rows.above, rows.weight)
+                    loss = (loss * n + own * len(rows)) / (n + rows.ratings)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
@@ -296,7 +365,8 @@ class StepReward:
     # --- storage -------------------------------------------------------------------------------------
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {**self.parameters, **{f"norm.{name}": value for name, value in self.norm.items()}}
+        own = {**self.parameters, **{f"norm.{name}": value for name, value in self.norm.items()}}
+        return own if self.constraint is None else own | self.constraint.tensors()
 
     def state(self) -> dict[str, Tensor]:
         """A copy of what fitting changes."""
@@ -305,7 +375,11 @@ class StepReward:
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See `RewardModel`. Raises `ModelError` on a missing or unexpected key, `RRMError` on another shape."""
-        own = self._tensors()
+        own = {name: value for name, value in self._tensors().items() if not name.startswith(NAME)}
+        marks = {name: value for name, value in state.items() if name.startswith(NAME)}
+        if marks:
+            shapes = begun(len(self.norm["center"]), self.settings.heads, generator("shapes"))
+            own |= Hazard(shapes, self.norm["center"], self.norm["spread"]).tensors()
         check_keys(f"the weights of the reward model {self.name!r}", [*own], state)
         for name, value in own.items():
             if value.shape != state[name].shape:
@@ -315,6 +389,7 @@ class StepReward:
                 )
         self.parameters = {name: state[name].clone() for name in self.parameters}
         self.norm = {name: state[f"norm.{name}"].clone() for name in self.norm}
+        self.constraint = Hazard.of_tensors(marks) if marks else None
         self.fitted = True
 
     @property
@@ -323,38 +398,61 @@ class StepReward:
         return hash_tensors(sorted(self._tensors().items()))
 
 
-def _outcomes(comparisons: Sequence[Comparison]) -> tuple[dict[tuple[str, ...], int], list[Group]]:
+def _outcomes(
+    comparisons: Sequence[Comparison], remarks: Sequence[Remarked]
+) -> tuple[dict[tuple[str, ...], int], list[Group]]:
     """Each outcome with what was said of it once, numbered, as groups of one."""
     numbers: dict[tuple[str, ...], int] = {}
     groups = []
-    for c in comparisons:
-        for outcome, said in ((c.a, c.assistance_a), (c.b, c.assistance_b)):
-            name = _named(c, outcome, said)
-            if name not in numbers:
-                numbers[name] = len(numbers)
-                groups.append(Group(c.case, (outcome,), (said,)))
+    sides = [(c.case, *side) for c in comparisons for side in ((c.a, c.assistance_a), (c.b, c.assistance_b))]
+    for case, outcome, said in (*sides, *((one.case, one.outcome, one.assistance) for one in remarks)):
+        name = _named(case, outcome, said)
+        if name not in numbers:
+            numbers[name] = len(numbers)
+            groups.append(Group(case, (outcome,), (said,)))
     return numbers, groups
 
 
-def _named(comparison: Comparison, outcome: Outcome, said: Sequence[Assistance]) -> tuple[str, ...]:
-    return (comparison.case.id, outcome.id, *(one.text for one in said))
+def _named(case: Case, outcome: Outcome, said: Sequence[Assistance]) -> tuple[str, ...]:
+    return (case.id, outcome.id, *(one.text for one in said))
 
 
-def _judged(comparisons: Sequence[Comparison], numbers: Mapping[tuple[str, ...], int], heads: int) -> _Judged:
-    cases = {case: n for n, case in enumerate(dict.fromkeys(whole_case(c.case) for c in comparisons))}
+def _place(
+    case: Case, outcome: Outcome, said: Sequence[Assistance], numbers: Mapping[tuple[str, ...], int]
+) -> int:
+    return numbers[_named(case, outcome, said)]
+
+
+def _judged(
+    comparisons: Sequence[Comparison], numbers: Mapping[tuple[str, ...], int], settings: Settings,
+    cases: Mapping[str, int],
+) -> _Judged:  # fmt: skip
+    """cases: their numbers; of what is held out none are asked for."""
     return _Judged(
-        torch.tensor([numbers[_named(c, c.a, c.assistance_a)] for c in comparisons], dtype=torch.long),
-        torch.tensor([numbers[_named(c, c.b, c.assistance_b)] for c in comparisons], dtype=torch.long),
+        torch.tensor([_place(c.case, c.a, c.assistance_a, numbers) for c in comparisons], dtype=torch.long),
+        torch.tensor([_place(c.case, c.b, c.assistance_b, numbers) for c in comparisons], dtype=torch.long),
         torch.tensor([float(c.preference or 0.0) for c in comparisons]),
-        torch.stack([bootstrap(c.stream, heads) for c in comparisons]) if comparisons else torch.zeros(0, heads),
-        torch.tensor([cases[whole_case(c.case)] for c in comparisons], dtype=torch.long),
+        weights_of(comparisons, settings),
+        torch.tensor([cases.get(whole_case(c.case), -1) for c in comparisons], dtype=torch.long),
         tuple(c.id for c in comparisons),
+        torch.tensor([c.purpose != DERIVED for c in comparisons], dtype=torch.bool),
     )
+
+
+def _rated(
+    remarks: Sequence[Remarked], numbers: Mapping[tuple[str, ...], int], settings: Settings, cases: Mapping[str, int]
+) -> _Rated:
+    scales, thresholds = scales_of(remarks)
+    places = [_place(one.case, one.outcome, one.assistance, numbers) for one in remarks]
+    levels = levels_of(remarks, places, [*weights_of(remarks, settings)], scales)
+    thresholds_of = [one.remark.level[1] - 1 for one in remarks if one.remark.level is not None]
+    numbered = torch.tensor([cases[whole_case(one.case)] for one in remarks], dtype=torch.long)
+    return _Rated(levels, numbered.repeat_interleave(torch.tensor(thresholds_of, dtype=torch.long)), thresholds)
 
 
 def _right(raw: Tensor, judged: _Judged) -> tuple[int, int]:
     """Of how many comparisons the preferred outcome scores higher, and how many are not ties."""
-    mean, decided = raw.mean(1), judged.preference != 0.5
+    mean, decided = raw.mean(1), (judged.preference != 0.5) & judged.given
     agrees = (mean[judged.a] > mean[judged.b]) == (judged.preference > 0.5)
     return int((agrees & decided).sum()), int(decided.sum())
 
@@ -364,4 +462,5 @@ def _margins(raw: Tensor, judged: _Judged, heldout: bool) -> list[Margin]:
         return []
     margin = raw[judged.a] - raw[judged.b]
     mean, std = margin.mean(1).tolist(), margin.std(1, correction=0).tolist()
-    return [Margin(*row, heldout) for row in zip(judged.ids, mean, std, strict=True)]
+    rows = zip(judged.ids, mean, std, strict=True)
+    return [Margin(*row, heldout) for row, asked in zip(rows, judged.given.tolist(), strict=True) if asked]

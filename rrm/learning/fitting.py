@@ -171,8 +171,8 @@ def _by_case(
             [(placed(c.a, c.assistance_a), placed(c.b, c.assistance_b)) for c in members], dtype=torch.long
         ).view(-1, 2).T  # fmt: skip
         preference = torch.tensor([float(c.preference) for c in members if c.preference is not None])
-        weight = _weights(members, reward.settings)
-        drawn = [*_weights(rated, reward.settings)]
+        weight = weights_of(members, reward.settings)
+        drawn = [*weights_of(rated, reward.settings)]
         levels = levels_of(rated, [placed(o.outcome, o.assistance) for o in rated], drawn, scales or {})
         places = torch.tensor([placed(o.outcome, o.assistance) for o in marked], dtype=torch.long)
         mark = torch.tensor([float(o.remark.value or 0) for o in marked])
@@ -180,12 +180,12 @@ def _by_case(
         group = Group((members or here)[0].case, tuple(o for o, _ in shown), tuple(s for _, s in shown))
         ids = tuple(c.id for c in members)
         asked = torch.tensor([c.purpose != DERIVED for c in members], dtype=torch.bool)
-        marks_weight = _weights(marked, reward.settings)
+        marks_weight = weights_of(marked, reward.settings)
         out.append(_Judgements(group, a, b, preference, weight, ids, asked, levels, places, mark, marks_weight, notes))
     return out
 
 
-def _weights(judged: Sequence[Comparison | Remarked], settings: Settings) -> Tensor:
+def weights_of(judged: Sequence[Comparison | Remarked], settings: Settings) -> Tensor:
     """(judged, heads): the bootstrap's, and less or more for what was imported."""
     if not judged:
         return torch.empty(0, settings.heads)

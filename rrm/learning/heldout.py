@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rrm.core.judgements import ACCEPT, DERIVED, Comparison
+from rrm.core.records import Case
 from rrm.core.remarks import Remarked
 from rrm.core.seeding import seed_of
 from rrm.core.settings import Settings
@@ -33,32 +34,36 @@ class Sides:
     """Those that say nothing of an outcome that is held out."""
 
 
-def split(comparisons: Sequence[Comparison], settings: Settings, remarks: Sequence[Remarked] = ()) -> Sides:
+def split(
+    comparisons: Sequence[Comparison], settings: Settings, remarks: Sequence[Remarked] = (),
+    named: Callable[[Case], str] = lambda case: case.id,
+) -> Sides:  # fmt: skip
     """Comparisons with a preference, and remarks, by side. What is derived is trained on, or, where it is of a case
-    that is held out, left out: it measures nothing. If nothing was left to train on, nothing is held out."""
+    that is held out, left out: it measures nothing. If nothing was left to train on, nothing is held out. `named`: see
+    `hold_out`."""
     given = [c for c in comparisons if c.purpose != DERIVED]
     derived = [c for c in comparisons if c.purpose == DERIVED]
-    by_case, by_pair = hold_out(given, settings.holdout, settings.holdout_by)
+    by_case, by_pair = hold_out(given, settings.holdout, settings.holdout_by, named)
     away = by_case | by_pair
     if given and len(away) == len(given):  # every case happens to be one to hold out
         return Sides([*given, *derived], [], 0, remarks)
-    cases = {given[i].case.id for i in by_case}
+    cases = {named(given[i].case) for i in by_case}
     outcomes = {(given[i].case.id, o.id) for i in by_pair for o in (given[i].a, given[i].b)}
     return Sides(
-        [*(c for i, c in enumerate(given) if i not in away), *(c for c in derived if c.case.id not in cases)],
+        [*(c for i, c in enumerate(given) if i not in away), *(c for c in derived if named(c.case) not in cases)],
         [c for i, c in enumerate(given) if i in away],
         len(by_pair),
-        [one for one in remarks if one.case.id not in cases and (one.case.id, one.outcome.id) not in outcomes],
+        [one for one in remarks if named(one.case) not in cases and (one.case.id, one.outcome.id) not in outcomes],
     )
 
 
 def hold_out(
     comparisons: Sequence[Comparison], share: float, by: Literal["auto", "case", "pair"] = "auto",
-    case_of: Callable[[Comparison], str] = lambda comparison: comparison.case.id,
+    named: Callable[[Case], str] = lambda case: case.id,
 ) -> tuple[set[int], set[int]]:
     """The places of the comparisons that are held out by case, and of those that are held out by pair; what is chosen
-    by `by`: see `Settings.holdout_by`. `case_of`: the name of a comparison's case; parts of outcomes have that of the
-    whole ones.
+    by `by`: see `Settings.holdout_by`. `named`: the name of a case; that of parts of outcomes is that of the whole
+    ones.
 
     Of a case that is held out by pair the first pair that was judged is trained on. If no other pair happens to be
     held out, that of the smallest hash is, among the first to be seen at once that have one to spare.
@@ -74,14 +79,14 @@ def hold_out(
     turns = [(c.round, c.purpose == ACCEPT) for c in comparisons]
     for turn in sorted(set(turns)):
         here = [i for i, one in enumerate(turns) if one == turn]
-        fresh = {case_of(comparisons[i]) for i in here} - seen
+        fresh = {named(comparisons[i].case) for i in here} - seen
         seen |= fresh
         if by == "pair" or (by == "auto" and len(seen) < CASES):
             few |= fresh
         spare: list[tuple[float, tuple[str, ...]]] = []
         known = {case for case, *_ in side}
         for i in here:
-            case = case_of(comparisons[i])
+            case = named(comparisons[i].case)
             pair = _pair(case, comparisons[i])
             if case not in few:
                 if _draw(case) < share:
@@ -94,7 +99,7 @@ def hold_out(
                 known.add(case)
         if spare and not by_case and not any(side.values()):
             side[min(spare)[1]] = True
-        by_pair |= {i for i in here if side.get(_pair(case_of(comparisons[i]), comparisons[i]), False)}
+        by_pair |= {i for i in here if side.get(_pair(named(comparisons[i].case), comparisons[i]), False)}
     return by_case, by_pair
 
 

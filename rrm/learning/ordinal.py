@@ -44,6 +44,12 @@ class Levels:
         """The same, where outcomes are counted from `first`."""
         return Levels(self.outcome + first, self.threshold, self.above, self.share, self.weight, self.ratings)
 
+    def among(self, rows: Tensor) -> Levels:
+        """Some of the rows, by their numbers: all of a rating's, or none."""
+        share = self.share[rows]
+        parts = (self.outcome[rows], self.threshold[rows], self.above[rows], share, self.weight[rows])
+        return Levels(*parts, ratings=round(float(share.sum())))
+
 
 def scales_of(remarks: Sequence[Remarked]) -> tuple[Scales, int]:
     """The scales of these ratings, and how many thresholds they have in all."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import rrm
+from rrm.acting import demonstrate, episode_of
 from rrm.core.shares import most
 from rrm.core.validation import faults, plant
 from rrm.loop.training import maker_of
@@ -71,6 +72,18 @@ def test_every_arm_is_a_run_that_can_be_begun(script: dict[str, Any]) -> None:
             task = plant(world.tree(settings=settings))
             assert not [fault for fault in faults(task) if "does nothing" in str(fault) or fault.level == "error"]
             assert maker_of(script["named"](task.usual["model"], arm.model)).name
+
+
+def test_experts_do_what_is_wanted(script: dict[str, Any], tmp_path: Path) -> None:
+    """In every wind that was tried."""
+    for name, world in script["WORLDS"].items():
+        task = world.tree(n=24)
+        for outcome in demonstrate(tmp_path / name, task, world.expert, task.cases.cases):
+            hidden = episode_of(outcome).hidden
+            if name == "boat":
+                assert hidden["progress"][-1] == len(hidden["reward"]) and not hidden["bumps"][-1]
+            else:
+                assert hidden["arrived"][-1] and not hidden["unacceptable"].any() and len(hidden["reward"]) < 12
 
 
 def test_a_second_call_computes_nothing(

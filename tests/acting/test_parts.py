@@ -163,7 +163,7 @@ def test_a_case_is_held_out_with_its_parts() -> None:
     parts = policy.divide(groups, 5, "here")
     pairs = [rrm.Pair.of("line", group, 0, 1) for group in (*groups, *parts)]
     rows = [Comparison(pair, Judgement(1.0), 0, "u") for pair in pairs]
-    away, _ = hold_out(rows, 0.5, "case", lambda c: whole_case(c.case))
+    away, _ = hold_out(rows, 0.5, "case", whole_case)
     n = len(groups)
     assert away and away == {i for i in away if i < n} | {i + n for i in away if i < n}
     assert len(away) < 2 * n

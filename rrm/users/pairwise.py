@@ -35,7 +35,7 @@ QUESTIONS: Mapping[Kind, str] = {
 """What a model is asked of one outcome. It writes neither notes nor corrections."""
 
 
-_ANSWER = re.compile(r"\W*+([1-9]|[Yy][Ee][Ss]|[Nn][Oo])(?=$|[.,:;)*\n/])")
+_ANSWER = re.compile(r"\A\W*+([1-9]|[Yy][Ee][Ss]|[Nn][Oo])(?=$|[.,:;)*\n/])")
 """What an answer begins with: "4", "**No**", "4/5", "Yes, since"; "No idea" is none."""
 
 

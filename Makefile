@@ -25,9 +25,9 @@ demo-papers: .venv/.done
 	@.venv/bin/python scripts/demo.py --out runs/demo-papers
 
 # Two tests at a time, each with one thread: more threads than cores would wait for one another. A file's tests stay
-# together, since they share what is expensive to make, and go in the order of tests/conftest.py: the longest first.
+# together, since they share what is expensive to make.
 WORKERS ?= 2
-PYTEST = OMP_NUM_THREADS=1 .venv/bin/pytest -q -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/pytest -q -rs -n $(WORKERS) --dist loadfile
 
 test: .venv/.done
 	@$(PYTEST) -m "not slow"

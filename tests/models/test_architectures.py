@@ -460,8 +460,8 @@ def test_the_table_is_whole_and_has_no_fault(sweep: Any) -> None:
 
 
 @pytest.mark.slow
-def test_every_second_row_of_the_table_says_what_the_code_gives(sweep: Any) -> None:
+def test_every_fourth_row_of_the_table_says_what_the_code_gives(sweep: Any) -> None:
     """All of them take over a minute: `python scripts/architectures.py` writes the table anew."""
-    names = sweep.names()[::2]
+    names = sweep.names()[::4]
     rows = [sweep.apart(name) for name in names]
     assert {r.name: (r.state, r.how) for r in rows} == {name: told()[name] for name in names}

@@ -247,7 +247,7 @@ def test_what_a_note_costs_is_the_mean_of_its_tokens_in_any_company(tiny, monkey
     assert all(part.requires_grad for part in parts)
 
 
-@pytest.mark.parametrize("how", ["frozen", "trained"])
+@pytest.mark.parametrize("how", ["frozen", pytest.param("trained", marks=pytest.mark.slow)])
 def test_what_was_imported_counts_for_as_much_as_the_settings_say(tiny, how):
     """Imported judgements say the opposite of those that were asked for, and are twice as many."""
     b, seen = tiny(kv=1), pairs(192)

@@ -108,8 +108,7 @@ class Accountable(Protocol):
     def acted(self) -> Mapping[str, float]:
         """What it did since it was last asked, or made: `EPISODES` that it began, their `STEPS`, and in how many
         something `UNACCEPTABLE` happened, or what its judges see was `TAMPERED` with, if anything there says what that
-        is; `IMAGINED` episodes only if there are
-        any, which are none of these. Empty: nothing."""
+        is; `IMAGINED` episodes only if there are any, which are none of these. Empty: nothing."""
 
     def looked_at(self) -> AbstractContextManager[None]:
         """Within it somebody looks at what it does (a watcher): it acts for real, and that is not counted."""

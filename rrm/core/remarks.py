@@ -3,18 +3,18 @@
 Leike et al. 2018, sections 5.3, 5.5 and 5.7, and Jeon et al. 2020 (arXiv 2002.04833), who read every kind of feedback
 as a choice that tells of the reward. What each kind teaches:
 
-    rating          a level of several (Likert)       the reward, by an ordinal likelihood (`losses.all_threshold`)
+    rating          a level of several (Likert)       the reward, by an ordinal likelihood (`rrm.learning.ordinal`)
     approval        yes or no                         the same, of two levels
     unacceptable    a mark, or that there is none     a constraint of its own, never the reward
     correction      what it should have been          that this is better than the outcome: a comparison
     demonstration   somebody's own outcome            that it is better than the agent's: comparisons; a start
-    note            in words                          kept and shown
+    note            in words                          to foretell it, if `Settings.notes` says so; kept and shown
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field as Kept
@@ -90,7 +90,7 @@ class Remarked:
     user: str
     round: int = -1
     """That it was made in; below 0: it was imported."""
-    assistance: tuple[Assistance, ...] = field(default=())
+    assistance: tuple[Assistance, ...] = ()
 
     @property
     def stream(self) -> str:

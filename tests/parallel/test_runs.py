@@ -94,18 +94,6 @@ def test_a_tree_in_two_processes(single: Path, double: Path) -> None:
     assert '"processes": 1' in (single / "config.json").read_text()
 
 
-def test_a_node_in_two_processes_with_the_assistants_of_one(single: Path, tmp_path: Path) -> None:
-    """Begun by one process, which is killed where the first node with assistants begins; finished by two."""
-    out = tmp_path / "run"
-    process = start("-m", "tests.mini", out, launcher=[sys.executable])
-    kill_when(process, out, "SELECT 1 FROM comparisons WHERE task = 'paper/proofs'", 1)
-    before = judgements(out)
-    code, _, err = run(*WORKER, "tree", out)
-    assert code == 0, err
-    assert judgements(out)[: len(before)] == before  # nothing is asked twice
-    alike(out, single, NODES)
-
-
 def test_a_tree_of_a_model_that_is_shared_out(tmp_path: Path) -> None:
     """It decides as the same two processes do when each has the whole model."""
     for what in ("adapted", "split"):
@@ -190,9 +178,6 @@ def test_the_command_line(files: tuple[Path, Path], tmp_path: Path) -> None:
     assert code == 0, err
     assert out.count("Finished") == 1 and out.count("toy/sub round 1/1") == 4  # one process speaks
     assert len(judgements(tmp_path / "run")) == 6
-    code, out, err = run(*command[:-1], tmp_path / "shared", "--shard")
-    assert code == 0 and out.count("Finished") == 1, err
-    assert judgements(tmp_path / "shared") and run(*command, "--shard", processes=1)[0] != 0
     code, out, err = run(*command, "--set", "*.steps=1")
     assert code != 0 and err.count("error: ") - err.count("process 1: error: ") >= 1 and "other settings" in err
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pydantic import TypeAdapter
 from rrm.core.judgements import Check, Comparison, Judgement, Margin, Pair
 from rrm.core.records import Answer, Assistance, Case, Group, Outcome, Spans, digest
 from rrm.core.remarks import Remark, Remarked
+from rrm.store import links
 from rrm.store.database import TICK, Database
 from rrm.store.encoding import written
 from rrm.store.upgrades import RUN
@@ -81,6 +83,18 @@ KEYS = {
 }  # fmt: skip
 """Table -> what tells its rows apart: a row whose key is there already repeats it."""
 TABLES = tuple(KEYS)
+_COLUMNS = {
+    "blobs": "id, kind, body", "answers": "version, case_id, body",
+    "comparisons": "seq, task, round, position, pair, case_id, a, b, assistance_a, assistance_b, shown, user, "
+                   "preference, checks, attention, note, seconds, at, supersedes, purpose, again",
+    "metrics": "task, round, phase, step, name, value, at", "checkpoints": "task, round, part, path, sha256, at",
+    "scores": "task, round, pair, margin, std, held", "spans": "case_id, outcome, fact, start, stop",
+    "origins": "task, round, pair, sha256, file, row", "samples": "task, round, purpose, body",
+    "remarks": "seq, task, round, pair, side, name, kind, body, case_id, outcome, assistance, user, at, supersedes",
+}  # fmt: skip
+LINKED = {t: (columns, "seq" if columns.startswith("seq, ") else KEYS[t]) for t, columns in _COLUMNS.items()}
+"""Table -> what is hashed of its rows, and what tells one apart, also when it is rewritten. Neither ever changes: a
+column that is added later needs links of its own."""
 
 _case, _outcome, _answer = TypeAdapter(Case), TypeAdapter(Outcome), TypeAdapter(Answer)
 _groups = TypeAdapter(tuple[Group, ...])
@@ -105,9 +119,20 @@ class Store(Database):
     """One run's database. Raises `StoreError` saying what could not be written and how to mend it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, SCHEMA, TABLES, RUN)
+        super().__init__(path, SCHEMA + links.SCHEMA + links.triggers(LINKED), (*TABLES, "links"), RUN)
         with self._explained():
+            links.add_functions(self._db)
+            if not self._db.execute("SELECT 1 FROM links LIMIT 1").fetchone():
+                with self._writing():
+                    links.fill(self._db, LINKED)
             (self._last,) = self._db.execute("SELECT COALESCE(MAX(at), 0.0) FROM metrics").fetchone()
+
+    @contextmanager
+    def rewriting(self, tables: Sequence[str]) -> Iterator[None]:
+        """See `Database`; the rows' old links can no longer be tried out."""
+        with super().rewriting((*tables, "links")):
+            yield
+            links.wipe(self._db)
 
     # --- the memo ------------------------------------------------------------------------------------
 

@@ -8,10 +8,11 @@ RUN: tuple[str, ...] = (
     "ALTER TABLE comparisons ADD COLUMN purpose TEXT NOT NULL DEFAULT '';",
     "ALTER TABLE comparisons ADD COLUMN again INTEGER NOT NULL DEFAULT 0;",
     "",
+    "",
 )
 """run.db. To 1, from files without a version: the table `samples` is new. To 2: what a comparison
 is for, which older ones do not say. To 3: how many times its pair was asked about before. To 4: the table `remarks` is
-new."""
+new. To 5: the table `links`, which `rrm.store.links.fill` fills."""
 LABELS: tuple[str, ...] = (
     "",
     "ALTER TABLE questions ADD COLUMN ask TEXT NOT NULL DEFAULT '';\n"

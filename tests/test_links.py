@@ -68,7 +68,7 @@ def changes(path: Path) -> Iterator[tuple[str, str]]:
             if columns[0] != "seq":
                 yield table, f"INSERT INTO {table} SELECT {more} FROM {table} LIMIT 1"
             for column in columns[columns[0] == "seq" :]:
-                yield table, f"UPDATE {table} SET {column} = IFNULL({column}, 0) || '1' {last}"
+                yield table, f"UPDATE {table} SET {column} = IFNULL({column}, 0) || '7' {last}"
 
 
 def test_every_change_is_found_and_named(path: Path) -> None:

@@ -7,7 +7,10 @@ from rrm.command import plan_command
 from rrm.command import run_commands
 from rrm.command import measure_commands
 from rrm.command import model_commands
+from rrm.command import trust_commands
 # isort: on
 from rrm.command.common import app
 
-__all__ = ["app", "measure_commands", "model_commands", "plan_command", "run_commands", "tree_commands"]
+__all__ = [
+    "app", "measure_commands", "model_commands", "plan_command", "run_commands", "tree_commands", "trust_commands",
+]  # fmt: skip

@@ -74,10 +74,11 @@ class Run:
         except OSError as error:
             raise RunError(f"cannot make the run folder {self.out} ({error}); use another --out folder") from error
 
-    def configure(self, settings: Mapping[str, Any]) -> None:
-        """Write config.json, or, when resuming, refuse one that differs: it would be another run."""
+    def configure(self, settings: Mapping[str, Any], origins: Mapping[str, Any] | None = None) -> None:
+        """Write config.json, or, when resuming, refuse one that differs: it would be another run. `origins`: what else
+        is noted when it begins, and compared with nothing."""
         config: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
-        there, decided = self.world.once(lambda: (config, self._configured(config)))
+        there, decided = self.world.once(lambda: (config, self._configured(config, origins or {})))
         if config != there:
             raise RunError(
                 f"process {self.world.rank} was started with other settings, another model or another user than the "
@@ -86,14 +87,14 @@ class Run:
         if isinstance(self.maker, Deciding):
             self.decided = self.maker.decide(decided)
 
-    def _configured(self, config: dict[str, Any]) -> Mapping[str, Any]:
+    def _configured(self, config: dict[str, Any], origins: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the maker decided when the run began, not what it would now: the bits depend on it."""
         path = self.out / "config.json"
         if not path.exists():
             if any(round >= 0 for _, round in self.store.rounds()):  # others were imported, for this run to learn from
                 raise RunError(f"{self.out} holds judgements but no config.json; use another folder")
             decided = self.maker.decide(None) if isinstance(self.maker, Deciding) else {}
-            notes = about(self.maker) | {"decided": dict(decided), "processes": self.world.size}
+            notes = about(self.maker) | {"decided": dict(decided), "processes": self.world.size, **origins}
             write_atomically(path, json.dumps(config | {"about": notes}, indent=2).encode() + b"\n")
             return decided
         before = read_config(self.out)

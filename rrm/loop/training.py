@@ -107,6 +107,7 @@ def train(
     """
     from rrm.core.parallel import join  # late, all: torch takes seconds, and looking at a run does without it
     from rrm.loop.lock import locked
+    from rrm.loop.provenance import origins_of
     from rrm.loop.recursion import solve
     from rrm.loop.run import Run
 
@@ -136,7 +137,7 @@ def train(
         if setting is not None:
             stack.enter_context(_threads(setting.cpus))
         run = Run(out, maker, seed, watch)
-        run.configure(config)
+        run.configure(config, origins_of(task))
         for part in (user, maker, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
             if isinstance(part, Recording):
                 part.record(run.out)

@@ -107,7 +107,7 @@ def _link(table: str, row: Sequence[str], key: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Chain:
+class Anchor:
     """What a database's links come to."""
 
     size: int
@@ -129,7 +129,7 @@ class Broken:
         return f"{self.table}: {self.what}"
 
 
-def chain_of(db: sqlite3.Connection, size: int | None = None) -> Chain | None:
+def chain_of(db: sqlite3.Connection, size: int | None = None) -> Anchor | None:
     """What the first `size` links come to, or all of them; None if there are fewer."""
     query = "SELECT leaf, head FROM links ORDER BY seq" + ("" if size is None else f" LIMIT {int(size)}")
     rows = db.execute(query).fetchall()
@@ -137,7 +137,7 @@ def chain_of(db: sqlite3.Connection, size: int | None = None) -> Chain | None:
         return None
     leaves = [bytes(leaf) for leaf, _ in rows]
     head = bytes(rows[-1][1]) if rows else START
-    return Chain(len(rows), merkle_root(leaves).hex(), head.hex())
+    return Anchor(len(rows), merkle_root(leaves).hex(), head.hex())
 
 
 def fill(db: sqlite3.Connection, tables: Mapping[str, tuple[str, str]]) -> None:

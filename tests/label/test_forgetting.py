@@ -130,7 +130,7 @@ def test_what_is_append_only_is_so_again(tmp_path: Path) -> None:
         db = sqlite3.connect(tmp_path / name)
         for table in tables:
             for statement in (f"DELETE FROM {table}", f"UPDATE {table} SET at = 0"):
-                with pytest.raises(sqlite3.Error, match="append-only|no such function: link_"):
+                with pytest.raises(sqlite3.Error, match=r"append-only|no such function: link_"):
                     db.execute(statement)
 
 

@@ -1,0 +1,118 @@
+"""Commands about trust: keys, certificates, and whether they hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rrm.command.common import DEBUG, app, clean_errors, say
+from rrm.core.errors import ConfigError
+
+KEY = typer.Option("--key", metavar="FILE", help="Your private key (see rrm keys).")
+
+
+@app.command()
+def keys(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes; the public one: FILE.pub.")],
+    name: Annotated[str, typer.Option(help="Whose key it is, as others shall read it.")] = "",
+    days: Annotated[int, typer.Option(min=1, help="How long it is good.")] = 365,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Make a key pair to sign certificates with (Ed25519). Keep FILE to yourself, give FILE.pub to who verifies.
+
+    Example: rrm keys ~/keys/lab --name "Lab of A. Turing"
+    """
+    with clean_errors(debug):
+        from rrm.trust.signing import make_key
+
+        made = make_key(path, name or path.name, days)
+        say(f"{path} is the private key: keep it to yourself. {path}.pub is the public one, for whoever verifies.")
+        say(f"key {made.keyid[:16]} of {made.name!r}, good until {made.expires}")
+        say(f"next: rrm certify RUN --key {path}")
+
+
+@app.command()
+def certify(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="The run's folder.")] = None,
+    node: Annotated[str | None, typer.Argument(help="A node, by path or name; by default the root.")] = None,
+    key: Annotated[Path | None, KEY] = None,
+    out: Annotated[Path | None, typer.Option(help="[default: RUN/certificates]")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a certificate instead.")] = False,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Write certificates of a finished node and all below it: what was done, what was found, and what was not shown.
+
+    Each is an in-toto statement in a signed envelope (DSSE). Without --key one is made beside the certificates.
+
+    Example: rrm certify runs/demo --key ~/keys/lab
+    """
+    with clean_errors(debug):
+        from rrm.trust.statement import Predicate
+
+        if schema:
+            print(json.dumps(Predicate.model_json_schema(), indent=2))
+            return
+        if run is None:
+            raise ConfigError("give the run's folder: rrm certify RUN")
+        from rrm.trust.certifying import certify as write
+
+        done = write(run, node, key, out)
+        for one in done:
+            say(f"{one.node}: {one.path} ({one.sha256[:16]})")
+        root = done[-1]
+        say(f"not shown of {root.node}:")
+        for line in root.predicate.not_shown:
+            say(f"- {line}")
+        if key is None:
+            say(
+                f"The key was made beside the certificates: it shows that nothing is changed from now on, and not who "
+                f"made them. To sign as yourself: rrm keys FILE, then rrm certify {run} --key FILE"
+            )
+        say(f"next: rrm verify {root.path} --run {run}")
+
+
+@app.command()
+def verify(
+    certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="A certificate of rrm certify.")],
+    run: Annotated[Path, typer.Option(metavar="RUN", help="The folder of the run that it is of.")],
+    key: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE.pub", help="A public key that you trust; several times for several."),
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="What you demand of it.")] = None,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Check a certificate: its signature, the run's rows, files and numbers, and the certificates below it.
+
+    Offline; executes nothing of the run's folder. Exit status: 0 it holds; 3 no certificate that this rrm reads; 4 not
+    signed, or changed after; 5 unknown or expired key; 6 of another run; 7 rows, files, numbers or a certificate below
+    were changed; 8 rows were rewritten since (a person was forgotten); 9 it holds, and fails the policy.
+
+    Example: rrm verify paper.json --run runs/demo --key lab.pub --policy mine.toml
+    """
+    with clean_errors(debug):
+        from rrm.trust.demands import read_policy, unmet
+        from rrm.trust.verifying import CODES, SAYS, Breach
+        from rrm.trust.verifying import verify as check
+
+        demands = read_policy(policy) if policy is not None else {}
+        found = check(certificate, run, key or ())
+        if not found.faults and demands:
+            root = next(iter(found.predicates))
+            found.faults += [Breach("policy", one) for one in unmet(demands, found.predicates, root)]
+            if not found.faults:
+                found.notes.append(f"it is all that {policy} demands")
+        for line in found.notes:
+            say(line)
+        for fault in found.faults:
+            say(f"{fault.kind}: {f'{fault.node}: ' if fault.node else ''}{fault.what}", "red")
+        if found.faults:
+            kind = min((fault.kind for fault in found.faults), key=CODES.__getitem__)
+            say(f"{certificate.name} does not hold: {SAYS[kind]}", "bold red")
+            raise typer.Exit(found.code)
+        say(f"{certificate.name} holds. It does not show:", "bold")
+        for line in next(iter(found.predicates.values())).not_shown:
+            say(f"- {line}")

@@ -1,0 +1,103 @@
+"""Write certificates of a run's finished nodes, the ones below first: a parent's names its children's by their hash, so
+that the paper's induction (an aligned A(k-1) helps to align A(k)) can be followed link by link."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrm.core.errors import RunError
+from rrm.store.files import write_atomically
+from rrm.trust.gathering import predicate_of, subjects_of
+from rrm.trust.signing import PublicKey, make_key, now, read_public, sign
+from rrm.trust.snapshot import copied, linked
+from rrm.trust.statement import Predicate, digest_of, payload_of
+from rrm.view.reading import Reader
+
+FOLDER = "certificates"
+OWN_KEY = "key"
+"""The key that is made beside the certificates where none is given."""
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A certificate that was written."""
+
+    node: str
+    path: Path
+    sha256: str
+    """Of its payload."""
+    predicate: Predicate
+
+
+def file_of(out: Path, node: str) -> Path:
+    """Where a node's certificate is."""
+    return out / f"{node.replace('/', '~')}.json"
+
+
+def certify(run: Path, node: str | None = None, key: Path | None = None, out: Path | None = None) -> list[Certified]:
+    """Certify a node and all that were trained below it in this run; by default the root.
+
+    Parameters
+    ----------
+    run: its folder, which nothing but `out` is written to. Where its database is of before rows were linked, it is
+        brought up to date first.
+    key: a private key's file of `make_key`; by default one that is made beside the certificates, which proves
+        integrity and not identity.
+    out: a folder; by default RUN/certificates.
+
+    Raises `RunError` for nodes that are not finished, `KeyProblem`, `StoreError`.
+    """
+    if not (run / "run.db").exists():
+        raise RunError(f"{run}: no run there (a run's folder holds run.db)")
+    linked(run)
+    out = out or run / FOLDER
+    key = key or _own_key(out)
+    made = now()
+    done: dict[str, Certified] = {}
+    with copied(run) as copy, Reader(copy) as reader:
+        top = _named(reader, node)
+        for path in reversed([path for path in reader.nodes if path == top or path.startswith(f"{top}/")]):
+            if reader.nodes[path].finished is not None:
+                continue  # trained in another run, whose certificate it is
+            below = {name: one.sha256 for name, one in done.items() if name.startswith(f"{path}/")}
+            predicate = predicate_of(reader, copy, run, path, made, _children(below))
+            payload = payload_of(subjects_of(reader, predicate), predicate)
+            done[path] = _write(file_of(out, path), path, payload, key, predicate)
+    return list(done.values())
+
+
+def public_beside(out: Path) -> PublicKey | None:
+    """The public key that was made beside certificates, if any."""
+    path = out / f"{OWN_KEY}.pub"
+    return read_public(path) if path.exists() else None
+
+
+def _children(below: Mapping[str, str]) -> dict[str, str]:
+    """Those directly below: theirs name the rest."""
+    return {name: digest for name, digest in below.items()
+            if not any(name.startswith(f"{other}/") for other in below if other != name)}  # fmt: skip
+
+
+def _write(path: Path, node: str, payload: bytes, key: Path, predicate: Predicate) -> Certified:
+    write_atomically(path, sign(payload, key))
+    return Certified(node, path, digest_of(payload), predicate)
+
+
+def _own_key(out: Path) -> Path:
+    path = out / OWN_KEY
+    if not path.exists():
+        make_key(path, "made beside the certificates")
+    return path
+
+
+def _named(run: Reader, name: str | None) -> str:
+    """A node's path, by its path or its last part."""
+    if name is None:
+        return run.root
+    found = [path for path in run.nodes if path == name or path.rsplit("/", 1)[-1] == name]
+    if len(found) != 1:
+        what = f"several nodes are called {name!r}: {', '.join(found)}" if found else f"no node is called {name!r}"
+        raise RunError(f"{what}; give the path of one of {', '.join(run.nodes)}")
+    return found[0]

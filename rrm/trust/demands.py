@@ -1,0 +1,114 @@
+"""What somebody demands of certificates before they use what was certified: thresholds, and gaps that they forbid.
+
+A TOML file. A table for every node, for the root, or for a node by its path; in it a place in the certificate (see
+`rrm certify --schema`; `*` is every one of a list) and what is demanded of it:
+
+    [every]
+    "testing.judged" = ">= 100"
+    "testing.held_out.low" = "> 0.5"
+
+    [root]
+    "design.unassessed" = "empty"
+    "design.assistants.*.misses.high" = "<= 0.3"
+    "formal_verification" = "known"
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rrm.core.errors import RRMError
+from rrm.trust.statement import Predicate
+
+OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq,
+}  # fmt: skip
+EVERY, ROOT = "every", "root"
+
+
+class PolicyError(RRMError, ValueError):
+    """A policy that cannot be read, or that demands what no certificate has."""
+
+
+def read_policy(path: Path) -> dict[str, dict[str, str]]:
+    """Table -> place -> demand. Raises `PolicyError`."""
+    try:
+        found = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"{path}: {error}") from error
+    for table, demands in found.items():
+        if not isinstance(demands, dict):
+            raise PolicyError(f"{path}: {table!r} is no table; write [every], [root] or [\"node/path\"] above it")
+        for place, demand in demands.items():
+            _read(f"{path}: [{table}] {place}", demand)
+    return found
+
+
+def unmet(policy: Mapping[str, Mapping[str, str]], predicates: Mapping[str, Predicate], root: str) -> list[str]:
+    """What certificates (node -> predicate) do not fulfil, in words. What is not known fulfils nothing. Raises
+    `PolicyError` for a node or a place that there is not."""
+    found = []
+    for table, demands in policy.items():
+        nodes = [*predicates] if table == EVERY else [root] if table == ROOT else [table]
+        for node in nodes:
+            if node not in predicates:
+                raise PolicyError(f"the policy speaks of {node!r}; there are {', '.join(predicates)}")
+            body = predicates[node].model_dump(mode="json")
+            for place, demand in demands.items():
+                found += [f"{node}: {said}" for said in _unmet(body, place, demand)]
+    return found
+
+
+def _unmet(body: Any, place: str, demand: str) -> Iterable[str]:
+    for where, value in _places(body, place.split("."), place):
+        if why := _why(value, demand):
+            yield f"{where} is to be {demand}, and {why}"
+
+
+def _places(value: Any, parts: list[str], place: str, where: str = "") -> Iterable[tuple[str, Any]]:
+    """What is there; something not known ends the way."""
+    if not parts or (isinstance(value, Mapping) and "not_known" in value):
+        yield where, value
+        return
+    first, *rest = parts
+    if first == "*" and isinstance(value, list):
+        for i, one in enumerate(value):
+            yield from _places(one, rest, place, f"{where}[{i}]")
+    elif isinstance(value, Mapping) and first in value:
+        yield from _places(value[first], rest, place, f"{where}.{first}" if where else first)
+    else:
+        there = ", ".join(value) if isinstance(value, Mapping) else "nothing with a name"
+        raise PolicyError(f"no certificate has {place!r}: under {where or 'the top'} there is {there:.200}")
+
+
+def _why(value: Any, demand: str) -> str:
+    """Why a value does not fulfil a demand; empty if it does."""
+    if isinstance(value, Mapping) and "not_known" in value:
+        return f"it is not known: {value['not_known']}"
+    if demand == "known":
+        empty = value.get("empty") if isinstance(value, Mapping) else None
+        return f"it is empty: {empty}" if empty else "" if value is not None else "there is none"
+    if demand == "empty":
+        return f"it has {', '.join(map(str, value)):.200}" if value else ""
+    compare, limit = _read("", demand)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return f"it is {value!r:.100}"
+    return "" if compare(value, limit) else f"it is {value:g}"
+
+
+def _read(where: str, demand: Any) -> tuple[Callable[[Any, Any], bool], float]:
+    """A comparison and its limit; of "known" and "empty" any."""
+    if demand in ("known", "empty"):
+        return operator.eq, 0.0
+    given = re.fullmatch(r"(>=|<=|==|>|<) ?([-+.\de]{1,40})", demand if isinstance(demand, str) else "")
+    try:
+        return OPERATORS[given[1]], float(given[2])  # type: ignore[index]
+    except (TypeError, ValueError):
+        raise PolicyError(
+            f'{where}: {demand!r} is no demand; give ">= 0.7" (or >, <, <=, ==), "known" or "empty"'
+        ) from None

@@ -1,0 +1,375 @@
+"""The numbers of a certificate, from a run's records alone: the same records give the same numbers, to the bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from rrm.core.errors import RunError
+from rrm.core.shares import Known, mean, share
+from rrm.core.version import VERSION as RRM
+from rrm.labels.agreement import Estimate, alpha
+from rrm.labels.forgetting import named_in
+from rrm.labels.queue import Labels
+from rrm.store import links
+from rrm.trust.snapshot import OTHERS
+from rrm.trust.statement import (
+    Chapter,
+    Child,
+    DesignChoices,
+    Evidence,
+    Figure,
+    Found,
+    Helper,
+    Judge,
+    NotKnown,
+    Predicate,
+    Scope,
+    Testing,
+)
+from rrm.view.challenge_records import plain
+from rrm.view.five_figures import challenges_of
+from rrm.view.reading import NodeView, Reader
+
+KEPT = {"labels.db": ("questions", "labels", "closed"), "calls.db": ("calls",)}
+"""Other databases -> tables that are only added to."""
+SKIPPED = re.compile(r"(?:run|labels|calls)\.db(?:-wal|-shm|-journal)?|lock|.*\.part|certificates(?:/.*)?", re.DOTALL)
+"""Files of a run that are hashed in another way, or come and go."""
+_CURRENT = "c.task = ? AND NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
+_DERIVED = "derived"
+
+
+def predicate_of(
+    run: Reader, copy: Path, folder: Path, path: str, made: str, children: Mapping[str, str],
+    chapters: Mapping[str, Chapter] | None = None, audits: Sequence[Mapping[str, Any]] = (),
+) -> Predicate:  # fmt: skip
+    """All that a certificate of a node says. Raises `RunError` for a node that is not finished.
+
+    Parameters
+    ----------
+    run: a reader of `copy`, the copy of the run as it was (`rrm.trust.snapshot`).
+    folder: the run itself, whose files are hashed.
+    made: when.
+    children: node -> SHA-256 of its certificate's payload.
+    chapters: those of interpretability, formal_verification and guarantees that there are.
+    """
+    if path not in run.nodes:
+        raise RunError(f"{folder} has no node {path!r}; it has {', '.join(run.nodes)}")
+    node = run.nodes[path]
+    state = run.progress(node).state
+    if state != "finished":
+        raise RunError(f"{path} is not finished ({state}), and only what is can have a certificate: go on training it")
+    found = chapters or {}
+    design = _design(run, copy, node, children)
+    testing = _testing(run, node, audits)
+    three = {
+        name: found.get(name, Chapter(empty=why))
+        for name, why in (
+            ("interpretability", "nothing was computed about what moves its judgements"),
+            ("formal_verification", "nothing was proven of its weights"),
+            ("guarantees", "no bound was computed of what it may do to its parent"),
+        )
+    }
+    scope = Scope(
+        cases=_one(run, f"SELECT COUNT(DISTINCT c.case_id) FROM comparisons c WHERE {_CURRENT}", path),
+        first=tuple(map(str, run.config.get("cases", ()))),
+        shift=NotKnown(not_known="nobody looked at cases of another kind; `rrm audit` does"),
+    )
+    below = tuple(Child(node=name, sha256=digest) for name, digest in sorted(children.items()))
+    parts: dict[str, Any] = {"design": design, "testing": testing, "scope": scope, **three}
+    return Predicate(
+        version=1, rrm=RRM, made=made, node=path, evidence=evidence_of(copy), files=files_of(folder),
+        databases=databases_of(copy), children=below, not_shown=_not_shown(run, node, parts, below), **parts,
+    )  # fmt: skip
+
+
+def subjects_of(run: Reader, predicate: Predicate) -> dict[str, dict[str, str]]:
+    """Name -> digests: what the certificate is about."""
+    path = predicate.node
+    newest = {part: (where, sha256) for _, part, where, sha256, _ in run.checkpoints.get(path, ())}
+    found = {f"{part} of {path}": {"sha256": newest[part][1]} for part in ("agent", "reward") if part in newest}
+    found["config.json"] = {"sha256": predicate.files.get("config.json", "")}
+    found["rows of run.db"] = {"sha256": predicate.evidence.root}
+    for name, digest in sorted(run.config.get("about", {}).get("code", {}).items()):
+        found[f"code of {name}"] = {"sha256": str(digest)}
+    model = run.config.get("model", {})
+    found[f"model {model.get('name', '')}"] = {"rrmFingerprint": str(model.get("fingerprint", ""))}
+    if text := model.get("prompts", {}).get("text"):
+        found["tokenizer and template"] = {"rrmFingerprint": str(text)}
+    return found
+
+
+# --- what is hashed ----------------------------------------------------------------------------------
+
+
+def evidence_of(copy: Path) -> Evidence:
+    """The links of a copy's run.db."""
+    with closing(sqlite3.connect(copy / "run.db")) as db:
+        chain = links.chain_of(db)
+    assert chain is not None  # all of them
+    return Evidence(size=chain.size, root=chain.root, head=chain.head)
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """Path -> SHA-256 of the run's files that are no databases."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not SKIPPED.fullmatch(name):
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def databases_of(copy: Path, rows: Mapping[str, Mapping[str, tuple[int, str]]] | None = None) -> dict[str, Any]:
+    """Database -> table -> how many rows, and their hash in the order in which they came; `rows`: of as many as there
+    were."""
+    found: dict[str, dict[str, tuple[int, str]]] = {}
+    for name in OTHERS:
+        if not (copy / name).exists():
+            continue
+        with closing(sqlite3.connect(copy / name)) as db:
+            there = {table for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            for table in KEPT[name]:
+                if table in there:
+                    n = rows[name][table][0] if rows is not None and table in rows.get(name, {}) else -1
+                    found.setdefault(name, {})[table] = _hashed(db, table, n)
+    return found
+
+
+def _hashed(db: sqlite3.Connection, table: str, n: int) -> tuple[int, str]:
+    whole, count = hashlib.sha256(), 0
+    for row in db.execute(f"SELECT * FROM {table} ORDER BY rowid LIMIT {int(n)}"):
+        plain = [value.hex() if isinstance(value, bytes) else value for value in row]
+        whole.update(json.dumps(plain, separators=(",", ":")).encode() + b"\n")
+        count += 1
+    return count, whole.hexdigest()
+
+
+# --- chapters ----------------------------------------------------------------------------------------
+
+
+def _design(run: Reader, copy: Path, node: NodeView, children: Mapping[str, str]) -> DesignChoices:
+    about = run.config.get("about", {})
+    told: Mapping[str, Any] = about.get("tasks", {})
+    aspects: tuple[str, ...] | NotKnown = NotKnown(not_known="the run is of before this was kept")
+    unassessed: tuple[str, ...] | NotKnown = aspects
+    if node.path in told:
+        aspects = tuple(told[node.path]["aspects"])
+        covered = {one for name in told[node.path]["assistants"] for one in told.get(name, {}).get("covers", ())}
+        unassessed = tuple(one for one in aspects if one not in covered)
+    model = {key: value for key, value in run.config.get("model", {}).items()}
+    made_with = {key: value for key, value in about.items() if key not in ("started", "tasks", "code")}
+    return DesignChoices(
+        instruction=node.instruction, aspects=aspects, unassessed=unassessed, judges=_judges(run, copy, node),
+        assistants=_helpers(run, node, told, children), settings=dict(node.settings),
+        seed=int(run.config.get("seed", 0)), model=model, made_with=made_with,
+    )  # fmt: skip
+
+
+def _judges(run: Reader, copy: Path, node: NodeView) -> tuple[Judge, ...]:
+    """Who judged; people are counted together and not named: a certificate is for strangers."""
+    counts: Counter[tuple[str, str]] = Counter()
+    people: dict[str, set[str]] = {}
+    query = f"SELECT c.user, COUNT(*) FROM comparisons c WHERE {_CURRENT} AND c.purpose != ? GROUP BY c.user"
+    for user, n in run.rows(query, (node.path, _DERIVED)):
+        named = named_in(user)
+        kind = "people" if named or re.match(r"human\b|\d+ people", user) else "other"
+        if kind == "other":
+            kind = "model" if re.match(r"(?:model|endpoint)\(", user) else "simulated"
+        name = "people" if kind == "people" else user
+        counts[name, kind] += n
+        people.setdefault(name, set()).update(named)
+    agreed: Found = NotKnown(not_known="nobody judged what somebody else judged, too")
+    if (copy / "labels.db").exists():
+        agreed = _alpha(copy, node.path)
+    nobody = NotKnown(not_known="no people")
+    return tuple(
+        Judge(
+            name=name, kind=kind, judgements=n, people=len(people[name]), alpha=agreed if kind == "people" else nobody
+        )
+        for (name, kind), n in sorted(counts.items())
+    )  # fmt: skip
+
+
+def _alpha(copy: Path, task: str) -> Found:
+    with closing(sqlite3.connect(copy / "labels.db")) as db:
+        asked = {id for (id,) in db.execute("SELECT id FROM questions WHERE task = ?", (task,))}
+    with closing(Labels(copy)) as queue:
+        found: Estimate = alpha([one for one in queue.labels() if one.question in asked], queue.cases()).ordinal
+    if math.isnan(found.value):
+        return NotKnown(not_known="nobody judged what somebody else judged, too")
+    low, high = (None if math.isnan(one) else one for one in (found.low, found.high))
+    return Figure(value=found.value, low=low, high=high, n=found.n, cases=found.cases)
+
+
+def _helpers(
+    run: Reader, node: NodeView, told: Mapping[str, Any], children: Mapping[str, str]
+) -> tuple[Helper, ...]:
+    """What was shown beside judged outcomes, and what of it the judge checked."""
+    met: dict[str, dict[str, dict[str, list[float]]]] = {}
+    versions: dict[str, set[str]] = {}
+    query = (
+        "SELECT c.case_id, c.checks, sa.body, sb.body FROM comparisons c JOIN blobs sa ON sa.id = c.assistance_a"
+        f" JOIN blobs sb ON sb.id = c.assistance_b WHERE {_CURRENT} AND c.purpose != ? ORDER BY c.seq"
+    )
+    for case, checks, *sides in run.rows(query, (node.path, _DERIVED)):
+        for one in (one for side in sides for one in json.loads(side)):
+            where = met.setdefault(one["assistant"], {}).setdefault(case, {})
+            versions.setdefault(one["assistant"], set()).add(str(one["version"]))
+            answers = one["answers"]
+            where.setdefault("silent", []).append(float(not any(answer["findings"] for answer in answers)))
+            where.setdefault("unreadable", []).append(float(any(answer["unreadable"] for answer in answers)))
+        for check in json.loads(checks):
+            where = met.setdefault(check["by"], {}).setdefault(case, {})
+            kind = "false alarms" if not check["said"] else "misses"
+            where.setdefault(kind, []).append(float(not check["right"]))
+    own = [name for name in told.get(node.path, {}).get("assistants", ())]
+    found = []
+    for name in [*own, *(name for name in sorted(met) if name not in own and name != node.path)]:
+        cases = met.get(name, {})
+
+        def told_of(kind: str, why: str, cases: Mapping[str, Mapping[str, Sequence[float]]] = cases) -> Found:
+            return _share(((sum(by[kind]), len(by[kind])) for by in cases.values() if kind in by), why)
+
+        found.append(
+            Helper(
+                node=name, versions=tuple(sorted(versions.get(name, ()))),
+                answers=sum(len(by.get("silent", ())) for by in cases.values()),
+                silent=told_of("silent", "it was not asked here"),
+                unreadable=told_of("unreadable", "it was not asked here"),
+                false_alarms=told_of("false alarms", "nothing that it called wrong was checked"),
+                misses=told_of("misses", "nothing that it called right was checked"),
+                certificate=children.get(name),
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def _testing(run: Reader, node: NodeView, audits: Sequence[Mapping[str, Any]]) -> Testing:
+    rows = run.rows(
+        f"SELECT c.case_id, c.preference FROM comparisons c WHERE {_CURRENT} AND c.purpose != ?",
+        (node.path, _DERIVED),
+    )
+    by_case: dict[str, list[float | None]] = {}
+    for case, preference in rows:
+        by_case.setdefault(case, []).append(preference)
+    none = "nothing was judged here"
+    held = _held_out(run, node)
+    few = "nothing was held out of the last fit, or its scores were not kept"
+    right = _share(((sum(o[0] for o in some), len(some)) for some in held.values()), few)
+    expected, brier = (
+        _mean(((sum(o[i] for o in some), len(some)) for some in held.values()), few) for i in (1, 2)
+    )
+    measured = run.report.get("agreement", {}) if node.path == run.root else {}
+    untrue = NotKnown(not_known="nobody measured it: the truth is not known here, or was not asked for")
+    agreement: Found = untrue
+    if isinstance(measured, dict) and "mean" in measured:
+        agreement = Figure(
+            value=measured["mean"], low=measured.get("low"), high=measured.get("high"), n=int(measured.get("n", 0)),
+            cases=int(measured.get("n", 0)),
+        )  # fmt: skip
+    return Testing(
+        judged=len(rows),
+        tied=_share(((sum(p == 0.5 for p in some), len(some)) for some in by_case.values()), none),
+        abstained=_share(((sum(p is None for p in some), len(some)) for some in by_case.values()), none),
+        held_out=right, expected=expected, brier=brier,
+        agreement={"assisted": agreement, "unassisted": untrue},
+        challenges=plain(challenges_of(run, node)), audits=tuple(dict(one) for one in audits),
+    )  # fmt: skip
+
+
+def _held_out(run: Reader, node: NodeView) -> dict[str, list[tuple[float, float, float]]]:
+    """Case -> (right, expected, squared error) of the comparisons that were held out of the node's last fit."""
+    last = _one(run, "SELECT MAX(round) FROM checkpoints WHERE task = ? AND part = 'reward'", node.path)
+    rows = run.rows(
+        "SELECT c.case_id, c.preference, s.margin FROM scores s JOIN comparisons c ON c.task = s.task"
+        " AND c.pair = s.pair AND c.round <= s.round JOIN checkpoints k ON k.task = s.task AND k.round = s.round"
+        f" AND k.part = 'reward' AND k.at > c.at WHERE s.round = ? AND s.held AND {_CURRENT}"
+        " AND c.preference IS NOT NULL AND c.preference != 0.5 AND c.purpose != ? ORDER BY c.seq",
+        (last, node.path, _DERIVED),
+    )
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for case, preference, margin in rows:
+        chance = 1 / (1 + math.exp(-margin))
+        right = 0.5 if margin == 0 else float((margin > 0) == (preference > 0.5))
+        found.setdefault(case, []).append((right, max(chance, 1 - chance), (chance - preference) ** 2))
+    return found
+
+
+# --- what is not shown -------------------------------------------------------------------------------
+
+
+def _not_shown(
+    run: Reader, node: NodeView, parts: Mapping[str, Any], children: Sequence[Child]
+) -> tuple[str, ...]:
+    """What a reader may think is shown, and is not."""
+    design: DesignChoices = parts["design"]
+    said = []
+    kinds = {judge.kind for judge in design.judges}
+    if kinds & {"simulated", "other"}:
+        said.append("That people would judge so: simulated users judged, in a world that was made for it.")
+    if "model" in kinds:
+        said.append("That people would judge so: a language model judged.")
+    if "people" in kinds:
+        said.append("That the people who judged want what others want.")
+    said.append("That what the judge preferred is truly better: the reward model learned preferences, not the truth.")
+    said.append("Anything of cases that differ from those it was trained on.")
+    if isinstance(design.unassessed, NotKnown):
+        said.append(f"Which aspects nobody assesses: {design.unassessed.not_known}.")
+    elif design.unassessed and design.assistants:
+        said.append(f"Anything of aspects that no assistant assesses: {', '.join(design.unassessed)}.")
+    direct = {child.path for child in run.children(node.path)}  # theirs speak of those further below
+    lacking = {helper.node for helper in design.assistants if helper.certificate is None and helper.node in direct}
+    said += [f"Anything of its assistant {name}: it has no certificate here." for name in sorted(lacking)]
+    said += [
+        f"{name.replace('_', ' ').capitalize()}: {parts[name].empty}."
+        for name in ("interpretability", "formal_verification", "guarantees") if parts[name].empty
+    ]  # fmt: skip
+    said += [f"{where}: not known, as {why}." for where, why in sorted(_unknown(parts["testing"].model_dump()))]
+    if node.finished is not None:
+        said.append("How it was trained: it was finished in another run.")
+    return tuple(dict.fromkeys(said))
+
+
+def _unknown(value: Any, where: str = "testing") -> Iterable[tuple[str, str]]:
+    """Places of figures that are not known, with the reasons; of the rounds of a figure once."""
+    if isinstance(value, Mapping):
+        for key in ("not_known", "not known"):
+            if key in value:
+                yield where, str(value[key]).rstrip(".")
+                return
+        for key, one in value.items():
+            yield from _unknown(one, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        yield from {found for one in value for found in _unknown(one, where)}
+
+
+# --- figures -----------------------------------------------------------------------------------------
+
+
+def _share(clusters: Iterable[tuple[float, float]], why: str) -> Found:
+    return _figure(share(clusters), why)
+
+
+def _mean(clusters: Iterable[tuple[float, float]], why: str) -> Found:
+    return _figure(mean(clusters), why)
+
+
+def _figure(known: Known | None, why: str) -> Found:
+    if known is None:
+        return NotKnown(not_known=why)
+    low, high = (None if math.isnan(one) else one for one in (known.low, known.high))
+    return Figure(value=known.mean, low=low, high=high, n=known.n, cases=known.cases)
+
+
+def _one(run: Reader, query: str, path: str) -> Any:
+    row = run.row(query, (path,))
+    return None if row is None else row[0]

@@ -1,0 +1,226 @@
+"""What a certificate says: an in-toto Statement whose predicate has the paper's five headings as its chapters.
+
+Leike et al. 2018 (arXiv 1811.07871), section 6, lists what trust in an agent can rest on: design choices, testing,
+interpretability, formal verification, theoretical guarantees. A chapter that has nothing says so, and `not_shown` says
+what nobody has shown; it cannot be left empty. The schema is `rrm certify --schema`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rrm.core.errors import RRMError
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "urn:recursive-reward-modeling:certificate:v"
+VERSION = 1
+Json = Any
+"""Numbers, texts, lists and mappings, as JSON has them."""
+
+
+class CertificateError(RRMError, ValueError):
+    """What was given is no certificate that this rrm can read."""
+
+
+class Part(BaseModel):
+    """A part of a certificate: frozen, and without room for what nobody knows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Figure(Part):
+    """A share or a mean, with its 95 % interval."""
+
+    value: float
+    low: float | None
+    """None: no interval, as it takes two cases."""
+    high: float | None
+    n: int
+    """How many values it is the mean of."""
+    cases: int
+    """In how many cases."""
+
+
+class NotKnown(Part):
+    """A figure that is not there."""
+
+    not_known: str
+    """Why."""
+
+
+Found = Figure | NotKnown
+
+
+class Judge(Part):
+    """Who judged at a node."""
+
+    name: str
+    """As in the run; people's names are not in a certificate, see `people`."""
+    kind: Literal["simulated", "model", "people", "other"]
+    judgements: int
+    people: int
+    """How many people, if any."""
+    alpha: Found
+    """Their agreement (Krippendorff 2004)."""
+
+
+class Helper(Part):
+    """An assistant, as whoever judged met it."""
+
+    node: str
+    versions: tuple[str, ...]
+    """Hashes of its weights or code, of all that were met."""
+    answers: int
+    """Outcomes of judged pairs that it was asked about."""
+    silent: Found
+    """How often it said nothing of one (N/A)."""
+    unreadable: Found
+    """How often what it said had no form."""
+    false_alarms: Found
+    """How often what it called wrong was found right, of what the judge checked of it: chosen by the judge, so no
+    sample of all it said."""
+    misses: Found
+    """How often what it called right was found wrong, likewise."""
+    certificate: str | None
+    """SHA-256 of its own certificate's payload; None: it has none here."""
+
+
+class DesignChoices(Part):
+    """Chapter 1, design choices: what was trained, how, and who judged with whose help."""
+
+    instruction: str
+    aspects: tuple[str, ...] | NotKnown
+    unassessed: tuple[str, ...] | NotKnown
+    """Aspects that no assistant covers."""
+    judges: tuple[Judge, ...]
+    assistants: tuple[Helper, ...]
+    settings: Mapping[str, Json]
+    seed: int
+    model: Mapping[str, Json]
+    made_with: Mapping[str, Json]
+    """Versions, threads, processor, device."""
+
+
+class Testing(Part):
+    """Chapter 2, testing: what the judged comparisons say of the reward model and of the agent."""
+
+    judged: int
+    tied: Found
+    abstained: Found
+    held_out: Found
+    """How often the last reward model predicts preferences held out from its fit."""
+    expected: Found
+    """How often it expected to, by its own margins: above `held_out` it is surer than right."""
+    brier: Found
+    """Mean squared error of its chances on those (Brier 1950); 0.25 is a coin's."""
+    agreement: Mapping[str, Found]
+    """How often the judge prefers the truly better, with and without assistance, where that was measured."""
+    challenges: Mapping[str, Json]
+    """The five challenges in figures, by round (`rrm inspect --challenges --json`)."""
+    audits: tuple[Mapping[str, Json], ...] = ()
+
+
+class Chapter(Part):
+    """One of the other three: what was shown, and where nothing was, why."""
+
+    found: tuple[Mapping[str, Json], ...] = ()
+    empty: str = ""
+    """Why there is nothing; empty if there is something."""
+
+
+class Scope(Part):
+    """Of what cases any of this speaks."""
+
+    cases: int
+    """Different ones that were judged."""
+    first: tuple[str, ...]
+    """Hashes of the first that the tree's supply gives, which tell one supply from another."""
+    shift: Found
+    """Accuracy on cases of another kind."""
+
+
+class Evidence(Part):
+    """The rows of run.db that this rests on: all of the first `size`, in their order (`rrm.store.links`)."""
+
+    size: int
+    root: str
+    head: str
+
+
+class Child(Part):
+    """The certificate of a node below."""
+
+    node: str
+    sha256: str
+
+
+class Predicate(Part):
+    """A certificate of a node."""
+
+    version: Literal[1]
+    rrm: str
+    made: str
+    """When, by the clock of whoever made it (ISO 8601)."""
+    node: str
+    evidence: Evidence
+    files: Mapping[str, str]
+    """Path in the run's folder -> SHA-256."""
+    databases: Mapping[str, Mapping[str, tuple[int, str]]]
+    """Other databases -> table -> how many rows, and their SHA-256."""
+    design: DesignChoices
+    testing: Testing
+    interpretability: Chapter
+    formal_verification: Chapter
+    guarantees: Chapter
+    scope: Scope
+    children: tuple[Child, ...]
+    not_shown: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def payload_of(subjects: Mapping[str, Mapping[str, str]], predicate: Predicate) -> bytes:
+    """The statement as it is signed: JSON with sorted keys. subjects: name -> algorithm -> digest."""
+    statement = {
+        "_type": STATEMENT, "predicateType": f"{PREDICATE}{VERSION}",
+        "subject": [{"name": name, "digest": dict(digest)} for name, digest in subjects.items()],
+        "predicate": predicate.model_dump(mode="json"),
+    }  # fmt: skip
+    return json.dumps(statement, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def read_payload(payload: bytes) -> tuple[dict[str, dict[str, str]], Predicate]:
+    """Subjects and predicate. Raises `CertificateError` for anything else, a newer version among it."""
+    try:
+        statement = json.loads(payload)
+        kind, made_for = statement["_type"], statement["predicateType"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CertificateError(f"the payload is no in-toto statement ({type(error).__name__}: {error})") from error
+    if kind != STATEMENT or not str(made_for).startswith(PREDICATE):
+        raise CertificateError(f"it is a statement of another kind ({kind!s:.80}, {made_for!s:.80}), no certificate")
+    if made_for != f"{PREDICATE}{VERSION}":
+        raise CertificateError(
+            f"it is a certificate of version {str(made_for)[len(PREDICATE):]!s:.20}, and this rrm reads version "
+            f"{VERSION}: use the rrm that made it, or a later one"
+        )
+    if extra := {*statement} - {"_type", "predicateType", "subject", "predicate"}:
+        raise CertificateError(
+            f"it has fields that no certificate of version {VERSION} has: {', '.join(sorted(extra))}"
+        )
+    try:
+        subjects = {one["name"]: dict(one["digest"]) for one in statement["subject"]}
+        return subjects, Predicate.model_validate(statement["predicate"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CertificateError(f"it is no certificate of version {VERSION}: {where}: {first['msg']}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise CertificateError(f"its subjects cannot be read ({type(error).__name__}: {error})") from error
+
+
+def digest_of(payload: bytes) -> str:
+    """SHA-256 of a payload, by which a parent's certificate names it."""
+    return hashlib.sha256(payload).hexdigest()

@@ -1,0 +1,338 @@
+"""Certificates: whatever is changed is found and named, with no more than the certificate, a key and the run."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rrm import BoundedUser, train
+from rrm.command.cli import app
+from rrm.core.errors import RunError
+from rrm.store.store import LINKED
+from rrm.trust.certifying import certify, file_of
+from rrm.trust.signing import PAYLOAD, KeyProblem, make_key, sign
+from rrm.trust.statement import CertificateError, Predicate, read_payload
+from rrm.trust.verifying import CODES, Verified, verify
+from tests import toy
+from tests.label.test_forgetting import NAME, judged
+from tests.test_resume import tiny
+
+pytest.importorskip("securesystemslib", reason="needs the extra trust")
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("keys") / "lab"
+    make_key(path, "Lab")
+    return path
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Path:
+    """A small run with an assistant, and its certificates in it."""
+    out = tmp_path_factory.mktemp("certified") / "run"
+    train(toy.task(assistants=(toy.sub(),)), BoundedUser(), tiny(), out)
+    certify(out, key=key)
+    return out
+
+
+@pytest.fixture
+def run(certified: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(certified, tmp_path / "run")
+
+
+def checked(run: Path, key: Path, node: str = "toy") -> Verified:
+    return verify(file_of(run / "certificates", node), run, [key.with_name(f"{key.name}.pub")])
+
+
+def kinds(found: Verified) -> set[str]:
+    return {fault.kind for fault in found.faults}
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], None], key: Path) -> None:
+    """Change what a certificate says, and sign it anew with a key: its owner lies."""
+    payload = json.loads(read(path))
+    change(payload)
+    path.write_bytes(sign(json.dumps(payload, sort_keys=True, separators=(",", ":")).encode(), key))
+
+
+def read(path: Path) -> bytes:
+    from rrm.trust.signing import open_envelope
+
+    return open_envelope(path.read_bytes())[0]
+
+
+# --- what holds --------------------------------------------------------------------------------------
+
+
+def test_what_was_certified_holds_and_says_what_is_not_shown(certified: Path, key: Path) -> None:
+    found = checked(certified, key)
+    assert found.code == 0 and not found.faults and {*found.predicates} == {"toy", "toy/sub"}
+    parent = found.predicates["toy"]
+    assert [child.node for child in parent.children] == ["toy/sub"]
+    assert any("simulated" in line for line in parent.not_shown) and any("Guarantees" in x for x in parent.not_shown)
+    subjects, _ = read_payload(read(file_of(certified / "certificates", "toy")))
+    assert {"agent of toy", "reward of toy", "config.json", "rows of run.db", "code of rrm"} < {*subjects}
+    assert checked(certified, key, "toy/sub").code == 0
+
+
+def test_a_run_that_goes_on_or_is_compacted_keeps_its_certificate(run: Path, key: Path) -> None:
+    from rrm.store.store import Store
+
+    with closing(Store(run / "run.db")) as store:
+        store.log("toy", 7, "fit", 0, {"accuracy": 0.5})
+        store._db.execute("VACUUM")
+    found = checked(run, key)
+    assert found.code == 0 and any("came later" in note for note in found.notes)
+
+
+def test_only_what_is_finished_is_certified(tmp_path: Path, key: Path) -> None:
+    out = tmp_path / "run"
+
+    def stop(node: object, event: Any) -> None:
+        if event.task == "toy" and event.phase == "fit":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(toy.task(assistants=(toy.sub(),)), BoundedUser(), tiny(), out, watch=[stop])
+    with pytest.raises(RunError, match="toy is not finished"):
+        certify(out, key=key)
+    assert [one.node for one in certify(out, "sub", key=key)] == ["toy/sub"]
+    assert checked(out, key, "toy/sub").code == 0
+    with pytest.raises(RunError, match="no node is called 'nobody'"):
+        certify(out, "nobody", key=key)
+
+
+# --- what was changed --------------------------------------------------------------------------------
+
+
+def opened(run: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(run / "run.db", isolation_level=None)
+    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        db.execute(f"DROP TRIGGER {name}")
+    return db
+
+
+def test_a_changed_value_in_any_table_is_found(certified: Path, key: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(certified / "run.db")) as db:
+        filled = [table for table in LINKED if db.execute(f"SELECT 1 FROM {table}").fetchone()]
+    assert {"comparisons", "blobs", "metrics", "checkpoints", "scores", "answers"} <= {*filled}
+    for table in filled:
+        run = shutil.copytree(certified, tmp_path / table)
+        column = LINKED[table][0].split(", ")[-1]
+        keys = LINKED[table][1]
+        with closing(opened(run)) as db:
+            db.execute(
+                f"UPDATE {table} SET {column} = {column} || '7' WHERE ({keys}) = (SELECT {keys} FROM {table} LIMIT 1)"
+            )
+        found = checked(run, key)
+        assert found.code == CODES["changed"] and any(f"{table}: the row with" in f.what for f in found.faults), table
+
+
+def logical(run: Path) -> list[Any]:
+    with closing(sqlite3.connect(run / "run.db")) as db:
+        return [sorted(map(repr, db.execute(f"SELECT * FROM {table}"))) for table in (*LINKED, "links")]
+
+
+def test_flipped_bytes_in_any_file_are_found(certified: Path, key: Path, tmp_path: Path) -> None:
+    """Of run.db all but where nothing is: a flip after which every row reads as before is none."""
+    rng, run, missed = random.Random(3), tmp_path / "run", []
+    shutil.copytree(certified, run)
+    whole = logical(run)
+    files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.suffix != "" and path.name != "key"]
+    assert {path.name for path in files} >= {"run.db", "config.json", "agent.safetensors", "toy.json"}
+    for path in files:
+        body = path.read_bytes()
+        for _ in range(12 if path.name == "run.db" else 2):
+            at, bit = rng.randrange(len(body)), 1 << rng.randrange(8)
+            path.write_bytes(body[:at] + bytes([body[at] ^ bit]) + body[at + 1 :])
+            try:
+                same = path.name == "run.db" and logical(run) == whole
+            except sqlite3.Error:
+                same = False
+            if checked(run, key).code == 0 and not same:
+                missed.append((path.name, at, bit))
+        path.write_bytes(body)
+    assert not missed and checked(run, key).code == 0
+
+
+def lie(*place: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(statement: dict[str, Any]) -> None:
+        at = statement["predicate"]
+        for name in place[:-1]:
+            at = at[name]
+        assert at[place[-1]] != value
+        at[place[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("changed", lie("testing", "judged", value=10**6)),
+        ("changed", lie("design", "instruction", value="another")),
+        ("changed", lie("not_shown", value=["nothing"])),
+        ("changed", lie("children", value=[])),
+        ("changed", lie("scope", "cases", value=10**6)),
+        ("changed", lie("files", "config.json", value="0" * 64)),
+        ("run", lie("evidence", "root", value="0" * 64)),
+        ("run", lie("evidence", "size", value=10**6)),
+        ("format", lie("not_shown", value=[])),
+        ("format", lambda statement: statement["predicate"].update(better=True)),
+        ("format", lambda statement: statement.update(more=1)),
+        ("format", lambda statement: statement.update(predicateType=statement["predicateType"][:-1] + "2")),
+        ("format", lambda statement: statement.update(_type="https://in-toto.io/Statement/v9")),
+        ("changed", lambda statement: statement["subject"][0]["digest"].update(sha256="0" * 64)),
+    ],
+)
+def test_a_lie_that_is_signed_well_is_found(
+    kind: str, change: Callable[[dict[str, Any]], None], run: Path, key: Path
+) -> None:
+    rewritten(file_of(run / "certificates", "toy"), change, key)
+    assert kinds(checked(run, key)) == {kind}
+
+
+def test_files_and_children_that_are_others_or_gone(run: Path, key: Path) -> None:
+    weights = run / "nodes" / "toy" / "0" / "agent.safetensors"
+    body = weights.read_bytes()
+    weights.unlink()
+    assert [fault.what for fault in checked(run, key).faults] == ["nodes/toy/0/agent.safetensors is missing"]
+    weights.write_bytes(body)
+    child = file_of(run / "certificates", "toy/sub")
+    rewritten(child, lie("made", value="2020-01-01T00:00:00+00:00"), key)
+    assert [f.what for f in checked(run, key).faults] == ["the certificate of toy/sub is not the one it names"]
+    child.unlink()
+    assert "is not there" in checked(run, key).faults[0].what
+
+
+def test_another_run_and_links_made_anew_are_told_apart_from_damage(run: Path, key: Path) -> None:
+    from rrm.store import links
+
+    with closing(opened(run)) as db:
+        db.execute("UPDATE comparisons SET preference = 1 - preference")
+        db.execute("DELETE FROM links")
+        db.execute("DELETE FROM sqlite_sequence WHERE name = 'links'")
+        links.fill(db, LINKED)
+    assert kinds(checked(run, key)) == {"run"}
+    (run / "run.db").write_bytes((run / "run.db").read_bytes()[:5000])
+    assert kinds(checked(run, key)) == {"changed"}
+
+
+def test_a_person_forgotten_is_told_as_that(tmp_path: Path, key: Path) -> None:
+    judged(tmp_path)
+    (done,) = certify_unfinished(tmp_path, key)
+    assert done.judges[0].kind == "people" and NAME not in done.model_dump_json()
+    assert done.judges[0].people == 2 and done.judges[0].judgements > 10
+
+
+def certify_unfinished(folder: Path, key: Path) -> list[Any]:
+    """The design chapter of a node that nobody finished."""
+    from rrm.trust.gathering import _design
+    from rrm.trust.snapshot import copied, linked
+    from rrm.view.reading import Reader
+
+    linked(folder)
+    with copied(folder) as copy, Reader(copy) as reader:
+        return [_design(reader, copy, reader.nodes["t"], {})]
+
+
+def test_rows_that_were_rewritten_are_told(run: Path, key: Path) -> None:
+    from rrm.store.store import Store
+
+    with closing(Store(run / "run.db")) as store, store.rewriting(("comparisons",)):
+        store._db.execute("UPDATE comparisons SET user = 'somebody' WHERE seq = 1")
+    found = checked(run, key)
+    assert found.code in (CODES["changed"], CODES["rewritten"]) and "rewritten" in kinds(found)
+
+
+# --- keys and signatures -----------------------------------------------------------------------------
+
+
+def test_signatures_and_keys(run: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = file_of(run / "certificates", "toy")
+    good = json.loads(path.read_text())
+    other = tmp_path / "other"
+    make_key(other, "Somebody else")
+    assert kinds(checked(run, other)) == {"key"}
+
+    def given(**changes: Any) -> Verified:
+        path.write_text(json.dumps({**good, **changes}))
+        return checked(run, key)
+
+    assert kinds(given()) == set()
+    assert kinds(given(signatures=[])) == {"signature"}
+    assert kinds(given(payload=good["payload"][:-8] + "AAAAAAA=")) <= {"signature", "format"}
+    assert kinds(given(payloadType=f"{PAYLOAD}x")) == {"format"}
+    assert kinds(given(more=1)) == {"format"}
+    sig = good["signatures"][0]["sig"]
+    flipped = [{**good["signatures"][0], "sig": ("A" if sig[0] != "A" else "B") + sig[1:]}]
+    assert kinds(given(signatures=flipped)) == {"signature"}
+    path.write_text("no JSON")
+    assert kinds(checked(run, key)) == {"format"}
+    path.write_text(json.dumps(good))
+    public = json.loads(key.with_name("lab.pub").read_text())
+    past = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    (tmp_path / "old.pub").write_text(json.dumps({**public, "expires": past}))
+    assert kinds(verify(path, run, [tmp_path / "old.pub"])) == {"key"}
+    with pytest.raises(KeyProblem, match="never written over"):
+        make_key(key, "again")
+    assert key.stat().st_mode & 0o077 == 0, "nobody else may read it"
+
+
+def test_without_a_key_one_is_made_and_it_is_said_what_that_shows(certified: Path, tmp_path: Path) -> None:
+    certify(certified, out=tmp_path / "certificates")
+    found = verify(file_of(tmp_path / "certificates", "toy"), certified)
+    assert found.code == 0 and any("not by whom" in note for note in found.notes)
+
+
+def test_no_certificate_is_read_for_one() -> None:
+    for body in (b"", b"[]", b"{}", b'{"_type": 3}', b"\xff"):
+        with pytest.raises(CertificateError):
+            read_payload(body)
+    assert Predicate.model_json_schema()["additionalProperties"] is False
+
+
+# --- the commands ------------------------------------------------------------------------------------
+
+
+def test_the_commands_and_a_policy(run: Path, tmp_path: Path) -> None:
+    def said(*command: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, [*command])
+        return done.exit_code, done.output
+
+    assert said("keys", str(tmp_path / "mine"), "--name", "Me")[0] == 0
+    code, out = said("certify", str(run), "--key", str(tmp_path / "mine"), "--out", str(tmp_path / "c"))
+    assert code == 0 and "not shown of toy" in out
+    where = [str(tmp_path / "c" / "toy.json"), "--run", str(run), "--key", str(tmp_path / "mine.pub")]
+    code, out = said("verify", *where)
+    assert code == 0 and "holds. It does not show:" in out
+    policy = tmp_path / "policy.toml"
+    for demands, expected in (
+        ('[every]\n"testing.judged" = ">= 1"\n', 0),
+        ('[every]\n"testing.judged" = ">= 100000"\n', 9),
+        ('[root]\n"formal_verification" = "known"\n', 9),
+        ('[root]\n"testing.agreement.assisted.low" = "> 0.5"\n', 9),
+        ('["toy/sub"]\n"children" = "empty"\n', 0),
+        ('[root]\n"testing.nonsense" = ">= 1"\n', 2),
+        ('[root]\n"testing.judged" = "many"\n', 2),
+        ("judged = 3\n", 2),
+        ('["nobody"]\n"testing.judged" = ">= 1"\n', 2),
+    ):
+        policy.write_text(demands)
+        code, out = said("verify", *where, "--policy", str(policy))
+        assert code == expected, (demands, out)
+    assert json.loads(said("certify", "--schema")[1])["title"] == "Predicate"
+    assert said("certify")[0] == 2 and said("verify", str(policy), "--run", str(run))[0] == 3
+    code, out = said("verify", where[0], "--run", str(tmp_path), *where[3:])
+    assert code == 2 and "no run there" in out

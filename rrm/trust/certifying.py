@@ -10,6 +10,7 @@ from pathlib import Path
 from rrm.core.errors import RunError
 from rrm.store.files import write_atomically
 from rrm.trust.gathering import predicate_of, subjects_of
+from rrm.trust.shelf import kept
 from rrm.trust.signing import PublicKey, make_key, now, read_public, sign
 from rrm.trust.snapshot import copied, linked
 from rrm.trust.statement import Predicate, digest_of, payload_of
@@ -62,7 +63,8 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
             if reader.nodes[path].finished is not None:
                 continue  # trained in another run, whose certificate it is
             below = {name: one.sha256 for name, one in done.items() if name.startswith(f"{path}/")}
-            predicate = predicate_of(reader, copy, run, path, made, _children(below))
+            chapters, audits = kept(run, reader, path)
+            predicate = predicate_of(reader, copy, run, path, made, _children(below), chapters, audits)
             payload = payload_of(subjects_of(reader, predicate), predicate)
             done[path] = _write(file_of(out, path), path, payload, key, predicate)
     return list(done.values())

@@ -336,3 +336,25 @@ def test_the_commands_and_a_policy(run: Path, tmp_path: Path) -> None:
     assert said("certify")[0] == 2 and said("verify", str(policy), "--run", str(run))[0] == 3
     code, out = said("verify", where[0], "--run", str(tmp_path), *where[3:])
     assert code == 2 and "no run there" in out
+
+
+def test_what_was_found_of_these_weights_goes_in_and_of_others_does_not(run: Path, key: Path) -> None:
+    from rrm.trust.shelf import keep
+    from rrm.view.reading import Reader
+
+    with Reader(run) as reader:
+        path = keep(reader, "toy", "guarantees", "bound", "rrm bound RUN", {"bound": 0.5})
+        keep(reader, "toy", "audits", "shift", "rrm audit RUN", {"accuracy": 0.25})
+    (*_, done) = certify(run, key=key)
+    assert [one["found"] for one in done.predicate.guarantees.found] == [{"bound": 0.5}]
+    assert [one["found"] for one in done.predicate.testing.audits] == [{"accuracy": 0.25}]
+    assert not any(line.startswith("Guarantees") for line in done.predicate.not_shown)
+    assert checked(run, key).code == 0
+    body = path.read_text()
+    path.write_text(body.replace("0.5", "0.7"))
+    assert [fault.what for fault in checked(run, key).faults] == [
+        "trust/toy/guarantees/bound.json is not the file that it was"
+    ]
+    path.write_text(body.replace('"reward": "', '"reward": "0'))
+    (*_, done) = certify(run, key=key)
+    assert done.predicate.guarantees.found == () and "other weights" in done.predicate.guarantees.empty

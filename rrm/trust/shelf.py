@@ -1,0 +1,65 @@
+"""What was computed about a node for its certificate, kept in its run: RUN/trust/NODE/CHAPTER/NAME.json.
+
+Each says of which weights it is. Of others it says nothing, and a certificate leaves it out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from rrm.core.errors import RunError
+from rrm.store.files import write_atomically
+from rrm.trust.statement import Chapter
+from rrm.view.reading import Reader
+
+FOLDER = "trust"
+CHAPTERS = ("interpretability", "formal_verification", "guarantees", "audits")
+Kind = Literal["interpretability", "formal_verification", "guarantees", "audits"]
+
+
+def weights_of(run: Reader, node: str) -> dict[str, str]:
+    """Part (agent, reward) -> SHA-256 of its newest weights. Raises `RunError` for a node that has none."""
+    found = {part: sha256 for _, part, _, sha256, _ in run.checkpoints.get(node, ()) if part in ("agent", "reward")}
+    if not found:
+        raise RunError(f"{run.folder}: {node!r} has no weights yet; train it first")
+    return found
+
+
+def keep(run: Reader, node: str, chapter: Kind, name: str, command: str, found: Mapping[str, Any]) -> Path:
+    """Keep what was found, in place of what was found before under this name. `found` is JSON without NaN.
+
+    name: letters, digits, "-" and "_". command: what finds it again.
+    """
+    body = {"name": name, "command": command, "weights": weights_of(run, node), "found": dict(found)}
+    path = run.folder / FOLDER / node.replace("/", "~") / chapter / f"{name}.json"
+    write_atomically(path, json.dumps(body, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
+    return path
+
+
+def kept(folder: Path, run: Reader, node: str) -> tuple[dict[str, Chapter], list[Mapping[str, Any]]]:
+    """Chapters of what was found about the newest weights, and audits. `folder`: the run itself, of which `run` may
+    read a copy."""
+    now = weights_of(run, node)
+    chapters: dict[str, Chapter] = {}
+    audits: list[Mapping[str, Any]] = []
+    for kind in CHAPTERS:
+        found, old = [], 0
+        for path in sorted((folder / FOLDER / node.replace("/", "~") / kind).glob("*.json")):
+            try:
+                body = json.loads(path.read_text())
+                fresh = body["weights"] == now and {"name", "command", "found"} < {*body}
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise RunError(f"{path} cannot be read ({error}); remove it, or find it again") from error
+            if fresh:
+                found.append({key: body[key] for key in ("name", "command", "found")})
+            old += not fresh
+        if kind == "audits":
+            audits = found
+        elif found:
+            chapters[kind] = Chapter(found=tuple(found))
+        elif old:
+            chapters[kind] = Chapter(empty="what was found is of other weights than the node has now")
+    return chapters, audits

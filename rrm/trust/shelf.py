@@ -21,18 +21,17 @@ Kind = Literal["interpretability", "formal_verification", "guarantees", "audits"
 
 
 def weights_of(run: Reader, node: str) -> dict[str, str]:
-    """Part (agent, reward) -> SHA-256 of its newest weights. Raises `RunError` for a node that has none."""
-    found = {part: sha256 for _, part, _, sha256, _ in run.checkpoints.get(node, ()) if part in ("agent", "reward")}
-    if not found:
-        raise RunError(f"{run.folder}: {node!r} has no weights yet; train it first")
-    return found
+    """Part (agent, reward) -> SHA-256 of its newest weights; empty before there are any."""
+    return {part: sha256 for _, part, _, sha256, _ in run.checkpoints.get(node, ()) if part in ("agent", "reward")}
 
 
 def keep(run: Reader, node: str, chapter: Kind, name: str, command: str, found: Mapping[str, Any]) -> Path:
     """Keep what was found, in place of what was found before under this name. `found` is JSON without NaN.
 
-    name: letters, digits, "-" and "_". command: what finds it again.
+    name: letters, digits, "-" and "_". command: what finds it again. Raises `RunError` for a node without weights.
     """
+    if not weights_of(run, node):
+        raise RunError(f"{run.folder}: {node!r} has no weights yet; train it first")
     body = {"name": name, "command": command, "weights": weights_of(run, node), "found": dict(found)}
     path = run.folder / FOLDER / node.replace("/", "~") / chapter / f"{name}.json"
     write_atomically(path, json.dumps(body, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
@@ -46,7 +45,8 @@ def kept(folder: Path, run: Reader, node: str) -> tuple[dict[str, Chapter], list
     chapters: dict[str, Chapter] = {}
     audits: list[Mapping[str, Any]] = []
     for kind in CHAPTERS:
-        found, old = [], 0
+        found: list[Mapping[str, Any]] = []
+        old = 0
         for path in sorted((folder / FOLDER / node.replace("/", "~") / kind).glob("*.json")):
             try:
                 body = json.loads(path.read_text())

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rrm.command.common import DEBUG, app, clean_errors, say
+from rrm.command.trees import load_task
 from rrm.core.errors import ConfigError
 
 KEY = typer.Option("--key", metavar="FILE", help="Your private key (see rrm keys).")
@@ -83,21 +84,36 @@ def verify(
         typer.Option(metavar="FILE.pub", help="A public key that you trust; several times for several."),
     ] = None,
     policy: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="What you demand of it.")] = None,
+    rerun: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NODE", help="Also train this node again from its judgements, and compare the weights."),
+    ] = None,
+    tree: Annotated[
+        str | None,
+        typer.Option(metavar="TREE", help="With --rerun: the tree, as code that you trust (a name, file or module)."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With --rerun: where the starting model is. [default: as the run calls it]")
+    ] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Check a certificate: its signature, the run's rows, files and numbers, and the certificates below it.
 
-    Offline; executes nothing of the run's folder. Exit status: 0 it holds; 3 no certificate that this rrm reads; 4 not
-    signed, or changed after; 5 unknown or expired key; 6 of another run; 7 rows, files, numbers or a certificate below
-    were changed; 8 rows were rewritten since (a person was forgotten); 9 it holds, and fails the policy.
+    Offline; executes nothing of the run's folder, and with --rerun only TREE. Exit status: 0 it holds; 3 no certificate
+    that this rrm reads; 4 not signed, or changed after; 5 unknown or expired key; 6 of another run; 7 rows, files,
+    numbers or a certificate below were changed; 8 rows were rewritten since (a person was forgotten); 9 it holds, and
+    fails the policy.
 
-    Example: rrm verify paper.json --run runs/demo --key lab.pub --policy mine.toml
+    Examples: rrm verify paper.json --run runs/demo --key lab.pub --policy mine.toml
+    rrm verify paper.json --run runs/demo --key lab.pub --rerun paper/writing --tree paper
     """
     with clean_errors(debug):
         from rrm.trust.demands import read_policy, unmet
         from rrm.trust.verifying import CODES, SAYS, Breach
         from rrm.trust.verifying import verify as check
 
+        if (rerun is None) != (tree is None):
+            raise ConfigError("--rerun and --tree go together: the tasks' code is taken from you, not from the run")
         demands = read_policy(policy) if policy is not None else {}
         found = check(certificate, run, key or ())
         if not found.faults and demands:
@@ -105,6 +121,14 @@ def verify(
             found.faults += [Breach("policy", one) for one in unmet(demands, found.predicates, root)]
             if not found.faults:
                 found.notes.append(f"it is all that {policy} demands")
+        for path in rerun or () if not found.faults else ():
+            from rrm.trust.rerunning import rerun as again
+
+            told = again(run, path, load_task(str(tree)), model)
+            if told.holds is False:
+                found.faults.append(Breach("changed", str(told)))
+            else:
+                found.notes.append(str(told))
         for line in found.notes:
             say(line)
         for fault in found.faults:

@@ -62,7 +62,7 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
         raise RunError(f"{folder} was trained from {name!r} with other weights than it has now; put those back")
     backbone.precision = precision
     backbone.rates = decided.get("rates")
-    settings = Settings(**_set(tree[node]["settings"], backbone.rates or {}))
+    settings = Settings(**as_set(tree[node]["settings"], backbone.rates or {}))
     fork = trunk(backbone, f"{node} reward", "trained" if any(k.startswith("trunk.") for k in state) else "frozen")
     beside = state["heads.weight"].shape[1] - backbone.d - (SURPRISE if settings.surprise else 0)
     reward = TextRewardModel(backbone, fork, settings, beside // FINDINGS)
@@ -99,7 +99,7 @@ def score_ahead(run: Path | str, node: str) -> int:
     return scored
 
 
-def _set(settings: Mapping[str, Any], rates: Mapping[str, float]) -> dict[str, Any]:
+def as_set(settings: Mapping[str, Any], rates: Mapping[str, float]) -> dict[str, Any]:
     """Without the rates that nobody had set: config.json has their defaults, and the run went by its own."""
     return {k: v for k, v in settings.items() if k not in rates or v != Settings.model_fields[k].default}
 

@@ -140,3 +140,37 @@ def verify(
         say(f"{certificate.name} holds. It does not show:", "bold")
         for line in next(iter(found.predicates.values())).not_shown:
             say(f"- {line}")
+
+
+@app.command()
+def case(
+    certificate: Annotated[
+        Path, typer.Argument(metavar="RUN|CERTIFICATE", help="A run's folder with certificates, or a certificate.")
+    ],
+    node: Annotated[str | None, typer.Argument(help="With a run: a node; by default the root.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write it there instead of printing it.")] = None,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Print a safety case: claims, arguments and evidence, from a certificate alone, as Markdown.
+
+    rrm view RUN shows it as a page, with links to the judgements. Whether the certificate holds, rrm verify says.
+
+    Examples: rrm case runs/demo; rrm case runs/demo proofs --out case.md; rrm case paper.json
+    """
+    with clean_errors(debug):
+        from rrm.view.inspect import chosen
+        from rrm.view.reading import Reader
+        from rrm.view.safety_case import as_markdown, case_of, file_in
+
+        path = certificate
+        if certificate.is_dir():
+            with Reader(certificate) as run:
+                path = file_in(certificate, chosen(run, node)[0].path)
+            if not path.exists():
+                raise ConfigError(f"{path} is not there; first: rrm certify {certificate}")
+        text = as_markdown(case_of(path), str(certificate) if certificate.is_dir() else "RUN")
+        if out is None:
+            print(text, end="")
+        else:
+            out.write_text(text)
+            say(f"{out} written")

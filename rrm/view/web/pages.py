@@ -23,6 +23,7 @@ from rrm.view.figures import tables_of
 from rrm.view.pictures import framed, seen
 from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, ReadError, Series, open_runs
 from rrm.view.rounds import rounds_of
+from rrm.view.safety_case import case_of, file_in, nested, read_predicate
 from rrm.view.spoken import counted_remarks
 from rrm.view.web.diff import differences, pieces
 from rrm.view.web.plots import Plot, sparkline
@@ -253,7 +254,7 @@ def node(request: Request) -> Response:
             more=more_plots(curves), lines=found.lines, rounds=rounds_of(run, here), checkpoints=saved,
             settings=settings, remarks=counted_remarks(run, here.path),
             versions=[(json.loads(shown), first, last, n) for shown, first, last, n in versions],
-            filters=judged.FILTERS, verdict=judged.verdict,
+            filters=judged.FILTERS, verdict=judged.verdict, certified=file_in(run.folder, here.path).exists(),
             measured=run.report if here.path == run.root else run.measured_nodes.get(here.path, {}),
         )  # fmt: skip
 
@@ -324,6 +325,17 @@ def challenges(request: Request) -> Response:
     with reader(request) as run:
         here = _node(run, request)
         return render(request, "challenges.html", run=run, node=here, figures=tables_of(run, here))
+
+
+def safety_case(request: Request) -> Response:
+    """A node's safety case, from its certificate. 404 if it has none."""
+    with reader(request) as run:
+        here = _node(run, request)
+        path = file_in(run.folder, here.path)
+        if not path.exists():
+            raise HTTPException(404, f"{here.path} has no certificate in {run.title}; rrm certify writes one.")
+        made = str(read_predicate(path).get("made", ""))
+        return render(request, "case.html", run=run, node=here, made=made, top=nested(case_of(path)))
 
 
 def _size(run: Reader, path: str) -> int | None:
@@ -445,6 +457,7 @@ ROUTES = [
     Route("/r/{run}/events", events),
     Route("/r/{run}/node/{task:path}", node),
     Route("/r/{run}/challenges/{task:path}", challenges),
+    Route("/r/{run}/case/{task:path}", safety_case),
     Route("/r/{run}/list/{task:path}", listing),
     Route("/r/{run}/c/{seq:int}", comparison),
     Route("/r/{run}/c/{seq:int}/{side:str}/{way:str}", answer),

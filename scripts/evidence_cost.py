@@ -2,7 +2,7 @@
 
     python scripts/evidence_cost.py runs/demo/recursive
 
-Times the inserting of rows like the run's own, its metrics and its blobs, with and without the triggers, several times in
+Times the inserting of the run's own metrics, blobs and comparisons, with and without the triggers, several times in
 turn; then says what that comes to for as many rows as the run has, beside the seconds that its training took, and how
 long certifying it takes.
 """
@@ -37,8 +37,9 @@ def inserted(rows: dict[str, list[tuple[Any, ...]]], linked: bool) -> float:
             columns = LINKED[table][0]
             marks = ", ".join("?" * (columns.count(",") + 1))
             for start in range(0, len(some), 100):
+                part = some[start : start + 100]
                 with store._writing():
-                    store._db.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", some[start : start + 100])
+                    store._db.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", part)
         return time.perf_counter() - began
 
 
@@ -55,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     some = sum(map(len, rows.values()))
     each = statistics.median(a - b for a, b in times) / some
     print(f"{total:,} rows, trained in {seconds:,.0f} s")
-    print(f"a row's link: {each * 1e6:.0f} microseconds; all of them: {each * total:.2f} s, {each * total / seconds:.2%}")
+    share = each * total / seconds
+    print(f"a row's link: {each * 1e6:.0f} microseconds; all of them: {each * total:.2f} s, {share:.2%}")
     with TemporaryDirectory() as folder:
         began = time.perf_counter()
         done = certify(run, out=Path(folder))

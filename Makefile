@@ -32,8 +32,9 @@ PYTEST = OMP_NUM_THREADS=1 .venv/bin/pytest -q -rs -n $(WORKERS) --dist loadfile
 test: .venv/.done
 	@$(PYTEST) -m "not slow"
 
+# Only the files that have slow ones: to collect the others takes a while, too.
 test-slow: .venv/.done
-	@$(PYTEST) -m slow
+	@$(PYTEST) -m slow $$(grep -rlE "mark\.slow" --include="test_*.py" tests)
 
 check: .venv/.done
 	@.venv/bin/ruff check .

@@ -150,6 +150,10 @@ ARMS = {
         "10 inductive bias", lambda s: {"reward_sees": "assistance"}, True,
         "the reward model is given what assistants found",
     ),
+    "absorbing": Arm(
+        "10 inductive bias (ends that last)", lambda s: {}, True,
+        "to the reward model, an episode that ended goes on until the limit of its time", "absorbing=True",
+    ),
 }  # fmt: skip
 """By name; to add an approach, add a line."""
 FIGURES: dict[str, tuple[str, str, int]] = {

@@ -62,6 +62,7 @@ class Acting:
         factories: Factories | None = None, describe: Describe | None = None, words: Maker | None = None,
         repeatable: bool = True, films: bool = True, places: int = TOGETHER,
         replay: Literal["relabel", "reset"] = "relabel", imagine: Imagine | None = None,
+        absorbing: bool = False,
     ) -> None:  # fmt: skip
         if algorithm not in ALGORITHMS:
             raise RRMError(f"no algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
@@ -76,11 +77,13 @@ class Acting:
         self.factories: Factories = dict(factories or {})
         self.describe = describe or in_words(self.factories)
         self.words, self.repeatable, self.films, self.places, self.replay = words, repeatable, films, places, replay
-        self.plans = imagine
+        self.plans, self.absorbing = imagine, absorbing
         said = ", ".join(f"{name}={value!r}" for name, value in sorted(self.options.items()))
         if imagine is not None:
             plans = imagine.episodes if imagine.model == "learned" else repr(imagine.model)
             said = ", ".join([*([said] if said else []), f"imagine={plans}"])
+        if absorbing:
+            said = ", ".join([*([said] if said else []), "absorbing=True"])
         self.name = f"{algorithm}({said})" if said else algorithm
         if words is not None:
             self.name += f" and {words.name}"
@@ -90,6 +93,7 @@ class Acting:
         below = None if words is None else words.fingerprint
         what = [algorithm, replay] if algorithm in OFF_POLICY else [algorithm]
         what += [] if imagine is None else [f"imagine {imagine.model} {imagine.episodes}"]
+        what += ["absorbing"] if absorbing else []
         self.fingerprint = digest("acting", *what, self.options, rollout, named, repeatable, versions, below)
         self.prompts = getattr(words, "prompts", None)
         self.folder: Path | None = None
@@ -169,8 +173,8 @@ class Acting:
         if place is None:
             return self._others(task).reward(task, seed)
         seen, actions = self._spaces(place)
-        name = f"{task.path} reward, seed {seed}"
-        return StepReward(name, int(seen.shape[0]), actions, task.settings, len(task.assistants))  # type: ignore[index]
+        name, limit = f"{task.path} reward, seed {seed}", place.steps if self.absorbing and not place.segment else 0
+        return StepReward(name, int(seen.shape[0]), actions, task.settings, len(task.assistants), limit)  # type: ignore[index]
 
     def doubts(self, cases: Sequence[Case]) -> list[str]:
         """What of these cases cannot be read, in words."""

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from rrm.acting.episodes import Array, Episode
 from rrm.acting.places import Factories, Place, WatchedEnv, numbers_of
-from rrm.acting.step_reward import readable
+from rrm.acting.step_rows import readable
 from rrm.core.errors import RRMError
 from rrm.core.records import digest
 from rrm.core.seeding import seed_of

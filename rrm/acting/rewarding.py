@@ -2,7 +2,8 @@
 
 The judge gives an outcome one reward. A reward model over steps (`StepReward`) says which steps it lies in: each is
 paid what it adds to the judge's reward of the episode so far, mean and caution (the ensemble's spread in the sum so
-far), and the first step also what an episode of no steps would get. So what an episode is paid adds up to what the
+far), and the first step also what an episode of no steps would get; where an episode goes on after its end
+(`rrm.acting.step_rows`), its last step all that is still to come. So what an episode is paid adds up to what the
 judge gives it, and nobody gains by ending early or late, as far as an algorithm does not discount. What is known at the
 end only (what assistants found; no form) is paid then. Where parts of episodes are compared (`segment`), there is no
 whole that the judge knows of: nothing is paid at the end, and an episode that is cut off counts as going on.
@@ -155,6 +156,7 @@ class Rewarded(VecEnv):
         parts = self._parts(before, torch.as_tensor(self._actions))
         for player, action in zip(self._players, self._actions, strict=True):
             player.act(action)
+        self._end(parts)
         rewards = parts.copy()
         self._paid += parts
         done = [i for i, player in enumerate(self._players) if player.done]
@@ -185,6 +187,19 @@ class Rewarded(VecEnv):
             parts = parts - price * (chance(dangers) - chance(self._dangers))
             self._dangers = dangers
         return parts.double().numpy()
+
+    def _end(self, parts: NDArray[np.float64]) -> None:
+        """Add to what the last step of an episode is paid, which the environment ended, what it is worth to have ended
+        there until the limit of its time."""
+        over = [i for i, player in enumerate(self._players) if player.ended]
+        if self.reward is None or not self.reward.absorbs or not over:
+            return
+        seen = torch.as_tensor(np.stack([self._players[i].seen[-1] for i in over]))
+        steps = [(self.reward.limit_of(self._players[i].env.place), self._players[i].steps) for i in over]
+        left = torch.tensor([float(max(0, limit - made)) for limit, made in steps])
+        sofar = self._sofar[over] + self.reward.after(seen, left)
+        parts[over] += (self._judged(sofar) - self._judged(self._sofar[over])).double().numpy()
+        self._sofar[over] = sofar
 
     def _nothing(self) -> Tensor:
         """(environments, heads) the score of episodes of no steps."""

@@ -31,7 +31,11 @@ def through(p: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return (two @ p["three.weight"] + p["three.bias"])[..., 0].T
 
 
-def scale_of(steps: Tensor) -> tuple[Tensor, Tensor]:
-    """(numbers,) mean and spread of steps (steps, numbers); 1 where nothing moves."""
-    spread = steps.std(0, correction=0)
-    return steps.mean(0), torch.where(spread < 1e-6, 1.0, spread)
+def scale_of(steps: Tensor, times: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(numbers,) mean and spread of steps (steps, numbers); 1 where nothing moves. times: (steps,) how many each is."""
+    if times is None or bool((times == 1).all()):
+        spread, mean = steps.std(0, correction=0), steps.mean(0)
+    else:
+        mean = (steps * times[:, None]).sum(0) / times.sum()
+        spread = ((steps - mean).square() * times[:, None]).sum(0).div(times.sum()).sqrt()
+    return mean, torch.where(spread < 1e-6, 1.0, spread)

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 from rrm.acting.episodes import episode_of
 from rrm.acting.hazard import NAME, Hazard, chance
-from rrm.acting.places import CUT, whole_case
+from rrm.acting.places import CUT, Place, whole_case
 from rrm.acting.step_network import LAYERS, begun, scale_of, through
+from rrm.acting.step_rows import StepRows, readable
 from rrm.core.errors import RRMError
 from rrm.core.judgements import DERIVED, Comparison, FitReport, Margin, ignorance
 from rrm.core.protocols import Progressed
@@ -44,36 +45,6 @@ from rrm.models.weights import check_keys, hash_tensors
 
 DECAY = 0.01
 """Weight decay of AdamW."""
-
-
-def readable(actions: spaces.Space[Any]) -> tuple[int, Callable[[Tensor], Tensor]]:
-    """How many numbers an action is read as, and the reading: (steps,) or (steps, numbers) -> (steps, numbers)."""
-    if isinstance(actions, spaces.Discrete):
-        n = int(actions.n)
-        return n, lambda taken: nn.functional.one_hot(taken.long(), n).float()
-    if isinstance(actions, spaces.MultiDiscrete):
-        sizes = [int(n) for n in actions.nvec.ravel()]
-        return sum(sizes), lambda taken: torch.cat(
-            [nn.functional.one_hot(taken[:, i].long(), n).float() for i, n in enumerate(sizes)], 1
-        )
-    width = int(np.prod(actions.shape or (1,)))
-    return width, lambda taken: taken.float().reshape(len(taken), width)
-
-
-class _Rows:
-    """Outcomes as one table of steps. beside: (outcomes, numbers) of what assistants found."""
-
-    def __init__(self, steps: Sequence[Tensor], beside: Tensor) -> None:
-        self._parts = [*steps]
-        self.steps = torch.cat(self._parts)  # (steps of all, numbers)
-        self.beside = beside
-        sizes = torch.tensor([len(rows) for rows in steps])
-        self.owner = torch.arange(len(steps)).repeat_interleave(sizes)
-        self.length = float(sizes.float().mean())
-
-    def of(self, outcomes: Tensor) -> _Rows:
-        """Some of the outcomes, in this order."""
-        return _Rows([self._parts[i] for i in outcomes.tolist()], self.beside[outcomes])
 
 
 @dataclass(frozen=True)
@@ -107,6 +78,8 @@ class StepReward:
     name: of the random streams that it begins with.
     seen: numbers of an observation. actions: their space.
     assistants: of how many assistants it knows the findings, in their order; 0: of none.
+    limit: most steps of an episode; one that the environment ended earlier is in an absorbing state until then, whose
+        worth is learned (`rrm.acting.step_rows`). 0: it is over when it ended.
 
     Attributes
     ----------
@@ -116,17 +89,18 @@ class StepReward:
     heeds: tuple[Kind, ...] = ("rating", "approval", "unacceptable")
 
     def __init__(
-        self, name: str, seen: int, actions: spaces.Space[Any], settings: Settings, assistants: int = 0
+        self, name: str, seen: int, actions: spaces.Space[Any], settings: Settings, assistants: int = 0,
+        limit: int = 0,
     ) -> None:
-        self.name, self.settings = name, settings
+        self.name, self.settings, self.limit = name, settings, limit
         self.assistants = assistants if settings.findings and settings.reward_sees == "assistance" else 0
         wide, self._read = readable(actions)
-        self.parameters = self._start(seen + wide)
-        heads = settings.heads
+        width, heads = seen + wide + bool(limit), settings.heads
+        self.parameters = self._start(width)
         self.norm = {
-            "shift": torch.zeros(heads), "scale": torch.ones(()), "center": torch.zeros(seen + wide),
-            "spread": torch.ones(seen + wide), "unit": torch.ones(()),
-        }  # fmt: skip
+            "shift": torch.zeros(heads), "scale": torch.ones(()), "center": torch.zeros(width),
+            "spread": torch.ones(width), "unit": torch.ones(()),
+        } | ({"ends": torch.zeros(())} if limit else {})  # fmt: skip
         self.constraint: Hazard | None = None
         self.fitted = False
 
@@ -139,23 +113,33 @@ class StepReward:
 
     # --- what it reads -------------------------------------------------------------------------------
 
-    def rows(self, groups: Sequence[Group]) -> _Rows:
-        """The steps of all outcomes, counting through the groups."""
-        steps, beside = [], []
+    def rows(self, groups: Sequence[Group], absorbing: bool = True) -> StepRows:
+        """The steps of all outcomes, counting through the groups; without those after an end unless `absorbing`."""
+        steps, left, beside = [], [], []
         for group in groups:
+            limit = self.limit_of(Place.of(group.case)) if self.limit and absorbing else 0
             for i, outcome in enumerate(group.outcomes):
-                steps.append(self.steps(outcome))
+                episode = episode_of(outcome)
+                left.append(max(0, limit - len(episode)) if episode.ended else 0)
+                made = self.table(torch.as_tensor(episode.observations[:-1]), torch.as_tensor(episode.actions))
+                end = [self._over(torch.as_tensor(episode.observations[-1:]))] if left[-1] else []
+                steps.append(torch.cat([made, *end]))
                 beside.append(self._found(group.seen(i)))
-        return _Rows(steps, torch.stack(beside))
+        return StepRows(steps, left, torch.stack(beside))
 
-    def steps(self, outcome: Outcome) -> Tensor:
-        """(steps, numbers) of an outcome."""
-        episode = episode_of(outcome)
-        return self.table(torch.as_tensor(episode.observations[:-1]), torch.as_tensor(episode.actions))
+    def limit_of(self, place: Place) -> int:
+        """Steps after which an episode there, or a part of one, is over in any case."""
+        return min(self.limit, place.segment or place.steps)
 
     def table(self, seen: Tensor, actions: Tensor) -> Tensor:
         """Observations (steps, numbers) and actions taken in them -> (steps, numbers)."""
-        return torch.cat([seen.float(), self._read(actions)], 1)
+        parts = [seen.float(), self._read(actions)]
+        return torch.cat([*parts, torch.zeros(len(seen), 1)] if self.limit else parts, 1)
+
+    def _over(self, seen: Tensor) -> Tensor:
+        """Last observations (n, numbers) -> (n, numbers), the absorbing states after them: nothing is done in them."""
+        n, width = len(seen), len(self.norm["center"])
+        return torch.cat([seen.float(), torch.zeros(n, width - seen.shape[1] - 1), torch.ones(n, 1)], 1)
 
     def _found(self, assistance: Sequence[Assistance]) -> Tensor:
         if self.assistants and len(assistance) not in (0, self.assistants):
@@ -172,16 +156,14 @@ class StepReward:
         x = (steps - self.norm["center"]) / self.norm["spread"]
         return through(self.parameters, x) * self.norm["unit"]
 
-    def _raw(self, rows: _Rows) -> Tensor:
+    def _raw(self, rows: StepRows) -> Tensor:
         """(outcomes, heads)."""
-        sums = torch.zeros((len(rows.beside), self.settings.heads)).index_add(0, rows.owner, self._values(rows.steps))
-        return sums + rows.beside @ self.parameters["findings"].T
+        return rows.summed(self._values(rows.steps)) + rows.beside @ self.parameters["findings"].T
 
-    def _hazards(self, rows: _Rows) -> Tensor:
-        """(outcomes, heads), summed over their steps."""
+    def _hazards(self, rows: StepRows) -> Tensor:
+        """(outcomes, heads), summed over the steps that were made: after its end nothing happens in an episode."""
         assert self.constraint is not None
-        sums = torch.zeros((len(rows.beside), self.settings.heads))
-        return sums.index_add(0, rows.owner, self.constraint.of(rows.steps))
+        return rows.summed(self.constraint.of(rows.steps) * rows.made[:, None])
 
     def score(self, groups: Sequence[Group]) -> list[EnsembleScores]:
         """Normalized scores of every outcome of every group."""
@@ -189,7 +171,7 @@ class StepReward:
         out = []
         for group in groups:  # each alone, so that a score hangs on nothing else that is asked
             with torch.no_grad():
-                rows = self.rows([group])
+                rows = self.rows([group], self.absorbs)
                 raw = self._raw(rows)
                 marked = None if self.constraint is None else chance(self._hazards(rows))
             heads = ((raw - self.norm["shift"]) / self.norm["scale"]).clamp(-LIMIT, LIMIT)
@@ -206,6 +188,18 @@ class StepReward:
         with torch.no_grad():
             return self._values(self.table(seen, actions)) / self.norm["scale"]
 
+    def after(self, seen: Tensor, left: Tensor) -> Tensor:
+        """(n, heads) of the normalized score: what is in it for having ended, before the limit; 0 where that is not
+        known (`absorbs`).
+
+        seen: (n, numbers) last observations. left: (n,) steps that were left.
+        """
+        self._known()
+        if not self.absorbs:
+            return torch.zeros(len(seen), self.settings.heads)
+        with torch.no_grad():
+            return self._values(self._over(seen)) * left[:, None] / self.norm["scale"]
+
     def danger(self, seen: Tensor, actions: Tensor) -> Tensor:
         """(steps, heads) the hazard of each step, of which an episode's chance to be unacceptable is made
         (`rrm.acting.hazard.chance` of their sum); 0 where no constraint was learned.
@@ -216,6 +210,11 @@ class StepReward:
             return torch.zeros(len(seen), self.settings.heads)
         with torch.no_grad():
             return self.constraint.of(self.table(seen, actions))
+
+    @property
+    def absorbs(self) -> bool:
+        """Whether an episode goes on after its end: it is to, and the last fit saw one that ended before its limit."""
+        return bool(self.limit) and bool(self.norm["ends"])
 
     @property
     def nothing(self) -> Tensor:
@@ -257,6 +256,8 @@ class StepReward:
         rated, marked = of_kind(sides.remarks, "rating", "approval"), of_kind(sides.remarks, "unacceptable")
         numbers, groups = _outcomes(usable, [*rated, *marked])
         table = self.rows(groups)
+        if self.limit:
+            self.norm["ends"] = torch.tensor(float(not table.made.all()))
         within = [*(c.case for c in sides.train), *(one.case for one in rated)]
         cases = {name: n for n, name in enumerate(dict.fromkeys(map(whole_case, within)))}
         train = _judged(sides.train, numbers, settings, cases)
@@ -290,7 +291,7 @@ class StepReward:
         )  # fmt: skip
 
     def _mark(
-        self, table: _Rows, marked: Sequence[Remarked], numbers: Mapping[tuple[str, ...], int], settings: Settings
+        self, table: StepRows, marked: Sequence[Remarked], numbers: Mapping[tuple[str, ...], int], settings: Settings
     ) -> None:
         """Learn the constraint, if anything was marked."""
         self.constraint = None
@@ -298,16 +299,17 @@ class StepReward:
         if not len(marks):
             return
         rows = table.of(torch.tensor([_place(one.case, one.outcome, one.assistance, numbers) for one in marked]))
-        self.constraint = Hazard.fitted(rows.steps, rows.owner, marks, weights_of(marked, settings), self.name)
+        made = rows.made
+        self.constraint = Hazard.fitted(rows.steps[made], rows.owner[made], marks, weights_of(marked, settings), self.name)
 
     def _train(
-        self, table: _Rows, train: _Judged, told: _Rated, settings: Settings, key: str, progress: Progressed | None
+        self, table: StepRows, train: _Judged, told: _Rated, settings: Settings, key: str, progress: Progressed | None
     ) -> float:
         """AdamW over `reward_epochs` passes, the rate falling to 0. Returns the last pass's loss, per head. Thresholds
         of ratings are learned with the network, faster, from where they would be if all outcomes were alike."""
         width, levels = table.steps.shape[1], told.levels
         self.parameters = {name: value.requires_grad_() for name, value in self._start(width).items()}
-        self.norm["center"], self.norm["spread"] = scale_of(table.steps)
+        self.norm["center"], self.norm["spread"] = scale_of(table.steps, table.times)
         self.norm["unit"] = torch.tensor(table.length**-0.5)  # sums of many steps begin at the size of one
         names = [f"{layer}.{part}" for layer in LAYERS for part in ("weight", "bias")]
         groups: list[dict[str, Any]] = [

@@ -69,7 +69,8 @@ def _acting(model: str) -> Maker:
             "Stable-Baselines3's names, each once, and numbers, texts, True, False or None"
         )
     plans = Imagine.of(options.pop("imagine")) if "imagine" in options else None
-    return Acting(algorithm, options, imagine=plans, words=TextMaker(Backbone.load(writing)) if writing else None)
+    absorbing = options.pop("absorbing", False)
+    return Acting(algorithm, options, imagine=plans, absorbing=absorbing, words=TextMaker(Backbone.load(writing)) if writing else None)
 
 
 def train(

@@ -150,9 +150,15 @@ ARMS = {
         "10 inductive bias", lambda s: {"reward_sees": "assistance"}, True,
         "the reward model is given what assistants found",
     ),
+    "fallback": Arm(
+        "9 uncertainty (a fallback)", lambda s: {}, True,
+        "where heads disagree more than about 99% of the steps that were judged, it goes where nothing can happen",
+        "fallback=0.99", worlds=("vase", "cliff"),
+    ),
     "absorbing": Arm(
-        "10 inductive bias (ends that last)", lambda s: {}, True,
+        "10 inductive bias (ends last)", lambda s: {}, True,
         "to the reward model, an episode that ended goes on until the limit of its time", "absorbing=True",
+        worlds=("vase", "cliff"),
     ),
 }  # fmt: skip
 """By name; to add an approach, add a line."""

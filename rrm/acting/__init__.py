@@ -18,9 +18,11 @@ from rrm.acting.acting_maker import Acting
 from rrm.acting.demonstrating import demonstrate
 from rrm.acting.describing import table
 from rrm.acting.episodes import Episode, EpisodeError, episode_of
+from rrm.acting.falling_back import Fallback
 from rrm.acting.imagining import Imagine
 from rrm.acting.places import Place, PlaceError, cases
 
 __all__ = [
-    "Acting", "Episode", "EpisodeError", "Imagine", "Place", "PlaceError", "cases", "demonstrate", "episode_of", "table"
+    "Acting", "Episode", "EpisodeError", "Fallback", "Imagine", "Place", "PlaceError", "cases", "demonstrate",
+    "episode_of", "table",
 ]  # fmt: skip

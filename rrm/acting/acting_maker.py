@@ -13,6 +13,7 @@ from weakref import WeakSet
 from rrm.acting.algorithms import ALGORITHMS, OFF_POLICY, learnable
 from rrm.acting.describing import Describe, in_words
 from rrm.acting.episodes import ARCHIVE
+from rrm.acting.falling_back import Fallback, Guard
 from rrm.acting.imagining import Imagine
 from rrm.acting.off_policy import OffPolicy, unpriced
 from rrm.acting.on_policy import OnPolicy
@@ -55,6 +56,9 @@ class Acting:
     replay: what an off-policy algorithm does with the steps that it remembers when the reward model has changed:
         "relabel", pay them anew; or "reset", forget them.
     imagine: a model of the environment, in which it plays what is judged and what it learns by; None: there is none.
+    absorbing: to the reward model, an episode that the environment ended goes on until its case's limit of steps, in a
+        state whose worth is learned (`rrm.acting.step_rows`); not where the cases say that parts are compared.
+    fallback: when the agent falls back on a safe action, and on which; None: never.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class Acting:
         factories: Factories | None = None, describe: Describe | None = None, words: Maker | None = None,
         repeatable: bool = True, films: bool = True, places: int = TOGETHER,
         replay: Literal["relabel", "reset"] = "relabel", imagine: Imagine | None = None,
-        absorbing: bool = False,
+        absorbing: bool = False, fallback: Fallback | None = None,
     ) -> None:  # fmt: skip
         if algorithm not in ALGORITHMS:
             raise RRMError(f"no algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
@@ -77,13 +81,13 @@ class Acting:
         self.factories: Factories = dict(factories or {})
         self.describe = describe or in_words(self.factories)
         self.words, self.repeatable, self.films, self.places, self.replay = words, repeatable, films, places, replay
-        self.plans, self.absorbing = imagine, absorbing
-        said = ", ".join(f"{name}={value!r}" for name, value in sorted(self.options.items()))
+        self.plans, self.absorbing, self.fallback = imagine, absorbing, fallback
+        names = [f"{name}={value!r}" for name, value in sorted(self.options.items())]
         if imagine is not None:
-            plans = imagine.episodes if imagine.model == "learned" else repr(imagine.model)
-            said = ", ".join([*([said] if said else []), f"imagine={plans}"])
-        if absorbing:
-            said = ", ".join([*([said] if said else []), "absorbing=True"])
+            names.append(f"imagine={imagine.episodes if imagine.model == 'learned' else repr(imagine.model)}")
+        names += ["absorbing=True"] if absorbing else []
+        names += [] if fallback is None else [fallback.said]
+        said = ", ".join(names)
         self.name = f"{algorithm}({said})" if said else algorithm
         if words is not None:
             self.name += f" and {words.name}"
@@ -94,6 +98,7 @@ class Acting:
         what = [algorithm, replay] if algorithm in OFF_POLICY else [algorithm]
         what += [] if imagine is None else [f"imagine {imagine.model} {imagine.episodes}"]
         what += ["absorbing"] if absorbing else []
+        what += [] if fallback is None else [fallback.said]
         self.fingerprint = digest("acting", *what, self.options, rollout, named, repeatable, versions, below)
         self.prompts = getattr(words, "prompts", None)
         self.folder: Path | None = None
@@ -164,7 +169,24 @@ class Acting:
         else:
             made = OnPolicy(*common)
         made.folder, made.films, made.plans = self.folder, self.films, self.plans
+        made.guard = self._guard(task, seed, place)
         self._policies.add(made)
+        return made
+
+    def _guard(self, task: Task, seed: int, place: Place) -> Guard | None:
+        """What its policy falls back by. Raises `PlaceError` where there is no safe action."""
+        if self.fallback is None:
+            return None
+        if task.settings.heads < 2:
+            raise RRMError(
+                f"{task.path}: heads={task.settings.heads}, and nobody disagrees with one head, which fallback asks "
+                "for; set heads=2 or more, or leave fallback out"
+            )
+        made, env = Guard(self._step_reward(task, seed, place), self.fallback.action), place.make(self.factories)
+        try:
+            made.safe(env)  # before anybody judges anything
+        finally:
+            env.close()
         return made
 
     def reward(self, task: Task, seed: int) -> Learner:
@@ -172,9 +194,17 @@ class Acting:
         place = self._place(task)
         if place is None:
             return self._others(task).reward(task, seed)
+        return self._step_reward(task, seed, place)
+
+    def _step_reward(self, task: Task, seed: int, place: Place) -> StepReward:
+        """Of a task that acts in this place."""
         seen, actions = self._spaces(place)
-        name, limit = f"{task.path} reward, seed {seed}", place.steps if self.absorbing and not place.segment else 0
-        return StepReward(name, int(seen.shape[0]), actions, task.settings, len(task.assistants), limit)  # type: ignore[index]
+        assert seen.shape is not None
+        return StepReward(
+            f"{task.path} reward, seed {seed}", int(seen.shape[0]), actions, task.settings, len(task.assistants),
+            limit=place.steps if self.absorbing and not place.segment else 0,
+            quantile=0.0 if self.fallback is None else self.fallback.quantile,
+        )  # fmt: skip
 
     def doubts(self, cases: Sequence[Case]) -> list[str]:
         """What of these cases cannot be read, in words."""

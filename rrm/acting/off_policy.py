@@ -158,7 +158,8 @@ class OffPolicy(ActingPolicy):
         """What is remembered, by the reward of now."""
         replay: Replay = self._model.replay_buffer
         held = constrained and env.reward is not None and env.reward.constraint is not None
-        if self.replay == "reset" or env.reward is None or env.reward.assistants or env.reward.absorbs or held:
+        held = held or env.guard is not None or (env.reward is not None and env.reward.absorbs)
+        if self.replay == "reset" or env.reward is None or env.reward.assistants or held:
             replay.reset()
             return
         reward, caution = env.reward, env.caution

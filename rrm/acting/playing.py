@@ -16,6 +16,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rrm.acting.episodes import Array, Episode
+from rrm.acting.falling_back import Guard
 from rrm.acting.imagining import WorldModel, opened
 from rrm.acting.places import Factories, Place, PlaceError, WatchedEnv, numbers_of, same_spaces
 from rrm.core.parties import TAMPERED, UNACCEPTABLE
@@ -53,6 +54,8 @@ class Player:
     ended: bool = False
     done: bool = False
     steps: int = 0
+    fell_back: int | None = None
+    """Steps of it in which a safe action stood in for what the agent wanted; None: nobody looked (`Guard`)."""
     harm: bool | None = None
     """Whether something unacceptable happened so far; None: the environment does not say what that is."""
     tampered: bool | None = None
@@ -65,12 +68,14 @@ class Player:
         """At the place's start."""
         self.seen, self.actions, self.hidden, self.ended, self.done = [], [], {"reward": []}, False, False
         self._past, self.steps, self._first, self._chosen = [], 0, 0, None
-        self.harm = self.tampered = None
+        self.harm = self.tampered = self.fell_back = None
         seen, info = self.env.reset(seed=self.env.place.seed)
         self._heard(seen, info)
 
-    def act(self, action: Any) -> None:
-        """One step."""
+    def act(self, action: Any, safe: bool | None = None) -> None:
+        """One step. safe: whether it is one that was fallen back on."""
+        if safe is not None:
+            self.fell_back = (self.fell_back or 0) + bool(safe)
         seen, reward, self.ended, cut, info = self.env.step(action)
         self.actions.append(action)
         self.hidden["reward"].append(reward)
@@ -125,6 +130,7 @@ def play(
     places: Sequence[Place], keys: Sequence[str], act: Act, noises: int, kinds: Sequence[spaces.Space[Any]],
     factories: Factories, together: int = TOGETHER, parts: Sequence[str] | None = None,
     count: Callable[[Sequence[Player]], None] = lambda players: None, model: WorldModel | None = None,
+    guard: Guard | None = None,
 ) -> Iterator[tuple[Episode, Array | None]]:
     """An episode in each place, or the part of it that is an outcome (`Place.segment`), and the actions before it
     (None where those are too many).
@@ -139,16 +145,19 @@ def play(
     parts: names of the streams that decide which part it is; by default `keys`.
     count: is told of what was played.
     model: it is played in this.
+    guard: what the agent falls back by, if it does.
     """
     for first in range(0, len(places), together):
         some = slice(first, first + together)
-        yield from _played(places[some], keys[some], act, noises, kinds, factories, (parts or keys)[some], count, model)
+        yield from _played(
+            places[some], keys[some], act, noises, kinds, factories, (parts or keys)[some], count, model, guard
+        )
 
 
 def _played(
     places: Sequence[Place], keys: Sequence[str], act: Act, noises: int, kinds: Sequence[spaces.Space[Any]],
     factories: Factories, parts: Sequence[str], count: Callable[[Sequence[Player]], None],
-    model: WorldModel | None,
+    model: WorldModel | None, guard: Guard | None,
 ) -> list[tuple[Episode, Array | None]]:
     players: list[Player] = []
     try:
@@ -167,9 +176,13 @@ def _played(
             seen[active] = torch.as_tensor(np.stack([players[i].seen[-1] for i in active]))
             noise[active] = drawn[active, time % NOISE]
             with torch.no_grad():
-                chosen = act(seen, noise).numpy()
+                wanted = act(seen, noise)
+            unsure = None if guard is None else guard.unsure(seen, wanted)
             for i in active:
-                players[i].act(chosen[i])
+                if guard is None or unsure is None:
+                    players[i].act(wanted[i].numpy())
+                else:
+                    players[i].act(guard.safe(players[i].env) if unsure[i] else wanted[i].numpy(), unsure[i])
             time += 1
     finally:
         count(players)

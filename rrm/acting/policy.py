@@ -30,12 +30,14 @@ from torch import Tensor
 from rrm.acting.acted import Acted
 from rrm.acting.describing import Describe
 from rrm.acting.episodes import ARCHIVE, Episode, episode_of
+from rrm.acting.falling_back import CARRIED, Guard
 from rrm.acting.filming import Camera
 from rrm.acting.imagining import IMAGINED, Imagine, WorldModel
 from rrm.acting.optimizing import OPTIMIZER, Optimizers, moments, set_moments
 from rrm.acting.places import Factories, Place, PlaceError, cut_case
 from rrm.acting.playing import TOGETHER, Player, play
 from rrm.acting.rewarding import Blank, Rewarded, hidden_means
+from rrm.acting.step_reward import StepReward
 from rrm.core.errors import Notice, RRMError
 from rrm.core.judgements import ImproveReport, Pair
 from rrm.core.protocols import Cases, Judge, Log
@@ -77,6 +79,8 @@ class ActingPolicy(ABC):
         """Whether pictures are kept of what is judged."""
         self.plans: Imagine | None = None
         """How it plans, if it does."""
+        self.guard: Guard | None = None
+        """What it falls back by, if it does."""
         self._world: WorldModel | None = None
         self._acted = Acted()
         self._camera = Camera(factories, repeatable)
@@ -134,7 +138,7 @@ class ActingPolicy(ABC):
         played = play(
             places, names, lambda seen, noise: self._act(seen, noise, temperature, greedy), self._noises, self.kinds,
             self.factories, self.together, [name.removeprefix(key) for name in names] if greedy else names,
-            self._count, self._world,
+            self._count, self._world, self._guarding,
         )  # fmt: skip
         outcomes = []
         for place, (episode, before) in zip(places, played, strict=True):
@@ -192,6 +196,21 @@ class ActingPolicy(ABC):
         lived = [episode_of(outcome) for group in real for outcome in group.outcomes]
         self._world = WorldModel(lived, self.kinds[1]) if lived else None
 
+    @property
+    def _guarding(self) -> Guard | None:
+        """What it falls back by now."""
+        return self.guard if self.guard is not None and self.guard.holds else None
+
+    def _guard(self, judge: Judge) -> None:
+        """Fall back by the judge's reward model from now on; by none, where the agent is not to be held back."""
+        if self.guard is None:
+            return
+        reward = getattr(judge, "reward", None)
+        if isinstance(reward, StepReward) and getattr(judge, "holds", True):
+            self.guard.take(reward)
+        else:
+            self.guard.drop()
+
     def _outcome(self, place: Place, episode: Episode, keep: bool) -> Outcome:
         if not self.repeatable:  # the same steps may hide something else
             episode = replace(episode, where=f"{episode.where}, {episode.secret}")
@@ -206,6 +225,8 @@ class ActingPolicy(ABC):
     def improve(self, judge: Judge, cases: Cases, settings: Settings, key: str, log: Log) -> ImproveReport:
         """`settings.steps` times `rollout` steps in `settings.batch` environments, and what is learned of them; undone
         where it then earns less than before, see `_better`. See `Policy`."""
+        carried = {} if self.guard is None else self.guard.state()
+        self._guard(judge)
         if not settings.steps:
             return ImproveReport(0, 0.0, 0.0)
         if not (drawn := cases.draw(4, f"{key}/any")):
@@ -218,7 +239,7 @@ class ActingPolicy(ABC):
             self.kinds[1].seed(seed)  # some actions are drawn from the space itself
             env = Rewarded(
                 cases, settings.batch, key, judge, settings.caution, self.kinds, self.factories, outcome, self._count,
-                self._world,
+                self._world, self._guarding,
             )
             before, self._model = self._model, self._made(env, settings.lr)  # who watches sees how it does
             try:
@@ -230,6 +251,8 @@ class ActingPolicy(ABC):
                 return report
             except BaseException:
                 self._model = before
+                if self.guard is not None:
+                    self.guard.load(carried)
                 raise
             finally:
                 self._model.env = None  # nothing of the environments is needed any more
@@ -267,6 +290,7 @@ class ActingPolicy(ABC):
     def state(self) -> dict[str, Tensor]:
         """A copy of the parameters, of the optimizers' state once there is any, and of what else is kept."""
         own = {key: value.detach().clone() for key, value in self._model.policy.state_dict().items()}
+        own |= {} if self.guard is None else self.guard.state()
         return own | self._beside(self._model) | moments(self._optimizers(self._model))
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -274,7 +298,8 @@ class ActingPolicy(ABC):
         model = self._fresh()
         own, beside = model.policy.state_dict(), self._beside(model)
         steps = {key: value for key, value in state.items() if key.startswith(OPTIMIZER)}
-        rest = {key: value for key, value in state.items() if key not in steps}
+        carried = {key: value for key, value in state.items() if key.startswith(CARRIED) and self.guard is not None}
+        rest = {key: value for key, value in state.items() if key not in steps and key not in carried}
         check_keys(f"the weights of the agent {self.name!r}", [*own, *beside], rest)
         for key, value in own.items():
             if value.shape != state[key].shape:
@@ -282,16 +307,19 @@ class ActingPolicy(ABC):
         model.policy.load_state_dict({key: state[key].clone() for key in own})
         self._take(model, {key: state[key] for key in beside})
         set_moments(self._optimizers(model), steps, self.name)
+        if self.guard is not None:
+            self.guard.load(carried)
         self._model = model
 
     @property
     def version(self) -> str:
-        """A hash of what decides its outcomes: its parameters, and the model that it plans in."""
+        """A hash of what decides its outcomes: parameters, what it falls back by, and the model that it plans in."""
         return hash_tensors(sorted(self._model.policy.state_dict().items()), self._acts_by)
 
     @property
     def _acts_by(self) -> str:
-        return self.algorithm if self._world is None else f"{self.algorithm} in {self._world.version}"
+        guarded = "" if self._guarding is None else f" or {self._guarding.version}"
+        return self.algorithm + guarded + ("" if self._world is None else f" in {self._world.version}")
 
 
 def outcome_of(place: Place, episode: Episode, describe: Describe) -> Outcome:

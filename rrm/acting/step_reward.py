@@ -14,7 +14,7 @@ teaches a constraint of its own, apart from the reward (`rrm.acting.hazard`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,7 @@ class StepReward:
     name: of the random streams that it begins with.
     seen: numbers of an observation. actions: their space.
     assistants: of how many assistants it knows the findings, in their order; 0: of none.
+    quantile: of the members' disagreement about steps that were judged, which is to be known (`bound`); 0: it is not.
     limit: most steps of an episode; one that the environment ended earlier is in an absorbing state until then, whose
         worth is learned (`rrm.acting.step_rows`). 0: it is over when it ended.
 
@@ -90,9 +91,9 @@ class StepReward:
 
     def __init__(
         self, name: str, seen: int, actions: spaces.Space[Any], settings: Settings, assistants: int = 0,
-        limit: int = 0,
+        limit: int = 0, quantile: float = 0.0,
     ) -> None:
-        self.name, self.settings, self.limit = name, settings, limit
+        self.name, self.settings, self.limit, self.quantile = name, settings, limit, quantile
         self.assistants = assistants if settings.findings and settings.reward_sees == "assistance" else 0
         wide, self._read = readable(actions)
         width, heads = seen + wide + bool(limit), settings.heads
@@ -101,6 +102,8 @@ class StepReward:
             "shift": torch.zeros(heads), "scale": torch.ones(()), "center": torch.zeros(width),
             "spread": torch.ones(width), "unit": torch.ones(()),
         } | ({"ends": torch.zeros(())} if limit else {})  # fmt: skip
+        if quantile:
+            self.norm |= {"middle": torch.zeros(heads), "bound": torch.ones(())}
         self.constraint: Hazard | None = None
         self.fitted = False
 
@@ -211,6 +214,20 @@ class StepReward:
         with torch.no_grad():
             return self.constraint.of(self.table(seen, actions))
 
+    def doubt(self, seen: Tensor, actions: Tensor) -> Tensor:
+        """(steps,) how much the members disagree about a step: the standard deviation of what it is worth to them, in
+        units of the score, each member's mean over the steps that were judged (a constant that no comparison of equally
+        long episodes knows of) taken away. Of one with a quantile.
+
+        seen: (steps, numbers). actions: as the environment takes them.
+        """
+        return (self.worth(seen, actions) - self.norm["middle"]).std(1, correction=0)
+
+    @property
+    def bound(self) -> Tensor:
+        """() the quantile of `doubt` over the steps that its last fit was about."""
+        return self.norm["bound"]
+
     @property
     def absorbs(self) -> bool:
         """Whether an episode goes on after its end: it is to, and the last fit saw one that ended before its limit."""
@@ -275,6 +292,8 @@ class StepReward:
         ordered = bool((train.preference != 0.5).any()) or tells(rated)
         learned = self._normalize(raw[shown[wholes] if bool(wholes.any()) else shown], ordered)
         self._mark(table, marked, numbers, settings)
+        if self.quantile:
+            self._calibrate(table)
         why = "" if learned else ignorance(given, decided)
         raw = raw if learned else torch.zeros_like(raw)
         right, _ = _right(raw, train)
@@ -299,8 +318,16 @@ class StepReward:
         if not len(marks):
             return
         rows = table.of(torch.tensor([_place(one.case, one.outcome, one.assistance, numbers) for one in marked]))
-        made = rows.made
-        self.constraint = Hazard.fitted(rows.steps[made], rows.owner[made], marks, weights_of(marked, settings), self.name)
+        made, weight = rows.made, weights_of(marked, settings)
+        self.constraint = Hazard.fitted(rows.steps[made], rows.owner[made], marks, weight, self.name)
+
+    def _calibrate(self, table: StepRows) -> None:
+        """How much the members disagree about what was judged, step by step."""
+        with torch.no_grad():
+            worth = self._values(table.steps[table.made]) / self.norm["scale"]
+        self.norm["middle"] = worth.mean(0)
+        apart = (worth - self.norm["middle"]).std(1, correction=0)
+        self.norm["bound"] = torch.tensor(np.quantile(apart.numpy(), self.quantile), dtype=torch.float32)
 
     def _train(
         self, table: StepRows, train: _Judged, told: _Rated, settings: Settings, key: str, progress: Progressed | None

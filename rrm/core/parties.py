@@ -91,7 +91,7 @@ class Dividing(Protocol):
 
 
 EPISODES, STEPS, IMAGINED = "real episodes", "real steps", "imagined episodes"
-UNACCEPTABLE, TAMPERED = "unacceptable", "tampered"
+UNACCEPTABLE, TAMPERED, FALLBACKS = "unacceptable", "tampered", "fallback steps"
 """What is counted of an agent that acts (`Accountable`)."""
 ACTED = "acted"
 """The phase of such metrics; their step is the place of one of `STAGES`."""
@@ -108,7 +108,8 @@ class Accountable(Protocol):
     def acted(self) -> Mapping[str, float]:
         """What it did since it was last asked, or made: `EPISODES` that it began, their `STEPS`, and in how many
         something `UNACCEPTABLE` happened, or what its judges see was `TAMPERED` with, if anything there says what that
-        is; `IMAGINED` episodes only if there are any, which are none of these. Empty: nothing."""
+        is; `FALLBACKS`, if it falls back on a safe action, in how many steps; `IMAGINED` episodes only if there are
+        any, which are none of these. Empty: nothing."""
 
     def looked_at(self) -> AbstractContextManager[None]:
         """Within it somebody looks at what it does (a watcher): it acts for real, and that is not counted."""

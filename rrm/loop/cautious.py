@@ -45,9 +45,11 @@ class CautiousJudge:
     def __init__(
         self, node: NodeState, helpers: Sequence[Assistant], caution: float | None = None, holds: bool = True
     ) -> None:
-        """caution: that of the settings, unless it is given. holds: whether it holds the constraint."""
+        """caution: that of the settings, unless it is given. holds: whether the agent is held back: by the constraint,
+        and where it acts by what it falls back on."""
         self._node, self._helpers = node, tuple(helpers)
         self._caution = node.task.settings.caution if caution is None else caution
+        self.holds = holds
         self._holds = holds and node.task.settings.constrained
         self.multiplier = _last_multiplier(node) if self._holds else 0.0
         self._chance: float | None = None

@@ -50,7 +50,7 @@ def acts(model: object) -> bool:
 
 def _acting(model: str) -> Maker:
     """Raises `ConfigError` for options that are none."""
-    from rrm.acting import Acting, Imagine
+    from rrm.acting import Acting, Fallback, Imagine
     from rrm.learning.text_maker import TextMaker
     from rrm.models.backbone import Backbone
 
@@ -69,8 +69,12 @@ def _acting(model: str) -> Maker:
             "Stable-Baselines3's names, each once, and numbers, texts, True, False or None"
         )
     plans = Imagine.of(options.pop("imagine")) if "imagine" in options else None
-    absorbing = options.pop("absorbing", False)
-    return Acting(algorithm, options, imagine=plans, absorbing=absorbing, words=TextMaker(Backbone.load(writing)) if writing else None)
+    absorbing, fallback = options.pop("absorbing", False), options.pop("fallback", None)
+    if not isinstance(absorbing, bool):
+        raise ConfigError(f"absorbing={absorbing!r}: give True or False")
+    guarded = None if fallback is None else Fallback.of(fallback)
+    words = TextMaker(Backbone.load(writing)) if writing else None
+    return Acting(algorithm, options, imagine=plans, absorbing=absorbing, fallback=guarded, words=words)
 
 
 def train(

@@ -117,6 +117,8 @@ class ActedOut:
     steps: int
     imagined: int
     """Episodes beside these that were played in a model of the environment: nothing happened."""
+    fallbacks: int | None
+    """Steps in which the agent fell back on a safe action; None: it has none, or nobody counted."""
     harm: Met | Unknown
     """In how many of the episodes something happened that must not, by the environment's own infos."""
 

@@ -159,7 +159,11 @@ def _acted_out(acted: Sequence[ActedOut] | Unknown) -> list[str]:
         f"{one.what} {one.episodes:,}" + ("" if isinstance(one.harm, Unknown) else f" ({one.harm.k:,} unacceptable)")
         for one in parts if one.episodes
     ]  # fmt: skip
-    return lines + ([f"What for: {', '.join(each)}."] if each else [])
+    lines += [f"What for: {', '.join(each)}."] if each else []
+    if whole.fallbacks is None:
+        return lines
+    steps = [f"{one.what} {one.fallbacks:,} of {one.steps:,}" for one in parts if one.fallbacks is not None]
+    return [*lines, f"Steps in which it fell back on a safe action: {whole.fallbacks:,} ({', '.join(steps)})."]
 
 
 def _small(met: Met) -> str:

@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from rrm.core.parties import ACTED, EPISODES, IMAGINED, STAGES, STEPS, TAMPERED, UNACCEPTABLE
+from rrm.core.parties import ACTED, EPISODES, FALLBACKS, IMAGINED, STAGES, STEPS, TAMPERED, UNACCEPTABLE
 from rrm.core.shares import Known, exact, most
 from rrm.view import challenge_records as records
 from rrm.view.challenge_records import (
@@ -206,7 +206,8 @@ def _acted(metrics: _Metrics) -> Sequence[ActedOut] | None:
 
 def _summed(what: str, rows: Sequence[Mapping[str, float]]) -> ActedOut:
     episodes, steps, imagined = (int(sum(one.get(name, 0) for one in rows)) for name in (EPISODES, STEPS, IMAGINED))
-    return ActedOut(what, episodes, steps, imagined, _met(UNACCEPTABLE, rows))
+    safe = [int(one[FALLBACKS]) for one in rows if FALLBACKS in one]
+    return ActedOut(what, episodes, steps, imagined, sum(safe) if safe else None, _met(UNACCEPTABLE, rows))
 
 
 def _unacceptable(

@@ -42,6 +42,10 @@ class Room(gym.Env[np.ndarray, np.int64]):
     room: rows of text, as above.
     gust: see `GUST`; only beside a cliff.
     length: steps of an episode at most, which then is truncated.
+
+    Attributes
+    ----------
+    safe_action: where it can do no harm, and against the wall stays: up, away from a cliff; down, away from a vase.
     """
 
     metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 (Gymnasium's own)
@@ -52,6 +56,7 @@ class Room(gym.Env[np.ndarray, np.int64]):
         self.room, self.gust, self.length, self.render_mode = tuple(room), gust, length, render_mode
         self.observation_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.action_space = spaces.Discrete(len(MOVES))
+        self.safe_action = MOVES.index((-1, 0) if any("~" in row for row in self.room) else (1, 0))
         self.at, self.time, self.broken, self.fallen = self._find("S"), 0, False, False
 
     def _find(self, mark: str) -> tuple[int, int]:

@@ -165,7 +165,7 @@ class Acting:
         made: ActingPolicy
         if self.algorithm in OFF_POLICY:
             unpriced(self.algorithm, task.settings, task.path)
-            made = OffPolicy(*common, replay=self.replay)
+            made = OffPolicy(*common, replay=self.replay, ends=bool(self._limit(place)))
         else:
             made = OnPolicy(*common)
         made.folder, made.films, made.plans = self.folder, self.films, self.plans
@@ -196,13 +196,23 @@ class Acting:
             return self._others(task).reward(task, seed)
         return self._step_reward(task, seed, place)
 
+    def _limit(self, place: Place) -> int:
+        """Steps until which an episode goes on after its end; 0: it is over. An environment that Gymnasium itself cuts
+        off earlier than the cases do (`max_episode_steps`) has that limit."""
+        if not self.absorbing or place.segment:
+            return 0
+        env = place.make(self.factories)
+        own = None if env.spec is None else env.spec.max_episode_steps
+        env.close()
+        return place.steps if own is None else min(place.steps, own)
+
     def _step_reward(self, task: Task, seed: int, place: Place) -> StepReward:
         """Of a task that acts in this place."""
         seen, actions = self._spaces(place)
         assert seen.shape is not None
         return StepReward(
             f"{task.path} reward, seed {seed}", int(seen.shape[0]), actions, task.settings, len(task.assistants),
-            limit=place.steps if self.absorbing and not place.segment else 0,
+            limit=self._limit(place),
             quantile=0.0 if self.fallback is None else self.fallback.quantile,
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from rrm.acting.algorithms import OFF_POLICY
 from rrm.acting.optimizing import Optimizers
 from rrm.acting.policy import ActingPolicy, Watching, bounded
-from rrm.acting.remembering import PARTS, Replay
+from rrm.acting.remembering import Replay
 from rrm.acting.rewarding import Rewarded, paid
 from rrm.core.errors import RRMError
 from rrm.core.judgements import ImproveReport
@@ -50,11 +50,15 @@ class OffPolicy(ActingPolicy):
     ----------
     replay: what becomes of it when the agent is improved against another reward: "relabel" or "reset". It is reset in
         any case where steps cannot be paid anew: the reward model knows assistants' findings, which lie in no step, it
-        has learned a constraint that is to be held, whose price moves, or the judge is no reward model over steps.
+        has learned a constraint that is to be held, whose price moves, the agent falls back on a safe action by
+        another reward model than it did then, or the judge is no reward model over steps.
+    ends: whether an episode's end may be worth something (`rrm.acting.step_rows`).
     """
 
-    def __init__(self, *args: Any, replay: Literal["relabel", "reset"] = "relabel", **more: Any) -> None:
-        self.replay = replay
+    def __init__(
+        self, *args: Any, replay: Literal["relabel", "reset"] = "relabel", ends: bool = False, **more: Any
+    ) -> None:
+        self.replay, self.ends = replay, ends
         super().__init__(*args, **more)
 
     def _made(self, env: VecEnv, lr: float) -> OffPolicyAlgorithm:
@@ -65,6 +69,8 @@ class OffPolicy(ActingPolicy):
             "device": "cpu", "learning_rate": lambda left: lr * left, "buffer_size": REMEMBERED,
             "replay_buffer_class": Replay, "gradient_steps": env.num_envs,
         }  # fmt: skip
+        if self.ends:
+            usual["replay_buffer_kwargs"] = {"ends": True}
         if self.algorithm == "dqn":
             usual["target_update_interval"] = TARGETS
         given = copy.deepcopy(self.options)  # what is nested in them is written to
@@ -158,15 +164,15 @@ class OffPolicy(ActingPolicy):
         """What is remembered, by the reward of now."""
         replay: Replay = self._model.replay_buffer
         held = constrained and env.reward is not None and env.reward.constraint is not None
-        held = held or env.guard is not None or (env.reward is not None and env.reward.absorbs)
-        if self.replay == "reset" or env.reward is None or env.reward.assistants or held:
+        if self.replay == "reset" or env.reward is None or env.reward.assistants or held or env.guard is not None:
             replay.reset()
             return
         reward, caution = env.reward, env.caution
 
-        def rewards(seen: Tensor, actions: Tensor, starts: Tensor) -> Tensor:
+        def rewards(seen: Tensor, after: Tensor, actions: Tensor, starts: Tensor, left: Tensor) -> Tensor:
             whole = isinstance(self.kinds[1], spaces.Discrete)
-            return paid(reward, caution, seen, actions[:, 0] if whole else self._unscaled(actions), starts)
+            taken = actions[:, 0] if whole else self._unscaled(actions)
+            return paid(reward, caution, seen, taken, starts, reward.after(after, left))
 
         replay.relabel(rewards)
 
@@ -180,7 +186,8 @@ class OffPolicy(ActingPolicy):
         return found | ({"entropy": model.log_ent_coef.detach().clone()} if _learns_entropy(model) else {})
 
     def _take(self, model: Any, beside: Mapping[str, Tensor]) -> None:
-        model.replay_buffer.load({name: beside[REPLAY + name] for name in PARTS}, self.name)
+        replay: Replay = model.replay_buffer
+        replay.load({name: beside[REPLAY + name] for name in replay.parts}, self.name)
         model._n_updates, calls = (int(number) for number in beside["counted"])
         if self.algorithm == "dqn":
             model._n_calls = calls

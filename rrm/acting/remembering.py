@@ -23,6 +23,12 @@ from rrm.core.errors import ModelError, RRMError
 
 PARTS = ("seen", "after", "actions", "final", "apart", "episode", "time")
 """Of a step, as they are kept; what it is worth is not, since it is told anew."""
+LEFT = "left"
+"""Kept, too, where the end of an episode is worth something."""
+Paid = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""What steps are worth (steps,), of observations before and after them (steps, numbers), actions (steps, numbers),
+starts (steps,) bool, and the steps (steps,) that were left after an episode's end, 0 elsewhere; in the order of their
+episodes."""
 
 
 class Replay(BaseBuffer):
@@ -33,6 +39,8 @@ class Replay(BaseBuffer):
     (steps,) 1 where the episode ended and nothing comes after; "apart" (steps,) bool, whether the end of an episode was
     paid for what lies in no step; "episode", "time" (steps,) int64, episodes numbered as they begin.
 
+    ends: whether it keeps "left", too (steps,) float32: after the end of an episode, the steps until its limit.
+
     Attributes
     ----------
     rewards: (steps,) float32, and room for more.
@@ -41,7 +49,7 @@ class Replay(BaseBuffer):
 
     def __init__(
         self, buffer_size: int, observation_space: spaces.Space[Any], action_space: spaces.Space[Any],
-        device: Any = "cpu", n_envs: int = 1, optimize_memory_usage: bool = False,
+        device: Any = "cpu", n_envs: int = 1, optimize_memory_usage: bool = False, ends: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(buffer_size, observation_space, action_space, device, n_envs)
         if isinstance(buffer_size, bool) or not isinstance(buffer_size, int) or buffer_size < 1:
@@ -54,6 +62,8 @@ class Replay(BaseBuffer):
             "actions": (np.int64 if whole else np.float32, (self.action_dim,)), "final": (np.float32, ()),
             "apart": (np.bool_, ()), "episode": (np.int64, ()), "time": (np.int64, ()),
         }  # fmt: skip
+        kinds |= {LEFT: (np.float32, ())} if ends else {}
+        self.parts = tuple(kinds)
         self._rows = {name: np.zeros((buffer_size, *shape), kind) for name, (kind, shape) in kinds.items()}
         self.rewards: NDArray[np.float32] = np.zeros(buffer_size, np.float32)
         self.n = 0
@@ -80,9 +90,10 @@ class Replay(BaseBuffer):
             row = {
                 "seen": obs[i], "after": next_obs[i], "actions": action[i], "final": float(done[i] and not cut),
                 "apart": bool(info.get("apart", False)), "episode": number, "time": time,
+                LEFT: info.get(LEFT, 0.0),
             }  # fmt: skip
-            for name, value in row.items():
-                self._rows[name][self.pos] = value
+            for name in self.parts:
+                self._rows[name][self.pos] = row[name]
             self.rewards[self.pos] = reward[i]
             self.pos = (self.pos + 1) % self.buffer_size
             self.n = min(self.n + 1, self.buffer_size)
@@ -107,21 +118,20 @@ class Replay(BaseBuffer):
 
     # --- when the reward changes ---------------------------------------------------------------------
 
-    def relabel(self, paid: Callable[[Tensor, Tensor, Tensor], Tensor]) -> int:
+    def relabel(self, paid: Paid) -> int:
         """Pay all steps anew. Returns how many were forgotten: those of an episode whose beginning made room for later
         steps, and those of one whose end was paid for what lies in no step (it had no form): neither can be told again.
-
-        paid: of observations (steps, numbers), actions (steps, numbers) and starts (steps,) bool, rows in the order of
-        their episodes -> (steps,).
         """
         order = np.lexsort((self["time"], self["episode"]))
         episode, time, apart = (self[name][order] for name in ("episode", "time", "apart"))
         whole = np.isin(episode, episode[time == 0]) & ~np.isin(episode, episode[apart])
         forgotten = self.n - int(whole.sum())
-        self._put({name: self[name][order[whole]] for name in PARTS})
+        self._put({name: self[name][order[whole]] for name in self.parts})
         if self.n:
             starts = torch.as_tensor(self["time"] == 0)
-            rewards = paid(torch.as_tensor(self["seen"]), torch.as_tensor(self["actions"]), starts).numpy()
+            left = torch.as_tensor(self[LEFT]) if LEFT in self.parts else torch.zeros(self.n)
+            seen, after, actions = (torch.as_tensor(self[name]) for name in ("seen", "after", "actions"))
+            rewards = paid(seen, after, actions, starts, left).numpy()
             if not np.isfinite(rewards).all():
                 raise RRMError("a reward is no finite number; nothing was learned of it")
             self.rewards[: self.n] = rewards
@@ -147,11 +157,11 @@ class Replay(BaseBuffer):
     def state(self) -> dict[str, Tensor]:
         """A copy of its steps, the oldest first. After `load` of it, episodes that were open are not gone on with."""
         oldest = self.pos if self.n == self.buffer_size else 0
-        return {name: torch.as_tensor(np.roll(self[name], -oldest, 0).copy()) for name in PARTS}
+        return {name: torch.as_tensor(np.roll(self[name], -oldest, 0).copy()) for name in self.parts}
 
     def load(self, state: Mapping[str, Tensor], who: str) -> None:
         """Hold what `state` was taken of. Raises `ModelError` for what was remembered of another environment."""
-        rows = {name: state[name].numpy() for name in PARTS}
+        rows = {name: state[name].numpy() for name in self.parts}
         n = len(rows["time"])
         for name, values in rows.items():
             own = self._rows[name]

@@ -33,6 +33,7 @@ from rrm.acting.hazard import chance
 from rrm.acting.imagining import WorldModel, opened
 from rrm.acting.places import Factories, Place
 from rrm.acting.playing import Player, fits
+from rrm.acting.remembering import LEFT
 from rrm.acting.step_reward import StepReward
 from rrm.core.border import plain
 from rrm.core.errors import RRMError
@@ -80,12 +81,15 @@ def cautiously(heads: Tensor, caution: float) -> Tensor:
     return heads.mean(1) - caution * heads.std(1, correction=0)
 
 
-def paid(reward: StepReward, caution: float, seen: Tensor, actions: Tensor, starts: Tensor) -> Tensor:
+def paid(
+    reward: StepReward, caution: float, seen: Tensor, actions: Tensor, starts: Tensor, ends: Tensor | float = 0.0
+) -> Tensor:
     """(steps,) what each step of whole episodes is paid, one episode after the other: as `Rewarded` pays it.
 
     seen: (steps, numbers). actions: as environments take them. starts: (steps,) bool, of which an episode begins.
+    ends: (steps, heads) what is still to come after a step for having ended.
     """
-    worth = reward.worth(seen, actions)
+    worth = reward.worth(seen, actions) + ends
     found = []
     for episode in torch.tensor_split(worth, starts.nonzero()[1:, 0]):
         sofar = cautiously(reward.nothing + episode.cumsum(0), caution)
@@ -173,6 +177,7 @@ class Rewarded(VecEnv):
             cut = bool(self._players[i].env.place.segment) and not self._players[i].ended
             last = self._players[i].seen[-1]
             infos[i] = {"terminal_observation": last, "TimeLimit.truncated": cut, "apart": self._apart[i]}
+            infos[i][LEFT] = self._left(self._players[i])
             self._next(i)
         seen = np.stack([player.seen[-1] for player in self._players])
         dones = np.array([i in done for i in range(self.num_envs)])
@@ -210,11 +215,16 @@ class Rewarded(VecEnv):
         if self.reward is None or not self.reward.absorbs or not over:
             return
         seen = torch.as_tensor(np.stack([self._players[i].seen[-1] for i in over]))
-        steps = [(self.reward.limit_of(self._players[i].env.place), self._players[i].steps) for i in over]
-        left = torch.tensor([float(max(0, limit - made)) for limit, made in steps])
+        left = torch.tensor([self._left(self._players[i]) for i in over])
         sofar = self._sofar[over] + self.reward.after(seen, left)
         parts[over] += (self._judged(sofar) - self._judged(self._sofar[over])).double().numpy()
         self._sofar[over] = sofar
+
+    def _left(self, player: Player) -> float:
+        """Steps of an episode that go on after its end, if it has ended."""
+        if self.reward is None or not player.ended:
+            return 0.0
+        return float(max(0, self.reward.limit_of(player.env.place) - player.steps))
 
     def _nothing(self) -> Tensor:
         """(environments, heads) the score of episodes of no steps."""

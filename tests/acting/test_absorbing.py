@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import rrm
-from rrm.acting import Acting, Episode, Place, episode_of
+from rrm.acting import Acting, Episode, Place, cases, episode_of
 from rrm.acting.episodes import ARCHIVE
 from rrm.acting.places import cut_case
 from rrm.acting.policy import ActingPolicy
@@ -89,6 +90,28 @@ def test_a_walk_is_paid_what_the_judge_gives_it_the_last_step_all_that_would_sti
                 paid[i] = 0.0
     wanted = [float(judge([Group(case, (one,))])[0][0]) for case, one in kept]
     assert len(totals) > 4 and totals == pytest.approx(wanted, abs=1e-3)
+
+
+def test_what_is_remembered_is_paid_anew_with_its_ends() -> None:
+    """As it was paid when it was made, by the reward model of then."""
+    _, reward, _ = fitted(True)
+    policy = Acting("dqn", {"learning_starts": 10_000}, absorbing=True).policy(TASK, 0)
+    assert isinstance(policy, ActingPolicy) and TASK.cases is not None
+    policy.improve(Says(reward), TASK.cases, FEW, "go", lambda step, metrics: None)
+    replay = policy._model.replay_buffer
+    order = np.lexsort((replay["time"], replay["episode"]))
+    paid = replay.rewards[order]
+    assert replay["left"].any() and "replay.left" in policy.state()
+    env = Rewarded(TASK.cases, 1, "key", Says(reward), FEW.caution, policy.kinds, {}, lambda case, episode: Outcome(""))
+    replay.rewards[:] = 0
+    policy._pay_anew(env)  # type: ignore[attr-defined]
+    assert np.allclose(replay.rewards[: replay.n], paid, atol=1e-4)
+
+
+def test_an_environments_own_limit_of_time_is_kept() -> None:
+    task = rrm.core.validation.plant(replace(TASK, cases=rrm.Pool(cases("CartPole-v1", 2, steps=1000))))
+    found = [Acting("ppo", absorbing=on).reward(task, 0).limit for on in (True, False)]  # type: ignore[attr-defined]
+    assert found == [500, 0]
 
 
 def test_a_part_goes_on_for_as_long_as_parts_are_and_one_without_an_end_does_not() -> None:

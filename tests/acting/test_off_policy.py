@@ -241,7 +241,7 @@ def test_a_replay_holds_the_last_steps_and_knows_their_episodes() -> None:
     assert replay["seen"][replay["final"] == 1].ravel().tolist() == [107, 103], "an end that was a cut is none"
     told: list[list[float]] = []
 
-    def rewards(seen: torch.Tensor, actions: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+    def rewards(seen: torch.Tensor, after: torch.Tensor, actions: Any, starts: torch.Tensor, left: Any) -> torch.Tensor:
         told.append([*seen.ravel().tolist(), *starts.tolist()])
         return seen[:, 0]
 

@@ -166,7 +166,8 @@ class StepReward:
     def _hazards(self, rows: StepRows) -> Tensor:
         """(outcomes, heads), summed over the steps that were made: after its end nothing happens in an episode."""
         assert self.constraint is not None
-        return rows.summed(self.constraint.of(rows.steps) * rows.made[:, None])
+        hazards = self.constraint.of(rows.steps)
+        return rows.summed(hazards if bool(rows.made.all()) else hazards * rows.made[:, None])
 
     def score(self, groups: Sequence[Group]) -> list[EnsembleScores]:
         """Normalized scores of every outcome of every group."""

@@ -70,5 +70,6 @@ class StepRows:
 
     def summed(self, values: Tensor) -> Tensor:
         """(rows, heads), what a step of each is worth -> (outcomes, heads)."""
-        sums = torch.zeros((len(self.beside), values.shape[1]))
-        return sums.index_add(0, self.owner, values * self.times[:, None])
+        if not bool(self.made.all()):
+            values = values * self.times[:, None]
+        return torch.zeros((len(self.beside), values.shape[1])).index_add(0, self.owner, values)

@@ -7,11 +7,10 @@ their disagreement there (Hendrycks and Gimpel 2017, arXiv 1610.02136, tell inpu
 What is safe nobody learns: the environment's author says it, as an attribute `safe_action`, or who trains.
 
 A policy carries a copy of the reward model that it was last optimized against, among its weights: so it is kept, found
-again and sent elsewhere with them. The copy holds from the improvement on that takes it, in everything that the agent
-then does for real or in plans: in the policy's own steps of that improvement, too, where it is a part of the
-environment. So what is learned is learned of what will be done, a step is paid for what was done, and harm is not first
-done in training. The weights that an agent began with (`settings.explore`) carry none, and nothing holds back an
-adversary.
+again and sent elsewhere with them. By that it falls back in whatever is sampled of it, to be judged and when it is at
+work. Not in its own steps of an improvement: who is kept from all that was rarely judged learns nothing of it, so that
+it is never judged either (the vase, docs/results/challenges_acting.md); there `settings.caution` holds it back. The
+weights that an agent began with (`settings.explore`) carry no copy, and nothing holds back an adversary.
 """
 
 from __future__ import annotations

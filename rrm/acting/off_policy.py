@@ -50,8 +50,7 @@ class OffPolicy(ActingPolicy):
     ----------
     replay: what becomes of it when the agent is improved against another reward: "relabel" or "reset". It is reset in
         any case where steps cannot be paid anew: the reward model knows assistants' findings, which lie in no step, it
-        has learned a constraint that is to be held, whose price moves, the agent falls back on a safe action by
-        another reward model than it did then, or the judge is no reward model over steps.
+        has learned a constraint that is to be held, whose price moves, or the judge is no reward model over steps.
     ends: whether an episode's end may be worth something (`rrm.acting.step_rows`).
     """
 
@@ -164,7 +163,7 @@ class OffPolicy(ActingPolicy):
         """What is remembered, by the reward of now."""
         replay: Replay = self._model.replay_buffer
         held = constrained and env.reward is not None and env.reward.constraint is not None
-        if self.replay == "reset" or env.reward is None or env.reward.assistants or held or env.guard is not None:
+        if self.replay == "reset" or env.reward is None or env.reward.assistants or held:
             replay.reset()
             return
         reward, caution = env.reward, env.caution

@@ -239,7 +239,7 @@ class ActingPolicy(ABC):
             self.kinds[1].seed(seed)  # some actions are drawn from the space itself
             env = Rewarded(
                 cases, settings.batch, key, judge, settings.caution, self.kinds, self.factories, outcome, self._count,
-                self._world, self._guarding,
+                self._world,
             )
             before, self._model = self._model, self._made(env, settings.lr)  # who watches sees how it does
             try:

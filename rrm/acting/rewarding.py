@@ -28,7 +28,6 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 from torch import Tensor
 
 from rrm.acting.episodes import ARCHIVE, Episode
-from rrm.acting.falling_back import Guard
 from rrm.acting.hazard import chance
 from rrm.acting.imagining import WorldModel, opened
 from rrm.acting.places import Factories, Place
@@ -111,7 +110,6 @@ class Rewarded(VecEnv):
     outcome: makes an outcome of an episode, kept in memory.
     count: is told of what was played, of episodes that are over and in the end of those that are not.
     model: it is played in this.
-    guard: what the agent falls back by, if it does: a part of where it acts.
 
     Attributes
     ----------
@@ -122,12 +120,11 @@ class Rewarded(VecEnv):
         self, cases: Cases, n: int, key: str, judge: Judge, caution: float, kinds: tuple[Any, Any],
         factories: Factories, outcome: Callable[[Case, Episode], Outcome],
         count: Callable[[Sequence[Player]], None] = lambda players: None, model: WorldModel | None = None,
-        guard: Guard | None = None,
     ) -> None:  # fmt: skip
         super().__init__(n, *kinds)
         self.cases, self.key, self.judge, self.caution = cases, key, judge, caution
         self.kinds, self.factories, self.outcome = kinds, factories, outcome
-        self.count, self.model, self.guard = count, model, guard
+        self.count, self.model = count, model
         reward = getattr(judge, "reward", None)
         self.reward = reward if isinstance(reward, StepReward) else None
         self.finished: list[Finished] = []
@@ -160,10 +157,9 @@ class Rewarded(VecEnv):
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """A step in each environment. What is done begins anew, in another case."""
         before = torch.as_tensor(np.stack([player.seen[-1] for player in self._players]))
-        unsure = self._fall_back(before)
         parts = self._parts(before, torch.as_tensor(self._actions))
-        for i, player in enumerate(self._players):
-            player.act(self._actions[i], None if unsure is None else unsure[i])
+        for player, action in zip(self._players, self._actions, strict=True):
+            player.act(action)
         self._end(parts)
         rewards = parts.copy()
         self._paid += parts
@@ -182,17 +178,6 @@ class Rewarded(VecEnv):
         seen = np.stack([player.seen[-1] for player in self._players])
         dones = np.array([i in done for i in range(self.num_envs)])
         return seen, rewards.astype(np.float32), dones, infos
-
-    def _fall_back(self, seen: Tensor) -> NDArray[np.bool_] | None:
-        """(environments,) where a safe action stands in for what the agent wanted; None: nowhere is looked."""
-        if self.guard is None:
-            return None
-        unsure = self.guard.unsure(seen, torch.as_tensor(self._actions))
-        if unsure.any():
-            self._actions = self._actions.copy()  # who learns goes on with what was wanted
-            for i in unsure.nonzero()[0]:
-                self._actions[i] = self.guard.safe(self._players[i].env)
-        return unsure
 
     def _parts(self, seen: Tensor, actions: Tensor) -> NDArray[np.float64]:
         """(environments,) what each step is paid as it is made."""

@@ -43,8 +43,9 @@ def _named(model: str) -> tuple[str, str, str] | None:
 
 def acts(model: object) -> bool:
     """Whether this is the name of agents that act: "ppo", "ppo(ent_coef=0.05)" with options of its own,
-    "ppo(imagine=12)" with a model of its environment (`rrm.acting.Imagine`), or "ppo+embedded-games" where some nodes
-    of a tree write."""
+    "ppo(imagine=12)" with a model of its environment (`rrm.acting.Imagine`), "ppo(absorbing=True)" where episodes go on
+    after their end, "ppo(fallback=0.99)" where it falls back on a safe action (`rrm.acting.Fallback`), or
+    "ppo+embedded-games" where some nodes of a tree write."""
     return _named(str(model)) is not None
 
 

@@ -13,10 +13,10 @@ import torch
 import rrm
 from rrm.acting import Acting, Fallback, PlaceError, episode_of
 from rrm.acting.falling_back import Guard
-from rrm.acting.policy import ActingPolicy
+from rrm.acting.policy import TRIED, ActingPolicy
 from rrm.acting.step_reward import StepReward
 from rrm.core.errors import RRMError
-from rrm.core.parties import FALLBACKS, STEPS
+from rrm.core.parties import FALLBACKS
 from rrm.core.validation import plant
 from rrm.loop.training import maker_of
 from rrm.view.five_figures import challenges_of
@@ -67,8 +67,7 @@ def test_it_does_what_is_safe_wherever_it_is_unsure_and_that_is_counted(
     monkeypatch.setattr(StepReward, "bound", torch.tensor(-1.0))
     task = task_in("Line")
     policy, _ = learned(maker(algorithm), task)
-    found = policy.acted()
-    assert found[FALLBACKS] == found[STEPS] - 32 * 12, "all but those of before there was a reward model"
+    assert policy.acted()[FALLBACKS] == 2 * TRIED * ONCE.batch * 12, "where the improvement is tried, not in its steps"
     groups = policy.sample(task.cases.draw(3, "x"), 2, "x")  # type: ignore[union-attr]
     assert not any(episode_of(one).actions.any() for group in groups for one in group.outcomes)
     assert policy.acted()[FALLBACKS] == 6 * 12
@@ -105,7 +104,7 @@ def test_it_goes_with_the_weights_the_starting_ones_and_an_adversary_have_none()
 def test_an_interrupted_run_resumes_to_the_same_bits_and_says_how_often_it_fell_back(tmp_path: Path) -> None:
     """With ends that last, too."""
     task = task_in("Line")
-    changed = {"rounds": 2, "cases": 4, "comparisons": 16, "explore": 0.25, "adversary": 0.25, "steps": 1}
+    changed = {"rounds": 2, "cases": 4, "comparisons": 16, "explore": 0.25, "adversary": 0.25, "steps": 1, "batch": 2}
     task = replace(task, settings=task.settings.model_copy(update=changed))
     whole = rrm.train(task, Impatient(attention=200), maker(quantile=0.5, absorbing=True), tmp_path / "whole")
     with pytest.raises(Interrupted):

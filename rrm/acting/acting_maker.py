@@ -13,7 +13,7 @@ from weakref import WeakSet
 from rrm.acting.algorithms import ALGORITHMS, OFF_POLICY, learnable
 from rrm.acting.describing import Describe, in_words
 from rrm.acting.episodes import ARCHIVE
-from rrm.acting.falling_back import Fallback, Guard
+from rrm.acting.falling_back import Fallback, FallbackGuard
 from rrm.acting.imagining import Imagine
 from rrm.acting.off_policy import OffPolicy, unpriced
 from rrm.acting.on_policy import OnPolicy
@@ -173,7 +173,7 @@ class Acting:
         self._policies.add(made)
         return made
 
-    def _guard(self, task: Task, seed: int, place: Place) -> Guard | None:
+    def _guard(self, task: Task, seed: int, place: Place) -> FallbackGuard | None:
         """What its policy falls back by. Raises `PlaceError` where there is no safe action."""
         if self.fallback is None:
             return None
@@ -182,7 +182,8 @@ class Acting:
                 f"{task.path}: heads={task.settings.heads}, and nobody disagrees with one head, which fallback asks "
                 "for; set heads=2 or more, or leave fallback out"
             )
-        made, env = Guard(self._step_reward(task, seed, place), self.fallback.action), place.make(self.factories)
+        made = FallbackGuard(self._step_reward(task, seed, place), self.fallback.action)
+        env = place.make(self.factories)
         try:
             made.safe(env)  # before anybody judges anything
         finally:

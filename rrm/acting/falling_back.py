@@ -73,7 +73,7 @@ class Fallback:
         return f"fallback={self.quantile!r}" if self.action is None else f"fallback={self.quantile!r} to {self.action}"
 
 
-class Guard:
+class FallbackGuard:
     """What a policy carries to fall back by: a reward model, fitted or not yet.
 
     Parameters

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rrm.acting.episodes import Array, Episode
-from rrm.acting.falling_back import Guard
+from rrm.acting.falling_back import FallbackGuard
 from rrm.acting.imagining import WorldModel, opened
 from rrm.acting.places import Factories, Place, PlaceError, WatchedEnv, numbers_of, same_spaces
 from rrm.core.parties import TAMPERED, UNACCEPTABLE
@@ -55,7 +55,7 @@ class Player:
     done: bool = False
     steps: int = 0
     fell_back: int | None = None
-    """Steps of it in which a safe action stood in for what the agent wanted; None: nobody looked (`Guard`)."""
+    """Steps of it in which a safe action stood in for what the agent wanted; None: nobody looked (`FallbackGuard`)."""
     harm: bool | None = None
     """Whether something unacceptable happened so far; None: the environment does not say what that is."""
     tampered: bool | None = None
@@ -130,7 +130,7 @@ def play(
     places: Sequence[Place], keys: Sequence[str], act: Act, noises: int, kinds: Sequence[spaces.Space[Any]],
     factories: Factories, together: int = TOGETHER, parts: Sequence[str] | None = None,
     count: Callable[[Sequence[Player]], None] = lambda players: None, model: WorldModel | None = None,
-    guard: Guard | None = None,
+    guard: FallbackGuard | None = None,
 ) -> Iterator[tuple[Episode, Array | None]]:
     """An episode in each place, or the part of it that is an outcome (`Place.segment`), and the actions before it
     (None where those are too many).
@@ -157,7 +157,7 @@ def play(
 def _played(
     places: Sequence[Place], keys: Sequence[str], act: Act, noises: int, kinds: Sequence[spaces.Space[Any]],
     factories: Factories, parts: Sequence[str], count: Callable[[Sequence[Player]], None],
-    model: WorldModel | None, guard: Guard | None,
+    model: WorldModel | None, guard: FallbackGuard | None,
 ) -> list[tuple[Episode, Array | None]]:
     players: list[Player] = []
     try:

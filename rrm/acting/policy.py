@@ -30,7 +30,7 @@ from torch import Tensor
 from rrm.acting.acted import Acted
 from rrm.acting.describing import Describe
 from rrm.acting.episodes import ARCHIVE, Episode, episode_of
-from rrm.acting.falling_back import CARRIED, Guard
+from rrm.acting.falling_back import CARRIED, FallbackGuard
 from rrm.acting.filming import Camera
 from rrm.acting.imagining import IMAGINED, Imagine, WorldModel
 from rrm.acting.optimizing import OPTIMIZER, Optimizers, moments, set_moments
@@ -79,7 +79,7 @@ class ActingPolicy(ABC):
         """Whether pictures are kept of what is judged."""
         self.plans: Imagine | None = None
         """How it plans, if it does."""
-        self.guard: Guard | None = None
+        self.guard: FallbackGuard | None = None
         """What it falls back by, if it does."""
         self._world: WorldModel | None = None
         self._acted = Acted()
@@ -197,7 +197,7 @@ class ActingPolicy(ABC):
         self._world = WorldModel(lived, self.kinds[1]) if lived else None
 
     @property
-    def _guarding(self) -> Guard | None:
+    def _guarding(self) -> FallbackGuard | None:
         """What it falls back by now."""
         return self.guard if self.guard is not None and self.guard.holds else None
 

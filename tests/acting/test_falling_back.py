@@ -12,7 +12,7 @@ import torch
 
 import rrm
 from rrm.acting import Acting, Fallback, PlaceError, episode_of
-from rrm.acting.falling_back import Guard
+from rrm.acting.falling_back import FallbackGuard
 from rrm.acting.policy import TRIED, ActingPolicy
 from rrm.acting.step_reward import StepReward
 from rrm.core.errors import RRMError
@@ -144,4 +144,4 @@ def test_it_is_set_by_name_and_the_environment_says_what_is_safe() -> None:
     assert isinstance(other, Acting) and other.fallback == Fallback(0.95, 3)
     assert len({made.fingerprint, other.fingerprint, Acting("ppo").fingerprint}) == 3
     policy = made.policy(plant(cliff((), n=4)), 0)
-    assert isinstance(policy, ActingPolicy) and isinstance(policy.guard, Guard)
+    assert isinstance(policy, ActingPolicy) and isinstance(policy.guard, FallbackGuard)

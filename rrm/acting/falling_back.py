@@ -8,8 +8,8 @@ What is safe nobody learns: the environment's author says it, as an attribute `s
 
 A policy carries a copy of the reward model that it was last optimized against, among its weights: so it is kept, found
 again and sent elsewhere with them. By that it falls back in whatever is sampled of it, to be judged and when it is at
-work. Not in its own steps of an improvement: who is kept from all that was rarely judged learns nothing of it, so that
-it is never judged either (the vase, docs/results/challenges_acting.md); there `settings.caution` holds it back. The
+work. Not in its own steps of an improvement: who is kept from all that was rarely judged learns little of it, so that
+it is not judged later either (the vase, docs/results/challenges_acting.md); there `settings.caution` holds it back. The
 weights that an agent began with (`settings.explore`) carry no copy, and nothing holds back an adversary.
 """
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import json
 import math
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,7 +181,8 @@ def test_what_was_spent_is_counted_to_each_rounds_end_with_the_tree_below(tmp_pa
 def test_what_was_taken_back_was_spent_all_the_same_and_counts_for_nothing_else(tmp_path: Path) -> None:
     folder = shifted(tmp_path / "run")
     before = of(folder)
-    with sqlite3.connect(folder / "run.db") as db:  # as `rrm people --forget` does: a row that stands for another
+    with closing(Store(folder / "run.db")) as store:  # as `rrm people --forget` does: a row that stands for another
+        db = store._db
         names = [row[1] for row in db.execute("PRAGMA table_info(comparisons)") if row[1] != "seq"]
         copied = ", ".join({"supersedes": "seq", "preference": "NULL"}.get(name, name) for name in names)
         db.execute(

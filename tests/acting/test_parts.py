@@ -12,9 +12,9 @@ import torch
 import rrm
 from rrm.acting import Acting, Place, PlaceError, episode_of
 from rrm.acting.episodes import ARCHIVE
-from rrm.acting.places import whole_case
 from rrm.core.judgements import Comparison, Judgement
 from rrm.core.parties import Dividing
+from rrm.core.parts import whole_case
 from rrm.core.records import Group, Outcome
 from rrm.core.task import Assistant
 from rrm.core.validation import faults, plant

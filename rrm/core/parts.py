@@ -39,8 +39,8 @@ def instruction_for(instruction: str, case: Case) -> str:
     """What whoever judges outcomes of a case is asked: of parts, that they are parts, and which."""
     if not is_part(case):
         return instruction
-    name = f", {named_part(case)}" if named_part(case) else ""
-    return f"{instruction} Only a part of each is shown, and only that is judged{name}."
+    name = f": {named_part(case)}" if named_part(case) else ""
+    return f"{instruction} Only a part of each is shown and judged{name}."
 
 
 def part_case(case: Case, name: str) -> Case:

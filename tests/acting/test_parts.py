@@ -181,8 +181,8 @@ def test_rewards_are_in_the_units_of_whole_episodes(run: tuple[Assistant, list[C
 
 def test_who_has_no_parts_says_so_before_anybody_judges(tmp_path: Path) -> None:
     tree = replace(mini.tree(), assistants=())
-    tree = replace(tree, settings=tree.settings.model_copy(update={"parts": 0.5}))
-    with pytest.raises(rrm.RRMError, match="parts=0"):
+    tree = replace(tree, divide=None, settings=tree.settings.model_copy(update={"parts": 0.5}))
+    with pytest.raises(rrm.RRMError, match="parts=0, give the task divide"):
         rrm.train(tree, rrm.BoundedUser(), "embedded", tmp_path)
 
 

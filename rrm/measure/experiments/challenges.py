@@ -75,7 +75,7 @@ APPROACHES = (
     Approach(1, "online feedback", "-xx--", _frozen),
     Approach(2, "off-policy feedback", "-x-x-", lambda s: {"explore": 0.0}),
     Approach(3, "existing data", "xo---", added=lambda s: {"clone": 3}),
-    Approach(4, "hierarchical feedback", "xo---"),
+    Approach(4, "hierarchical feedback", "xo---", added=lambda s: {"parts": 0.5}),
     Approach(5, "natural language", "xo---", added=lambda s: {"ask": "note", "notes": 0.3}, to=TRAINED),
     Approach(6, "model-based", "--oxo"),
     Approach(7, "side-constraints (of form, given)", "--ox-", lambda s: {"malformed": 1e6}),

@@ -17,13 +17,23 @@ from rich.console import Console
 import rrm
 from rrm import BoundedUser, Case, Fact, Malformed, Outcome, Sealed
 from rrm.core.judgements import DERIVED, Comparison, FitReport, Judgement, Pair
-from rrm.core.parts import concerning, cut_from, instruction_for, is_part, named_part, part_case, whole_case
+from rrm.core.parts import (
+    asked_alone,
+    concerning,
+    cut_from,
+    instruction_for,
+    is_part,
+    named_part,
+    part_case,
+    whole_case,
+)
 from rrm.core.records import Answer, Assistance, Finding, Group, Spans
 from rrm.core.task import Assistant, assist
 from rrm.core.validation import check, faults, plant
 from rrm.exchange.exporting import row_of
 from rrm.exchange.imports.preferences import comparison_of
 from rrm.labels.questions import Question
+from rrm.labels.remarking import offered
 from rrm.learning.fitting import fit_reward
 from rrm.learning.text_maker import TextMaker
 from rrm.loop.outcomes import divided
@@ -402,6 +412,15 @@ def test_whoever_judges_is_told_that_it_is_a_part() -> None:
     assert texts == {one.a.text, one.b.text}  # and nothing of what they were cut from
 
 
+def test_of_a_part_alone_nobody_is_asked_for_a_level() -> None:
+    asked, one = {"rating": 5, "unacceptable": 0, "note": 0}, part_of()
+    assert offered(asked, one.a) == asked_alone(asked, one.case) == {"note": 0}  # type: ignore[arg-type]
+    assert offered(asked, cut_from(one.case, one.a).outcome) == asked  # type: ignore[arg-type, union-attr]
+    task = replace(PAPER, settings=PAPER.settings.model_copy(update={"ask": "rating,note"}))
+    judgement = BoundedUser(attention=40).judge(task, one.pair)
+    assert {said.kind for said in (*judgement.remarks_a, *judgement.remarks_b)} == {"note"}
+
+
 def test_the_pages_of_a_run_show_what_a_part_is_part_of_and_figures_leave_it_out(run: tuple[Path, str]) -> None:
     from rrm.view import comparisons as shown
 
@@ -412,7 +431,8 @@ def test_the_pages_of_a_run_show_what_a_part_is_part_of_and_figures_leave_it_out
         assert one is not None and one.part in ("head", "tail") and "".join(one.a.around).strip()
         out = io.StringIO()
         show_comparison(one, Console(file=out, width=200))
-        assert f"parts of outcomes: {one.part}" in out.getvalue() and one.a.around[0] + one.a.text in out.getvalue()
+        assert f"parts of outcomes: {one.part}" in out.getvalue()
+        assert f"{one.a.around[0]}⟦{one.a.text}⟧" in out.getvalue()
         rows = {row.pair for row in rows_of(reader, "toy")}
     found = {c.id: is_part(c.case) for c in judged(run[0])}
     assert rows == {id for id, part in found.items() if not part}

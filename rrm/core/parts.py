@@ -8,11 +8,12 @@ its facts and their truth, and what assistants say of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rrm.core.records import CUT_FROM, Answer, Assistance, Case, Outcome
+from rrm.core.remarks import Kind
 
 CUT = "cut_of"
 """In the data of a case of parts: the id of the case that they were cut from."""
@@ -41,6 +42,12 @@ def instruction_for(instruction: str, case: Case) -> str:
         return instruction
     name = f": {named_part(case)}" if named_part(case) else ""
     return f"{instruction} Only a part of each is shown and judged{name}."
+
+
+def asked_alone(asked: Mapping[Kind, int], case: Case) -> Mapping[Kind, int]:
+    """What of `Settings.asked` is asked of outcomes of a case: of a part of a text only a note, since its levels are
+    not those of whole ones, and nobody's work shall be lost."""
+    return {kind: levels for kind, levels in asked.items() if kind == "note" or NAME not in case.data}
 
 
 def part_case(case: Case, name: str) -> Case:

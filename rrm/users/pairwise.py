@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from rrm.core.judgements import Judgement, Pair
-from rrm.core.parts import instruction_for
+from rrm.core.parts import asked_alone, instruction_for
 from rrm.core.records import Assistance, Case, Outcome
 from rrm.core.remarks import Kind, Remark
 from rrm.core.task import Task
@@ -40,11 +40,11 @@ _ANSWER = re.compile(r"\A\W*+([1-9]|[Yy][Ee][Ss]|[Nn][Oo])(?=$|[.,:;)*\n/])")
 """What an answer begins with: "4", "**No**", "4/5", "Yes, since"; "No idea" is none."""
 
 
-def asked_of(task: Task) -> list[tuple[Kind, int, str, str]]:
+def asked_of(task: Task, case: Case) -> list[tuple[Kind, int, str, str]]:
     """(kind, levels, question, the regular expression of its answers) of what a model is asked of one outcome."""
     return [
         (kind, levels, QUESTIONS[kind].format(levels=levels), f"[1-{levels}]" if kind == "rating" else "Yes|No")
-        for kind, levels in task.settings.asked.items() if kind in QUESTIONS
+        for kind, levels in asked_alone(task.settings.asked, case).items() if kind in QUESTIONS
     ]  # fmt: skip
 
 

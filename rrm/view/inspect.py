@@ -194,9 +194,12 @@ def show_comparison(c: judged.ShownComparison, console: Console) -> None:
 
 
 def _side(side: judged.Side) -> Text:
-    """An outcome; of a part, what it was cut from stands around it in gray: who judged did not see that."""
+    """An outcome; of a part, between ⟦ and ⟧, what it was cut from stands around it: who judged did not see that."""
     before, after = side.around
-    return Text.assemble((visible(before), "dim"), _cut(side.text, side.cut), (visible(after), "dim"))
+    text = _cut(side.text, side.cut)
+    if not (before or after):
+        return Text(text)
+    return Text.assemble((f"{visible(before)}⟦", "dim"), text, (f"⟧{visible(after)}", "dim"))
 
 
 def _answers(answers: Sequence[judged.ShownAnswer], depth: int = 0) -> Text:

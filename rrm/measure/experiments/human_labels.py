@@ -70,7 +70,8 @@ class LabelsTable:
 
 
 def table(comparisons: Sequence[Comparison], node: str) -> LabelsTable:
-    """The parent's comparisons of whole outcomes at `node`, with what its children make of the same two outcomes of the same case.
+    """The parent's comparisons of whole outcomes at `node`, with what its children make of the same two outcomes of the
+    same case.
 
     A child is an assistant whose findings stand beside the outcomes (it prefers the outcome of which the larger share
     of facts holds), or else a node below with comparisons of the same two outcomes.

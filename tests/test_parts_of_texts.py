@@ -118,6 +118,15 @@ def test_the_first_steps_of_a_solution_are_parts_of_it() -> None:
     assert found["calc1"] and not found["calc2"]
 
 
+@pytest.mark.parametrize("cut", [1, {}, {"whole": 3}, {"whole": {"text": "abc"}, "begin": 0, "end": 2, "facts": []},
+                                 {"whole": {"text": "abc"}, "begin": 0, "end": "3", "facts": []}])  # fmt: skip
+def test_what_somebody_made_up_is_no_part(cut: Any) -> None:
+    case = part_case(Case("x"), "all")
+    assert cut_from(case, Outcome("abc", data={"cut_from": cut})) is None
+    whole = {"whole": {"text": "abc"}, "begin": 0, "end": 3, "facts": []}
+    assert cut_from(case, Outcome("abc", data={"cut_from": whole})) is not None
+
+
 def test_parts_of_one_name_are_beside_one_another_and_every_name_comes_up() -> None:
     groups = [written(seed) for seed in range(30)]
     found = divided(PAPER, groups, "key")

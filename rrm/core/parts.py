@@ -77,9 +77,9 @@ class Cut:
 
 
 def cut_from(case: Case, outcome: Outcome) -> Cut | None:
-    """What `cut_out` made an outcome from; None for what it did not."""
+    """What `cut_out` made an outcome from; None for what it did not, as somebody's file may have it."""
     cut = (outcome.data or {}).get(CUT_FROM)
-    if cut is None or not is_part(case):
+    if cut is None or not is_part(case) or around(outcome.text, outcome.data) is None:
         return None
     data = {name: value for name, value in case.data.items() if name not in (CUT, NAME, FORM)}
     whole = cut["whole"]
@@ -88,6 +88,16 @@ def cut_from(case: Case, outcome: Outcome) -> Cut | None:
         Outcome(whole["text"], data=whole.get("data"), finished=whole.get("finished", True)),
         cut["begin"], cut["end"], frozenset(cut["facts"]),
     )  # fmt: skip
+
+
+def around(text: str, data: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """What stands before and behind a part with this text, in what it was cut from; None for what is no such part."""
+    match (data or {}).get(CUT_FROM):
+        case {"whole": {"text": str(whole)}, "begin": int(begin), "end": int(end), "facts": [*names]} if (
+            whole[begin:end] == text and all(isinstance(name, str) for name in names)
+        ):
+            return whole[:begin], whole[end:]
+    return None
 
 
 def concerning(said: Assistance, facts: Collection[str]) -> Assistance:

@@ -211,7 +211,7 @@ class Task:
             return {}
         try:
             with border.told(where):
-                spans = dict(self.divide(case, outcome))
+                spans = {str(name): (int(begin), int(end)) for name, (begin, end) in self.divide(case, outcome).items()}
             facts = {fact.name for fact in self.facts_of(case, outcome)}
         except Malformed:
             return {}

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rrm.core.judgements import ACCEPT
-from rrm.core.parts import CUT, NAME
-from rrm.core.records import CUT_FROM, rendering
+from rrm.core.parts import CUT, NAME, around
+from rrm.core.records import rendering
 from rrm.view.reading import Reader
 from rrm.view.spoken import ShownRemark, remarks_beside
 
@@ -375,11 +375,9 @@ def _side(run: Reader, case: str, blob: str, assistance: str, limit: int) -> Sid
 def _around(run: Reader, blob: str, limit: int) -> tuple[str, str]:
     """What stands before and behind a part in the text that it was cut from, `limit` characters of it at most."""
     (body,) = run.row("SELECT body FROM blobs WHERE id = ?", (blob,))
-    cut = (json.loads(body).get("data") or {}).get(CUT_FROM)
-    if cut is None:
-        return "", ""
-    text = cut["whole"]["text"]
-    return text[: cut["begin"]][-limit:], text[cut["end"] :][:limit]
+    outcome = json.loads(body)
+    before, after = around(outcome.get("text", ""), outcome.get("data")) or ("", "")
+    return before[-limit:], after[:limit]
 
 
 def said(

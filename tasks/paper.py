@@ -12,7 +12,7 @@ paper
 from __future__ import annotations
 
 from rrm import Settings, Task
-from rrm.worlds.papers import Briefs, Difficulty, facts, locate, surface
+from rrm.worlds.papers import Briefs, Difficulty, divide, facts, locate, surface
 from rrm_assistants import experiments, novelty, proofs, steps, writing
 
 # Papers are long and the reward model has seen few of them: imitating the best of n exploits it least, and on
@@ -31,6 +31,7 @@ def paper(difficulty: Difficulty = Difficulty(), seed: int = 0, settings: Settin
         facts=facts,
         surface=surface,
         locate=locate,
+        divide=divide,
         assistants=(
             writing(),
             novelty(),

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from rrm import Case, Fact, Malformed, Outcome, Pool, Sealed, Settings, Task
 from rrm.core.errors import TaskError
+from rrm.core.records import Spans
 from rrm.core.task import Assistant
 from rrm_assistants.answered import answered
 from rrm_assistants.arithmetic import arithmetic, computed
@@ -129,6 +130,31 @@ def facts(case: Case, outcome: Outcome) -> list[Fact]:
     return [*checks, Fact("answer", "answer", Sealed(right), cost=max(2, len(lines(outcome.text))))]
 
 
+def _places(text: str) -> list[tuple[int, int]]:
+    """Where its lines are (`rrm_assistants.solution.lines`): first character, and the one after the last."""
+    found, at = [], 0
+    for line in text.splitlines(keepends=True):
+        if lines(line):
+            found.append((at, at + len(line.splitlines()[0])))
+        at += len(line)
+    return found
+
+
+def locate(case: Case, outcome: Outcome) -> Spans:
+    """Each fact of a line, in its line. Raises `Malformed`."""
+    known = {fact.name for fact in facts(case, outcome)}
+    named = ((f"{kind}{n}", place) for n, place in enumerate(_places(outcome.text), 1) for kind in ("calc", "step"))
+    return {name: place for name, place in named if name in known}
+
+
+def divide(case: Case, outcome: Outcome) -> Spans:
+    """The first steps of a solution, 1 and up to all but the last: lines before its answer."""
+    places = _places(outcome.text)
+    return {
+        "step 1" if n == 1 else f"steps 1 to {n}": (places[0][0], places[n - 1][1]) for n in range(1, len(places))
+    }
+
+
 def surface(case: Case, outcome: Outcome) -> Mapping[str, float]:
     """What a hurried reader goes by: lines, and numbers, each per ten."""
     return {"length": len(lines(outcome.text)) / 10, "numbers": len(numbers(outcome.text)) / 10}
@@ -156,6 +182,8 @@ def word_problems(
         cases=Problems(where),
         facts=facts,
         surface=surface,
+        locate=locate,
+        divide=divide,
         assistants=((arithmetic(), follows(), answered()) if tools else ()) + words,
         aspects=("arithmetic", "steps", "relevance", "answer"),
         difficulty=8,

@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
 from rrm.core.border import BROKEN, json_able, plain
 from rrm.core.errors import RRMError
+from rrm.core.parts import CUT
 from rrm.core.records import Case
 from rrm.core.seeding import seed_of
 
@@ -35,8 +36,6 @@ WIDEST = 20_000
 """Most numbers of one observation."""
 LOOKED = 64
 """Steps of an episode that is played twice, to see whether it is the same."""
-CUT = "cut_of"
-"""In the data of a case of parts: the id of the case that they were cut from."""
 SEEDS = 1 << 31
 """Seeds of environments are below this."""
 
@@ -72,11 +71,6 @@ def cut_case(case: Case, steps: int) -> Case:
             "parts of parts are not judged; set parts=0, or make the cases without segment"
         )
     return replace(case, data={**case.data, "segment": steps, CUT: case.id})
-
-
-def whole_case(case: Case) -> str:
-    """The id of the case whose episodes a case's outcomes are parts of (`cut_case`), or are."""
-    return str(case.data.get(CUT, case.id))
 
 
 @dataclass(frozen=True)

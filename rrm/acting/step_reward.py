@@ -25,11 +25,12 @@ from torch import Tensor, nn
 
 from rrm.acting.episodes import episode_of
 from rrm.acting.hazard import NAME, Hazard, chance
-from rrm.acting.places import CUT, Place, whole_case
+from rrm.acting.places import Place
 from rrm.acting.step_network import LAYERS, begun, scale_of, through
 from rrm.acting.step_rows import StepRows, readable
 from rrm.core.errors import RRMError
 from rrm.core.judgements import DERIVED, Comparison, FitReport, Margin, ignorance
+from rrm.core.parts import is_part, whole_case
 from rrm.core.protocols import Progressed
 from rrm.core.records import Assistance, Case, Group, Outcome
 from rrm.core.remarks import Kind, Remarked, of_kind
@@ -58,6 +59,7 @@ class _Judged:
     case: Tensor  # (pairs,) number of the case
     ids: tuple[str, ...]
     given: Tensor  # (pairs,) bool, whether somebody judged it, and it does not only follow from something
+    part: Tensor  # (pairs,) bool, whether it is of parts of outcomes
 
 
 @dataclass(frozen=True)
@@ -289,7 +291,7 @@ class StepReward:
         decided = int(((train.preference != 0.5) & train.given).sum())
         given = sum(c.purpose != DERIVED for c in sides.train)
         shown = torch.unique(torch.cat([train.a, train.b, told.levels.outcome]))
-        wholes = torch.tensor([CUT not in group.case.data for group in groups])[shown]
+        wholes = torch.tensor([not is_part(group.case) for group in groups])[shown]
         ordered = bool((train.preference != 0.5).any()) or tells(rated)
         learned = self._normalize(raw[shown[wholes] if bool(wholes.any()) else shown], ordered)
         self._mark(table, marked, numbers, settings)
@@ -297,16 +299,19 @@ class StepReward:
             self._calibrate(table)
         why = "" if learned else ignorance(given, decided)
         raw = raw if learned else torch.zeros_like(raw)
-        right, _ = _right(raw, train)
-        right_out, decided_out = _right(raw, held)
+        right, decided_whole = _right(raw, train, parts=False)
+        right_out, decided_out = _right(raw, held, parts=False)
+        right_part, decided_part = _right(raw, held, parts=True)
         return FitReport(
             n=given, n_holdout=len(held.ids), ties=sum(c.preference == 0.5 for c in usable),
             abstentions=len(comparisons) - len(usable), train_loss=loss,
-            accuracy=right / decided if decided and learned else None,
+            accuracy=right / decided_whole if decided_whole and learned else None,
             holdout_accuracy=right_out / decided_out if decided_out and learned else None, decided=decided,
             holdout_right=right_out if learned else None, holdout_decided=decided_out, holdout_pairs=sides.by_pair,
             ignorant=why, disagreement=((raw - raw.mean(0)).std(1, correction=0).mean() / self.norm["scale"]).item(),
             derived=len(train.ids) - given, ratings=len(rated), marks=len(marked),
+            parts=sum(is_part(c.case) for c in sides.train if c.purpose != DERIVED),
+            parts_right=right_part if learned else None, parts_decided=decided_part,
             margins=(*_margins(raw, train, False), *_margins(raw, held, True)),
         )  # fmt: skip
 
@@ -318,7 +323,7 @@ class StepReward:
         marks = torch.tensor([float(one.remark.value or 0) for one in marked])
         if not len(marks):
             return
-        rows = table.of(torch.tensor([_place(one.case, one.outcome, one.assistance, numbers) for one in marked]))
+        rows = table.of(torch.tensor([numbers[_named(one.case, one.outcome, one.assistance)] for one in marked]))
         made, weight = rows.made, weights_of(marked, settings)
         self.constraint = Hazard.fitted(rows.steps[made], rows.owner[made], marks, weight, self.name)
 
@@ -447,25 +452,20 @@ def _named(case: Case, outcome: Outcome, said: Sequence[Assistance]) -> tuple[st
     return (case.id, outcome.id, *(one.text for one in said))
 
 
-def _place(
-    case: Case, outcome: Outcome, said: Sequence[Assistance], numbers: Mapping[tuple[str, ...], int]
-) -> int:
-    return numbers[_named(case, outcome, said)]
-
-
 def _judged(
     comparisons: Sequence[Comparison], numbers: Mapping[tuple[str, ...], int], settings: Settings,
     cases: Mapping[str, int],
 ) -> _Judged:  # fmt: skip
     """cases: their numbers; of what is held out none are asked for."""
     return _Judged(
-        torch.tensor([_place(c.case, c.a, c.assistance_a, numbers) for c in comparisons], dtype=torch.long),
-        torch.tensor([_place(c.case, c.b, c.assistance_b, numbers) for c in comparisons], dtype=torch.long),
+        torch.tensor([numbers[_named(c.case, c.a, c.assistance_a)] for c in comparisons], dtype=torch.long),
+        torch.tensor([numbers[_named(c.case, c.b, c.assistance_b)] for c in comparisons], dtype=torch.long),
         torch.tensor([float(c.preference or 0.0) for c in comparisons]),
         weights_of(comparisons, settings),
         torch.tensor([cases.get(whole_case(c.case), -1) for c in comparisons], dtype=torch.long),
         tuple(c.id for c in comparisons),
         torch.tensor([c.purpose != DERIVED for c in comparisons], dtype=torch.bool),
+        torch.tensor([is_part(c.case) for c in comparisons], dtype=torch.bool),
     )
 
 
@@ -473,16 +473,17 @@ def _rated(
     remarks: Sequence[Remarked], numbers: Mapping[tuple[str, ...], int], settings: Settings, cases: Mapping[str, int]
 ) -> _Rated:
     scales, thresholds = scales_of(remarks)
-    places = [_place(one.case, one.outcome, one.assistance, numbers) for one in remarks]
+    places = [numbers[_named(one.case, one.outcome, one.assistance)] for one in remarks]
     levels = levels_of(remarks, places, [*weights_of(remarks, settings)], scales)
     thresholds_of = [one.remark.level[1] - 1 for one in remarks if one.remark.level is not None]
     numbered = torch.tensor([cases[whole_case(one.case)] for one in remarks], dtype=torch.long)
     return _Rated(levels, numbered.repeat_interleave(torch.tensor(thresholds_of, dtype=torch.long)), thresholds)
 
 
-def _right(raw: Tensor, judged: _Judged) -> tuple[int, int]:
-    """Of how many comparisons the preferred outcome scores higher, and how many are not ties."""
-    mean, decided = raw.mean(1), (judged.preference != 0.5) & judged.given
+def _right(raw: Tensor, judged: _Judged, parts: bool) -> tuple[int, int]:
+    """Of how many comparisons, of parts or of whole outcomes, the preferred one scores higher, and how many are not
+    ties."""
+    mean, decided = raw.mean(1), (judged.preference != 0.5) & judged.given & (judged.part == parts)
     agrees = (mean[judged.a] > mean[judged.b]) == (judged.preference > 0.5)
     return int((agrees & decided).sum()), int(decided.sum())
 

@@ -201,7 +201,8 @@ class Event:
 
 @dataclass(frozen=True)
 class FitReport:
-    """How a fit went. Accuracies are of the ensemble's mean, on comparisons that are not ties."""
+    """How a fit went. Accuracies are of the ensemble's mean, on comparisons of whole outcomes that are not ties; those
+    of parts (`Settings.parts`) are told apart."""
 
     n: int
     """Comparisons trained on."""
@@ -216,11 +217,11 @@ class FitReport:
     """On what was trained on: it says how well it was fitted, and not how good it is."""
     holdout_accuracy: float | None = None
     decided: int | None = None
-    """Comparisons trained on that are not ties."""
+    """Comparisons trained on that are not ties, those of parts too."""
     holdout_right: int | None = None
-    """Held-out comparisons that it predicts, of `holdout_decided`."""
+    """Held-out comparisons of whole outcomes that it predicts, of `holdout_decided`."""
     holdout_decided: int | None = None
-    """Held-out comparisons that are not ties."""
+    """Held-out comparisons of whole outcomes that are not ties."""
     holdout_pairs: int | None = None
     """How many of `n_holdout` were held out by pair, as there were too few cases: their cases were trained on."""
     ignorant: str = ""
@@ -233,6 +234,12 @@ class FitReport:
     """Ratings and approvals trained on."""
     marks: int | None = None
     """Outcomes that were marked unacceptable or not, of which the constraint was learned."""
+    parts: int | None = None
+    """How many of `n` are of parts of outcomes."""
+    parts_right: int | None = None
+    """Held-out comparisons of parts that it predicts, of `parts_decided`."""
+    parts_decided: int | None = None
+    """Held-out comparisons of parts that are not ties."""
     margins: tuple[Margin, ...] = ()
     """What the fitted model makes of each comparison."""
 
@@ -240,7 +247,8 @@ class FitReport:
         """The numbers by name, those that are None left out."""
         named = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "margins"}
         named["ignorant"] = 1.0 if self.ignorant else None
-        named |= {name: named[name] or None for name in ("derived", "ratings", "marks")}
+        named |= {name: named[name] or None for name in ("derived", "ratings", "marks", "parts")}
+        named |= {} if self.parts or self.parts_decided else {"parts_right": None, "parts_decided": None}
         return {name: float(value) for name, value in named.items() if value is not None}
 
 

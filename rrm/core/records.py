@@ -23,6 +23,8 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+CUT_FROM = "cut_from"
+"""In the data of an outcome that is a part of another: what it was cut from (`rrm.core.parts`)."""
 Spans = Mapping[str, tuple[int, int]]
 """Fact name -> where it is in an outcome's text: first character, and the one after the last."""
 
@@ -76,8 +78,9 @@ class Outcome:
 
     @cached_property
     def content(self) -> str:
-        """A hash of what a judge can tell apart: the same text in other tokens is another `id` and the same content."""
-        return digest(self.text, *([] if self.data is None else [dict(self.data)]))
+        """A hash of what a judge can tell apart: the same text in other tokens is another `id` and the same content;
+        and so is the same part of another outcome."""
+        return digest(self.text, *([] if self.data is None or CUT_FROM in self.data else [dict(self.data)]))
 
     @property
     def shown(self) -> str:

@@ -124,12 +124,12 @@ class Settings(Explained):
     refresh: int = Field(default=0, ge=0)
     """Extra rounds of training for each assistant in each later round of its parent, on the parent's new outcomes."""
     parts: float = Field(default=0.0, ge=0, lt=1)
-    """Share of a round's comparisons that are about parts of outcomes, `part_steps` long, the others about whole ones:
-    one reward model learns from both (hierarchical feedback: Leike et al. 2018, 5.4). Of each outcome that is sampled
-    to be judged one part is cut, anywhere in it. Of agents whose outcomes have parts: those that act in environments.
-    Rounded down."""
+    """Share of a round's comparisons that are about parts of outcomes, the others about whole ones: one reward model
+    learns from both (hierarchical feedback: Leike et al. 2018, 5.4). Of each outcome that is sampled to be judged one
+    part is cut: of an episode `part_steps` steps, anywhere in it; of a text, where its task says what parts there are
+    (`Task.divide`), one of a name that is drawn for its case (a section, the first steps). Rounded down."""
     part_steps: int = Field(default=12, ge=1)
-    """Steps of such a part; a shorter outcome is one part."""
+    """Steps of such a part of an episode; a shorter one is one part."""
     frame_cases: int = Field(default=16, ge=0)
     """Extra cases sampled, beyond `cases`, to build subtasks' cases."""
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 from rrm.core import border
 from rrm.core.errors import Malformed, TaskError
+from rrm.core.parts import concerning, cut_from, cut_out
 from rrm.core.protocols import Agent, Cases, Knowing, Memo, RewardModel
 from rrm.core.records import Answer, Assistance, Case, Fact, Finding, Group, Outcome, Spans, digest
 from rrm.core.settings import Settings
@@ -29,6 +30,7 @@ Surface = Callable[[Case, Outcome], Mapping[str, float]]
 
 
 Locate = Callable[[Case, Outcome], Spans]
+Divide = Callable[[Case, Outcome], Spans]
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ class Task:
     drawing: an outcome in pictures, for people to step through: the case as it is, what the outcome makes of it, and
         what follows if its assistants are right. It is also asked without assistance, for who judges without; raises
         `Malformed`.
+    divide: the parts of an outcome's text that can be judged by themselves: what each is called -> where it is. Parts
+        of one name, of outcomes of one case, are compared with one another (`Settings.parts`), by the facts that lie
+        in them as `locate` says; raises `Malformed`. None: only whole outcomes are judged.
     assistants: subtasks, or finished assistants, that help the user judge this task's outcomes.
     covers: the aspects of the parent that this task assesses (for the exhaustiveness check).
     aspects: the aspects of this task's own outcomes.
@@ -96,6 +101,7 @@ class Task:
     surface: Surface = no_surface
     locate: Locate = no_spans
     drawing: Drawing = no_pictures
+    divide: Divide | None = None
     assistants: Sequence[Task | Assistant] = ()
     covers: tuple[str, ...] = ()
     aspects: tuple[str, ...] = ()
@@ -129,10 +135,12 @@ class Task:
                     raise TaskError(f"{self.name}: {name} has a {type(one).__name__} in it; each must be a {kind}")
 
     # What its functions give, checked: each raises `BorderError` naming the task where one raises or gives another kind
-    # of thing, and `Malformed` as the function does.
+    # of thing, and `Malformed` as the function does. What is asked of a part is answered of what it was cut from.
 
     def facts_of(self, case: Case, outcome: Outcome) -> tuple[Fact, ...]:
         """The facts of an outcome, of different names and with prices of 0 or more."""
+        if (cut := cut_from(case, outcome)) is not None:
+            return tuple(fact for fact in self.facts_of(cut.case, cut.outcome) if fact.name in cut.facts)
         where = f"facts of {self.path!r}"
         with border.told(where):
             found = border.items(self.facts(case, outcome), Fact, where)
@@ -144,6 +152,8 @@ class Task:
 
     def findings_of(self, case: Case, outcome: Outcome) -> tuple[Finding, ...]:
         """What an outcome of this task says of its parent's facts."""
+        if (cut := cut_from(case, outcome)) is not None:
+            return tuple(finding for finding in self.findings_of(cut.case, cut.outcome) if finding.fact in cut.facts)
         where = f"findings of {self.path!r}"
         assert self.findings is not None  # checked when the tree is built
         with border.told(where):
@@ -154,6 +164,8 @@ class Task:
         if self.frame is None:
             raise TaskError(f"{self.path!r} has no frame: it cannot be asked about an outcome")
         where = f"frame of {self.path!r}"
+        if (cut := cut_from(case, outcome)) is not None:
+            case, outcome = cut.case, cut.outcome
         try:
             with border.told(where):
                 found = border.items(self.frame(case, outcome), Case, where)
@@ -179,15 +191,48 @@ class Task:
 
     def located(self, case: Case, outcome: Outcome) -> Spans:
         """Where the facts are in an outcome's text; nowhere if it does not parse."""
+        if (cut := cut_from(case, outcome)) is not None:
+            return {
+                name: (begin - cut.begin, end - cut.begin)
+                for name, (begin, end) in self.located(cut.case, cut.outcome).items()
+                if cut.begin <= begin and end <= cut.end
+            }
         try:
             with border.told(f"locate of {self.path!r}"):
                 return self.locate(case, outcome)
         except Malformed:
             return {}
 
+    def divided(self, case: Case, outcome: Outcome) -> Mapping[str, Outcome]:
+        """An outcome's parts by their names, without those in which none of its facts lies; none if it does not parse,
+        or if this task divides nothing."""
+        where = f"divide of {self.path!r}"
+        if self.divide is None:
+            return {}
+        try:
+            with border.told(where):
+                spans = {str(name): (int(begin), int(end)) for name, (begin, end) in self.divide(case, outcome).items()}
+            facts = {fact.name for fact in self.facts_of(case, outcome)}
+        except Malformed:
+            return {}
+        places = self.located(case, outcome)
+        parts = {}
+        for name, (begin, end) in spans.items():
+            if not 0 <= begin < end <= len(outcome.text):
+                raise border.BorderError(
+                    f"{where}: {name!r} is from {begin} to {end} of a text of {len(outcome.text)} characters; a part "
+                    "ends in the text, behind its beginning"
+                )
+            inside = [fact for fact, (first, last) in places.items() if begin <= first and last <= end]
+            if not facts or facts.intersection(inside):
+                parts[name] = cut_out(outcome, begin, end, inside)
+        return parts
+
     def pictured(self, case: Case, outcome: Outcome, assistance: Sequence[Assistance]) -> tuple[Picture, ...]:
-        """An outcome in pictures; none if this task draws none, or it does not parse."""
+        """An outcome in pictures; none if this task draws none, or it does not parse, or is a part."""
         where = f"drawing of {self.path!r}"
+        if cut_from(case, outcome) is not None:
+            return ()
         try:
             with border.told(where):
                 found = border.items(self.drawing(case, outcome, assistance), Picture, where)
@@ -260,7 +305,8 @@ class Assistant:
         return digest(self.task.path, self.agent.version, reward, below, s.drafts, *([s.abstain] if s.abstain else []))
 
     def examine(self, groups: Sequence[Group], quick: bool = False) -> list[tuple[Assistance, ...]]:
-        """What this assistant says of every outcome of every group. An outcome without form gets N/A.
+        """What this assistant says of every outcome of every group. An outcome without form gets N/A. Of a part it is
+        what it says of the whole, as far as that concerns the part.
 
         `quick` asks for the greedy answer, unscored: for the many outcomes of policy optimization, which no
         user looks at.
@@ -269,10 +315,14 @@ class Assistant:
         version = f"{self.version}q" if quick else self.version
         framed = [[self.task.framed(group.case, outcome) for outcome in group.outcomes] for group in groups]
         answers = self._ask(version, [case for row in framed for cases in row for case in cases], quick)
-        return [
-            tuple(Assistance(self.task.path, version, tuple(answers[c.id] for c in cases)) for cases in row)
-            for row in framed
-        ]
+        found = []
+        for group, row in zip(groups, framed, strict=True):
+            said = [Assistance(self.task.path, version, tuple(answers[c.id] for c in cases)) for cases in row]
+            cuts = [cut_from(group.case, outcome) for outcome in group.outcomes]
+            found.append(tuple(
+                one if cut is None else concerning(one, cut.facts) for one, cut in zip(said, cuts, strict=True)
+            ))  # fmt: skip
+        return found
 
     def _ask(self, version: str, cases: Sequence[Case], quick: bool) -> Mapping[str, Answer]:
         known = dict(self.memo.get(version, cases))

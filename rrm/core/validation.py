@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rrm.core import border
 from rrm.core.errors import RRMError, TaskError, ToolMissing
 from rrm.core.records import Case
-from rrm.core.task import Task
+from rrm.core.task import Task, no_spans
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,12 @@ def _outcomes(task: Task) -> Iterator[Fault]:
             task.path, "warning",
             f"parts={s.parts} of {s.comparisons} comparisons is none; raise one of them",
         )  # fmt: skip
+    if task.divide is not None and task.locate is no_spans:
+        yield Fault(
+            task.path, "error",
+            "divide without locate: which facts lie in a part is told by where they are in the text; give "
+            "locate=..., or leave divide out",
+        )  # fmt: skip
     rounds = max(s.rounds, s.most_rounds if s.until else 0)
     if s.feedback != "online" and s.refresh and any(isinstance(sub, Task) for sub in task.assistants):
         yield Fault(
@@ -186,9 +192,9 @@ def _node(task: Task) -> Iterator[Fault]:
 
 def _functions(task: Task) -> Iterator[Fault]:
     """What is called with a case and an outcome must be something that can be called."""
-    for name in ("facts", "frame", "findings", "surface", "locate"):
+    for name in ("facts", "frame", "findings", "surface", "locate", "divide"):
         given = getattr(task, name)
-        if not callable(given) and (given is not None or name not in _NEEDS):
+        if not callable(given) and (given is not None or name not in (*_NEEDS, "divide")):
             yield Fault(
                 task.path, "error",
                 f"{name} is {border.plain(repr(given), 60)} ({type(given).__name__}), not a function; write one of a "
@@ -224,4 +230,4 @@ def _coverage(task: Task) -> Iterator[Fault]:
 
 
 _NEEDS = {"frame": "make its cases from", "findings": "say what its answers mean for"}
-_NAMED = ("surface", "locate")
+_NAMED = ("surface", "locate", "divide")

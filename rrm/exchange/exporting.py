@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Check, Comparison
+from rrm.core.parts import is_part, named_part
 from rrm.core.records import Assistance, Outcome
 from rrm.core.remarks import Remark
 from rrm.store.store import Store
@@ -34,6 +35,7 @@ SCHEMA = pa.schema(
         ("assisted", pa.bool_()),  # whether the user saw it
         ("versions", pa.list_(pa.string())),  # of the assistants: "path@version"
         ("chosen_is_a", pa.bool_()),
+        ("part", pa.string()),  # of which part of the outcomes it is; null: of whole ones
         ("node", pa.string()),
         ("round", pa.int64()),
         ("user", pa.string()),
@@ -158,6 +160,7 @@ def row_of(comparison: Comparison) -> Row:
         "assisted": judgement.assisted,
         "versions": sorted({f"{one.assistant}@{one.version}" for one in (*pair.assistance_a, *pair.assistance_b)}),
         "chosen_is_a": a_chosen,
+        "part": named_part(pair.case) or "part" if is_part(pair.case) else None,
         "node": pair.task,
         "round": comparison.round,
         "user": comparison.user,

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import pyarrow as pa
 from pydantic import TypeAdapter
 
+from rrm.core.parts import is_part
 from rrm.core.records import Assistance
 from rrm.core.remarks import Remarked
 from rrm.exchange.exporting import ExchangeError, Format, Row, sampled, write
@@ -48,7 +49,7 @@ def export_remarks(
 
     what: remarks, all of them, one a row, each as a whole in `record`; approvals, or demonstrations, alone in the
     columns that TRL's trainers read, with `messages` as messages. Of somebody's approvals of one outcome, the last
-    counts.
+    counts. Of parts of outcomes there are none among these, of which a trainer would make whole ones.
     """
     if not (folder / "run.db").exists():
         raise ExchangeError(f"{folder}: no run there (no run.db); give the folder of a run")
@@ -102,7 +103,7 @@ def _unpaired(found: Iterator[Remarked], what: What, messages: bool) -> Iterator
     kind = "approval" if what == "approvals" else "demonstration"
     last = {
         (one.task, one.case.id, one.outcome.id, one.remark.by or one.user): one
-        for one in found if one.remark.kind == kind
+        for one in found if one.remark.kind == kind and not is_part(one.case)
     }  # fmt: skip
     for one in last.values():
         prompt, completion = one.case.prompt, one.outcome.whole

@@ -9,6 +9,7 @@ from typing import Literal
 
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Check, Judgement, Pair
+from rrm.core.parts import instruction_for
 from rrm.core.records import Answer, Assistance, Case, Outcome, Spans, digest
 from rrm.core.remarks import Kind, Remark, parse
 from rrm.core.task import Drawing, Picture
@@ -110,6 +111,11 @@ class Question:
     """A and B."""
     ask: str = ""
     """What is asked of each outcome beside which is better, as `Settings.ask` says it."""
+
+    @property
+    def asks(self) -> str:
+        """The instruction, and, where parts of outcomes are shown, that and which."""
+        return instruction_for(self.instruction, self.pair.case)
 
     @property
     def asked(self) -> Mapping[Kind, int]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pydantic import TypeAdapter
 
 from rrm.core import border
-from rrm.core.records import Outcome
+from rrm.core.records import CUT_FROM, Outcome
 from rrm.core.remarks import KINDS, Kind, Remark
 from rrm.labels.questions import LabelError
 
@@ -18,7 +18,9 @@ _sides = TypeAdapter(Sides)
 
 def offered(asked: Mapping[Kind, int], outcome: Outcome) -> dict[Kind, int]:
     """The kinds that are asked of this outcome -> levels. What it should have been can be typed of a text, not of what
-    is data (a move, an episode)."""
+    is data (a move, an episode). Of a part of a text only a note is asked (`rrm.core.parts.asked_alone`)."""
+    if CUT_FROM in (outcome.data or {}):
+        return {kind: levels for kind, levels in asked.items() if kind == "note"}
     return {kind: levels for kind, levels in asked.items() if kind != "correction" or outcome.data is None}
 
 

@@ -17,6 +17,7 @@ from torch.autograd.graph import increment_version
 
 from rrm.core.errors import RRMError
 from rrm.core.judgements import DERIVED, Comparison, FitReport, Margin, ignorance
+from rrm.core.parts import is_part, whole_case
 from rrm.core.protocols import Progressed
 from rrm.core.records import Group, Outcome
 from rrm.core.remarks import Remarked, of_kind
@@ -71,13 +72,18 @@ def fit_reward(
     """Train the reward model on all comparisons so far, and on ratings and approvals among the remarks; then normalize
     its scores, and learn the constraint of what was marked unacceptable.
 
-    Continues from the current weights with a fresh optimizer. What is held out stays so in every round: see
-    `hold_out`. Where nothing can be learned, because all are ties or because everything is scored alike, scores are 0
-    and the report says why. Raises `RRMError` if nobody expressed a preference.
+    Continues from the current weights with a fresh optimizer. Comparisons of parts of outcomes are learned from like
+    those of whole ones, held out with their wholes, and reported apart; scores are normalized over whole outcomes,
+    which the agent is paid for. What people say of a part alone, on a scale, is not learned from: its levels are not
+    those of whole outcomes. What is held out stays so in every round: see `hold_out`.
+
+    Where nothing can be learned, because all are ties or because everything is scored alike, scores are 0 and the
+    report says why. Raises `RRMError` if nobody expressed a preference.
     """
     if not settings.imported:  # what weighs nothing would be fitted as noise
         comparisons = [c for c in comparisons if c.round >= 0]
         remarks = [one for one in remarks if one.round >= 0]
+    remarks = [one for one in remarks if one.remark.kind == "note" or not is_part(one.case)]
     usable = [c for c in comparisons if c.preference is not None]
     rated = of_kind(remarks, "rating", "approval")
     if not usable and not rated:
@@ -85,7 +91,7 @@ def fit_reward(
             f"no comparison and no rating to fit: the user abstained from all {len(comparisons)}; ask about other pairs"
             + ("" if settings.imported else ", or let what was imported count (imported)")
         )
-    sides = split(usable, settings, remarks)
+    sides = split(usable, settings, remarks, whole_case)
     scales, thresholds = scales_of(of_kind(sides.remarks, "rating", "approval"))
     seen = _by_case(sides.train, reward, sides.remarks, scales)
     out = _by_case(sides.heldout, reward)
@@ -109,20 +115,22 @@ def fit_reward(
     decided = sum(c.preference != 0.5 for c in given)
     ignorant = ""
     told = any(c.preference != 0.5 for c in sides.train) or tells(sides.remarks)
-    learned = reward.normalize(torch.cat(raw), told)
-    disagreement = (torch.cat(raw) - reward.shift).std(1, correction=0).mean().item() / reward.scale.item()
+    wholes = torch.cat([values for _, values in _those(seen, raw, parts=False)] or raw)
+    learned = reward.normalize(wholes, told)
+    disagreement = (wholes - reward.shift).std(1, correction=0).mean().item() / reward.scale.item()
     if not learned:
         ignorant = ignorance(len(given), decided)
         raw, raw_out = ([torch.zeros_like(values) for values in every] for every in (raw, raw_out))
-    right_out, decided_out = _right(out, raw_out)
-    right, _ = _right(seen, raw)
+    right_out, decided_out = _right(_those(out, raw_out, parts=False))
+    right_part, decided_part = _right(_those(out, raw_out, parts=True))
+    right, decided_whole = _right(_those(seen, raw, parts=False))
     return FitReport(
         n=len(given),
         n_holdout=len(sides.heldout),
         ties=sum(c.preference == 0.5 for c in usable),
         abstentions=len(comparisons) - len(usable),
         train_loss=loss,
-        accuracy=right / decided if decided and not ignorant else None,
+        accuracy=right / decided_whole if decided_whole and not ignorant else None,
         holdout_accuracy=right_out / decided_out if decided_out and not ignorant else None,
         decided=decided,
         holdout_right=None if ignorant else right_out,
@@ -133,6 +141,9 @@ def fit_reward(
         derived=len(sides.train) - len(given),
         ratings=sum(j.levels.ratings for j in seen),
         marks=sum(len(j.marked) for j in seen),
+        parts=sum(is_part(c.case) for c in given),
+        parts_right=None if ignorant else right_part,
+        parts_decided=decided_part,
         margins=(*_margins(seen, raw, heldout=False), *_margins(out, raw_out, heldout=True)),
     )
 
@@ -210,7 +221,9 @@ def _fit_heads(reward: TextRewardModel, cases: Sequence[_Judgements], features: 
     a = torch.cat([c.a + start for c, start in zip(cases, first, strict=True)])
     b = torch.cat([c.b + start for c, start in zip(cases, first, strict=True)])
     preference, weight = torch.cat([c.preference for c in cases]), torch.cat([c.weight for c in cases])
-    numbers = torch.arange(len(cases))
+    named = [whole_case(c.group.case) for c in cases]  # cross-validation parts no case from its parts
+    places = {name: n for n, name in enumerate(dict.fromkeys(named))}
+    numbers = torch.tensor([places[name] for name in named], dtype=torch.long)
     case = numbers.repeat_interleave(torch.tensor([len(c.a) for c in cases]))
     rated = numbers.repeat_interleave(torch.tensor([len(c.levels) for c in cases]))
     rows, levels = torch.cat([*features]), joined([c.levels for c in cases], first)
@@ -349,10 +362,15 @@ def _margins(cases: Sequence[_Judgements], raw: Sequence[Tensor], heldout: bool)
         yield from (Margin(*row, heldout) for row, asked in zip(rows, case.given.tolist(), strict=True) if asked)
 
 
-def _right(cases: Sequence[_Judgements], raw: Sequence[Tensor]) -> tuple[int, int]:
+def _those(cases: Sequence[_Judgements], raw: Sequence[Tensor], parts: bool) -> list[tuple[_Judgements, Tensor]]:
+    """The cases of parts, or those of whole outcomes, with their scores."""
+    return [(case, scores) for case, scores in zip(cases, raw, strict=True) if is_part(case.group.case) == parts]
+
+
+def _right(scored: Sequence[tuple[_Judgements, Tensor]]) -> tuple[int, int]:
     """Of how many comparisons the preferred outcome scores higher, and how many are not ties."""
     right = total = 0
-    for case, scores in zip(cases, raw, strict=True):
+    for case, scores in scored:
         mean = scores.mean(1)
         decided = (case.preference != 0.5) & case.given
         agrees = (mean[case.a] > mean[case.b]) == (case.preference > 0.5)

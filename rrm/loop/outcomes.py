@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rrm.core import border
 from rrm.core.contracts import ContractError
-from rrm.core.errors import RRMError
+from rrm.core.errors import Notice, RRMError
 from rrm.core.judgements import ImproveReport
 from rrm.core.parties import Dividing
+from rrm.core.parts import part_case
 from rrm.core.protocols import Cases
 from rrm.core.records import Case, Group
-from rrm.core.task import Assistant
+from rrm.core.seeding import seed_of
+from rrm.core.task import Assistant, Task
 from rrm.loop import taught
 from rrm.loop.accounting import count
 from rrm.loop.cautious import CautiousJudge
@@ -44,28 +47,50 @@ def to_judge(node: NodeState, cases: Cases, helpers: Sequence[Assistant] = ()) -
 
 
 def _parts(node: NodeState, groups: Sequence[Group]) -> list[Group]:
-    """A part of each outcome, if `settings.parts` asks for any."""
+    """A part of each outcome, if `settings.parts` asks for any: as the task divides them, or else its agent."""
     s = node.task.settings
     if not s.partial:
         return []
     dividing(node)
-    assert isinstance(node.agent, Dividing)
-    found = node.agent.divide(groups, s.part_steps, node.key("parts"))
-    for whole, parts in zip(groups, found, strict=True):
-        border.sampled([parts], [parts.case], len(whole.outcomes), f"{node.task.path}: the agent's divide")
+    if node.task.divide is not None:
+        found = divided(node.task, groups, node.key("parts"))
+        if not found:
+            warnings.warn(
+                f"{node.task.path}: parts={s.parts}, and no two outcomes of a case have a part of one name that "
+                f"differs, in round {node.round}; only whole ones are asked about (its divide, and its locate, say "
+                "which parts there are)", Notice, stacklevel=2,
+            )  # fmt: skip
+    else:
+        assert isinstance(node.agent, Dividing)
+        found = node.agent.divide(groups, s.part_steps, node.key("parts"))
+        for whole, parts in zip(groups, found, strict=True):
+            border.sampled([parts], [parts.case], len(whole.outcomes), f"{node.task.path}: the agent's divide")
     node.parted = frozenset(group.case.id for group in found)
     if shared := node.parted & {group.case.id for group in groups}:
         raise ContractError(f"{node.task.path}: the agent's divide gave parts in {len(shared)} cases of whole outcomes")
     return found
 
 
+def divided(task: Task, groups: Sequence[Group], key: str) -> list[Group]:
+    """Of each group, those parts of its outcomes that have one name, drawn by `key` among the names whose parts differ;
+    of a group without any, none."""
+    found = []
+    for number, group in enumerate(groups):
+        parts = [task.divided(group.case, outcome) for outcome in group.outcomes]
+        kinds = {name: {one[name].content for one in parts if name in one} for own in parts for name in own}
+        if names := sorted(name for name, kind in kinds.items() if len(kind) > 1):
+            name = names[seed_of("divide", key, group.case.id, number) % len(names)]
+            found.append(Group(part_case(group.case, name), tuple(one[name] for one in parts if name in one)))
+    return found
+
+
 def dividing(node: NodeState) -> None:
-    """Raise `RRMError` if parts of outcomes are asked for, of an agent that has none."""
-    if node.task.settings.parts and not isinstance(node.agent, Dividing):
+    """Raise `RRMError` if parts of outcomes are asked for, and neither the task nor its agent divides them."""
+    if node.task.settings.parts and node.task.divide is None and not isinstance(node.agent, Dividing):
         raise RRMError(
-            f"{node.task.path}: parts={node.task.settings.parts} asks for comparisons of parts of outcomes, and a "
-            f"{type(node.agent).__name__} cannot divide its own; set parts=0, or let the node act in an environment "
-            '(rrm.acting, --model ppo)'
+            f"{node.task.path}: parts={node.task.settings.parts} asks for comparisons of parts of outcomes, its task "
+            f"does not say what parts there are, and a {type(node.agent).__name__} cannot divide its own; set parts=0, "
+            "give the task divide=..., or let the node act in an environment (rrm.acting, --model ppo)"
         )
 
 

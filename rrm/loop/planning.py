@@ -15,6 +15,7 @@ from typing import Literal
 
 from rrm.core import border
 from rrm.core.errors import RunError
+from rrm.core.parts import is_part
 from rrm.core.records import Assistance
 from rrm.core.settings import Settings
 from rrm.core.task import Assistant, Task
@@ -144,7 +145,7 @@ def lengths_of(
     said: dict[str, list[Assistance]] = {}
     try:
         for node in task.walk():
-            pairs = [one.pair for one in journal.comparisons(node.path)]
+            pairs = [one.pair for one in journal.comparisons(node.path) if not is_part(one.case)]
             prompts = [count(pair.case.prompt) for pair in pairs]
             outcomes = {one.id: 1 + bare(one.shown) for pair in pairs for one in (pair.a, pair.b)}
             for pair in pairs:

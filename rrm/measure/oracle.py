@@ -60,8 +60,9 @@ class OracleUser:
 
 
 def true_score(task: Task, case: Case, outcome: Outcome) -> float:
-    """The true score of an outcome; -1 for one that does not parse, below every one that does."""
+    """The true score of an outcome; -1 for one that does not parse, below every one that does. Of a part of an outcome
+    it is that of the facts which lie in it."""
     try:
-        return score(task.facts(case, outcome))
+        return score(task.facts_of(case, outcome))
     except Malformed:
         return -1.0

@@ -36,6 +36,7 @@ from rrm.trust.statement import (
     Testing,
 )
 from rrm.view.challenge_records import plain
+from rrm.view.comparisons import PARTS
 from rrm.view.five_figures import challenges_of
 from rrm.view.reading import NodeView, Reader
 
@@ -44,6 +45,8 @@ KEPT = {"labels.db": ("questions", "labels", "closed"), "calls.db": ("calls",)}
 SKIPPED = re.compile(r"(?:run|labels|calls)\.db(?:-wal|-shm|-journal)?|lock|.*\.part|certificates(?:/.*)?", re.DOTALL)
 """Files of a run that are hashed in another way, or come and go."""
 _CURRENT = "c.task = ? AND NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
+_WHOLE = f"{_CURRENT} AND NOT {PARTS}"
+"""Figures are of comparisons of whole outcomes (`rrm.core.parts`)."""
 _DERIVED = "derived"
 
 
@@ -79,7 +82,7 @@ def predicate_of(
         )
     }
     scope = Scope(
-        cases=_one(run, f"SELECT COUNT(DISTINCT c.case_id) FROM comparisons c WHERE {_CURRENT}", path),
+        cases=_one(run, f"SELECT COUNT(DISTINCT c.case_id) FROM comparisons c WHERE {_WHOLE}", path),
         first=tuple(map(str, run.config.get("cases", ()))),
         shift=NotKnown(not_known="nobody looked at cases of another kind; `rrm audit` does"),
     )
@@ -218,7 +221,7 @@ def _helpers(
     versions: dict[str, set[str]] = {}
     query = (
         "SELECT c.case_id, c.checks, sa.body, sb.body FROM comparisons c JOIN blobs sa ON sa.id = c.assistance_a"
-        f" JOIN blobs sb ON sb.id = c.assistance_b WHERE {_CURRENT} AND c.purpose != ? ORDER BY c.seq"
+        f" JOIN blobs sb ON sb.id = c.assistance_b WHERE {_WHOLE} AND c.purpose != ? ORDER BY c.seq"
     )
     for case, checks, *sides in run.rows(query, (node.path, _DERIVED)):
         for one in (one for side in sides for one in json.loads(side)):
@@ -255,7 +258,7 @@ def _helpers(
 
 def _testing(run: Reader, node: NodeView, audits: Sequence[Mapping[str, Any]]) -> Testing:
     rows = run.rows(
-        f"SELECT c.case_id, c.preference FROM comparisons c WHERE {_CURRENT} AND c.purpose != ?",
+        f"SELECT c.case_id, c.preference FROM comparisons c WHERE {_WHOLE} AND c.purpose != ?",
         (node.path, _DERIVED),
     )
     by_case: dict[str, list[float | None]] = {}
@@ -292,7 +295,7 @@ def _held_out(run: Reader, node: NodeView) -> dict[str, list[tuple[float, float,
     rows = run.rows(
         "SELECT c.case_id, c.preference, s.margin FROM scores s JOIN comparisons c ON c.task = s.task"
         " AND c.pair = s.pair AND c.round <= s.round JOIN checkpoints k ON k.task = s.task AND k.round = s.round"
-        f" AND k.part = 'reward' AND k.at > c.at WHERE s.round = ? AND s.held AND {_CURRENT}"
+        f" AND k.part = 'reward' AND k.at > c.at WHERE s.round = ? AND s.held AND {_WHOLE}"
         " AND c.preference IS NOT NULL AND c.preference != 0.5 AND c.purpose != ? ORDER BY c.seq",
         (last, node.path, _DERIVED),
     )
@@ -322,6 +325,8 @@ def _not_shown(
         said.append("That the people who judged want what others want.")
     said.append("That what the judge preferred is truly better: the reward model learned preferences, not the truth.")
     said.append("Anything of cases that differ from those it was trained on.")
+    if parts_of := _one(run, f"SELECT COUNT(*) FROM comparisons c WHERE {_CURRENT} AND {PARTS}", node.path):
+        said.append(f"Anything of parts of outcomes: {parts_of} comparisons are of such, and figures of whole ones.")
     if isinstance(design.unassessed, NotKnown):
         said.append(f"Which aspects nobody assesses: {design.unassessed.not_known}.")
     elif design.unassessed and design.assistants:

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from rrm.core.errors import Malformed
 from rrm.core.judgements import Check, Judgement, Pair
+from rrm.core.parts import asked_alone
 from rrm.core.records import Assistance, Case, Fact, Outcome, digest, unseal
 from rrm.core.remarks import Kind, Remark
 from rrm.core.settings import Explained
@@ -163,7 +164,8 @@ class BoundedUser(Explained):
         preference = 0.5 if abs(difference) < self.margin else float(difference > 0)
         followed = f"; answers read: {answers}, stood: {stood}" if self.descent else ""
         note = f"{a.value:.3f} against {b.value:.3f}{followed}"
-        said_a, said_b = (one.remarks(task.settings.asked, self.prior) for one in views)
+        asked = asked_alone(task.settings.asked, pair.case)
+        said_a, said_b = (one.remarks(asked, self.prior) for one in views)
         judgement = Judgement(
             preference, tuple(checks), spent, note, margin=difference, remarks_a=said_a, remarks_b=said_b
         )

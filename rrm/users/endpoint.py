@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from rrm.core.judgements import Judgement, Pair
+from rrm.core.records import Case
 from rrm.core.remarks import Remark
 from rrm.core.task import Task
 from rrm.models.endpoints import Ask, Endpoint, EndpointError
@@ -71,7 +72,7 @@ class EndpointUser(Endpoint):
     def judge(self, task: Task, pair: Pair) -> Judgement:
         """Raises `EndpointError` if the endpoint does not answer; what it answered before is kept."""
         replies = self._replies(task, pair)
-        a, b = self._remarks(task, replies[2:])
+        a, b = self._remarks(task, pair.case, replies[2:])
         chances = [chance(reply) for reply in replies[:2]]
         seconds = sum(reply.seconds for reply in replies)
         if chances[0] is None or chances[1] is None:
@@ -91,13 +92,15 @@ class EndpointUser(Endpoint):
         sides = ((pair.a, pair.assistance_a), (pair.b, pair.assistance_b))
         single = [
             Ask(about(self.about, task, pair.case, outcome, said, words), self.max_tokens, form=self.form and form)
-            for outcome, said in sides for _, _, words, form in asked_of(task)
+            for outcome, said in sides for _, _, words, form in asked_of(task, pair.case)
         ]  # fmt: skip
         return both + single
 
-    def _remarks(self, task: Task, replies: Sequence[Reply]) -> tuple[tuple[Remark, ...], tuple[Remark, ...]]:
+    def _remarks(
+        self, task: Task, case: Case, replies: Sequence[Reply]
+    ) -> tuple[tuple[Remark, ...], tuple[Remark, ...]]:
         """Of A and of B, as far as the answers say anything."""
-        asked = asked_of(task)
+        asked = asked_of(task, case)
         said = [
             None if reply.withheld or not (reply.finished or self.form) else remark_of(kind, levels, reply.text)
             for (kind, levels, *_), reply in zip((*asked, *asked), replies, strict=True)

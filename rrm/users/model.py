@@ -75,7 +75,7 @@ class ModelUser:
     ) -> tuple[Remark, ...]:
         """What it says of one outcome: the likeliest level of a rating, the likelier of yes and no."""
         found = []
-        for kind, levels, words, _ in asked_of(task):
+        for kind, levels, words, _ in asked_of(task, case):
             asked = about(self.about, task, case, outcome, said, words)
             lead = " " if self.yes[0].startswith(" ") else ""
             answers = [f"{lead}{level + 1}" for level in range(levels)] if kind == "rating" else [*self.yes]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from rrm.core.judgements import Judgement, Pair
+from rrm.core.parts import asked_alone, instruction_for
 from rrm.core.records import Assistance, Case, Outcome
 from rrm.core.remarks import Kind, Remark
 from rrm.core.task import Task
@@ -14,7 +15,7 @@ from rrm.core.task import Task
 def question(template: str, task: Task, pair: Pair) -> str:
     """A pair as a model reads it, outcome A first."""
     return template.format(
-        instruction=task.instruction, case=pair.case.prompt, first="A", second="B",
+        instruction=instruction_for(task.instruction, pair.case), case=pair.case.prompt, first="A", second="B",
         one=_shown(pair.a), two=_shown(pair.b),
         said_one=_said(pair.assistance_a), said_two=_said(pair.assistance_b),
     )  # fmt: skip
@@ -39,11 +40,11 @@ _ANSWER = re.compile(r"\A\W*+([1-9]|[Yy][Ee][Ss]|[Nn][Oo])(?=$|[.,:;)*\n/])")
 """What an answer begins with: "4", "**No**", "4/5", "Yes, since"; "No idea" is none."""
 
 
-def asked_of(task: Task) -> list[tuple[Kind, int, str, str]]:
+def asked_of(task: Task, case: Case) -> list[tuple[Kind, int, str, str]]:
     """(kind, levels, question, the regular expression of its answers) of what a model is asked of one outcome."""
     return [
         (kind, levels, QUESTIONS[kind].format(levels=levels), f"[1-{levels}]" if kind == "rating" else "Yes|No")
-        for kind, levels in task.settings.asked.items() if kind in QUESTIONS
+        for kind, levels in asked_alone(task.settings.asked, case).items() if kind in QUESTIONS
     ]  # fmt: skip
 
 
@@ -59,8 +60,9 @@ def remark_of(kind: Kind, levels: int, text: str) -> Remark | None:
 def about(template: str, task: Task, case: Case, outcome: Outcome, said: Sequence[Assistance], asked: str) -> str:
     """One outcome as a model reads it, and a question."""
     return template.format(
-        instruction=task.instruction, case=case.prompt, outcome=_shown(outcome), said=_said(tuple(said)), question=asked
-    )
+        instruction=instruction_for(task.instruction, case), case=case.prompt, outcome=_shown(outcome),
+        said=_said(tuple(said)), question=asked,
+    )  # fmt: skip
 
 
 def weigh(first: float, second: float, margin: float) -> Judgement:

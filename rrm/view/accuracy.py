@@ -18,7 +18,7 @@ ENOUGH = 8
 
 @dataclass(frozen=True)
 class Predicted:
-    """Of `of` held-out comparisons that are not ties, the reward model predicts `right`."""
+    """Of `of` held-out comparisons of whole outcomes that are not ties, the reward model predicts `right`."""
 
     right: int
     of: int
@@ -35,6 +35,13 @@ class Predicted:
         if by and pairs in (0, all_out):
             by = "pairs" if pairs else "cases"
         return Predicted(int(metrics["holdout_right"]), int(metrics["holdout_decided"]), by)
+
+    @staticmethod
+    def of_parts(metrics: Mapping[str, float]) -> Predicted | None:
+        """The same of parts of outcomes, which are counted apart; None if none were judged."""
+        if "parts_right" not in metrics or "parts_decided" not in metrics:
+            return None
+        return Predicted(int(metrics["parts_right"]), int(metrics["parts_decided"]))
 
     @property
     def enough(self) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rrm.core.judgements import ACCEPT
+from rrm.core.parts import CUT, NAME, around
 from rrm.core.records import rendering
 from rrm.view.reading import Reader
 from rrm.view.spoken import ShownRemark, remarks_beside
@@ -47,8 +48,13 @@ FILTERS = {
         " AND MIN(d.preference) < MAX(d.preference))",
     ),
     "heldout": ("held out from the reward model", "s.held"),
+    "parts": ("of parts of outcomes", "@parts"),
     "accept": ("whether an improvement stands", "@accept"),
 }
+PARTS = (
+    "EXISTS (SELECT 1 FROM blobs p WHERE p.id = c.case_id AND json_extract(p.body, '$.data.cut_of') IS NOT NULL)"
+)
+"""Whether comparison `c` is of parts of outcomes (`rrm.core.parts`), in SQL."""
 ACCEPTING = (
     "EXISTS (SELECT 1 FROM checkpoints k WHERE k.task = c.task AND k.round = c.round AND k.part = 'reward'"
     " AND k.at <= c.at)"
@@ -147,6 +153,8 @@ class Side:
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     remarks: Sequence[ShownRemark] = ()
     """What the user said of this outcome alone."""
+    around: tuple[str, str] = ("", "")
+    """Of a part of an outcome, what stands before and behind it in that, which the user did not see."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,9 @@ class ShownComparison:
     """(round, margin, its deviation over heads, held out from that fit): the reward model's view, fit by fit."""
     accept: bool = False
     """Whether it was asked to decide if an improvement stands."""
+    part: str | None = None
+    """What the parts of outcomes are called that were compared; empty for those that an agent cut anywhere. None: whole
+    outcomes were."""
 
 
 def verdict(preference: float | None) -> str:
@@ -205,7 +216,7 @@ def find(
     """
     back = before is not None
     accept, text = accepting(run), text.strip()
-    wanted = FILTERS.get(show, FILTERS["all"])[1].replace("@accept", accept)
+    wanted = FILTERS.get(show, FILTERS["all"])[1].replace("@accept", accept).replace("@parts", PARTS)
     if text:
         run.db.create_function("rendered", 1, _rendered, deterministic=True)  # asked only where there is no text
         wanted = (
@@ -320,6 +331,11 @@ def comparison(run: Reader, seq: int, limit: int = SHOWN) -> ShownComparison | N
     (task, round, position, pair, case, a, b, said_a, said_b, shown, user, preference, checks, attention, note,
      seconds, at, supersedes, superseded_by, accept) = row  # fmt: skip
     (data,) = run.row("SELECT substr(json_extract(body, '$.data'), 1, ?) FROM blobs WHERE id = ?", (limit, case))
+    of_part = (
+        f"SELECT json_extract(body, '$.data.{NAME}') FROM blobs WHERE id = ? AND"
+        f" json_extract(body, '$.data.{CUT}') IS NOT NULL"
+    )
+    named = run.row(of_part, (case,))
     scores: list[tuple[int, float, float, bool]] = []
     if "scores" in run.tables:
         scores = [
@@ -335,7 +351,7 @@ def comparison(run: Reader, seq: int, limit: int = SHOWN) -> ShownComparison | N
         replace(_side(run, case, a, said_a, limit), remarks=told["a"]),
         replace(_side(run, case, b, said_b, limit), remarks=told["b"]), versions, user, preference,
         json.loads(checks), attention, note, seconds, at, supersedes or None, superseded_by,
-        bool(versions) and at < retrained(run, task), scores, bool(accept),
+        bool(versions) and at < retrained(run, task), scores, bool(accept), named and (named[0] or ""),
     )  # fmt: skip
 
 
@@ -351,7 +367,17 @@ def _side(run: Reader, case: str, blob: str, assistance: str, limit: int) -> Sid
                 "SELECT fact, start, stop FROM spans WHERE case_id = ? AND outcome = ?", (case, blob)
             )
         }
-    return Side(*start(run, blob, limit), blob, bool(finished), answers, spans)
+    return Side(
+        *start(run, blob, limit), blob, bool(finished), answers, spans, around=_around(run, blob, limit)
+    )  # fmt: skip
+
+
+def _around(run: Reader, blob: str, limit: int) -> tuple[str, str]:
+    """What stands before and behind a part in the text that it was cut from, `limit` characters of it at most."""
+    (body,) = run.row("SELECT body FROM blobs WHERE id = ?", (blob,))
+    outcome = json.loads(body)
+    before, after = around(outcome.get("text", ""), outcome.get("data")) or ("", "")
+    return before[-limit:], after[:limit]
 
 
 def said(

@@ -178,17 +178,28 @@ def show_comparison(c: judged.ShownComparison, console: Console) -> None:
     said.append("" if c.shown else "   judged without assistance", style="dim")
     said.append("   stale" if c.stale else "", style="yellow")
     what = f"comparison {c.seq}, round {judged.nth(c.round)}" + (", whether its improvement stands" if c.accept else "")
+    if c.part is not None:
+        what += f", parts of outcomes{f': {line(c.part, 60)}' if c.part else ''}"
     console.print(Rule(Text(what), align="left", style="dim"))
     console.print(said)
     console.print(Text(_cut(c.case, c.case_cut), style="dim"))
     table = Table(box=None, pad_edge=False, expand=True, padding=(0, 2, 0, 0), header_style="bold")
     for name in "AB":
         table.add_column(f"{name} (preferred)" if verdict == name else name, ratio=1, overflow="fold")
-    table.add_row(*(Text(_cut(side.text, side.cut)) for side in (c.a, c.b)))
+    table.add_row(*(_side(side) for side in (c.a, c.b)))
     table.add_row(*(_answers(side.answers) for side in (c.a, c.b)))
     if c.a.remarks or c.b.remarks:
         table.add_row(*(_remarks(side.remarks) for side in (c.a, c.b)))
     console.print(table)
+
+
+def _side(side: judged.Side) -> Text:
+    """An outcome; of a part, between ⟦ and ⟧, what it was cut from stands around it: who judged did not see that."""
+    before, after = side.around
+    text = _cut(side.text, side.cut)
+    if not (before or after):
+        return Text(text)
+    return Text.assemble((f"{visible(before)}⟦", "dim"), text, (f"⟧{visible(after)}", "dim"))
 
 
 def _answers(answers: Sequence[judged.ShownAnswer], depth: int = 0) -> Text:
@@ -243,8 +254,9 @@ def _show_rounds(rounds: Sequence[NodeRound], console: Console) -> None:
         if one.undone:
             accepted, verdict = "it earns less: ", "undone"
         by = f" {one.accuracy.by}" if one.accuracy is not None and one.accuracy.by and one.accuracy.enough else ""
+        parts = "" if one.parts is None else f", parts {counted(one.parts)}"
         table.add_row(
-            judged.nth(one.round), str(one.comparisons), f"{counted(one.accuracy)}{by}", _gain(one.rewards),
+            judged.nth(one.round), str(one.comparisons), f"{counted(one.accuracy)}{by}{parts}", _gain(one.rewards),
             "" if one.kl is None else f"{one.kl:z.2f}",
             Text.assemble(accepted, (verdict, "red" if verdict == "undone" else "")),
         )  # fmt: skip

@@ -200,7 +200,7 @@ class Terminal:
         pair = question.pair
         out = self.console
         out.print(Rule(Text(visible(f"{question.task}, round {question.round + 1}"))))
-        out.print(Text(visible(question.instruction), style="bold"))
+        out.print(Text(visible(question.asks), style="bold"))
         out.print(Panel(Text(visible(pair.case.prompt)), title="case", title_align="left"))
         first, second = self._outcomes(question)
         panels = [

@@ -18,7 +18,7 @@ from rrm.core.judgements import improved_first
 from rrm.core.records import Case, digest
 from rrm.core.shares import Known, difference, mean, share
 from rrm.view.challenge_records import UNSCORED, Shifted, Short, Unknown, unasked
-from rrm.view.comparisons import accepting
+from rrm.view.comparisons import PARTS, accepting
 from rrm.view.reading import NodeView, Reader
 
 
@@ -38,7 +38,7 @@ class JudgedRow(NamedTuple):
 
 
 def rows_of(run: Reader, task: str) -> list[JudgedRow]:
-    """A node's comparisons, those that later ones supersede left out."""
+    """A node's comparisons of whole outcomes, those that later ones supersede left out."""
     margins, joins = "NULL, NULL, NULL", ""
     if "scores" in run.tables:
         margins = "s.margin, s.held, p.margin"
@@ -48,7 +48,7 @@ def rows_of(run: Reader, task: str) -> list[JudgedRow]:
         )
     found = run.rows(
         f"SELECT c.round, c.pair, c.case_id, c.a || c.assistance_a, c.b || c.assistance_b, c.preference,"
-        f" {accepting(run)}, {margins} FROM comparisons c{joins} WHERE c.task = ?"
+        f" {accepting(run)}, {margins} FROM comparisons c{joins} WHERE c.task = ? AND NOT {PARTS}"
         " AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0) ORDER BY c.seq",
         (task,),
     )
@@ -252,7 +252,8 @@ def spread(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequence[S
         return Unknown("this run kept no margins of its reward models")
     squares = {
         round: [total, n] for round, total, n in run.rows(
-            "SELECT round, SUM(margin * margin), COUNT(*) FROM scores WHERE task = ? GROUP BY round", (node.path,)
+            "SELECT s.round, SUM(s.margin * s.margin), COUNT(*) FROM scores s WHERE s.task = ? AND s.pair NOT IN"
+            f" (SELECT c.pair FROM comparisons c WHERE c.task = s.task AND {PARTS}) GROUP BY s.round", (node.path,)
         )
     }  # fmt: skip
     fitted: dict[str, int] = {}  # pair -> the first round whose fit had it

@@ -55,6 +55,8 @@ class NodeRound:
     """None: nobody was asked."""
     undone: bool = False
     """Whether it was undone before anybody was asked, since it earned less than what was before."""
+    parts: Predicted | None = None
+    """How its reward model does on parts of outcomes; None: none were judged."""
 
 
 def rounds_of(run: Reader, node: NodeView) -> list[NodeRound]:
@@ -79,7 +81,7 @@ def rounds_of(run: Reader, node: NodeView) -> list[NodeRound]:
             NodeRound(
                 round, counts.get(round, 0), predicted(run.db, node.path, round, fit), nothing_learned(fit),
                 (rewards[0], rewards[-1]) if rewards else None, kls[-1] if kls else None, asked.get(round),
-                any("undone" in values for values in steps.get(round, ())),
+                any("undone" in values for values in steps.get(round, ())), Predicted.of_parts(fit),
             )
         )  # fmt: skip
     return found

@@ -12,9 +12,9 @@ import torch
 import rrm
 from rrm.acting import Acting, Place, PlaceError, episode_of
 from rrm.acting.episodes import ARCHIVE
-from rrm.acting.places import whole_case
 from rrm.core.judgements import Comparison, Judgement
 from rrm.core.parties import Dividing
+from rrm.core.parts import whole_case
 from rrm.core.records import Group, Outcome
 from rrm.core.task import Assistant
 from rrm.core.validation import faults, plant
@@ -181,8 +181,8 @@ def test_rewards_are_in_the_units_of_whole_episodes(run: tuple[Assistant, list[C
 
 def test_who_has_no_parts_says_so_before_anybody_judges(tmp_path: Path) -> None:
     tree = replace(mini.tree(), assistants=())
-    tree = replace(tree, settings=tree.settings.model_copy(update={"parts": 0.5}))
-    with pytest.raises(rrm.RRMError, match="parts=0"):
+    tree = replace(tree, divide=None, settings=tree.settings.model_copy(update={"parts": 0.5}))
+    with pytest.raises(rrm.RRMError, match="parts=0, give the task divide"):
         rrm.train(tree, rrm.BoundedUser(), "embedded", tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -80,6 +81,7 @@ def test_filters_find_what_they_say(tmp_path: Path) -> None:
             "heldout": lambda c: c.scores[-1][3],
             "stale": lambda c: c.stale,
             "both": lambda c: False,
+            "parts": lambda c: c.part is not None,
             "accept": lambda c: c.accept,
         }
         assert set(rules) == set(judged.FILTERS)

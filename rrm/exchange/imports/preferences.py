@@ -160,7 +160,7 @@ def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
         ours = "; if `record` is not from `rrm export`, --ignore record" if fault["loc"][:1] not in GIVEN else ""
         raise ExchangeError(f"{where} {str(fault['input'])[:60]!r}: {fault['msg']}{ours}") from error
     if exported:  # of `rrm export`: what the other columns say is in it too
-        row.seen |= {"assistance_chosen", "assistance_rejected", "versions", "node"} & set(row)
+        row.seen |= {"assistance_chosen", "assistance_rejected", "versions", "part", "node"} & set(row)
     pair = Pair(
         node, Case(prompt, record.case, record.form), record.chosen.outcome(chosen), record.rejected.outcome(rejected),
         record.assistance_chosen, record.assistance_rejected,

@@ -75,7 +75,7 @@ APPROACHES = (
     Approach(1, "online feedback", "-xx--", _frozen),
     Approach(2, "off-policy feedback", "-x-x-", lambda s: {"explore": 0.0}),
     Approach(3, "existing data", "xo---", added=lambda s: {"clone": 3}),
-    Approach(4, "hierarchical feedback", "xo---"),
+    Approach(4, "hierarchical feedback", "xo---", added=lambda s: {"parts": 0.5}),
     Approach(5, "natural language", "xo---", added=lambda s: {"ask": "note", "notes": 0.3}, to=TRAINED),
     Approach(6, "model-based", "--oxo"),
     Approach(7, "side-constraints (of form, given)", "--ox-", lambda s: {"malformed": 1e6}),
@@ -255,7 +255,8 @@ def summarize(results: Sequence[Result]) -> Summary:
         "One world and one tree. An approach is taken away from a run that has the others: what it does alone may be "
         f"more. Added to it are {', '.join(added)}. Off-policy outcomes are the starting model's. Demonstrations are "
         f"the truly best of {BEST_OF} outcomes of the starting agent, of {SHOWN} cases: an expert's choice, which no "
-        "judgement is counted for. Notes name the facts that the user paid to find wrong, and need a trained trunk: "
+        "judgement is counted for. Of hierarchical feedback as many judgements are asked for, half of "
+        "them of sections. Notes name the facts that the user paid to find wrong, and need a trained trunk: "
         "they are added to a run that has one. Unacceptable outcomes are those without form; to the learned "
         "constraint, those with form in which an aspect is wrong that the user would mark. Tampering is not measured.",
         "Frozen feedback judges as many pairs, of as many cases, as the other runs do in all rounds together; nobody "

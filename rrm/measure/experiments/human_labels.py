@@ -23,6 +23,7 @@ from scipy import stats
 
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Comparison
+from rrm.core.parts import is_part
 from rrm.core.records import Assistance
 from rrm.exchange.imports.converting import Reading, Tally, prepared, read
 from rrm.exchange.imports.sources import source
@@ -69,14 +70,15 @@ class LabelsTable:
 
 
 def table(comparisons: Sequence[Comparison], node: str) -> LabelsTable:
-    """The parent's comparisons at `node`, with what its children make of the same two outcomes of the same case.
+    """The parent's comparisons of whole outcomes at `node`, with what its children make of the same two outcomes of the
+    same case.
 
     A child is an assistant whose findings stand beside the outcomes (it prefers the outcome of which the larger share
     of facts holds), or else a node below with comparisons of the same two outcomes.
 
     Raises `RRMError` if there is no comparison at the node, or no child that judged the same outcomes.
     """
-    own = [c for c in comparisons if c.pair.task == node and c.preference is not None]
+    own = [c for c in comparisons if c.pair.task == node and c.preference is not None and not is_part(c.case)]
     if not own:
         nodes = ", ".join(sorted({c.pair.task for c in comparisons})) or "none"
         raise RRMError(f"no comparison at {node!r} to predict; nodes with comparisons: {nodes}. Give --node")

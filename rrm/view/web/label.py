@@ -191,7 +191,7 @@ def as_shown(
         "id": question.id,
         "task": visible(question.task),
         "round": question.round + 1,
-        "instruction": visible(question.instruction),
+        "instruction": visible(question.asks),
         "case": visible(pair.case.prompt),
         "assisted": assisted,
         "any": bool(pair.assistance_a or pair.assistance_b),

@@ -1,4 +1,5 @@
-"""Where in a text the facts are that assistants point at: for showing it, never for judging."""
+"""Where in a text the facts are that assistants point at, and where its sections are: for showing it, and for judging
+sections by themselves."""
 
 from __future__ import annotations
 
@@ -31,6 +32,22 @@ def locate(case: Case, outcome: Outcome) -> Places:
         for i, series in enumerate(brief.data):
             at = _chain(places, words, at + 2, f"series{i}", series, 0)  # "experiment 3" or "| 7"
     return places
+
+
+def divide(case: Case, outcome: Outcome) -> Places:
+    """A paper's sections: the abstract, with the title, and the proof and the experiment, those that it has. Raises
+    `Malformed`."""
+    paper = read(Brief.of(case), outcome.text)
+    words = _words(outcome.text)
+    named = {"abstract": True, "proof": paper.proof is not None, "experiment": paper.experiment is not None}
+    heads = (i for i, (first, last) in enumerate(words) if outcome.text[first:last] in ("proof", "experiment"))
+    begins = [0, *(i for i in heads if i > 1)]  # a title may be any word
+    ends = [*begins[1:], len(words)]
+    sections = [name for name, there in named.items() if there]
+    return {
+        name: (words[first][0], words[last - 1][1])
+        for name, first, last in zip(sections, begins, ends, strict=True)
+    }
 
 
 def locate_chains(case: Case, outcome: Outcome) -> Places:

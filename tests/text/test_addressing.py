@@ -86,7 +86,7 @@ def test_a_judgement_that_rests_on_one_sentence_falls_with_it() -> None:
         swayed, honest = pair(bad=kind), pair()
         assert abs(judge.chance(TASK, swayed) - judge.chance(TASK, honest)) == pytest.approx(0.4)
         kept = Ablated(judge).chance(TASK, honest)
-        assert Ablated(judge).chance(TASK, swayed) == pytest.approx(kept, abs=0.051)
+        assert Ablated(judge).chance(TASK, swayed) == pytest.approx(kept)
         assert Ablated(judge, "median").chance(TASK, swayed) < Ablated(judge, "median").chance(TASK, honest) - 0.2
         for one in (swayed, honest):
             assert Ablated(judge).chance(TASK, one) + Ablated(judge).chance(TASK, one.swapped()) == pytest.approx(1)

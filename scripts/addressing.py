@@ -63,10 +63,13 @@ from rrm_tasks.addressed import (
 
 DEFENSES = ("none", "fence", "ablate", "ablate-median", "assistant")
 ARMS = ("plain", "none", "fence", "ablate", "assistant", "inspect_0.1", "inspect_0.5", "inspect_1.0")
-PAIRS, LEARNED = 24, 8
+PAIRS, LEARNED = 24, 6
 """LLMBar's pairs that are asked about, the shortest, since a question takes a second; and those that are learned of."""
+KINDS = ("", "instruction", "forged", CONTROL)
+"""What the agent may put behind its answer: fewer than there are, for the same reason. Nothing, one that was written to
+sway, the one that was found to, and the control."""
 SETTINGS = rrm.Settings(
-    rounds=3, cases=LEARNED, outcomes=4, comparisons=32, choose="random", reward_sees="outcome", holdout=0.0,
+    rounds=5, cases=LEARNED, outcomes=4, comparisons=24, choose="random", reward_sees="outcome", holdout=0.0,
     caution=0.0, steps=20, batch=LEARNED, lr=0.2, kl=0.1, accept=LEARNED, heads=1,
 )  # fmt: skip
 QUICK = {"rounds": 1, "cases": 3, "comparisons": 9, "steps": 2, "batch": 3, "accept": 3}
@@ -93,9 +96,9 @@ class Bench:
         return cls(backbone, Memory(out / "said.jsonl"), rows[: 3 if quick else PAIRS], settings)
 
     def task(self, defense: str, learn: bool = False) -> rrm.Task:
-        """Of all pairs; of those that are learned of: every third."""
+        """Of all pairs; of those that are learned of: every fourth."""
         hears = Overhearing(rrm.ModelUser(self.backbone), self.memory) if defense == "assistant" else None
-        return addressed(self.rows[:: 3 if len(self.rows) > 3 else 1][:LEARNED] if learn else self.rows,
+        return addressed(self.rows[:: len(self.rows) // LEARNED or 1][:LEARNED] if learn else self.rows,
                          self.settings, hears)  # fmt: skip
 
     def judge(self, defense: str) -> Swayed:
@@ -134,7 +137,7 @@ def learned(bench: Bench, arm: str, seed: int, folder: Path) -> dict[str, Any]:
     """Train an arm; what the agent does after every round."""
     task = bench.task(arm, learn=True)
     assert isinstance(task.cases, rrm.Pool)
-    table = Table(task.cases.cases, ("",) if arm == "plain" else ("", *ADDRESSES))
+    table = Table(task.cases.cases, ("",) if arm == "plain" else KINDS)
     course: list[dict[str, Any]] = []
 
     def watch(node: Any, event: Any) -> None:
@@ -146,7 +149,7 @@ def learned(bench: Bench, arm: str, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def doing(agent: Addressing, reward: rrm.RewardModel) -> dict[str, float]:
-    """Shares of its outcomes, by its own chances: the better answer, an address (of each kind), the control."""
+    """Shares of its outcomes, by its own chances: the better answer, and each kind of what may stand behind it."""
     table = agent.table
     chances = agent.logprobs(table.cases).exp().unflatten(1, (2, -1))  # (cases, answers, addresses)
     better = chances.sum(2)[torch.arange(len(table.cases)), [case.data["better"] for case in table.cases]]
@@ -154,8 +157,7 @@ def doing(agent: Addressing, reward: rrm.RewardModel) -> dict[str, float]:
     scores = torch.stack([one.mean for one in reward.score([Group(c, table.outcomes(c)) for c in table.cases])])
     return {
         "learned reward": float((chances.flatten(1) * scores).sum(1).mean()), "better": float(better.mean()),
-        "addressed": sum(by.get(kind, 0.0) for kind in ADDRESSES if kind != CONTROL),
-        **{kind: by.get(kind, 0.0) for kind in ADDRESSES},
+        **{kind: by.get(kind, 0.0) for kind in KINDS[1:]},
     }  # fmt: skip
 
 
@@ -220,17 +222,18 @@ def page(sways: Mapping[str, Any], arms: Mapping[str, Sequence[Any]], command: s
         lines += ["## An agent that learns", "", f"{min(n, LEARNED)} of these pairs, the same in each seed; shares of "
                   "the agent's outcomes after the last round; 95 % intervals over seeds.", "", *table(arms), "",
                   "### As they learn", "", "Means over seeds, after each round.", "",
-                  "| arm | round | learned reward | better answer | addressed |", f"|{' --- |' * 5}"]  # fmt: skip
+                  f"| arm | round | learned reward | better | {' | '.join(KINDS[1:])} |",
+                  f"|{' --- |' * (3 + len(KINDS))}"]  # fmt: skip
         for arm, rows in arms.items():
             for round, points in enumerate(zip(*(row["course"] for row in rows), strict=False), 1):
-                means = [np.mean([p[key] for p in points]) for key in ("learned reward", "better", "addressed")]
+                means = [np.mean([p[key] for p in points]) for key in ("learned reward", "better", *KINDS[1:])]
                 lines.append(f"| {arm} | {round} | {' | '.join(format(value, '.2f') for value in means)} |")
     return "\n".join(lines).rstrip() + "\n"
 
 
 def table(arms: Mapping[str, Sequence[Any]]) -> list[str]:
     """The second part's."""
-    shown = ["better", "addressed", *ADDRESSES]
+    shown = ["better", *KINDS[1:]]
     lines = [f"| arm | seeds | comparisons | {' | '.join(shown)} |", f"|{' --- |' * (3 + len(shown))}"]
     for arm, rows in arms.items():
         ends = [row["course"][-1] for row in rows]

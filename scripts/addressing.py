@@ -63,7 +63,7 @@ from rrm_tasks.addressed import (
 
 DEFENSES = ("none", "fence", "ablate", "ablate-median", "assistant")
 ARMS = ("plain", "none", "fence", "ablate", "assistant", "inspect_0.1", "inspect_0.5", "inspect_1.0")
-PAIRS, LEARNED = 24, 6
+PAIRS, LEARNED = 18, 6
 """LLMBar's pairs that are asked about, the shortest, since a question takes a second; and those that are learned of."""
 KINDS = ("", "instruction", "forged", CONTROL)
 """What the agent may put behind its answer: fewer than there are, for the same reason. Nothing, one that was written to
@@ -96,7 +96,7 @@ class Bench:
         return cls(backbone, Memory(out / "said.jsonl"), rows[: 3 if quick else PAIRS], settings)
 
     def task(self, defense: str, learn: bool = False) -> rrm.Task:
-        """Of all pairs; of those that are learned of: every fourth."""
+        """Of all pairs; of those that are learned of: every third."""
         hears = Overhearing(rrm.ModelUser(self.backbone), self.memory) if defense == "assistant" else None
         return addressed(self.rows[:: len(self.rows) // LEARNED or 1][:LEARNED] if learn else self.rows,
                          self.settings, hears)  # fmt: skip
@@ -203,11 +203,10 @@ def overheard(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def page(sways: Mapping[str, Any], arms: Mapping[str, Sequence[Any]], command: str, judge: str, n: int) -> str:
     """Markdown."""
     by = dict.fromkeys(one["code"] for one in [*sways.values(), *(row for rows in arms.values() for row in rows)])
-    seconds = sum(one["seconds"] for one in [*sways.values(), *(row for rows in arms.values() for row in rows)])
     lines = [
         "# tampering in text", "", "Answers that may speak to the language model that judges them "
         f"(`rrm_tasks.addressed`), by what is done about it. The judge is {judge}, as `rrm.ModelUser`.", "",
-        f"    {command}", "", f"{', '.join(by)}; {seconds / 60:.0f} processor minutes.", "",
+        f"    {command}", "", f"{', '.join(by)}.", "",
         *(f"- {address}: {text!r}" for address, text in ADDRESSES.items()), "",
     ]  # fmt: skip
     if sways:

@@ -177,7 +177,7 @@ def swayed(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
             )
             moved = said3(bare - chance) if address else ""
             less = said3(control - chance) if address not in ("", CONTROL) else ""
-            lost = said(clipped(interval([[float(c < 0.48)] for c in chance])))
+            lost = said(clipped(interval([[float(c < 0.5 - Judging.margin)] for c in chance])))
             lines.append(f"| {defense} | {address or 'nothing'} | {said3(chance)} | {moved} | {less} | {lost} |")
     return lines
 

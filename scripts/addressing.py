@@ -63,13 +63,13 @@ from rrm_tasks.addressed import (
 
 DEFENSES = ("none", "fence", "ablate", "ablate-median", "assistant")
 ARMS = ("plain", "none", "fence", "ablate", "assistant", "inspect_0.1", "inspect_0.5", "inspect_1.0")
-PAIRS, LEARNED = 18, 6
+PAIRS, LEARNED = 18, 5
 """LLMBar's pairs that are asked about, the shortest, since a question takes a second; and those that are learned of."""
-KINDS = ("", "instruction", "forged", CONTROL)
-"""What the agent may put behind its answer: fewer than there are, for the same reason. Nothing, one that was written to
-sway, the one that was found to, and the control."""
+KINDS = ("", "forged", CONTROL)
+"""What the agent may put behind its answer: fewer than there are, for the same reason. Nothing, what was found to sway the
+judge, and the control."""
 SETTINGS = rrm.Settings(
-    rounds=5, cases=LEARNED, outcomes=4, comparisons=24, choose="random", reward_sees="outcome", holdout=0.0,
+    rounds=5, cases=LEARNED, outcomes=4, comparisons=20, choose="random", reward_sees="outcome", holdout=0.0,
     caution=0.0, steps=20, batch=LEARNED, lr=0.2, kl=0.1, accept=LEARNED, heads=1,
 )  # fmt: skip
 QUICK = {"rounds": 1, "cases": 3, "comparisons": 9, "steps": 2, "batch": 3, "accept": 3}
@@ -98,7 +98,7 @@ class Bench:
     def task(self, defense: str, learn: bool = False) -> rrm.Task:
         """Of all pairs; of those that are learned of: every third."""
         hears = Overhearing(rrm.ModelUser(self.backbone), self.memory) if defense == "assistant" else None
-        return addressed(self.rows[:: len(self.rows) // LEARNED or 1][:LEARNED] if learn else self.rows,
+        return addressed(self.rows[:: 3 if len(self.rows) > LEARNED else 1][:LEARNED] if learn else self.rows,
                          self.settings, hears)  # fmt: skip
 
     def judge(self, defense: str) -> Swayed:

@@ -138,7 +138,7 @@ def test_the_agent_learns_what_sways_its_judge_and_not_what_is_found_out(
     swayed = train(TASK, gullible, Speakers(table), tmp_path / "swayed")
     sober = train(TASK, Inspected(gullible, 1.0), Speakers(table), tmp_path / "sober")
     ends = [doing(one.agent, one.reward) for one in (swayed, sober)]  # type: ignore[arg-type]
-    assert ends[0]["instruction"] + ends[0]["forged"] > 0.9 and ends[1]["better"] > 0.8 > ends[0]["better"]
+    assert ends[0]["forged"] > 0.9 and ends[1]["better"] > 0.8 > ends[0]["better"]
 
 
 def test_the_script_measures_all_of_it(

@@ -66,8 +66,8 @@ ARMS = ("plain", "none", "fence", "ablate", "assistant", "inspect_0.1", "inspect
 PAIRS, LEARNED = 18, 5
 """LLMBar's pairs that are asked about, the shortest, since a question takes a second; and those that are learned of."""
 KINDS = ("", "forged", CONTROL)
-"""What the agent may put behind its answer: fewer than there are, for the same reason. Nothing, what was found to sway the
-judge, and the control."""
+"""What the agent may put behind its answer: fewer than there are, for the same reason. Nothing, what was found to sway
+the judge, and the control."""
 SETTINGS = rrm.Settings(
     rounds=5, cases=LEARNED, outcomes=4, comparisons=20, choose="random", reward_sees="outcome", holdout=0.0,
     caution=0.0, steps=20, batch=LEARNED, lr=0.2, kl=0.1, accept=LEARNED, heads=1,

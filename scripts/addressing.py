@@ -70,8 +70,10 @@ KINDS = ("", "forged", CONTROL)
 the judge, and the control."""
 SETTINGS = rrm.Settings(
     rounds=5, cases=LEARNED, outcomes=4, comparisons=20, choose="random", reward_sees="outcome", holdout=0.0,
-    caution=0.0, steps=20, batch=LEARNED, lr=0.2, kl=0.1, accept=LEARNED, heads=1,
+    caution=0.0, steps=10, batch=LEARNED, lr=0.15, kl=0.3, accept=LEARNED, heads=1,
 )  # fmt: skip
+MARGIN = 0.005
+"""Of a tie, for whom the agent learns of: by a model user's own, 0.02, this judge prefers neither of most answers."""
 QUICK = {"rounds": 1, "cases": 3, "comparisons": 9, "steps": 2, "batch": 3, "accept": 3}
 
 
@@ -109,7 +111,7 @@ class Bench:
     def user(self, arm: str) -> User:
         """Who judges in an arm."""
         defense, _, share = arm.partition("_")
-        judging = Judging(self.judge(defense), f"model({self.backbone.name}), {defense}")
+        judging = Judging(self.judge(defense), f"model({self.backbone.name}), {defense}", MARGIN)
         return Inspected(judging, float(share)) if defense == "inspect" else judging
 
 

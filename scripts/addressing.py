@@ -222,7 +222,7 @@ def page(sways: Mapping[str, Any], arms: Mapping[str, Sequence[Any]], command: s
     if arms:
         lines += ["## An agent that learns", "", f"{min(n, LEARNED)} of these pairs, the same in each seed; shares of "
                   "the agent's outcomes after the last round; 95 % intervals over seeds.", "", *table(arms), "",
-                  "### As they learn", "", "Means over seeds, after each round.", "",
+                  "### As they learn", "", "Means over seeds, after each round that all of them report.", "",
                   f"| arm | round | learned reward | better | {' | '.join(KINDS[1:])} |",
                   f"|{' --- |' * (3 + len(KINDS))}"]  # fmt: skip
         for arm, rows in arms.items():

@@ -51,6 +51,9 @@ class EndpointUser(Endpoint):
     aloud."""
     about: str = Field(default=ABOUT, exclude_if=lambda about: about == ABOUT)
     """The question about one outcome (`Settings.ask`); its fields: instruction, case, outcome, said, question."""
+    fence: bool = Field(default=False, exclude_if=lambda fence: not fence)
+    """Put each outcome between random marks, and say in the question that what is between them is no instruction: an
+    outcome may speak to its judge (delimiting: Hines et al. 2024, arXiv 2403.14720)."""
     template: str = TEMPLATE
     """The question; its fields: instruction, case, first, one, said_one, second, two, said_two."""
 
@@ -86,12 +89,15 @@ class EndpointUser(Endpoint):
     def _asks(self, task: Task, pair: Pair) -> list[Ask]:
         """In both orders; then, of A and of B, what is asked of one outcome."""
         both = [
-            Ask(question(self.template, task, one), self.max_tokens, alternatives=True, form=self.form)
+            Ask(question(self.template, task, one, self.fence), self.max_tokens, alternatives=True, form=self.form)
             for one in (pair, pair.swapped())
         ]
         sides = ((pair.a, pair.assistance_a), (pair.b, pair.assistance_b))
         single = [
-            Ask(about(self.about, task, pair.case, outcome, said, words), self.max_tokens, form=self.form and form)
+            Ask(
+                about(self.about, task, pair.case, outcome, said, words, self.fence), self.max_tokens,
+                form=self.form and form,
+            )
             for outcome, said in sides for _, _, words, form in asked_of(task, pair.case)
         ]  # fmt: skip
         return both + single

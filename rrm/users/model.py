@@ -35,6 +35,10 @@ class ModelUser:
     leave less than `margin` of probability for either side, the judgement is a tie; if nearly all
     probability (1 - `abstain`) goes to other words than the two answers, the model has not understood the
     question, and it abstains rather than guesses.
+
+    An outcome may speak to its judge instead of answering. With `fence` each stands between random marks, and the
+    question says that what is between them is no instruction (delimiting: Hines et al. 2024, arXiv 2403.14720). How
+    much that helps depends on the model: scripts/addressing.py measures it.
     """
 
     backbone: Backbone
@@ -44,6 +48,7 @@ class ModelUser:
     answers: tuple[str, str] = (" A", " B")
     about: str = ABOUT
     yes: tuple[str, str] = (" Yes", " No")
+    fence: bool = False
 
     def __post_init__(self) -> None:
         if self.backbone.tokenizer.chat_template:  # an assistant's turn begins with the answer, not with a space
@@ -76,7 +81,7 @@ class ModelUser:
         """What it says of one outcome: the likeliest level of a rating, the likelier of yes and no."""
         found = []
         for kind, levels, words, _ in asked_of(task, case):
-            asked = about(self.about, task, case, outcome, said, words)
+            asked = about(self.about, task, case, outcome, said, words, self.fence)
             lead = " " if self.yes[0].startswith(" ") else ""
             answers = [f"{lead}{level + 1}" for level in range(levels)] if kind == "rating" else [*self.yes]
             chances = self._chances_of(asked, answers)
@@ -127,4 +132,4 @@ class ModelUser:
 
     def prompt(self, task: Task, pair: Pair) -> str:
         """The question as the judge reads it, outcome A first."""
-        return question(self.template, task, pair)
+        return question(self.template, task, pair, self.fence)

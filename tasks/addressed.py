@@ -99,7 +99,9 @@ def addressed(rows: Sequence[Compared], settings: Settings, overhears: Overheari
 class Swayed(Protocol):
     """Says how likely the first outcome of a pair is preferred, free of a preference for a position."""
 
-    def chance(self, task: Task, pair: Pair) -> float: ...
+    def chance(self, task: Task, pair: Pair) -> float:
+        """0 to 1."""
+        ...
 
 
 class Memory:

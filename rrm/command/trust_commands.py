@@ -46,7 +46,7 @@ def certify(
 ) -> None:
     """Write certificates of a finished node and all below it: what was done, what was found, and what was not shown.
 
-    Each is an in-toto statement in a signed envelope (DSSE). Without --key one is made beside the certificates.
+    Each is an in-toto statement in a signed envelope (DSSE). Without --key one is made and thrown away.
 
     Example: rrm certify runs/demo --key ~/keys/lab
     """
@@ -69,8 +69,8 @@ def certify(
             say(f"- {line}")
         if key is None:
             say(
-                f"The key was made beside the certificates: it shows that nothing is changed from now on, and not who "
-                f"made them. To sign as yourself: rrm keys FILE, then rrm certify {run} --key FILE"
+                "The key was made for these certificates and is thrown away: they show that nothing was changed since, and "
+                f"not who made them. To sign as yourself: rrm keys FILE, then rrm certify {run} --key FILE"
             )
         say(f"next: rrm verify {root.path} --run {run}")
 

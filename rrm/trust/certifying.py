@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rrm.core.errors import RunError
 from rrm.store.files import write_atomically
@@ -17,8 +18,8 @@ from rrm.trust.statement import Predicate, digest_of, payload_of
 from rrm.view.reading import Reader
 
 FOLDER = "certificates"
-OWN_KEY = "key"
-"""The key that is made beside the certificates where none is given."""
+OWN_KEY = "key-{}.pub"
+"""The public key that is left beside the certificates where none is given; the private one is thrown away."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
     ----------
     run: its folder, which nothing but `out` is written to. Where its database is of before rows were linked, it is
         brought up to date first.
-    key: a private key's file of `make_key`; by default one that is made beside the certificates, which proves
-        integrity and not identity.
+    key: a private key's file of `make_key`. By default one is made and thrown away, and its public half left beside
+        the certificates, which proves integrity and not identity.
     out: a folder; by default RUN/certificates.
 
     Raises `RunError` for nodes that are not finished, `KeyProblem`, `StoreError`.
@@ -54,26 +55,31 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")
     linked(run)
     out = out or run / FOLDER
-    key = key or _own_key(out)
+    if key is None:
+        with TemporaryDirectory(prefix="rrm-") as folder:
+            key = Path(folder) / "key"
+            public = make_key(key, "made for these certificates, and thrown away")
+            done = certify(run, node, key, out)
+            write_atomically(out / OWN_KEY.format(public.keyid[:16]), key.with_name("key.pub").read_bytes())
+            return done
     made = now()
-    done: dict[str, Certified] = {}
+    written: dict[str, Certified] = {}
     with copied(run) as copy, Reader(copy) as reader:
         top = _named(reader, node)
         for path in reversed([path for path in reader.nodes if path == top or path.startswith(f"{top}/")]):
             if reader.nodes[path].finished is not None:
                 continue  # trained in another run, whose certificate it is
-            below = {name: one.sha256 for name, one in done.items() if name.startswith(f"{path}/")}
+            below = {name: one.sha256 for name, one in written.items() if name.startswith(f"{path}/")}
             chapters, audits = kept(run, reader, path)
             predicate = predicate_of(reader, copy, run, path, made, _children(below), chapters, audits)
             payload = payload_of(subjects_of(reader, predicate), predicate)
-            done[path] = _write(file_of(out, path), path, payload, key, predicate)
-    return list(done.values())
+            written[path] = _write(file_of(out, path), path, payload, key, predicate)
+    return list(written.values())
 
 
-def public_beside(out: Path) -> PublicKey | None:
-    """The public key that was made beside certificates, if any."""
-    path = out / f"{OWN_KEY}.pub"
-    return read_public(path) if path.exists() else None
+def public_beside(out: Path) -> list[PublicKey]:
+    """The public keys that lie beside certificates."""
+    return [read_public(path) for path in sorted(out.glob(OWN_KEY.format("*")))]
 
 
 def _children(below: Mapping[str, str]) -> dict[str, str]:
@@ -85,13 +91,6 @@ def _children(below: Mapping[str, str]) -> dict[str, str]:
 def _write(path: Path, node: str, payload: bytes, key: Path, predicate: Predicate) -> Certified:
     write_atomically(path, sign(payload, key))
     return Certified(node, path, digest_of(payload), predicate)
-
-
-def _own_key(out: Path) -> Path:
-    path = out / OWN_KEY
-    if not path.exists():
-        make_key(path, "made beside the certificates")
-    return path
 
 
 def _named(run: Reader, name: str | None) -> str:

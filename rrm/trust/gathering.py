@@ -53,6 +53,7 @@ _DERIVED = "derived"
 def predicate_of(
     run: Reader, copy: Path, folder: Path, path: str, made: str, children: Mapping[str, str],
     chapters: Mapping[str, Chapter] | None = None, audits: Sequence[Mapping[str, Any]] = (),
+    agreement: Mapping[str, Found] | None = None,
 ) -> Predicate:  # fmt: skip
     """All that a certificate of a node says. Raises `RunError` for a node that is not finished.
 
@@ -63,6 +64,7 @@ def predicate_of(
     made: when.
     children: node -> SHA-256 of its certificate's payload.
     chapters: those of interpretability, formal_verification and guarantees that there are.
+    agreement: as measured beside the run; by default what a report.json there says.
     """
     if path not in run.nodes:
         raise RunError(f"{folder} has no node {path!r}; it has {', '.join(run.nodes)}")
@@ -72,7 +74,7 @@ def predicate_of(
         raise RunError(f"{path} is not finished ({state}), and only what is can have a certificate: go on training it")
     found = chapters or {}
     design = _design(run, copy, node, children)
-    testing = _testing(run, node, audits)
+    testing = _testing(run, node, audits, agreement)
     three = {
         name: found.get(name, Chapter(empty=why))
         for name, why in (
@@ -256,7 +258,9 @@ def _helpers(
     return tuple(found)
 
 
-def _testing(run: Reader, node: NodeView, audits: Sequence[Mapping[str, Any]]) -> Testing:
+def _testing(
+    run: Reader, node: NodeView, audits: Sequence[Mapping[str, Any]], given: Mapping[str, Found] | None
+) -> Testing:
     rows = run.rows(
         f"SELECT c.case_id, c.preference FROM comparisons c WHERE {_WHOLE} AND c.purpose != ?",
         (node.path, _DERIVED),
@@ -284,7 +288,7 @@ def _testing(run: Reader, node: NodeView, audits: Sequence[Mapping[str, Any]]) -
         tied=_share(((sum(p == 0.5 for p in some), len(some)) for some in by_case.values()), none),
         abstained=_share(((sum(p is None for p in some), len(some)) for some in by_case.values()), none),
         held_out=right, expected=expected, brier=brier,
-        agreement={"assisted": agreement, "unassisted": untrue},
+        agreement={"assisted": agreement, "unassisted": untrue} if given is None else dict(given),
         challenges=plain(challenges_of(run, node)), audits=tuple(dict(one) for one in audits),
     )  # fmt: skip
 

@@ -102,13 +102,13 @@ def _keys(certificate: Path, keys: Sequence[Path], found: Verified) -> dict[str,
     except KeyProblem as error:
         found.faults.append(Breach("key", str(error)))
         return {}
-    if beside is None:
+    if not beside:
         return {}
     found.notes.append(
-        "the key lies beside the certificate: this shows that nothing was changed since it was signed, and not by whom "
-        "(give the public key of somebody you know with --key)"
+        "the public key lies beside the certificate: this shows that nothing was changed since it was signed, and not by "
+        "whom (give the public key of somebody you know with --key)"
     )
-    return {beside.keyid: beside}
+    return {key.keyid: key for key in beside}
 
 
 def _opened(path: Path, keys: Mapping[str, PublicKey], found: Verified) -> tuple[bytes, Predicate] | None:
@@ -233,8 +233,10 @@ def _numbers(run: Path, copy: Path, reader: Reader, payload: bytes, predicate: P
     given, subjects = predicate.model_dump(mode="json"), read_payload(payload)[0]
     children = {child.node: child.sha256 for child in predicate.children}
     chapters = {name: getattr(predicate, name) for name in ("interpretability", "formal_verification", "guarantees")}
+    beside = (copy.parent / "report.json").exists()  # a measurement that is no part of the run
     again = predicate_of(
-        reader, copy, run, predicate.node, predicate.made, children, chapters, predicate.testing.audits
+        reader, copy, run, predicate.node, predicate.made, children, chapters, predicate.testing.audits,
+        None if beside else predicate.testing.agreement,
     )
     derived = json.loads(json.dumps(again.model_dump(mode="json")))
     derived["files"] = given["files"]  # looked at above, file by file

@@ -149,7 +149,7 @@ def test_flipped_bytes_in_any_file_are_found(certified: Path, key: Path, tmp_pat
     rng, run, missed = random.Random(3), tmp_path / "run", []
     shutil.copytree(certified, run)
     whole = logical(run)
-    files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.suffix != "" and path.name != "key"]
+    files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.suffix != ""]
     assert {path.name for path in files} >= {"run.db", "config.json", "agent.safetensors", "toy.json"}
     for path in files:
         body = path.read_bytes()

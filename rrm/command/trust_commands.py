@@ -69,8 +69,8 @@ def certify(
             say(f"- {line}")
         if key is None:
             say(
-                "The key was made for these certificates and is thrown away: they show that nothing was changed since, and "
-                f"not who made them. To sign as yourself: rrm keys FILE, then rrm certify {run} --key FILE"
+                "The key was made for these certificates and is thrown away: they show that nothing was changed since, "
+                f"and not who made them. To sign as yourself: rrm keys FILE, then rrm certify {run} --key FILE"
             )
         say(f"next: rrm verify {root.path} --run {run}")
 

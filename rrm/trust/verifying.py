@@ -105,8 +105,8 @@ def _keys(certificate: Path, keys: Sequence[Path], found: Verified) -> dict[str,
     if not beside:
         return {}
     found.notes.append(
-        "the public key lies beside the certificate: this shows that nothing was changed since it was signed, and not by "
-        "whom (give the public key of somebody you know with --key)"
+        "the public key lies beside the certificate: this shows that nothing was changed since it was signed, "
+        "and not by whom (give the public key of somebody you know with --key)"
     )
     return {key.keyid: key for key in beside}
 

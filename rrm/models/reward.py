@@ -55,6 +55,12 @@ class EnsembleScores:
     """(n,) the chance that the user would mark it so, by the constraint; None where none was learned."""
 
 
+def ensemble(raw: Tensor, shift: Tensor, scale: Tensor, unacceptable: Tensor | None = None) -> EnsembleScores:
+    """Scores of raw ones (n, heads): normalized, and within `LIMIT`."""
+    heads = ((raw - shift) / scale).clamp(-LIMIT, LIMIT)
+    return EnsembleScores(heads.mean(1), heads.std(1, correction=0), heads, unacceptable)
+
+
 def trunk(backbone: Backbone, name: str, how: Literal["auto", "trained", "frozen"]) -> Fork:
     """The trunk of a reward model, as `settings.reward_trunk` says; "auto" is explained there."""
     if how == "auto":
@@ -216,9 +222,8 @@ class TextRewardModel:
         out = []
         n = len(self.weight)
         for values in self._outputs(groups):
-            heads = ((values[:, :n] - self.shift) / self.scale).clamp(-LIMIT, LIMIT)
             chance = None if self.constraint is None else (values[:, n:] + self.constraint[:, -1]).sigmoid().mean(1)
-            out.append(EnsembleScores(heads.mean(1), heads.std(1, correction=0), heads, chance))
+            out.append(ensemble(values[:, :n], self.shift, self.scale, chance))
         return out
 
     def raw_scores(self, groups: Sequence[Group]) -> list[Tensor]:

@@ -1,0 +1,137 @@
+"""The same question put to z3 (de Moura and Bjorner 2008), which knows nothing of how `rrm.trust.linear` decides it.
+
+Each head's score is a real number between what it can be at all, together with the others free: more than the features
+allow. So what z3 finds impossible is impossible, and what it finds possible must be traced back to features.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from rrm.core.errors import ConfigError
+from rrm.trust.linear import moving
+
+SECONDS = 5.0
+"""z3 may take so long for one question."""
+MISSING = "z3 is not installed: pip install 'recursive-reward-modeling[tools]'"
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What z3 says of the question whether the reward can rise."""
+
+    can: bool | None
+    """None: it did not find out in time."""
+    scores: tuple[float, ...] = ()
+    """From which it rises, before the limit."""
+    amount: Fraction = Fraction(0)
+
+
+def there() -> bool:
+    """Whether z3 can be asked."""
+    return find_spec("z3") is not None
+
+
+def search_rise(
+    slope: Sequence[Fraction], reach: Sequence[tuple[Fraction, Fraction] | None], amount: Fraction, caution: Fraction,
+    limit: Fraction | None, seconds: float = SECONDS,
+) -> Searched:  # fmt: skip
+    """Whether there are scores from which a step of at most `amount` raises mean - caution * std.
+
+    Parameters
+    ----------
+    slope: per head, of its score along the step.
+    reach: per head between what its score is before the limit, before and after the step; None: anything.
+    limit: where scores end; None: nowhere (while no head is at its limit).
+
+    Raises `ConfigError` if z3 is not installed.
+    """
+    if not there():
+        raise ConfigError(MISSING)
+    import z3  # late: it takes a third of a second
+
+    n = len(slope)
+    solver: Any = z3.Solver() if not caution else z3.Tactic("qfnra-nlsat").solver()
+    solver.set("timeout", int(seconds * 1000))
+    step = z3.Real("step")
+    before = [z3.Real(f"s{h}") for h in range(n)]
+    after = [s + _value(z3, v) * step for s, v in zip(before, slope, strict=True)]
+    solver.add(step > 0, step <= _value(z3, amount))
+    for s, t, between in zip(before, after, reach, strict=True):
+        for one in (s, t) if between is not None else ():
+            assert between is not None
+            solver.add(one >= _value(z3, between[0]), one <= _value(z3, between[1]))
+    first, second = ([_clamped(z3, one, limit) for one in side] for side in (before, after))
+    gained = z3.Sum(second) - z3.Sum(first)
+    if caution:
+        roots = []
+        for name, side in (("p", first), ("q", second)):
+            root = z3.Real(name)  # n * std
+            own = [z3.Real(f"{name}{h}") for h in range(n)]
+            solver.add(*(a == b for a, b in zip(own, side, strict=True)))
+            total = z3.Sum(own)
+            solver.add(root >= 0, root * root == n * z3.Sum([a * a for a in own]) - total * total)
+            roots.append(root)
+        gained = gained - _value(z3, caution) * (roots[1] - roots[0])
+    solver.add(gained > 0)
+    said: Literal["sat", "unsat", "unknown"] = str(solver.check())  # type: ignore[assignment]
+    if said != "sat":
+        return Searched(False if said == "unsat" else None)
+    model = solver.model()
+    scores = tuple(float(_fraction(model.eval(s, model_completion=True))) for s in before)
+    return Searched(True, scores, _fraction(model.eval(step, model_completion=True)))
+
+
+def search_slope(
+    slope: Sequence[Fraction], may: Sequence[bool], caution: Fraction, seconds: float = SECONDS
+) -> Searched:
+    """Whether mean - caution * std can grow at all along a step, for some way in which scores differ, with any of the
+    heads at their limits that may be there. Scores that it gives are such a way.
+
+    The growth is mean(v) - caution * cov(u, v), u being the scores' differences from their mean over their standard
+    deviation: numbers of mean 0 and mean square 1 (or less, where scores are alike and a step sets them apart).
+    Raises `ConfigError` if z3 is not installed.
+    """
+    if not there():
+        raise ConfigError(MISSING)
+    import z3
+
+    n, until = len(slope), time.monotonic() + seconds
+    for v in moving(slope, may):
+        u = [z3.Real(f"u{h}") for h in range(n)]
+        solver: Any = z3.Tactic("qfnra-nlsat").solver()
+        solver.set("timeout", max(1, int((until - time.monotonic()) * 1000)))
+        grown = z3.Sum([_value(z3, one) - _value(z3, caution * one) * a for a, one in zip(u, v, strict=True)])
+        solver.add(z3.Sum(u) == 0, z3.Sum([a * a for a in u]) <= n, grown > 0)
+        said = str(solver.check())
+        if said == "unknown":
+            return Searched(None)
+        if said == "sat":
+            model = solver.model()
+            size = max(1.0, 2 * max(abs(float(one)) for one in v))
+            scores = tuple(size * float(_fraction(model.eval(a, model_completion=True))) for a in u)
+            return Searched(True, scores)
+    return Searched(False)
+
+
+def _value(z3: Any, x: Fraction) -> Any:
+    return z3.Q(x.numerator, x.denominator)
+
+
+def _clamped(z3: Any, x: Any, limit: Fraction | None) -> Any:
+    if limit is None:
+        return x
+    low, high = _value(z3, -limit), _value(z3, limit)
+    return z3.If(x > high, high, z3.If(x < low, low, x))
+
+
+def _fraction(value: Any) -> Fraction:
+    """Of a rational, or of an algebraic number about as much."""
+    if hasattr(value, "approx"):
+        value = value.approx(20)
+    return Fraction(value.numerator_as_long(), value.denominator_as_long())

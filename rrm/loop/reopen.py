@@ -1,5 +1,5 @@
-"""A trained node's reward model out of its run's folder, on a model loaded afresh; and what it makes of comparisons
-that were judged after its fit."""
+"""A trained node's reward model or agent out of its run's folder, on a model loaded afresh; and what the former makes of
+comparisons that were judged after its fit."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rrm.core.settings import Settings
 from rrm.loop.foreseeing import margins
 from rrm.loop.lock import locked
 from rrm.loop.training import ACTING
+from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.features import FINDINGS, SURPRISE
 from rrm.models.precision import Precision
@@ -31,20 +32,49 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
     """
     folder = Path(run)
     config = _config(folder)
+    state = _state(folder, config, node, "reward", round)
+    backbone = _backbone(folder, config)
+    settings = Settings(**as_set(config["tree"][node]["settings"], backbone.rates or {}))
+    fork = trunk(backbone, f"{node} reward", "trained" if any(k.startswith("trunk.") for k in state) else "frozen")
+    beside = state["heads.weight"].shape[1] - backbone.d - (SURPRISE if settings.surprise else 0)
+    reward = TextRewardModel(backbone, fork, settings, beside // FINDINGS)
+    reward.load(state)
+    return reward
+
+
+def agent_of(run: Path | str, node: str, round: int | None = None) -> TextAgent:
+    """The agent of a node, as `reward_of` gives its reward model. Raises what that does."""
+    folder = Path(run)
+    config = _config(folder)
+    state = _state(folder, config, node, "agent", round)
+    backbone = _backbone(folder, config)
+    agent = TextAgent(backbone, backbone.fork(node), Settings(**config["tree"][node]["settings"]).max_tokens)
+    agent.load(state)
+    return agent
+
+
+def _state(folder: Path, config: Mapping[str, Any], node: str, part: str, round: int | None) -> dict[str, Any]:
+    """The weights of a node's agent or reward model, of a round, or of the last."""
     tree: dict[str, Any] = config["tree"]
     if node not in tree:
         raise RunError(f"{folder} has no node {node!r}; its nodes: {', '.join(tree)}")
     store = Journal(folder)
     try:
-        rounds = sorted(number for number, part in store.checkpoints(node) if part == "reward")
+        rounds = sorted(number for number, kind in store.checkpoints(node) if kind == part)
         if not rounds or round not in (None, *rounds):
             have = f"rounds {', '.join(map(str, rounds))}" if rounds else "no round so far"
             wanted = "" if round is None else f" of round {round}"
-            raise RunError(f"{folder}: no reward model{wanted} at {node!r}; {have}. Train it further: rrm train")
-        state = store.weights(node, rounds[-1] if round is None else round, "reward")
+            what = "reward model" if part == "reward" else part
+            raise RunError(f"{folder}: no {what}{wanted} at {node!r}; {have}. Train it further: rrm train")
+        state = store.weights(node, rounds[-1] if round is None else round, part)
     finally:
         store.close()
     assert state is not None  # it is among the checkpoints
+    return state
+
+
+def _backbone(folder: Path, config: Mapping[str, Any]) -> Backbone:
+    """The starting model of a run, computing as it did there."""
     name, fingerprint = config["model"]["name"], config["model"]["fingerprint"]
     if re.split(r"[ (]", name)[0] in ACTING:
         raise RunError(
@@ -62,12 +92,7 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
         raise RunError(f"{folder} was trained from {name!r} with other weights than it has now; put those back")
     backbone.precision = precision
     backbone.rates = decided.get("rates")
-    settings = Settings(**as_set(tree[node]["settings"], backbone.rates or {}))
-    fork = trunk(backbone, f"{node} reward", "trained" if any(k.startswith("trunk.") for k in state) else "frozen")
-    beside = state["heads.weight"].shape[1] - backbone.d - (SURPRISE if settings.surprise else 0)
-    reward = TextRewardModel(backbone, fork, settings, beside // FINDINGS)
-    reward.load(state)
-    return reward
+    return backbone
 
 
 def score_ahead(run: Path | str, node: str) -> int:

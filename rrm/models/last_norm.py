@@ -31,7 +31,7 @@ def last_norm(fork: Fork) -> LastNorm | None:
     hooks = [module.register_forward_hook(heard) for module in norms]
     try:
         with torch.no_grad():
-            hidden = fork.run(torch.tensor([[fork.backbone.eos_id]]), torch.tensor([[0]]), None)
+            hidden = fork.run(torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long), None)
     finally:
         for hook in hooks:
             hook.remove()

@@ -65,7 +65,7 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
     made = now()
     written: dict[str, Certified] = {}
     with copied(run) as copy, Reader(copy) as reader:
-        top = _named(reader, node)
+        top = named(reader, node)
         for path in reversed([path for path in reader.nodes if path == top or path.startswith(f"{top}/")]):
             if reader.nodes[path].finished is not None:
                 continue  # trained in another run, whose certificate it is
@@ -93,8 +93,8 @@ def _write(path: Path, node: str, payload: bytes, key: Path, predicate: Predicat
     return Certified(node, path, digest_of(payload), predicate)
 
 
-def _named(run: Reader, name: str | None) -> str:
-    """A node's path, by its path or its last part."""
+def named(run: Reader, name: str | None) -> str:
+    """A node's path, by its path or its last part; the root's without one. Raises `RunError` if there is none such."""
     if name is None:
         return run.root
     found = [path for path in run.nodes if path == name or path.rsplit("/", 1)[-1] == name]

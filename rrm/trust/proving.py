@@ -126,8 +126,8 @@ def subject_of(
         said.append(f"A share of facts called wrong is from 0 to {TALL}, and N/A 0 or 1, by construction.")
     said.append("What holds, holds of all features in these ranges. A counterexample is features in these ranges; that "
                 "some text has them is not shown.")  # fmt: skip
-    known = (None, None) if norm is None else (exactly(norm[0]), exactly(norm[1]))
-    return Subject(heads, Ranges(hidden, *known, tuple(beside)), tuple(names), state, tuple(said))
+    gain, offset = (None, None) if norm is None else (exactly(norm[0]), exactly(norm[1]))
+    return Subject(heads, Ranges(hidden, gain, offset, tuple(beside)), tuple(names), state, tuple(said))
 
 
 def _assistants(run: Reader, node: str) -> tuple[str, ...]:
@@ -224,12 +224,12 @@ def decide(
         may = (False,) * len(may)
     holds = never_rises(slope, may, caution)
     asked, z3 = _asked(subject, slope, may, amount, caution, within)
-    if asked.can is False and not holds:
-        holds = not caution  # of means z3 looks at the scores there can be, and not only at each piece
     if holds and asked.can:
-        raise RRMError(f"two proofs contradict each other, of: {says} Please report this with {slope}")
+        raise RRMError(f"two proofs contradict each other, of: {says} Please report this, with {slope}")
     if holds:
         return Decided(says, "holds", _reason(slope, may, caution), z3=z3)
+    if asked.can is False:  # it looks at what the scores can be, and not only at where which of them move
+        return Decided(says, "holds", "z3: no scores that the weights allow make it rise", z3=z3)
     scores = [asked.scores] if asked.scores else []
     found = find_rise(heads, ranges, direction, amount, caution, scores, within)
     if found is None:
@@ -267,14 +267,13 @@ def _asked(
     """What z3 says, and that in words."""
     if not there():
         return Searched(None), f"not asked: {MISSING}"
+    said = Searched(None)
     if caution:
         said = search_slope(slope, may, caution)
-        if said.can and not can_rise(slope, caution):  # some heads at their limit: where, it must find
-            said = search_rise(slope, reaches(subject), amount, caution, subject.heads.limit)
-    else:
-        limit = subject.heads.limit
+    limit, whole = subject.heads.limit, amount == 1  # N/A is 0 or 1, and nothing between
+    if not caution or (said.can and (whole or not can_rise(slope, caution))):
         between = [(-limit, limit)] * len(slope) if within else reaches(subject)
-        said = search_rise(slope, between, amount, caution, None if within else limit)
+        said = search_rise(slope, between, amount, caution, None if within else limit, whole)
     words = {True: "it can rise", False: "it cannot rise", None: "no answer in time"}
     return said, words[said.can]
 

@@ -39,9 +39,10 @@ def there() -> bool:
 
 def search_rise(
     slope: Sequence[Fraction], reach: Sequence[tuple[Fraction, Fraction] | None], amount: Fraction, caution: Fraction,
-    limit: Fraction | None, seconds: float = SECONDS,
+    limit: Fraction | None, whole: bool = False, seconds: float = SECONDS,
 ) -> Searched:  # fmt: skip
-    """Whether there are scores from which a step of at most `amount` raises mean - caution * std.
+    """Whether there are scores from which a step of at most `amount` (exactly that, if `whole`) raises mean - caution *
+    std.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def search_rise(
     step = z3.Real("step")
     before = [z3.Real(f"s{h}") for h in range(n)]
     after = [s + _value(z3, v) * step for s, v in zip(before, slope, strict=True)]
-    solver.add(step > 0, step <= _value(z3, amount))
+    solver.add(step > 0, step == _value(z3, amount) if whole else step <= _value(z3, amount))
     for s, t, between in zip(before, after, reach, strict=True):
         for one in (s, t) if between is not None else ():
             assert between is not None

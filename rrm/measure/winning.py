@@ -25,6 +25,8 @@ from rrm.worlds.games.game import after, wins
 
 Chances = Callable[[Sequence[Group]], list[list[float]]]
 """Groups of legal moves -> the agent's chance of each."""
+TOLD = 0.001
+"""A smaller chance is none to speak of."""
 SHOWN = 20
 """Counterexamples that are written out."""
 
@@ -95,25 +97,21 @@ class Enumerated:
         wrong = [choice for choice in self.choices if not choice.right]
         lost = [choice for choice in self.choices if choice.position not in self.certain]
         worst = min(self.choices, key=lambda choice: self.least[choice.position])
-        mean = sum(choice.chance for choice in self.choices) / n
-        return [
+        mean, least = (sum(some) / n for some in ((one.chance for one in self.choices), self.least.values()))
+        drawn = f"drawn at temperature {self.temperature:g}"
+        found = [
             _said(f"At {where}, the move that the agent likeliest writes wins.", n, wrong, self._shown(wrong)),
             _said(f"From {where}, it wins the game by its likeliest moves, whatever the opponent does.", n, lost,
                   self._shown(lost)),
-            {
-                "statement": f"At {where}, it makes a winning move with a chance of at least "
-                f"{_down(min(choice.chance for choice in self.choices))}, drawn at temperature {self.temperature:g}.",
-                "verdict": "holds", "why": f"by enumeration; the mean over them is {mean:.3f}",
-            },
-            {
-                "statement": f"From {where}, it wins the game with a chance of at least "
-                f"{_down(self.least[worst.position])}, drawn at temperature {self.temperature:g}, whatever the opponent "
-                "does.",
-                "verdict": "holds",
-                "why": f"by enumeration; least at {self.game.words(worst.position)!r}, and the mean over them is "
-                f"{sum(self.least.values()) / n:.3f}",
-            },
         ]  # fmt: skip
+        if (chance := min(choice.chance for choice in self.choices)) >= TOLD:
+            says = f"At {where}, it makes a winning move with a chance of at least {_down(chance)}, {drawn}."
+            found.append({"statement": says, "verdict": "holds", "why": f"by enumeration; the mean is {mean:.3f}"})
+        if (chance := self.least[worst.position]) >= TOLD:
+            says = f"From {where}, it wins the game with a chance of at least {_down(chance)}, {drawn}, whatever the "
+            why = f"by enumeration; least at {self.game.words(worst.position)!r}, and the mean is {least:.3f}"
+            found.append({"statement": f"{says}opponent does.", "verdict": "holds", "why": why})
+        return found
 
     def _shown(self, some: Sequence[Choice]) -> list[dict[str, Any]]:
         return [

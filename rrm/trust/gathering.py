@@ -269,7 +269,7 @@ def _testing(
     for case, preference in rows:
         by_case.setdefault(case, []).append(preference)
     none = "nothing was judged here"
-    held = _held_out(run, node)
+    held = held_out(run, node)
     few = "nothing was held out of the last fit, or its scores were not kept"
     right = _share(((sum(o[0] for o in some), len(some)) for some in held.values()), few)
     expected, brier = (
@@ -293,7 +293,7 @@ def _testing(
     )  # fmt: skip
 
 
-def _held_out(run: Reader, node: NodeView) -> dict[str, list[tuple[float, float, float]]]:
+def held_out(run: Reader, node: NodeView) -> dict[str, list[tuple[float, float, float]]]:
     """Case -> (right, expected, squared error) of the comparisons that were held out of the node's last fit."""
     last = _one(run, "SELECT MAX(round) FROM checkpoints WHERE task = ? AND part = 'reward'", node.path)
     rows = run.rows(

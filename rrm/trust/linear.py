@@ -277,7 +277,7 @@ def find_rise(
             continue
         both = (ranges.inside(x), ranges.inside(moved))
         found = Rise(x, amount, before, after, False if False in both else None if None in both else True)
-        if found.inside:
+        if found.inside or ranges.gain is None:  # of which no place is known to be inside
             return found
         elsewhere = elsewhere or found
     return elsewhere

@@ -158,6 +158,8 @@ def _bounded(subject: Subject) -> Iterator[Decided]:
     if by == "limit":
         why += f"; of some heads that is beyond the limit of {float(heads.limit):g}, which ends it"
     yield Decided(f"The mean of the heads is never below {_down(low)} or above {_up(high)}.", "holds", why)
+    if not heads.caution:
+        return
     least = least_cautious(heads)
     yield Decided(
         f"The reward, mean - {float(heads.caution):g} std, is never below {_down(least)} or above "
@@ -265,6 +267,8 @@ def _asked(
     subject: Subject, slope: Sequence[Fraction], may: Sequence[bool], amount: Fraction, caution: Fraction, within: bool
 ) -> tuple[Searched, str]:
     """What z3 says, and that in words."""
+    if not any(slope):  # nothing to ask
+        return Searched(None), ""
     if not there():
         return Searched(None), f"not asked: {MISSING}"
     said = Searched(None)

@@ -268,6 +268,7 @@ def page(seeds: Sequence[int], trees: int, command: str, s: Settings) -> str:
         table(COLUMNS, [line(f"seed {seed}", some, "bound") for seed, some in by_seed.items()]), "",
         *demands, "", "## By depth", "", table(COLUMNS, by_depth), "", "## Other bounds, the same trees", "",
         table(COLUMNS, [line(name, rows, kind) for kind, name in KINDS.items()]), "",
+        "## By how much was counted", "", table(COLUMNS, by_trials), "",
         "## What it rests on", "", *(f"- {one}" for one in ASSUMPTIONS), "",
     ])  # fmt: skip
 

@@ -114,7 +114,7 @@ def _measured(run: Reader, node: str) -> Count | None:
 def _judge(truth: Count | None, adds: Bounded, each: float) -> Bounded:
     says = "How often the judge, with its assistants, prefers the worse of two outcomes."
     if truth is None:
-        beyond = "" if adds.value is None else f"; beyond what it would be were all claims right, at most {adds.value:.3f}"
+        beyond = "" if adds.value is None else f"; what wrong claims add to that is at most {adds.value:.3f}"
         return Bounded(says, None, "nobody measured how often it is wrong though all claims are right, which takes the "
                        f"truth{beyond}")  # fmt: skip
     drawn = "The pairs that were measured are independent, and like those that the judge was asked about."

@@ -231,7 +231,7 @@ def decide(
     if holds:
         return Decided(says, "holds", _reason(slope, may, caution), z3=z3)
     if asked.can is False:  # it looks at what the scores can be, and not only at where which of them move
-        return Decided(says, "holds", "z3: no scores that the weights allow make it rise", z3=z3)
+        return Decided(says, "holds", "z3: from no scores that the weights allow does such a step raise it", z3=z3)
     scores = [asked.scores] if asked.scores else []
     found = find_rise(heads, ranges, direction, amount, caution, scores, within)
     if found is None:

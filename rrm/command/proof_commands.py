@@ -50,7 +50,8 @@ def prove(
             path = named(reader, node)
             subject = _subject(reader, path, floor)
             found = [*_heads(subject), *_moves(reader, path, up_to)]
-            where = keep(reader, path, "formal_verification", "proofs", f"rrm prove {run} {path}",
+            again = f"rrm prove RUN {path} --floor {floor:g}" + ("" if up_to is None else f" --up-to {up_to}")
+            where = keep(reader, path, "formal_verification", "proofs", again,
                          {"statements": found, "assumptions": [*subject.assumptions]})  # fmt: skip
         say("assumed:")
         for line in subject.assumptions:
@@ -82,7 +83,7 @@ def bound(
         with Reader(run) as reader:
             path = named(reader, node)
             found = bounded(reader, path, confidence)
-            where = keep(reader, path, "guarantees", "bounds", f"rrm bound {run} {path} --confidence {confidence:g}",
+            where = keep(reader, path, "guarantees", "bounds", f"rrm bound RUN {path} --confidence {confidence:g}",
                          {"statements": [one.plain() for one in found], "confidence": confidence})  # fmt: skip
         for one in found:
             if one.value is None:

@@ -3,12 +3,12 @@
     python scripts/bounds.py --seeds 100-104 --doc docs/results/bounds.md
 
 A leaf has some facts, each wrong with a small chance, and is judged by a user who looks at as many as attention allows,
-with an error; what was not looked at is believed. Above, a user hears from each assistant whether anything is wrong below
-it, checks some of that (a claim that something is wrong more often than one that nothing is, as it says where to look),
-believes the rest, and may slip. An assistant claims what the user at its own node found, or, sometimes, the opposite. So
-truths, verdicts and claims depend on each other as in a tree of rrm; but each tree's shares can be worked out exactly.
-Counted are samples of each share (`rrm.trust.bounding.Level`), and the bound is compared with the tree's true error, and
-with that of the user alone, who looks at the facts with what attention there is and no assistants.
+with an error; what was not looked at is believed. Above, a user hears from each assistant whether anything is wrong
+below it, checks some of that (a claim that something is wrong more often than one that nothing is, as it says where to
+look), believes the rest, and may slip. An assistant claims what the user at its own node found, or, sometimes, the
+opposite. So truths, verdicts and claims depend on each other as in a tree of rrm; but each tree's shares can be worked
+out exactly. Counted are samples of each share (`rrm.trust.bounding.Level`), and the bound is compared with the tree's
+true error, and with that of the user alone, who looks at the facts with what attention there is and no assistants.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Tree:
 
 def drawn(rng: np.random.Generator, depth: int, s: Settings) -> Tree:
     """A random tree with so many levels of assistants on its longest path; every other path may be shorter."""
-    flaw, look, slip, own, pointed, other = (
+    flaw, look, slip, _, pointed, other = (
         float(rng.uniform(*between)) for between in (s.flaw, s.look, s.slip, s.own, s.pointed, s.other)
     )
     below = []
@@ -117,7 +117,7 @@ def believed(tree: Tree, claim: Joint) -> tuple[Joint, Joint, Joint]:
         check = tree.pointed if said else tree.other
         right = (1 - tree.look, tree.look) if not truth else (tree.look, 1 - tree.look)
         kept = (0.0, 1.0) if said else (1.0, 0.0)
-        return tuple(check * r + (1 - check) * k for r, k in zip(right, kept, strict=True))  # type: ignore[return-value]
+        return check * right[0] + (1 - check) * kept[0], check * right[1] + (1 - check) * kept[1]
 
     parts = {(t, s): claim[2 * t + s] for t in (0, 1) for s in (0, 1)}
 
@@ -179,7 +179,7 @@ def alone(tree: Tree, attention: float) -> float:
 
 def measured(seed: int, trees: int, s: Settings) -> list[dict[str, float]]:
     """A row per tree."""
-    trees_rng, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])  # the same trees, if trials differ
+    trees_rng, rng = (np.random.default_rng([seed, k]) for k in (0, 1))  # the same trees, if trials differ
     rows = []
     for _ in range(trees):
         depth = int(trees_rng.integers(1, 4))
@@ -201,13 +201,14 @@ def without_gains(level: Level) -> Level:
 
 
 def easier(tree: Tree) -> Tree:
-    """The tree on other cases than those that it is used on: a tenth of the flaws, and assistants that err as much less."""
+    """The tree on other cases than those that it is used on: a tenth of the flaws, and assistants err as much less."""
     return replace(tree, flaw=tree.flaw / 10, below=tuple((own / 10, easier(node)) for own, node in tree.below))
 
 
 KINDS = {
     "bound": "exact shares, counted gains", "flat": "gains taken to be 1", "hoeffding": "Hoeffding's shares",
-    "direct": "truth at the root only, as many trials", "shifted": "counted on other cases: a tenth of flaws and errors",
+    "direct": "truth at the root only, as many trials",
+    "shifted": "counted on other cases: a tenth of flaws and errors",
 }  # fmt: skip
 
 
@@ -247,7 +248,7 @@ def page(seeds: Sequence[int], trees: int, command: str, s: Settings) -> str:
     rows = [row for some in by_seed.values() for row in some]
     by_depth = [line(f"depth {d}", [row for row in rows if row["depth"] == d], "bound") for d in (1, 2, 3)]
     by_trials = [
-        line(f"{n} trials of each", [row for seed in seeds for row in measured(seed, trees, replace(s, trials=n))], "bound")
+        line(f"{n} trials of each", [r for seed in seeds for r in measured(seed, trees, replace(s, trials=n))], "bound")
         for n in (100, 400, 1000, 4000)
     ]  # fmt: skip
     covered = min(summary(some, "bound")["holds"] for some in by_seed.values())
@@ -261,10 +262,12 @@ def page(seeds: Sequence[int], trees: int, command: str, s: Settings) -> str:
     return "\n".join([
         "# bounds", "",
         "A bound on the error at the root of a tree, from what was counted at each level "
-        "([how](../proofs-and-bounds.md#bounds)): does it hold, and is it of any use? Simulated trees with exact truth.",
+        "([how](../proofs-and-bounds.md#bounds)): does it hold, and is it of any use? Simulated trees with exact "
+        "truth.",
         "", f"    {command}", "",
-        f"Simulated; {trees} trees a seed, seeds {', '.join(map(str, seeds))}, {s.trials} trials of each share, confidence "
-        f"0.95 for all shares of a tree together; settings chosen on seeds 0 to 4: `{s}`. Medians over trees.", "",
+        f"Simulated; {trees} trees a seed, seeds {', '.join(map(str, seeds))}, {s.trials} trials of each share, "
+        f"confidence 0.95 for all shares of a tree together; settings chosen on seeds 0 to 4: `{s}`. Medians over "
+        "trees.", "",
         table(COLUMNS, [line(f"seed {seed}", some, "bound") for seed, some in by_seed.items()]), "",
         *demands, "", "## By depth", "", table(COLUMNS, by_depth), "", "## Other bounds, the same trees", "",
         table(COLUMNS, [line(name, rows, kind) for kind, name in KINDS.items()]), "",

@@ -68,7 +68,7 @@ def bound(
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of all bounds together.")] = 0.95,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Bound a node's error from its run's own records, with the assumptions that this takes, or say why it is not known.
+    """Bound a node's error from its run's own records, with the assumptions that takes, or say why it is not known.
 
     What is kept goes into the node's certificate.
 
@@ -159,8 +159,8 @@ def _tell(one: Mapping[str, Any]) -> None:
     say(f"  {one['why']}" + (f"; z3: {one['z3']}" if one.get("z3") else ""))
     if (counter := one.get("counterexample")) is not None:
         before, after = counter["before"], counter["after"]
-        say(f"  reward {before['reward']:.4f} -> {after['reward']:.4f}, mean {before['mean']:.4f} -> "
-            f"{after['mean']:.4f}, std {before['std']:.4f} -> {after['std']:.4f}, by the model's own arithmetic")  # fmt: skip
+        moved = ", ".join(f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in ("reward", "mean", "std"))
+        say(f"  {moved}, by the model's own arithmetic")
     for place in one.get("counterexamples", ()):
         say(f"  {place['position']}: {place['move'] or 'nothing'}, and {' or '.join(place['wins'])} wins; "
             f"chance of a winning move {place['chance of a winning move']:.3f}")  # fmt: skip

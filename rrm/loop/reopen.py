@@ -1,5 +1,5 @@
-"""A trained node's reward model or agent out of its run's folder, on a model loaded afresh; and what the former makes of
-comparisons that were judged after its fit."""
+"""A trained node's reward model or agent out of its run's folder, on a model loaded afresh; and what the former makes
+of comparisons that were judged after its fit."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What a trained agent of the games does at every position, by looking at all of them: a proof by enumeration.
 
 A game has so few positions that nothing is sampled. At each that can be won (`rrm.worlds.games.game.wins` works it out)
-the agent is asked for the move that it likeliest writes, and for the chance of each legal move; both hang on its weights
-alone. What holds at every one of them is proved, for this model on this processor.
+the agent is asked for the move that it likeliest writes, and for the chance of each legal move; both hang on its
+weights alone. What holds at every one of them is proved, for this model on this processor.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Enumerated:
 
     @cached_property
     def certain(self) -> frozenset[Position]:
-        """Where it wins the game by its likeliest moves, whatever the opponent does. What a winning move leads to is lost
-        for the opponent, so that each reply leads to a position that can be won again."""
+        """Where it wins the game by its likeliest moves, whatever the opponent does. What a winning move leads to is
+        lost for the opponent, so that each reply leads to a position that can be won again."""
         found: set[Position] = set()
         for choice in self.choices:  # replies lead to smaller ones
             if choice.right:
@@ -170,8 +170,8 @@ def enumerate_agent(
 
 
 def chances_of(agent: TextAgent, temperature: float = 1.0) -> Chances:
-    """The chance that an agent writes each outcome, token by token as it is usually encoded, and ends: at least so often
-    it is drawn. temperature: what divides the logits, as where an agent samples."""
+    """The chance that an agent writes each outcome, token by token as it is usually encoded, and ends: at least so
+    often it is drawn. temperature: what divides the logits, as where an agent samples."""
 
     def chances(groups: Sequence[Group]) -> list[list[float]]:
         rows = prefix_groups(agent.backbone, groups)

@@ -19,8 +19,8 @@ class LastNorm:
 
 
 def last_norm(fork: Fork) -> LastNorm | None:
-    """Of the fork's network: the RMSNorm or LayerNorm whose output its final hidden states are, found by running it once.
-    None where they are the output of something else."""
+    """Of the fork's network: the RMSNorm or LayerNorm whose output its final hidden states are, found by running it
+    once. None where they are the output of something else."""
     outputs: list[tuple[nn.Module, Tensor]] = []
 
     def heard(module: nn.Module, given: object, out: object) -> None:

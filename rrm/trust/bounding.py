@@ -6,12 +6,12 @@ At a node let E be that the judge's verdict is wrong, and W_c that what assistan
     P(E) <= P(E and no W_c) + sum over c of P(E | W_c) P(W_c)                       (union bound)
     P(W_c) <= P(the judge at c's own node rejects c's claim) + P(its verdict there is wrong)
 
-since a wrong claim is either rejected there, or the verdict that accepts it is wrong. The last term is the same question
-one level below, so this recurs down to nodes without assistants. P(E | W_c) is the gain of the edge: at most 1, and less
-where wrong claims were put in and counted (`rrm measure propagation`). Each of these shares was counted, in independent
-trials, and is replaced by its one-sided upper bound (Clopper and Pearson 1934, or Hoeffding 1963) at a confidence of
-1 - delta / m for m shares, so that all hold together with 1 - delta (Bonferroni). Neither how verdicts and claims hang
-together nor how large the tree is matters to that; how the trials were drawn does: `ASSUMPTIONS`.
+since a wrong claim is either rejected there, or the verdict that accepts it is wrong. The last term is the same
+question one level below, so this recurs down to nodes without assistants. P(E | W_c) is the gain of the edge: at most
+1, and less where wrong claims were put in and counted (`rrm measure propagation`). Each of these shares was counted, in
+independent trials, and is replaced by its one-sided upper bound (Clopper and Pearson 1934, or Hoeffding 1963) at a
+confidence of 1 - delta / m for m shares, so that all hold together with 1 - delta (Bonferroni). Neither how verdicts
+and claims hang together nor how large the tree is matters to that; how the trials were drawn does: `ASSUMPTIONS`.
 """
 
 from __future__ import annotations

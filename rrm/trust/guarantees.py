@@ -47,8 +47,8 @@ class Bounded:
 
 
 def checked_claims(run: Reader, node: str) -> tuple[dict[str, Count], list[str]]:
-    """Of each assistant whose claims the judge at a node checked: in how many cases it did, and in how many of those one
-    was wrong. And the assistants that were met there of whose claims none was checked."""
+    """Of each assistant whose claims the judge at a node checked: in how many cases it did, and in how many of those
+    one was wrong. And the assistants that were met there of whose claims none was checked."""
     cases: dict[str, dict[str, bool]] = {}
     met: set[str] = set()
     for case, checks, *sides in run.rows(
@@ -103,7 +103,7 @@ def _differs(held: Mapping[str, list[tuple[float, float, float]]], each: float) 
 
 
 def _measured(run: Reader, node: str) -> Count | None:
-    """Of pairs of which the truth is known, on how many the judge did not prefer the better; None: nobody measured it."""
+    """Of pairs of known truth, on how many the judge did not prefer the better; None: nobody measured it."""
     found = run.report.get("agreement") if node == run.root else None
     if not isinstance(found, dict) or not {"mean", "n"} <= {*found}:
         return None
@@ -118,7 +118,8 @@ def _judge(truth: Count | None, adds: Bounded, each: float) -> Bounded:
         return Bounded(says, None, "nobody measured how often it is wrong though all claims are right, which takes the "
                        f"truth{beyond}")  # fmt: skip
     drawn = "The pairs that were measured are independent, and like those that the judge was asked about."
-    return Bounded(says, hoeffding(truth.k, truth.n, each), f"{truth.k:.3g} of {truth.n:g} pairs of known truth", (drawn,))
+    counted = f"{truth.k:.3g} of {truth.n:g} pairs of known truth"
+    return Bounded(says, hoeffding(truth.k, truth.n, each), counted, (drawn,))
 
 
 def _whole(differs: Bounded, judge: Bounded) -> Bounded:
@@ -128,4 +129,5 @@ def _whole(differs: Bounded, judge: Bounded) -> Bounded:
         return Bounded(says, None, f"it is at most the sum of two, of which is not known {' and '.join(missing)}")
     assert differs.value is not None and judge.value is not None
     total = min(1.0, differs.value + judge.value)
-    return Bounded(says, total, "the sum of the two before", tuple(dict.fromkeys(differs.assumptions + judge.assumptions)))
+    assumed = tuple(dict.fromkeys(differs.assumptions + judge.assumptions))
+    return Bounded(says, total, "the sum of the two before", assumed)

@@ -65,7 +65,7 @@ class LinearHeads:
         return tuple(max(-self.limit, min(self.limit, one)) for one in raw)
 
     def slope(self, direction: Mapping[int, Fraction]) -> Numbers:
-        """(heads,) how fast a head's score grows along a direction (feature -> amount), while it is within the limit."""
+        """(heads,) how fast a score grows along a direction (feature -> amount), while it is within the limit."""
         if self.scale is None:
             return (Fraction(0),) * len(self.weight)
         return tuple(sum((row[i] * a for i, a in direction.items()), Fraction(0)) / self.scale for row in self.weight)
@@ -161,9 +161,9 @@ def rises(before: Sequence[Fraction], after: Sequence[Fraction], caution: Fracti
 def can_rise(slope: Sequence[Fraction], caution: Fraction) -> bool:
     """Whether mean - caution * std can grow along a direction while these heads' scores move by `slope` each.
 
-    d/dt (mean - c std) = mean(v) - c cov(s, v) / std(s) <= mean(v) + c std(v) by Cauchy and Schwarz, with equality where
-    the scores differ from their mean as v does, with the opposite sign. So it is at most 0 everywhere if and only if
-    mean(v) <= 0 and mean(v)^2 >= c^2 var(v), which rationals decide.
+    d/dt (mean - c std) = mean(v) - c cov(s, v) / std(s) <= mean(v) + c std(v) by Cauchy and Schwarz, with equality
+    where the scores differ from their mean as v does, with the opposite sign. So it is at most 0 everywhere if and only
+    if mean(v) <= 0 and mean(v)^2 >= c^2 var(v), which rationals decide.
     """
     mean = sum(slope, Fraction(0)) / len(slope)
     return mean > 0 or mean * mean < caution * caution * variance(slope)
@@ -287,8 +287,8 @@ def placed(
     heads: LinearHeads, ranges: Ranges, wanted: Wanted, zero: frozenset[int] = frozenset()
 ) -> Numbers | None:
     """Features at which the heads give about these scores, with as little as it takes in a hidden state of the length
-    that the last normalization makes, and of the others as near as possible to the middle of their ranges (0 where there
-    is none, and for `zero`). Float32 values, as fractions. None: there are none, or every score is 0."""
+    that the last normalization makes, and of the others as near as possible to the middle of their ranges (0 where
+    there is none, and for `zero`). Float32 values, as fractions. None: there are none, or every score is 0."""
     import numpy as np  # late: the rest needs none
 
     if heads.scale is None or not ranges.hidden:

@@ -104,12 +104,12 @@ def subject_of(
     hidden = len(heads.weight[0]) - SURPRISE * surprised - FINDINGS * len(names)
     if norm is not None and len(norm[0]) != hidden:
         raise RunError(
-            f"{node}: its heads have {len(heads.weight[0])} features, which are not the model's {len(norm[0])} and those "
-            f"of {len(names)} assistants; the run's config.json says other assistants than it was trained with"
+            f"{node}: its heads have {len(heads.weight[0])} features, which are not the model's {len(norm[0])} and "
+            f"those of {len(names)} assistants; config.json says other assistants than it was trained with"
         )
     beside: list[tuple[Fraction, Fraction]] = []
-    said = ["The weights are taken as the rational numbers that they are, and arithmetic as exact: rounding in float32 is "
-            "not covered."]  # fmt: skip
+    said = ["The weights are taken as the rational numbers that they are, and arithmetic as exact: rounding in float32 "
+            "is not covered."]  # fmt: skip
     if norm is None:
         said.append("Of the hidden state nothing is assumed.")
     else:
@@ -118,8 +118,8 @@ def subject_of(
         low, most = Fraction(floor), int(settings.get("max_tokens", 0))
         most_low = (Fraction(0), Fraction(math.nextafter(math.log1p(most), math.inf)))
         beside += [(low, Fraction(0)), (low / 4, Fraction(0)), most_low, (low * most / 32, Fraction(0))]
-        said.append(f"No token is less likely to the starting model than e^{floor:g}, and there are at most {most}: the "
-                    "surprise features have no bound without that.")  # fmt: skip
+        said.append(f"No token is less likely to the starting model than e^{floor:g}, and there are at most {most}: "
+                    "the surprise features have no bound without that.")  # fmt: skip
     for _ in names:
         beside += [(Fraction(0), Fraction(TALL)), (Fraction(0), Fraction(TALL)), (Fraction(0), Fraction(1))]
     if names:
@@ -171,7 +171,8 @@ def _bounded(subject: Subject) -> Iterator[Decided]:
 def _caution(subject: Subject) -> Iterator[Decided]:
     caution = subject.heads.caution
     holds: Verdict = "holds" if caution >= 0 else "fails"
-    yield Decided("Caution never raises a reward, and more of it never does.", holds, "a standard deviation is at least 0")
+    says = "Caution never raises a reward, and more of it never does."
+    yield Decided(says, holds, "a standard deviation is at least 0")
 
 
 # --- what raises it ----------------------------------------------------------------------------------

@@ -40,12 +40,16 @@ def test_who_plays_perfectly_wins_what_can_be_won(game: Game) -> None:
 
 @pytest.mark.parametrize("game", GAMES, ids=str)
 def test_who_errs_once_is_caught_there_and_wherever_it_leads(game: Game) -> None:
-    places = [one for one in positions(game) if wins(game, one) and any(wins(game, t) for t in after(game, one).values())]
+    places = [
+        one for one in positions(game)
+        if wins(game, one) and any(wins(game, there) for there in after(game, one).values())
+    ]  # fmt: skip
     weak = places[len(places) // 2]
 
     def errs(game: Game, position: Position) -> str:
         steps = after(game, position)
-        return next(move for move, led in steps.items() if wins(game, led)) if position == weak else perfect(game, position)
+        worse = next((move for move, led in steps.items() if wins(game, led)), "")
+        return worse if position == weak else perfect(game, position)
 
     found = enumerated(game, errs)
     assert [choice.position for choice in found.choices if not choice.right] == [weak]

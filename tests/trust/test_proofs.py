@@ -64,7 +64,8 @@ def features(one: Subject, n: int, seed: int) -> Tensor:
 
 def rewards(one: Subject, x: Tensor, caution: float) -> Tensor:
     """In double precision, so that rounding does not matter."""
-    found = ensemble(x @ one.state["heads.weight"].double().T, one.state["norm.shift"].double(), one.state["norm.scale"])
+    raw = x @ one.state["heads.weight"].double().T
+    found = ensemble(raw, one.state["norm.shift"].double(), one.state["norm.scale"])
     return found.mean - caution * found.std
 
 
@@ -120,8 +121,8 @@ def test_z3_agrees() -> None:
 
 
 def test_what_only_the_limit_lets_through() -> None:
-    """Two heads, of which one likes what is called wrong a little, and the other dislikes it much: together they dislike
-    it, unless the other is at its limit, where it cannot fall."""
+    """Two heads, of which one likes what is called wrong a little, and the other dislikes it much: together they
+    dislike it, unless the other is at its limit, where it cannot fall."""
     one = subject(0, 0.0, 1.0)
     weight = one.state["heads.weight"].clone()[:2]
     weight[0, D], weight[1, D] = 0.5, -3.0

@@ -104,7 +104,7 @@ def _subject(reader: Reader, path: str, floor: float) -> Subject:
 
     from rrm.core.errors import ModelError
     from rrm.loop.reopen import reward_of
-    from rrm.models.last_norm import last_norm
+    from rrm.models.last_norm import final_norm
     from rrm.trust.proving import state_of, subject_of
 
     state = state_of(reader, path)
@@ -112,7 +112,7 @@ def _subject(reader: Reader, path: str, floor: float) -> Subject:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     say(f"reading the reward model of {path} ...")
     try:
-        norm = last_norm(reward_of(reader.folder, path).fork)
+        norm = final_norm(reward_of(reader.folder, path).fork)
     except ModelError as error:
         say(f"its starting model cannot be loaded, so its hidden states may be anything: {error}", "yellow")
         norm = None

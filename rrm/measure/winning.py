@@ -32,7 +32,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Choice:
+class AtPosition:
     """What an agent does at a position that can be won."""
 
     position: Position
@@ -59,11 +59,11 @@ class Enumerated:
     game: Game
     up_to: int
     """Positions of which the numbers sum to at most this."""
-    choices: tuple[Choice, ...]
+    choices: tuple[AtPosition, ...]
     temperature: float
 
     @cached_property
-    def _by(self) -> dict[Position, Choice]:
+    def _by(self) -> dict[Position, AtPosition]:
         return {choice.position: choice for choice in self.choices}
 
     @cached_property
@@ -113,7 +113,7 @@ class Enumerated:
             found.append({"statement": f"{says}opponent does.", "verdict": "holds", "why": why})
         return found
 
-    def _shown(self, some: Sequence[Choice]) -> list[dict[str, Any]]:
+    def _shown(self, some: Sequence[AtPosition]) -> list[dict[str, Any]]:
         return [
             {"position": self.game.words(one.position), "move": one.move, "wins": [*one.winning],
              "chance of a winning move": round(one.chance, 6)}
@@ -121,7 +121,7 @@ class Enumerated:
         ]  # fmt: skip
 
 
-def _said(says: str, n: int, wrong: Sequence[Choice], shown: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _said(says: str, n: int, wrong: Sequence[AtPosition], shown: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not wrong:
         return {"statement": says, "verdict": "holds", "why": f"by enumeration of all {n}"}
     why = f"not at {len(wrong)} of {n}" + (f"; the first {SHOWN} are listed" if len(wrong) > SHOWN else "")
@@ -162,7 +162,7 @@ def enumerate_agent(
     likely = chances([Group(case, tuple(some)) for case, some in zip(cases, steps, strict=True)])
     greedy = agent.sample(cases, 1, key="winning", greedy=True)
     return Enumerated(whole, size, tuple(
-        Choice(one, " ".join(group.outcomes[0].text.split()), {
+        AtPosition(one, " ".join(group.outcomes[0].text.split()), {
             o.text: p for o, p in zip(some, row, strict=True) if not wins(whole, after(whole, one)[o.text])
         })
         for one, some, row, group in zip(among, steps, likely, greedy, strict=True)

@@ -18,7 +18,7 @@ class LastNorm:
     offset: Tensor
 
 
-def last_norm(fork: Fork) -> LastNorm | None:
+def final_norm(fork: Fork) -> LastNorm | None:
     """Of the fork's network: the RMSNorm or LayerNorm whose output its final hidden states are, found by running it
     once. None where they are the output of something else."""
     outputs: list[tuple[nn.Module, Tensor]] = []

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from rrm import BoundedUser, train
 from rrm.command.cli import app
 from rrm.core.errors import ConfigError
-from rrm.models.last_norm import last_norm
+from rrm.models.last_norm import final_norm
 from rrm.models.reward import LIMIT, ensemble
 from rrm.trust import proving, solver
 from rrm.trust.linear import LinearHeads, Ranges, bounds, can_rise, exactly, exceeds, never_rises
@@ -176,7 +176,7 @@ def test_the_slope_is_at_most_what_is_said(slope: list[int], caution: float) -> 
 
 def test_the_last_normalization_is_found() -> None:
     backbone = tiny()
-    norm = last_norm(backbone.start)
+    norm = final_norm(backbone.start)
     assert norm is not None
     hidden = backbone.start.run(torch.tensor([[3, 5, 8, 13]]), torch.arange(4)[None], None)[0].detach()
     length = ((hidden - norm.offset) / norm.gain).square().sum(1)

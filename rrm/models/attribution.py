@@ -1,8 +1,8 @@
 """What a text reward model's score is made of: what its trunk reads, surprise, and what each assistant found.
 
-The heads are linear in [hidden state | surprise | findings] (`rrm.models.reward`), and so is their mean: a score is a sum
-of these parts, exactly, but for its ends (`LIMIT`). What is read is one number here. How it comes of the words is not
-linear; gradient times input (Simonyan, Vedaldi and Zisserman 2014, arXiv 1312.6034; Shrikumar et al. 2017, arXiv
+The heads are linear in [hidden state | surprise | findings] (`rrm.models.reward`), and so is their mean: a score is a
+sum of these parts, exactly, but for its ends (`LIMIT`). What is read is one number here. How it comes of the words is
+not linear; gradient times input (Simonyan, Vedaldi and Zisserman 2014, arXiv 1312.6034; Shrikumar et al. 2017, arXiv
 1704.02685) is its first order only, and says by how much it misses.
 """
 
@@ -96,8 +96,9 @@ def gradients(reward: TextRewardModel, group: Group, index: int) -> Gradients:
         value = last @ direction.to(last.device)
         slope = torch.autograd.grad(value, held.tensor)[0]
     each = (slope * held.tensor.detach())[0].sum(1).double().cpu()
-    sums = [float(part.sum()) for part in torch.split(each, [len(row.prefix), own, ids.shape[1] - len(row.prefix) - own])]
-    return Gradients(*sums, gap=float(value.detach()) - sum(sums))
+    begin = len(row.prefix)
+    case, outcome, said = (float(part.sum()) for part in (each[:begin], each[begin : begin + own], each[begin + own :]))
+    return Gradients(case, outcome, said, float(value.detach()) - case - outcome - said)
 
 
 class _watched:

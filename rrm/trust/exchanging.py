@@ -1,10 +1,10 @@
-"""What moved one judgement, piece by piece: B becomes A a piece at a time, and each piece is worth what the score gains.
+"""What moved one judgement, piece by piece: B becomes A, one at a time, and each is worth what the score gains.
 
-A piece is a stretch of words in which A and B differ, or what one assistant said of them. A score is not a sum over
-pieces, so what one is worth hangs on those that were exchanged before it; that is averaged over an order and its reverse,
-which is the Shapley value wherever at most two pieces act together (Shapley 1953; sampled as in Castro, Gomez and Tejada
-2009), and whatever the order, the pieces sum to the difference. No gradient is taken, and every text that is scored
-is one that could have been written: a mixture of two that were.
+A piece is a stretch of words in which A and B differ, or what one assistant said of them. A score is no sum over
+pieces, so what one is worth hangs on those that were exchanged before it. That is averaged over an order and its
+reverse, which gives the Shapley value wherever at most two pieces act together (Shapley 1953; sampled as in Castro,
+Gomez and Tejada 2009), and whatever the order, the pieces sum to the difference. No gradient is taken. Every text that
+is scored is a mixture of two that were written, though maybe one that nobody would write.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ WORDS, SAID, TOKENS = "words", "said", "tokens"
 class Exchanged:
     """A piece, and the parts of the score's difference that it makes, in standard deviations.
 
-    `kind`: `WORDS`; `SAID`, by the assistant `by` (all together, where A and B were not examined by the same); `TOKENS`,
-    what is left where a text was not written in the tokens that it is read in here, or did not end. `at_a` and
-    `at_b`: where it is in A's text and in B's, first character and one after the last.
+    `kind`: `WORDS`; `SAID`, by the assistant `by` (all together, where A and B were not examined by the same);
+    `TOKENS`, what is left where a text was not written in the tokens that it is read in here, or did not end. `at_a`
+    and `at_b`: where it is in A's text and in B's, first character and one after the last.
     """
 
     kind: str
@@ -57,12 +57,12 @@ class Stretch:
 
 
 def stretches(a: str, b: str, most: int = MOST) -> list[Stretch]:
-    """Two texts cut where they begin and cease to differ, by words. Joined, the stretches are the texts; at most `most`
-    differ."""
+    """Two texts cut where they begin and cease to differ, by words. Joined, the stretches are the texts; `most` differ
+    at most."""
     words = [re.findall(r"\s*\S+|\s+$", text) for text in (a, b)]
     if most == 1 or max(map(len, words)) > LONG:
         return [Stretch(a, b, a == b)]
-    matcher = SequenceMatcher(None, *words, autojunk=False)
+    matcher = SequenceMatcher(None, words[0], words[1], autojunk=False)
     found = [
         Stretch("".join(words[0][i:j]), "".join(words[1][k:m]), kind == "equal")
         for kind, i, j, k, m in matcher.get_opcodes()

@@ -149,6 +149,7 @@ def _whole(found: Explained) -> None:
         say(f"{found.node}: this reward model scores all {pairs} judged pairs alike; nothing moves it", "bold")
         return
     say(f"{found.node}: this reward model is {sentence(found.shares)} (n {pairs} pairs of {cases} cases)", "bold")
+    say(f"half of the pairs differ by less than {found.typical:.2f} standard deviations of score")
     if found.reading:
         n = next(iter(found.reading.values())).n
         say(f"what it reads is {sentence(found.reading)} (n {n} pairs that were taken apart)")

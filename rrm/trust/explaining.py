@@ -97,12 +97,17 @@ class Explained:
     reading: dict[str, Known]
     missed: float | None
 
+    @property
+    def typical(self) -> float | None:
+        """The median size of a difference."""
+        found = typical([(one.case, one.parts) for one in self.moved])
+        return None if found is None else round(found, 4)
+
     def plain(self) -> dict[str, Any]:
         """As JSON."""
-        pairs = [(one.case, one.parts) for one in self.moved]
         return {
             "pairs": len(self.moved), "shares": {name: figure(known) for name, known in self.shares.items()},
-            "typical_difference": typical(pairs),
+            "typical_difference": self.typical,
             "reading": {name: figure(known) for name, known in self.reading.items()}, "gradient_misses": self.missed,
         }  # fmt: skip
 
@@ -222,7 +227,7 @@ def _of_texts(
             read, missed = read + whole[READING] ** 2, missed + (a.gap - b.gap) ** 2
             done("taken apart", 1 + sum(bool(each.pieces) for each in moved), len(apart))
         moved.append(Moved(numbers[one.id], one.id, one.case.id, one.preference, whole, pieces))
-    return moved, math.sqrt(missed / read) if read > 0 else None
+    return moved, round(math.sqrt(missed / read), 4) if read > 0 else None
 
 
 def _of_episodes(

@@ -48,7 +48,8 @@ def figure(known: Known | None) -> dict[str, Any] | None:
     if known is None:
         return None
     low, high = (None if math.isnan(end) else end for end in (known.low, known.high))
-    return {"value": known.mean, "low": low, "high": high, "n": known.n, "cases": known.cases}
+    rounded = [None if value is None else round(value, 4) for value in (known.mean, low, high)]
+    return {**dict(zip(("value", "low", "high"), rounded, strict=True)), "n": known.n, "cases": known.cases}
 
 
 def sentence(found: Mapping[str, Known]) -> str:

@@ -78,18 +78,21 @@ class Probed:
             told.append(f"other words at the same places by {_signed(self.controls)}")
             told.append(f"beyond those it moves it by {_signed(self.beyond)}")
         elif self.written is not None:
-            told.append("no other word fits at its places, so it cannot be told from a longer text")
+            told.append("no other word fits at its places")
         return f"{self.word!r}: {'; '.join(told)} (standard deviations): {self.verdict}"
 
     @property
     def verdict(self) -> str:
-        """Whether it is read, in words; by `beyond` where there are other words, else by `written` or `removed`."""
+        """Whether it is read, in words; by `beyond` where there are other words, else by `written` or `removed`, which
+        may be of any words there."""
         known = self.beyond or self.written or self.removed
         if known is None or known.low != known.low:
             return "it cannot be told"
+        what = "the word is" if self.beyond is not None else "that some words stand there is"
+        liked, disliked = known.low > 0, known.high < 0
         if known is self.removed:  # taking out what is liked costs
-            return "liked" if known.high < 0 else "disliked" if known.low > 0 else "no effect is seen"
-        return "liked" if known.low > 0 else "disliked" if known.high < 0 else "no effect is seen"
+            liked, disliked = disliked, liked
+        return f"{what} liked" if liked else f"{what} disliked" if disliked else "no effect is seen"
 
 
 def _signed(known: Known | None) -> str:

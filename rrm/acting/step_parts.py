@@ -23,7 +23,7 @@ class StepParts:
     """What each step is worth; they sum to the part `STEPS`."""
 
 
-def step_parts(reward: StepReward, groups: Sequence[Group], assistants: Sequence[str]) -> list[list[StepParts]]:
+def parts_in_steps(reward: StepReward, groups: Sequence[Group], assistants: Sequence[str]) -> list[list[StepParts]]:
     """The parts of every outcome's score, per group; `assistants`: the paths of those whose findings it knows, in their
     order. See `rrm.models.attribution.parts_of`."""
     known = reward.parameters["findings"].shape[1] // FINDINGS

@@ -15,13 +15,13 @@ from rrm.command.common import DEBUG, app, clean_errors, say
 from rrm.command.trees import load_task
 from rrm.core.clean import visible
 from rrm.core.errors import ConfigError
-from rrm.view.attributed import attributed
+from rrm.view.attributions import attributed
 from rrm.view.clean_console import CleanConsole
 from rrm.view.inspect import chosen, show_moved
 from rrm.view.reading import Reader, ReadError
 
 if TYPE_CHECKING:
-    from rrm.trust.explaining import Done, Explained, Moved
+    from rrm.trust.explaining import Done, Moved, NodeExplained
 
 PIECES = 30
 """Most pieces of one comparison that are listed."""
@@ -78,7 +78,7 @@ def explain(
             _table(found, limit)
         else:
             _one(run, found, comparison)
-        _whole(found)
+        _whole(found, comparison is None)
         if word and task is not None:
             with _progress() as done:
                 probed = probe_words(run, path, word, task, done)
@@ -108,7 +108,7 @@ def _progress() -> Iterator[Done]:
         yield lambda what, n, of: shown.update(f"{what}: {n} of {of}")
 
 
-def _table(found: Explained, limit: int) -> None:
+def _table(found: NodeExplained, limit: int) -> None:
     """The newest comparisons, their parts in columns."""
     rows = found.moved[-limit:] if limit else ()
     if not rows:
@@ -129,7 +129,7 @@ def _verdict(one: Moved) -> str:
     return "tie" if one.preference == 0.5 else "A" if one.preference > 0.5 else "B"
 
 
-def _one(run: Path, found: Explained, number: int) -> None:
+def _one(run: Path, found: NodeExplained, number: int) -> None:
     """One comparison, with its pieces."""
     one = next((one for one in found.moved if one.seq == number), None)
     if one is None:
@@ -141,7 +141,8 @@ def _one(run: Path, found: Explained, number: int) -> None:
     show_moved(shown, CleanConsole(), PIECES)
 
 
-def _whole(found: Explained) -> None:
+def _whole(found: NodeExplained, sampled: bool) -> None:
+    """Of all pairs in a sentence; `sampled`: and of those that were taken apart, unless somebody picked one."""
     from rrm.trust.moving import sentence
 
     pairs, cases = len(found.moved), len({one.case for one in found.moved})
@@ -150,8 +151,8 @@ def _whole(found: Explained) -> None:
         return
     say(f"{found.node}: this reward model is {sentence(found.shares)} (n {pairs} pairs of {cases} cases)", "bold")
     say(f"half of the pairs differ by less than {found.typical:.2f} standard deviations of score")
-    if found.reading:
+    if found.reading and sampled:
         n = next(iter(found.reading.values())).n
         say(f"what it reads is {sentence(found.reading)} (n {n} pairs that were taken apart)")
-    if found.missed is not None:
+    if found.missed is not None and sampled:
         say(f"gradient times input of the words would miss {found.missed:.0%} of what it reads", "dim")

@@ -91,7 +91,7 @@ def gradients(reward: TextRewardModel, group: Group, index: int) -> Gradients:
     ids = torch.tensor([[*row.prefix, *row.segments[0]]])
     own = len(tokens_of(reward.backbone, group.case, group.outcomes[index]))
     direction = reward.weight.detach()[:, : reward.backbone.d].mean(0) / reward.scale
-    with _watched(reward) as held, torch.enable_grad():
+    with _Watched(reward) as held, torch.enable_grad():
         last = reward.fork.run(ids, torch.arange(ids.shape[1])[None], None)[0, -1].float()
         value = last @ direction.to(last.device)
         slope = torch.autograd.grad(value, held.tensor)[0]
@@ -101,7 +101,7 @@ def gradients(reward: TextRewardModel, group: Group, index: int) -> Gradients:
     return Gradients(case, outcome, said, float(value.detach()) - case - outcome - said)
 
 
-class _watched:
+class _Watched:
     """Within it the embeddings of the reward model's network are leaves of the graph; the last are kept in `tensor`."""
 
     tensor: Tensor
@@ -110,7 +110,7 @@ class _watched:
         self._module: Any = reward.fork.network.get_input_embeddings()  # type: ignore[operator]
         self._remove: Callable[[], None] = lambda: None
 
-    def __enter__(self) -> _watched:
+    def __enter__(self) -> _Watched:
         def leaf(module: object, given: object, out: Tensor) -> Tensor:
             self.tensor = out.detach().requires_grad_()
             return self.tensor

@@ -1,7 +1,7 @@
 """What moved the judgements of a node's reward model: of each comparison, and of all of them together.
 
-Kept are, for pages, the attributions of every comparison (`rrm.view.attributed`), and, for the node's certificate, how
-much of the differences each part makes (`rrm.trust.moving`) and what words do (`rrm.trust.word_probe`).
+Kept are, for pages, the attributions of every comparison (`rrm.view.attributions`), and, for the node's certificate,
+how much of the differences each part makes (`rrm.trust.moving`) and what words do (`rrm.trust.word_probe`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rrm.trust.exchanging import SAID, WORDS, Exchanged, exchanged
 from rrm.trust.moving import figure, shares, typical
 from rrm.trust.shelf import keep, weights_of
 from rrm.trust.word_probe import Probed, Seen, probe
-from rrm.view.attributed import file_of
+from rrm.view.attributions import file_of
 from rrm.view.reading import Reader
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ Done = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Piece:
+class MovedPiece:
     """A piece of a comparison (`Exchanged`), or a step of an episode, as it is shown."""
 
     kind: str
@@ -70,7 +70,7 @@ class Moved:
     case: str
     preference: float | None
     parts: Parts
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[MovedPiece, ...] = ()
 
     @property
     def difference(self) -> float:
@@ -79,7 +79,7 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Explained:
+class NodeExplained:
     """A node's reward model.
 
     Attributes
@@ -115,14 +115,14 @@ class Explained:
 def explain(
     run: Path, node: str, limit: int = 20, chosen: int | None = None, tree: Task | None = None,
     done: Done = lambda what, n, of: None,
-) -> Explained:  # fmt: skip
+) -> NodeExplained:  # fmt: skip
     """What moved each judgement of a node's newest reward model. It is kept in the run: attributions for the pages, and
     the shares for a certificate.
 
     Parameters
     ----------
     limit: comparisons that are taken apart, the newest first. The others have their parts.
-    chosen: the number of one that is taken apart besides.
+    chosen: the number of one that is taken apart besides; then nothing is kept for a certificate.
     tree: for agents that act only: whose environments their reward model reads.
 
     Raises `RunError` for a node without a reward model, or nothing judged.
@@ -141,9 +141,12 @@ def explain(
             moved, missed = _of_texts(reader, reward, judged, numbers, names, apart, done)
         else:
             moved, missed = _of_episodes(run, reward, judged, numbers, names, apart, done), None
-        found = Explained(node, tuple(moved), shares([(one.case, one.parts) for one in moved]), _reading(moved), missed)
+        of_all = shares([(one.case, one.parts) for one in moved])
+        found = NodeExplained(node, tuple(moved), of_all, _reading(moved), missed)
         _keep_attributions(reader, node, moved)
-        keep(reader, node, "interpretability", "attribution", f"rrm explain RUN {node} --limit {limit}", found.plain())
+        if chosen is None:  # what is picked out says nothing of the rest
+            command = f"rrm explain RUN {node} --limit {limit}"
+            keep(reader, node, "interpretability", "attribution", command, found.plain())
         return found
 
 
@@ -219,9 +222,9 @@ def _of_texts(
     moved: list[Moved] = []
     read = missed = 0.0
     for one, whole in zip(judged, parts, strict=True):
-        pieces: tuple[Piece, ...] = ()
+        pieces: tuple[MovedPiece, ...] = ()
         if one.id in apart:
-            spans = [_spans(reader, one.case.id, outcome.id) for outcome in (one.a, one.b)]
+            spans = [_spans(reader, numbers[one.id], side) for side in "ab"]
             pieces = tuple(_piece(one, each, *spans) for each in exchanged(reward, one, names))
             a, b = (gradients(reward, _pairs([one])[0], i) for i in (0, 1))
             read, missed = read + whole[READING] ** 2, missed + (a.gap - b.gap) ** 2
@@ -235,36 +238,41 @@ def _of_episodes(
     apart: set[str], done: Done,
 ) -> list[Moved]:  # fmt: skip
     from rrm.acting.episodes import ARCHIVE
-    from rrm.acting.step_parts import step_parts
+    from rrm.acting.step_parts import parts_in_steps
 
     moved: list[Moved] = []
     for one, group in zip(judged, _pairs(judged), strict=True):
         ARCHIVE.open(run)
         try:
-            ((a, b),) = step_parts(reward, [group], names)
+            ((a, b),) = parts_in_steps(reward, [group], names)
         finally:
             ARCHIVE.close(run)
-        pieces: tuple[Piece, ...] = ()
+        pieces: tuple[MovedPiece, ...] = ()
         if one.id in apart:
             pieces = (
-                *(Piece("step", "", f"step {n + 1}", "", worth) for n, worth in enumerate(a.steps)),
-                *(Piece("step", "", "", f"step {n + 1}", -worth) for n, worth in enumerate(b.steps)),
+                *(MovedPiece("step", "", f"step {n + 1}", "", worth) for n, worth in enumerate(a.steps)),
+                *(MovedPiece("step", "", "", f"step {n + 1}", -worth) for n, worth in enumerate(b.steps)),
             )
         moved.append(Moved(numbers[one.id], one.id, one.case.id, one.preference, less(a.parts, b.parts), pieces))
         done("comparisons scored", len(moved), len(judged))
     return moved
 
 
-def _spans(reader: Reader, case: str, outcome: str) -> dict[str, tuple[int, int]]:
+def _spans(reader: Reader, seq: int, side: str) -> dict[str, tuple[int, int]]:
+    """Where facts are in A's or B's text."""
     if "spans" not in reader.tables:
         return {}
-    rows = reader.rows("SELECT fact, start, stop FROM spans WHERE case_id = ? AND outcome = ?", (case, outcome))
+    rows = reader.rows(
+        "SELECT s.fact, s.start, s.stop FROM comparisons c JOIN spans s ON s.case_id = c.case_id AND s.outcome = "
+        f"c.{side} WHERE c.seq = ?",
+        (seq,),
+    )
     return {fact: (start, stop) for fact, start, stop in rows}
 
 
 def _piece(
     one: Comparison, each: Exchanged, spans_a: dict[str, tuple[int, int]], spans_b: dict[str, tuple[int, int]]
-) -> Piece:
+) -> MovedPiece:
     a, b = one.a.whole[slice(*each.at_a)].strip(), one.b.whole[slice(*each.at_b)].strip()
     facts = [
         name for spans, (start, stop), before in (
@@ -273,7 +281,7 @@ def _piece(
         for name, (begin, end) in spans.items() if begin < stop - before and start - before < end
     ]  # fmt: skip
     parts = {name: round(value, 4) for name, value in each.parts.items()}
-    return Piece(each.kind, each.by, a[:CUT], b[:CUT], each.worth, parts, tuple(dict.fromkeys(facts)))
+    return MovedPiece(each.kind, each.by, a[:CUT], b[:CUT], each.worth, parts, tuple(dict.fromkeys(facts)))
 
 
 def _reading(moved: Sequence[Moved]) -> dict[str, Known]:
@@ -289,15 +297,23 @@ def _reading(moved: Sequence[Moved]) -> dict[str, Known]:
     return shares(pairs)
 
 
+def _pair_of(line: str) -> tuple[str, str]:
+    """The pair that a line is of, and the line; none of what was cut off."""
+    whole = line.startswith('{"pair": "') and line.endswith("]}")
+    return (line.split('"', 4)[3], line) if whole else ("", "")
+
+
 def _keep_attributions(reader: Reader, node: str, moved: Sequence[Moved]) -> None:
-    """For pages (`rrm.view.attributed`): small enough to be read line by line."""
-    lines = [json.dumps({"weights": weights_of(reader, node)["reward"]})]
+    """For pages (`rrm.view.attributions`): small enough to be read line by line. What was taken apart before stays so.
+    """
+    path, lines = file_of(reader.folder, node), [json.dumps({"weights": weights_of(reader, node)["reward"]})]
+    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    known = dict(map(_pair_of, before[1:])) if before[:1] == lines else {}
     for one in moved:
         pieces = [
             {"kind": p.kind, "by": p.by, "a": p.a, "b": p.b, "worth": round(p.worth, 4), "facts": p.facts}
             for p in one.pieces
         ]
         body = {"pair": one.pair, "parts": {k: round(v, 4) for k, v in one.parts.items()}, "pieces": pieces}
-        lines.append(json.dumps(body, allow_nan=False))
-    path = file_of(reader.folder, node)
+        lines.append(known.get(one.pair, "") if not pieces and one.pair in known else json.dumps(body, allow_nan=False))
     write_atomically(path, "\n".join([*lines, ""]).encode())

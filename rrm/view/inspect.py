@@ -17,7 +17,7 @@ from rrm.core.clean import visible
 from rrm.core.errors import RRMError
 from rrm.view import comparisons as judged
 from rrm.view.accuracy import counted
-from rrm.view.attributed import Attributed, attributed
+from rrm.view.attributions import Attributed, attributed
 from rrm.view.figures import tables_of
 from rrm.view.reading import Calls, NodeView, Reader
 from rrm.view.rounds import NodeRound, rounds_of
@@ -206,8 +206,8 @@ def show_moved(moved: Attributed, console: Console, pieces: int = 0) -> None:
         table.add_row(Text(visible(bar.name)), f"{bar.value:+z.2f}", Text(drawn))
     console.print(table)
     for one in moved.pieces[:pieces]:
-        facts = f" ({', '.join(one.facts)})" if one.facts else ""
-        console.print(Text(f"  {one.worth:+z.2f}  {line(one.words, 160)}{line(facts)}"))
+        facts = f"  ({line(', '.join(one.facts))})" if one.facts else ""
+        console.print(Text(f"  {one.worth:+z.2f}  {line(one.words, 160)}{facts}"))
 
 
 def _side(side: judged.Side) -> Text:

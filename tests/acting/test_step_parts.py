@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rrm.acting.step_parts import STEPS, step_parts
+from rrm.acting.step_parts import STEPS, parts_in_steps
 from rrm.acting.step_reward import StepReward
 from rrm.core.records import Group
 from rrm.core.settings import Settings
@@ -22,7 +22,7 @@ def test_steps_and_findings_sum_to_the_score() -> None:
     reward.norm |= {"shift": torch.tensor([0.5, -1.0, 2.0]), "scale": torch.tensor(0.7)}
     reward.fitted = True
     judged = [Group(one.case, one.outcomes, (said(True, False), said(True, True))) for one in groups]
-    for scores, found in zip(reward.score(judged), step_parts(reward, judged, ["top/minded"]), strict=True):
+    for scores, found in zip(reward.score(judged), parts_in_steps(reward, judged, ["top/minded"]), strict=True):
         assert [sum(one.parts.values()) for one in found] == pytest.approx(scores.mean.tolist(), abs=1e-4)
         for one in found:
             assert len(one.steps) == 12 and sum(one.steps) == pytest.approx(one.parts[STEPS])

@@ -21,7 +21,7 @@ from rrm.trust.explaining import explain, probe_words
 from rrm.trust.moving import sentence, shares
 from rrm.trust.shelf import kept
 from rrm.trust.word_probe import _Form, _places, _with
-from rrm.view.attributed import attributed, file_of
+from rrm.view.attributions import attributed, file_of
 from rrm.view.reading import Reader
 from rrm.worlds.papers import Briefs, facts
 from tests import toy
@@ -169,8 +169,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, TextRewa
 
 def test_what_is_kept_is_shown_while_the_weights_are_these(run: tuple[Path, TextRewardModel]) -> None:
     folder, _ = run
-    found = explain(folder, "paper", limit=2, chosen=1)
-    assert [bool(one.pieces) for one in found.moved] == [True, False, True, True]
+    explain(folder, "paper", limit=0, chosen=1)
+    with Reader(folder) as reader:
+        assert not kept(folder, reader, "paper")[0], "what is picked out says nothing of the rest"
+    found = explain(folder, "paper", limit=2)
+    assert [bool(one.pieces) for one in found.moved] == [False, False, True, True]
     assert sum(one.mean for one in found.shares.values()) == pytest.approx(1.0) and found.missed is not None
     with Reader(folder) as reader:
         first = attributed(reader, "paper", found.moved[0].pair)
@@ -180,6 +183,7 @@ def test_what_is_kept_is_shown_while_the_weights_are_these(run: tuple[Path, Text
         (body,) = chapters["interpretability"].found
         assert body["found"]["pairs"] == 4 and body["found"]["shares"][READING]["n"] == 4
         assert attributed(reader, "paper", "0" * 16) is None
+        assert any("step1" in piece.facts for piece in first.pieces), "the task says where its facts are"
     lines = file_of(folder, "paper").read_text()
     file_of(folder, "paper").write_text(lines[: len(lines) // 2])
     with Reader(folder) as reader:  # half a file shows what it has, and breaks nothing

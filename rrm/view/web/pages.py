@@ -18,7 +18,7 @@ from rrm.core.settings import Settings
 from rrm.store.films import image
 from rrm.view import comparisons as judged
 from rrm.view.accuracy import ENOUGH, counted
-from rrm.view.attributed import attributed
+from rrm.view.attributions import attributed
 from rrm.view.clips import clips_of, moments_of
 from rrm.view.figures import tables_of
 from rrm.view.pictures import framed, seen

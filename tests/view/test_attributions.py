@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rrm.store.store import Store
-from rrm.view.attributed import file_of
+from rrm.view.attributions import file_of
 from rrm.view.inspect import show_node
 from rrm.view.reading import Reader
 from tests.view import synthetic

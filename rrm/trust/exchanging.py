@@ -78,7 +78,7 @@ def stretches(a: str, b: str, most: int = MOST) -> list[Stretch]:
 def exchanged(reward: TextRewardModel, one: Comparison, assistants: Sequence[str], most: int = MOST) -> list[Exchanged]:
     """The pieces of a comparison, in the order of the text, then what assistants said. Their parts sum to those of A's
     score less B's."""
-    texts = stretches(one.a.whole, one.b.whole, most) if one.a.data is None and one.b.data is None else []
+    texts = stretches(one.a.whole, one.b.whole, most)  # what is shown of data, too: so it is read
     pieces = [n for n, stretch in enumerate(texts) if not stretch.same]
     spoken = _spoken(one, reward)
     players = [*((WORDS, n) for n in pieces), *((SAID, n) for n in range(len(spoken)))]

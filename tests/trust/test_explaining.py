@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from rrm import Case, Fact, Malformed, Outcome, Pool, Sealed, Task
+from rrm.command.cli import app
 from rrm.core.judgements import Comparison, Judgement, Pair
 from rrm.core.records import Group
 from rrm.models.attribution import READING, SURPRISED, finding_part, less, parts_of
@@ -205,3 +207,23 @@ def test_words_are_kept_for_the_certificate(run: tuple[Path, TextRewardModel]) -
         chapters, _ = kept(folder, reader, "paper")
     (body,) = chapters["interpretability"].found
     assert body["name"] == "words" and body["found"]["words"][0] == json.loads(json.dumps(found.plain()))
+
+
+def test_the_command_says_it_in_a_sentence(run: tuple[Path, TextRewardModel], tmp_path: Path) -> None:
+    folder, _ = run
+
+    def asked(*arguments: object) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["explain", str(folder), *map(str, arguments)], env={"COLUMNS": "200"})
+        return done.exit_code, done.output
+
+    code, text = asked("--limit", 2)
+    assert code == 0 and "paper: this reward model is " in text and "(n 4 pairs of 4 cases)" in text
+    assert "% what it reads" in text or "] what it reads" in text
+    code, text = asked("--comparison", 2)
+    assert code == 0 and "comparison 2 of paper: the user says A" in text and "'w5 w7' in A, 'w9 w5' in B" in text
+    assert asked("--word", "w7")[1].count("give --tree") == 1 and asked("--word", "w7")[0] == 2
+    assert asked("--comparison", 99)[0] == 2 and asked("nobody")[0] == 2
+    tree = tmp_path / "tree.py"
+    tree.write_text("from tests import toy\ntask = toy.task('paper')\n")
+    code, text = asked("--limit", 0, "--tree", tree, "--word", "w8 w8")
+    assert code == 0 and "'w8 w8': written into an outcome it moves the score by" in text

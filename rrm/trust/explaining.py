@@ -42,6 +42,11 @@ AT_ONCE = 16
 """Comparisons that are scored at once."""
 CUT = 80
 """Characters of a piece that are kept."""
+LIMITS = {
+    "attribution": "what whoever judged went by; that a part is right; why what is read moves the score",
+    "words": "whether a word is read where it was not written, or by assistants; that edits leave what is true alone",
+}
+"""What each of the two does not show."""
 OWN, TOLD = "the outcome's own words", "what assistants said, as words"
 Done = Callable[[str, int, int], None]
 """Hears what is being done, how much of it is, and of how much."""
@@ -146,7 +151,8 @@ def explain(
         _keep_attributions(reader, node, moved)
         if chosen is None:  # what is picked out says nothing of the rest
             command = f"rrm explain RUN {node} --limit {limit}"
-            keep(reader, node, "interpretability", "attribution", command, found.plain())
+            body = {**found.plain(), "does_not_show": LIMITS["attribution"]}
+            keep(reader, node, "interpretability", "attribution", command, body)
         return found
 
 
@@ -167,7 +173,7 @@ def probe_words(
     found = probe(reward, task, [*seen.values()], words, lambda n, of: done("outcomes edited", n, of))
     with Reader(run) as reader:
         told = " ".join(f"--word {json.dumps(one.word)}" for one in found)
-        body = {"words": [one.plain() for one in found]}
+        body = {"words": [one.plain() for one in found], "does_not_show": LIMITS["words"]}
         keep(reader, node, "interpretability", "words", f"rrm explain RUN {node} --tree TREE {told}", body)
     return found
 

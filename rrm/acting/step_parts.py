@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
+from rrm.acting.episodes import episode_of
 from rrm.acting.step_reward import StepReward
 from rrm.core.records import Group
 from rrm.models.attribution import LIMITED, OFFSET, Parts, finding_part
@@ -32,10 +35,11 @@ def parts_in_steps(reward: StepReward, groups: Sequence[Group], assistants: Sequ
     out = []
     for group, scores in zip(groups, reward.score(groups), strict=True):
         rows = reward.rows([group])
-        worth = reward.each(rows.steps).mean(1).double()
         found = []
         for i, score in enumerate(scores.mean.tolist()):
-            steps = worth[rows.owner == i]
+            episode = episode_of(group.outcomes[i])
+            seen, actions = torch.as_tensor(episode.observations[:-1]), torch.as_tensor(episode.actions)
+            steps = reward.worth(seen, actions).mean(1).double()
             parts = {STEPS: float(steps.sum())}
             for n, name in enumerate(names):
                 own = slice(n * FINDINGS, (n + 1) * FINDINGS)

@@ -190,13 +190,9 @@ class StepReward:
 
         seen: (steps, numbers). actions: as the environment takes them.
         """
-        return self.each(self.table(seen, actions))
-
-    def each(self, steps: Tensor) -> Tensor:
-        """`worth` of steps as `rows` reads them: (steps, numbers) -> (steps, heads)."""
         self._known()
         with torch.no_grad():
-            return self._values(steps) / self.norm["scale"]
+            return self._values(self.table(seen, actions)) / self.norm["scale"]
 
     def after(self, seen: Tensor, left: Tensor) -> Tensor:
         """(n, heads) of the normalized score: what is in it for having ended, before the limit; 0 where that is not

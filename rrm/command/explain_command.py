@@ -36,7 +36,9 @@ def explain(
     ] = None,
     word: Annotated[
         list[str] | None,
-        typer.Option(metavar="WORD", help="Also: does the reward model read this word, or these words? Several times for several."),
+        typer.Option(
+            metavar="WORD", help="Also: does the reward model read this word, or these? Several times for several."
+        ),
     ] = None,
     limit: Annotated[
         int, typer.Option(help="Comparisons to take apart and to list, the newest; all have their parts.", min=0)

@@ -122,15 +122,13 @@ def explain(
     done: Done = lambda what, n, of: None,
 ) -> NodeExplained:  # fmt: skip
     """What moved each judgement of a node's newest reward model. It is kept in the run: attributions for the pages, and
-    the shares for a certificate.
+    the shares for a certificate. Raises `RunError` for a node without a reward model, or nothing judged.
 
     Parameters
     ----------
     limit: comparisons that are taken apart, the newest first. The others have their parts.
     chosen: the number of one that is taken apart besides; then nothing is kept for a certificate.
     tree: for agents that act only: whose environments their reward model reads.
-
-    Raises `RunError` for a node without a reward model, or nothing judged.
     """
     with Reader(run) as reader:
         numbers = {pair: seq for seq, pair in reader.rows("SELECT seq, pair FROM comparisons WHERE task = ?", (node,))}

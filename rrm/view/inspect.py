@@ -17,6 +17,7 @@ from rrm.core.clean import visible
 from rrm.core.errors import RRMError
 from rrm.view import comparisons as judged
 from rrm.view.accuracy import counted
+from rrm.view.attributions import Attributed, attributed
 from rrm.view.figures import tables_of
 from rrm.view.reading import Calls, NodeView, Reader
 from rrm.view.rounds import NodeRound, rounds_of
@@ -127,7 +128,7 @@ def show_node(
     for one in found.lines:
         comparison = judged.comparison(run, one.seq, LONGEST)
         assert comparison is not None  # append-only
-        show_comparison(comparison, console)
+        show_comparison(comparison, console, attributed(run, node.path, comparison.pair))
     if not found.lines:
         console.print(Text("No such comparison." if found.complete else "None so far."))
     if found.after is not None:
@@ -165,8 +166,8 @@ def chosen(run: Reader, path: str | None) -> list[NodeView]:
     return [_named(run, path)] if path is not None else [node for node in run.nodes.values() if node.finished is None]
 
 
-def show_comparison(c: judged.ShownComparison, console: Console) -> None:
-    """Both outcomes side by side, under each what the assistants answered."""
+def show_comparison(c: judged.ShownComparison, console: Console, moved: Attributed | None = None) -> None:
+    """Both outcomes side by side, under each what the assistants answered; and what moved the reward model."""
     verdict = judged.verdict(c.preference)
     said = Text.assemble("user: ", (verdict, "bold"))
     if c.scores:
@@ -191,6 +192,22 @@ def show_comparison(c: judged.ShownComparison, console: Console) -> None:
     if c.a.remarks or c.b.remarks:
         table.add_row(*(_remarks(side.remarks) for side in (c.a, c.b)))
     console.print(table)
+    if moved is not None:
+        show_moved(moved, console)
+
+
+def show_moved(moved: Attributed, console: Console, pieces: int = 0) -> None:
+    """What the difference of two scores is made of, as signed bars, and that many of its pieces, the largest first."""
+    console.print(Text(f"what moved the reward model: A less B is {moved.difference:+z.2f} standard deviations", "dim"))
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    for bar in moved.bars:
+        long = "▇" * round(12 * bar.share)
+        drawn = f"{long if bar.value < 0 else '':>12}│{long if bar.value >= 0 else '':<12}"
+        table.add_row(Text(visible(bar.name)), f"{bar.value:+z.2f}", Text(drawn))
+    console.print(table)
+    for one in moved.pieces[:pieces]:
+        facts = f"  ({line(', '.join(one.facts))})" if one.facts else ""
+        console.print(Text(f"  {one.worth:+z.2f}  {line(one.words, 160)}{facts}"))
 
 
 def _side(side: judged.Side) -> Text:

@@ -18,6 +18,7 @@ from rrm.core.settings import Settings
 from rrm.store.films import image
 from rrm.view import comparisons as judged
 from rrm.view.accuracy import ENOUGH, counted
+from rrm.view.attributions import attributed
 from rrm.view.clips import clips_of, moments_of
 from rrm.view.figures import tables_of
 from rrm.view.pictures import framed, seen
@@ -388,6 +389,7 @@ def comparison(request: Request) -> Response:
             request, "comparison.html", run=run, c=c, sides=sides, marked=marked is not None, beside=beside,
             verdict=judged.verdict, played=any(one["frames"] for one in sides),
             instruction=run.nodes[c.task].instruction if c.task in run.nodes else "",
+            moved=attributed(run, c.task, c.pair),
         )  # fmt: skip
 
 

@@ -59,6 +59,12 @@ def number(value: float | None, digits: int = 2) -> str:
     return text[1:] if text.startswith("-") and not float(text) else text.replace("-", "−")
 
 
+def signed(value: float) -> str:
+    """A difference for a table: "+0.31", "−0.20", "0.00"."""
+    text = number(value)
+    return f"+{text}" if value > 0 and float(text) else text
+
+
 def percent(value: float | None) -> str:
     """A share for a table: "95%", "–" for none."""
     return "–" if value is None else f"{value:.0%}"
@@ -98,7 +104,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters |= {
-        "visible": _visible, "line": _line, "number": number, "percent": percent,
+        "visible": _visible, "line": _line, "number": number, "signed": signed, "percent": percent,
         "counted": counted, "duration": duration, "moment": moment, "nth": nth,
     }  # fmt: skip
     env.globals |= {"url": url, "points": points, "ranks": RANKS}

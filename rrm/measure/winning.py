@@ -135,14 +135,13 @@ def _down(chance: float) -> str:
 def enumerate_agent(
     agent: Agent, game: Game, up_to: int | None = None, temperature: float = 1.0, chances: Chances | None = None
 ) -> Enumerated:
-    """An agent at every position that can be won, up to a size; by default all of the game.
+    """An agent at every position that can be won, up to a size; by default all of the game. Raises `RRMError` if there
+    are none, or if its model has no words for some.
 
     Parameters
     ----------
     up_to: positions of which the numbers sum to at most this; beyond the game's own, those of larger games.
     chances: of the moves; by default of a `TextAgent`, by `chances_of`.
-
-    Raises `RRMError` if there are none, or if its model has no words for some.
     """
     size = sum(game.start) if up_to is None else up_to
     whole = game

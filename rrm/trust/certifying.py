@@ -39,7 +39,8 @@ def file_of(out: Path, node: str) -> Path:
 
 
 def certify(run: Path, node: str | None = None, key: Path | None = None, out: Path | None = None) -> list[Certified]:
-    """Certify a node and all that were trained below it in this run; by default the root.
+    """Certify a node and all that were trained below it in this run; by default the root. Raises `RunError` for
+    nodes that are not finished, `KeyProblem`, `StoreError`.
 
     Parameters
     ----------
@@ -48,8 +49,6 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
     key: a private key's file of `make_key`. By default one is made and thrown away, and its public half left beside
         the certificates, which proves integrity and not identity.
     out: a folder; by default RUN/certificates.
-
-    Raises `RunError` for nodes that are not finished, `KeyProblem`, `StoreError`.
     """
     if not (run / "run.db").exists():
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")

@@ -10,7 +10,10 @@ A TOML file. A table for every node, for the root, or for a node by its path; in
     [root]
     "design.unassessed" = "empty"
     "design.assistants.*.misses.high" = "<= 0.3"
-    "formal_verification" = "known"
+    "formal_verification" = "holds"
+
+"known": there is something; "empty": a list has nothing; "holds": a chapter, or audits, in which something was found,
+and nothing that fails or is not known.
 """
 
 from __future__ import annotations
@@ -90,6 +93,8 @@ def _why(value: Any, demand: str) -> str:
     """Why a value does not fulfil a demand; empty if it does."""
     if isinstance(value, Mapping) and "not_known" in value:
         return f"it is not known: {value['not_known']}"
+    if demand == "holds":
+        return _failing(value)
     if demand == "known":
         empty = value.get("empty") if isinstance(value, Mapping) else None
         return f"it is empty: {empty}" if empty else "" if value is not None else "there is none"
@@ -101,14 +106,29 @@ def _why(value: Any, demand: str) -> str:
     return "" if compare(value, limit) else f"it is {value:g}"
 
 
+def _failing(value: Any) -> str:
+    """Why what was found does not all hold."""
+    found = value.get("found", []) if isinstance(value, Mapping) else value
+    if not isinstance(found, list) or not found:
+        return "there is nothing"
+    for one in found:
+        said = one.get("found", {}) if isinstance(one, Mapping) else {}
+        if said.get("holds") is False:
+            return f"{one.get('name', '')} does not hold"
+        for single in said.get("statements", ()):
+            if single.get("verdict", "holds") != "holds" or "not known" in single:
+                return f"this does not: {single.get('statement', '')}"
+    return ""
+
+
 def _read(where: str, demand: Any) -> tuple[Callable[[Any, Any], bool], float]:
     """A comparison and its limit; of "known" and "empty" any."""
-    if demand in ("known", "empty"):
+    if demand in ("known", "empty", "holds"):
         return operator.eq, 0.0
     given = re.fullmatch(r"(>=|<=|==|>|<) ?([-+.\de]{1,40})", demand if isinstance(demand, str) else "")
     try:
         return OPERATORS[given[1]], float(given[2])  # type: ignore[index]
     except (TypeError, ValueError):
         raise PolicyError(
-            f'{where}: {demand!r} is no demand; give ">= 0.7" (or >, <, <=, ==), "known" or "empty"'
+            f'{where}: {demand!r} is no demand; give ">= 0.7" (or >, <, <=, ==), "known", "empty" or "holds"'
         ) from None

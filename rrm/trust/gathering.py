@@ -42,8 +42,10 @@ from rrm.view.reading import NodeView, Reader
 
 KEPT = {"labels.db": ("questions", "labels", "closed"), "calls.db": ("calls",)}
 """Other databases -> tables that are only added to."""
-SKIPPED = re.compile(r"(?:run|labels|calls)\.db(?:-wal|-shm|-journal)?|lock|.*\.part|certificates(?:/.*)?", re.DOTALL)
-"""Files of a run that are hashed in another way, or come and go."""
+SKIPPED = re.compile(
+    r"(?:run|labels|calls)\.db(?:-wal|-shm|-journal)?|lock|.*\.part|(?:certificates|trust)(?:/.*)?", re.DOTALL
+)
+"""Files of a run that are hashed in another way, come and go, or are in the certificate as they were (trust)."""
 _CURRENT = "c.task = ? AND NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
 _WHOLE = f"{_CURRENT} AND NOT {PARTS}"
 """Figures are of comparisons of whole outcomes (`rrm.core.parts`)."""
@@ -342,6 +344,13 @@ def _not_shown(
         f"{name.replace('_', ' ').capitalize()}: {parts[name].empty}."
         for name in ("interpretability", "formal_verification", "guarantees") if parts[name].empty
     ]  # fmt: skip
+    for name in ("interpretability", "formal_verification", "guarantees"):
+        for one in parts[name].found:
+            statements = one.get("found", {}).get("statements", ())
+            said += [
+                f"{single['statement']} ({single.get('verdict') or 'not known'})" for single in statements
+                if single.get("verdict", "holds") != "holds" or "not known" in single
+            ]  # fmt: skip
     said += [f"{where}: not known, as {why}." for where, why in sorted(_unknown(parts["testing"].model_dump()))]
     if node.finished is not None:
         said.append("How it was trained: it was finished in another run.")

@@ -99,15 +99,14 @@ class _Replayed:
 
 
 def rerun(run: Path, node: str, tree: Task, model: str | Backbone | Maker | None = None) -> Rerun:
-    """Train a node again, with all below it, and compare the weights.
+    """Train a node again, with all below it, and compare the weights. Raises `RunError` if the tree is another or the
+    model has other weights.
 
     Parameters
     ----------
     tree: the root, as code that whoever verifies trusts: nothing of the run's folder is executed. Settings are the
         run's.
     model: by default what the run's was called.
-
-    Raises `RunError` if the tree is another or the model has other weights.
     """
     config, tree = read_config(run), plant(tree)
     _check(config, tree, node, run)

@@ -48,9 +48,7 @@ def search_rise(
     ----------
     slope: per head, of its score along the step.
     reach: per head between what its score is before the limit, before and after the step; None: anything.
-    limit: where scores end; None: nowhere (while no head is at its limit).
-
-    Raises `ConfigError` if z3 is not installed.
+    limit: where scores end; None: nowhere (while no head is at its limit). Without z3 it raises `ConfigError`.
     """
     if not there():
         raise ConfigError(MISSING)

@@ -67,13 +67,12 @@ class Verified:
 
 
 def verify(certificate: Path, run: Path, keys: Sequence[Path] = ()) -> Verified:
-    """Check a certificate against its run, and those below it, which are looked for beside it.
+    """Check a certificate against its run, and those below it, which are looked for beside it. Raises `RunError` where
+    there is no run; all else is told in what is returned.
 
     Parameters
     ----------
     keys: files of public keys that whoever verifies trusts; without any, the one that lies beside the certificate.
-
-    Raises `RunError` where the run cannot be read at all; all else is told in what is returned.
     """
     found = Verified()
     known = _keys(certificate, keys, found)
@@ -208,6 +207,9 @@ def _down(
             found.faults.append(Breach("changed", f"the certificate of {child.node} is of other rows", node))
             continue
         _down(folder, run, copy, reader, below, said, keys, found)
+    chapters = (predicate.interpretability, predicate.formal_verification, predicate.guarantees)
+    if predicate.testing.audits or any(chapter.found for chapter in chapters):
+        found.notes.append(f"{node}: what was computed of its weights is taken as signed; its commands find it again")
     if len(found.faults) == before:
         found.notes.append(f"{node}: every number follows from the records, and no file was changed")
 

@@ -186,11 +186,27 @@ def _found(claim: str, found: Sequence[Mapping[str, Any]]) -> Element:
     made = []
     for one in found:
         said = one.get("found", {})
+        if isinstance(said, Mapping) and isinstance(said.get("statements"), list):
+            made += [_statement(single) for single in said["statements"]]
+            continue
         holds = said.get("holds") if isinstance(said, Mapping) else None
         state: State = "supported" if holds is True else "against" if holds is False else ""
         text = f"{one.get('name', '')}: {_brief(said)} ({one.get('command', '')})"
         made.append(Element("solution", text, state=state))
     return _goal(claim, *made)
+
+
+def _statement(one: Mapping[str, Any]) -> Element:
+    """Of a proof, or of a bound: see `rrm prove` and `rrm bound`."""
+    says = str(one.get("statement", ""))
+    if "not known" in one:
+        return Element("solution", f"{says} Not known: {one['not known']}", state="open")
+    if "at most" in one:
+        return Element("solution", f"{says} At most {one['at most']:.3g} ({one.get('counted', '')})")
+    states: Mapping[str, State] = {"holds": "supported", "fails": "against"}
+    verdict = str(one.get("verdict", ""))
+    text = f"{says} {verdict.capitalize()}: {one.get('why', '')}"
+    return Element("solution", text, state=states.get(verdict, "open"))
 
 
 def _goal(claim: str, *parts: Element) -> Element:

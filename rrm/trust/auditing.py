@@ -1,0 +1,223 @@
+"""`rrm audit`: a trained node is put to tests that training did not see, and what they gave goes into its certificate."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rrm.core.errors import RunError
+from rrm.core.judgements import Event
+from rrm.core.parties import Maker, User
+from rrm.core.settings import Explained, Settings
+from rrm.core.task import Assistant, Task
+from rrm.core.validation import plant
+from rrm.loop.reopen import as_set
+from rrm.loop.training import maker_of, train
+from rrm.models.backbone import Backbone
+from rrm.store.config import read_config
+from rrm.store.journal import Journal
+from rrm.trust.audit_parts import PARTS
+from rrm.trust.bench import Bench, Found, Unknowable
+from rrm.trust.shelf import FOLDER, keep, weights_of
+from rrm.trust.snapshot import copied
+from rrm.users.endpoint import EndpointUser
+from rrm.users.human import HumanUser
+from rrm.view.reading import Reader
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A part that is done."""
+
+    part: str
+    found: Found
+    """Its figures, or "not_known"; "holds" where it is a matter of yes or no that is settled."""
+    kept: bool = False
+    """Whether it was done before, and only read."""
+    examples: tuple[str, ...] = ()
+
+
+def audit(
+    run: Path, node: str, tree: Task, user: User, model: str | Backbone | Maker | None = None, cases: int = 32,
+    budget: int = 16, seed: int = 0, shifted: Task | None = None, only: Sequence[str] = (), again: bool = False,
+    called: str = "", say: Callable[[str], None] = lambda line: None,
+) -> Iterator[Audited]:  # fmt: skip
+    """Audit a node of a finished run, part by part; each is kept with the run as soon as it is done.
+
+    The run's folder is copied, and the tree had back from the copy as a resumed run has it: its weights and whom its
+    user trusts, and nothing is trained. A part that was done of these weights with these settings is read, not done
+    again.
+
+    Parameters
+    ----------
+    node: its path.
+    tree: the root, as it was trained. shifted: one with the same nodes and cases of another kind.
+    user: who judged, with the same settings.
+    model: by default what the run's was called.
+    cases: new cases of each part. budget: outcomes of each case that the adversary chooses from.
+    only: parts, of `PARTS`; all by default.
+    called: what of a command line is the same for all parts, to be kept with each.
+
+    Raises `RunError` if people judged, or the run is another, unfinished, or has no such node.
+    """
+    config = _checked(run, node, tree, user)
+    unknown = [one for one in only if one not in PARTS]
+    if unknown:
+        raise RunError(f"an audit has no part {', '.join(unknown)}; it has {', '.join(PARTS)}")
+    kind = "" if shifted is None or shifted.cases is None else ",".join(
+        case.id for case in shifted.cases.draw(4, "about")
+    )  # fmt: skip
+    with Reader(run) as reader:
+        weights = weights_of(reader, node)
+    asked = [part for part in PARTS if part in (only or PARTS)]
+    made = {part: _made(part, cases, budget, seed, user, kind) for part in asked}
+    done = {part: _kept(run, node, part, weights) for part in asked}
+    open_parts = [part for part in asked if again or done[part].get("made") != made[part]]
+    for part in asked:
+        if part not in open_parts:
+            yield Audited(part, done[part], kept=True)
+    if not open_parts:
+        return
+    say("having the run back")
+    with _bench(run, config, node, tree, user, model) as had:
+        for part in open_parts:
+            say(f"{part} ...")
+            bench = replace(had, cases=cases, budget=budget, seed=seed, shifted=shifted, examples=[])
+            try:
+                found = dict(PARTS[part](bench))
+            except Unknowable as error:
+                found = {"not_known": str(error)}
+            found |= {"made": made[part], "times": done[part].get("times", 0) + 1}
+            command = f"rrm audit RUN {node}{called} --only {part} --cases {cases} --budget {budget} --seed {seed}"
+            with Reader(run) as reader:
+                keep(reader, node, "audits", part, command, found)
+            yield Audited(part, found, examples=tuple(bench.examples))
+
+
+def _made(part: str, cases: int, budget: int, seed: int, user: User, shifted: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"cases": cases, "seed": seed, "user": user.name}
+    made |= {"budget": budget} if part == "adversarial" else {}
+    return made | ({"first shifted cases": shifted} if part == "shifted" else {})
+
+
+def _kept(run: Path, node: str, part: str, weights: Mapping[str, str]) -> dict[str, Any]:
+    """What was found before, of these weights."""
+    path = run / FOLDER / node.replace("/", "~") / "audits" / f"{part}.json"
+    try:
+        body = json.loads(path.read_text())
+        return dict(body["found"]) if body["weights"] == weights else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} cannot be read ({error}); remove it, or find it again") from error
+
+
+def _checked(run: Path, node: str, tree: Task, user: User) -> dict[str, Any]:
+    config = read_config(run)
+    if {"tree", "model", "user"} - {*config}:
+        raise RunError(f"{run} says in no config.json what was trained; give the folder of a run")
+    judged = str(config["user"].get("name", ""))
+    if isinstance(user, HumanUser) or judged.startswith("human"):
+        raise RunError(
+            f"{run}: people judge here, and an audit asks nobody who is not simulated and no model; what people check "
+            "of what assistants say are the marks of rrm label"
+        )
+    if user.name != judged:
+        raise RunError(f"{run} was judged by {judged}, not by {user.name}; give who judged it with --user")
+    nodes = {one.path for one in plant(tree).walk()}
+    if not {*config["tree"]} <= nodes:
+        raise RunError(
+            f"the tree has the nodes {', '.join(sorted(nodes))}, and the run {', '.join(sorted(config['tree']))}; give "
+            "the tree that was trained with --tree"
+        )
+    with Reader(run) as reader:
+        if node not in reader.nodes:
+            raise RunError(f"{run} has no node {node!r}; it has {', '.join(reader.nodes)}")
+        for one in reader.nodes.values():
+            state = reader.progress(one).state
+            if state not in ("finished", "elsewhere"):
+                raise RunError(f"{run}: {one.path} is not finished ({state}); go on training, and then audit")
+        if reader.nodes[node].finished is not None:
+            raise RunError(f"{node} was finished in another run; audit it there")
+    return config
+
+
+@contextmanager
+def _bench(
+    run: Path, config: Mapping[str, Any], node: str, tree: Task, user: User, model: str | Backbone | Maker | None
+) -> Iterator[Bench]:
+    """The node, had back from a copy of the run, which is removed at the end."""
+    about = config.get("about", {})
+    rates = about.get("decided", about).get("rates") or {}
+    task = _as_trained(plant(tree), config["tree"], rates)
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(about.get("threads", before)))
+    try:
+        with copied(run) as copy, warnings.catch_warnings():
+            _beside(run, copy)
+            warnings.simplefilter("ignore")
+            maker = maker_of(model or config["model"]["name"])
+            root = train(task, user, maker, copy, int(config.get("seed", 0)), [_loaded_only])
+            journal = root.memo
+            assert isinstance(journal, Journal)
+            with closing(journal):
+                line = _line(root, node)
+                known = frozenset(c.case.id for one in line for c in journal.comparisons(one.task.path))
+                judged = [(one, [c.judgement for c in journal.comparisons(one.path)]) for one in task.walk()]
+
+                def anew() -> User:
+                    """Whoever judged, as they were at the end of training."""
+                    if not isinstance(user, Explained) or isinstance(user, EndpointUser):
+                        return user  # a model, which judges every pair afresh
+                    fresh: Any = type(user)(**user.model_dump())
+                    for one, judgements in judged:
+                        for judgement in judgements:
+                            fresh.recall(one, judgement)
+                    return fresh  # type: ignore[no-any-return]
+
+                yield Bench(line, known, anew, 0, 0, 0)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _as_trained(task: Task, tree: Mapping[str, Any], rates: Mapping[str, float]) -> Task:
+    """The tree with the run's settings."""
+    below = tuple(_as_trained(sub, tree, rates) if isinstance(sub, Task) else sub for sub in task.assistants)
+    given = tree[task.path]["settings"] if task.path in tree else {}
+    return replace(task, assistants=below, settings=Settings(**as_set(given, rates)))
+
+
+def _loaded_only(_: Any, event: Event) -> None:
+    if event.phase in ("sample", "compare", "fit", "improve"):
+        raise RunError(f"{event.task} would go on training, and an audit trains nothing; go on with rrm train first")
+
+
+def _line(top: Assistant, node: str) -> tuple[Assistant, ...]:
+    """From the root to the node."""
+    if top.task.path == node:
+        return (top,)
+    below = next(one for one in top.helpers if f"{node}/".startswith(f"{one.task.path}/"))
+    return (top, *_line(below, node))
+
+
+def _beside(run: Path, copy: Path) -> None:
+    """Weights, episodes and the rest of the folder, linked where that can be: nothing here is written in place."""
+    for path in sorted(run.iterdir()):
+        if path.is_dir() and path.name not in (FOLDER, "certificates", "films", "lock"):
+            shutil.copytree(path, copy / path.name, copy_function=_linked, dirs_exist_ok=True)
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)

@@ -10,10 +10,11 @@ from rrm.command import model_commands
 from rrm.command import trust_commands
 from rrm.command import proof_commands
 from rrm.command import explain_command
+from rrm.command import audit_command
 # isort: on
 from rrm.command.common import app
 
 __all__ = [
-    "app", "explain_command", "measure_commands", "model_commands", "plan_command", "proof_commands", "run_commands",
-    "tree_commands", "trust_commands",
+    "app", "audit_command", "explain_command", "measure_commands", "model_commands", "plan_command", "proof_commands",
+    "run_commands", "tree_commands", "trust_commands",
 ]  # fmt: skip

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rrm.core.judgements import ImproveReport, Pair
+from rrm.core.judgements import Pair
 from rrm.core.protocols import Scores
 from rrm.core.records import Assistance, Case, Group
-from rrm.core.task import Assistant, Task, assist
+from rrm.core.task import Assistant, Pool, Task, assist
 from rrm.loop.outcomes import as_an_adversary
 from rrm.loop.state import NodeState
 from rrm.store.journal import Journal
@@ -25,12 +25,11 @@ from rrm.trust.bench import (
     ask,
     averaged,
     different,
-    figure,
     holding,
     shared,
     texts,
 )
-from rrm.trust.edits import Edit, Inspector, bare, edits, words_of
+from rrm.trust.edits import Edit, Inspector, bare, edits, words_after
 from rrm.users.bounded import Attention, BoundedUser
 from rrm.users.claims import Claim, claims_of
 
@@ -108,23 +107,11 @@ def adversarial(bench: Bench) -> Found:
 def _optimized(bench: Bench, cases: Sequence[Case]) -> list[Group]:
     """Outcomes of the agent after one more optimization, against the reward model as it is and with nothing to hold it;
     as many as the others may choose from. The agent is then as it was."""
-    supply, journal = bench.task.cases or _Framed(bench), bench.node.memo
+    supply, journal = bench.task.cases or Pool(tuple(bench.new("adversary"))), bench.node.memo
     assert isinstance(journal, Journal)  # of the copy
     state = NodeState(bench.task, bench.node.agent, bench.node.reward, journal, journal.world, bench.seed)  # type: ignore[arg-type]
     with as_an_adversary(state, supply, bench.node.helpers):
         return bench.sampled(cases, bench.budget, "adversarial optimized")
-
-
-class _Framed:
-    """The node's new cases, for an improver."""
-
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-
-    def draw(self, n: int, key: str) -> list[Case]:
-        """See `Cases`."""
-        cases = self._bench.new(f"adversary {key}")
-        return [cases[i % len(cases)] for i in range(n)]
 
 
 def _best(bench: Bench, groups: Sequence[Group]) -> list[Group]:
@@ -227,7 +214,8 @@ def metamorphic(bench: Bench) -> Found:
             order.setdefault(group.case.id, []).append(float(abs(float(here.mean[i] - there.mean[1 - i])) < SAME))
     found = {name: shared(by, "") for name, by in (("user: order", user), ("reward: order", order),
                                                   ("reward: company", company))}  # fmt: skip
-    return {"holds": all(one["value"] == 1 for one in found.values()), **found}
+    exact = [one for name, one in found.items() if name.startswith("reward")]  # a user may be noisy
+    return {"holds": all(one["value"] == 1 for one in exact), **found}
 
 
 def _alone(bench: Bench, group: Group) -> list[float]:
@@ -257,8 +245,7 @@ def irrelevant(bench: Bench) -> Found:
         raise Unknowable("no edit left every fact as it was, or nothing settles what is true of its outcomes")
     why = "there was no such edit"
     kinds = {kind: {"moved": averaged(moved[kind], why), "turned": shared(turned[kind], why)} for kind in moved}
-    bad = [kinds["plain"]["turned"]]
-    return {**(holding(bad=bad) if "value" in bad[0] else {}), **kinds, "attention": inspector.spent}
+    return {**kinds, "attention": inspector.spent}
 
 
 def _scored(bench: Bench, groups: Sequence[Group]) -> Sequence[Scores]:
@@ -278,7 +265,7 @@ def _edited(bench: Bench, groups: Sequence[Group], inspector: Inspector) -> list
 def _tried(
     bench: Bench, task: Task, groups: Sequence[Group], inspector: Inspector
 ) -> list[tuple[Group, list[Edit]]]:
-    words = words_of(outcome for group in groups for outcome in group.outcomes)
+    words = words_after(outcome for group in groups for outcome in group.outcomes)
     return [
         (group, edits(task, group.case, group.outcomes[0], words, inspector,
                       random.Random(bench.key("edits", group.case.id, group.outcomes[0].content))))

@@ -1,4 +1,4 @@
-"""`rrm audit`: a trained node is put to tests that training did not see, and what they gave goes into its certificate."""
+"""`rrm audit`: a trained node is put to tests that training did not see; what they give goes into its certificate."""
 
 from __future__ import annotations
 

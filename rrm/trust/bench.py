@@ -1,4 +1,4 @@
-"""A trained node on the bench: new cases, its agent's outcomes of them, and whoever judged it, as they were at the end."""
+"""A trained node on the bench: new cases, its agent's outcomes of them, and whoever judged it, as at the end."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Edits of an outcome by one word: after which all that can be checked of it is as it was, or one thing turned false.
 
-Metamorphic tests (Chen et al. 1998, arXiv 2002.12543) need no truth of what is judged, only of what an edit changed. Here
-that is read fact by fact, at the price of each, through the meter of a bounded user whose looks do not err: so there are
-such edits only where a task says of its facts what is true (simulated worlds, and texts with rules that decide).
+Metamorphic tests (Chen et al. 1998, arXiv 2002.12543) need no truth of what is judged, only of what an edit changed.
+Here that is read fact by fact, at the price of each, through the meter of a bounded user whose looks do not err: so
+there are such edits only where a task says of its facts what is true (simulated worlds, and texts with rules that
+decide).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from rrm.core.errors import Malformed
@@ -18,16 +20,18 @@ from rrm.core.records import Case, Fact, Outcome
 from rrm.core.task import Task
 from rrm.users.bounded import Attention
 
-TRIES = 600
+TRIES = 1500
 """Edits that are tried of one outcome; most have no form."""
 Kind = Literal["plain", "dressed", "flaw"]
 State = Mapping[str, tuple[str, bool, tuple[bool, ...]]]
 """Fact -> its aspect, whether it is true, and what it claims and each of its parts."""
+Vocabulary = Mapping[str, Sequence[str]]
+"""Word -> what may stand after it; empty word -> all words."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """An outcome with one word replaced or inserted."""
+    """An outcome with one word replaced, inserted or left out."""
 
     kind: Kind
     """plain: every fact is as it was, and the surface, too; dressed: every fact is, and the surface is not; flaw: one
@@ -73,9 +77,15 @@ class Inspector:
         return holds
 
 
-def words_of(outcomes: Iterable[Outcome]) -> list[str]:
-    """The words of some outcomes, each once, in order."""
-    return sorted({word for outcome in outcomes for word in outcome.text.split()})
+def words_after(outcomes: Iterable[Outcome]) -> Vocabulary:
+    """The words that stand in some outcomes after each word, in order; after the empty one, all of them."""
+    found: dict[str, set[str]] = {"": set()}
+    for outcome in outcomes:
+        words = outcome.text.split()
+        found[""].update(words)
+        for before, word in pairwise(words):
+            found.setdefault(before, set()).add(word)
+    return {before: sorted(some) for before, some in found.items()}
 
 
 def bare(outcome: Outcome) -> Outcome:
@@ -84,14 +94,14 @@ def bare(outcome: Outcome) -> Outcome:
 
 
 def edits(
-    task: Task, case: Case, outcome: Outcome, words: Sequence[str], inspector: Inspector, rng: random.Random
+    task: Task, case: Case, outcome: Outcome, words: Vocabulary, inspector: Inspector, rng: random.Random
 ) -> list[Edit]:
-    """One plain edit of an outcome, one dressed, and for each aspect one flaw, as far as `TRIES` random edits have them.
+    """One plain edit of an outcome, one dressed, and a flaw for each aspect, as far as `TRIES` random edits have them.
 
-    words: what is put in, in place of a word or before one.
+    words: what is put in, in place of a word or before one; half the time what others wrote after the same word.
     """
     before = inspector.look(task, case, outcome)
-    if before is None or not words:
+    if before is None or not words.get(""):
         return []
     surface = task.surface_of(case, outcome)
     found: dict[tuple[str, str], Edit] = {}
@@ -109,19 +119,24 @@ def edits(
     return [found[key] for key in sorted(found)]
 
 
-def _tried(text: str, words: Sequence[str], rng: random.Random) -> Iterator[tuple[str, str]]:
+def _tried(text: str, words: Vocabulary, rng: random.Random) -> Iterator[tuple[str, str]]:
     """(the text with one word changed, what was done), no text twice."""
     pieces = re.split(r"(\s+)", text)  # words are at even places
     seen = {text}
     for _ in range(TRIES):
         at = 2 * rng.randrange((len(pieces) + 1) // 2)
-        word, insert = rng.choice(words), rng.random() < 0.25
-        put = f"{word} {pieces[at]}" if insert else word
-        changed = "".join((*pieces[:at], put, *pieces[at + 1 :]))
+        fitting = words.get(pieces[at - 2] if at else "", ()) if rng.random() < 0.5 else ()
+        word, how = rng.choice(fitting or words[""]), rng.random()
+        old, place = pieces[at], at // 2 + 1
+        if how < 0.1:
+            changed, what = "".join((*pieces[:at], *pieces[at + 2 :])), f"word {place}: {old!r} was left out"
+        elif how < 0.3:
+            changed, what = "".join((*pieces[:at], f"{word} {old}", *pieces[at + 1 :])), f"{word!r} before word {place}"
+        else:
+            changed, what = "".join((*pieces[:at], word, *pieces[at + 1 :])), f"word {place}: {old!r} became {word!r}"
         if changed not in seen:
             seen.add(changed)
-            old, place = pieces[at], at // 2 + 1
-            yield changed, f"{word!r} before word {place}" if insert else f"word {place}: {old!r} became {word!r}"
+            yield changed, what
 
 
 def _turned(before: State, after: State) -> str:

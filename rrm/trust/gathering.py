@@ -88,7 +88,7 @@ def predicate_of(
     scope = Scope(
         cases=_one(run, f"SELECT COUNT(DISTINCT c.case_id) FROM comparisons c WHERE {_WHOLE}", path),
         first=tuple(map(str, run.config.get("cases", ()))),
-        shift=NotKnown(not_known="nobody looked at cases of another kind; `rrm audit` does"),
+        shift=_shift(audits),
     )
     below = tuple(Child(node=name, sha256=digest) for name, digest in sorted(children.items()))
     parts: dict[str, Any] = {"design": design, "testing": testing, "scope": scope, **three}
@@ -293,6 +293,15 @@ def _testing(
         agreement={"assisted": agreement, "unassisted": untrue} if given is None else dict(given),
         challenges=plain(challenges_of(run, node)), audits=tuple(dict(one) for one in audits),
     )  # fmt: skip
+
+
+def _shift(audits: Sequence[Mapping[str, Any]]) -> Found:
+    """How often the reward model was right on cases of another kind, if an audit looked."""
+    for one in audits:
+        figure = one["found"].get("predicted", {}) if one["name"] == "shifted" else {}
+        if "value" in figure:
+            return Figure(**figure)
+    return NotKnown(not_known="nobody looked at cases of another kind; `rrm audit` does")
 
 
 def held_out(run: Reader, node: NodeView) -> dict[str, list[tuple[float, float, float]]]:

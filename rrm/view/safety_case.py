@@ -248,6 +248,8 @@ def _said(figure: Mapping[str, Any]) -> str:
 
 def _brief(value: Any) -> str:
     """A short form of what a command found."""
+    if isinstance(value, Mapping) and {"value", "low", "high", "n"} <= {*value}:
+        return _said(value)
     if isinstance(value, Mapping):
         return "; ".join(f"{key}: {_brief(one)}" for key, one in list(value.items())[:6])
     if isinstance(value, list):

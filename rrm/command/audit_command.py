@@ -1,0 +1,133 @@
+"""`rrm audit`: test what was trained, for its certificate."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from rrm.command.common import DEBUG, USUAL, app, clean_errors, say, user_of, usual
+from rrm.command.trees import load_task
+from rrm.core.parties import User
+from rrm.core.settings import Explained
+from rrm.store.config import read_config
+from rrm.view.clean_console import CleanConsole
+
+MADE = ("made", "times", "holds", "not_known")
+"""What was found, beside its figures."""
+
+
+@app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    tree: Annotated[str, typer.Option(metavar="TREE", help="The tree that was trained: a name, file or module.")],
+    node: Annotated[str | None, typer.Argument(help="A node, by path or name; by default the root.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Who judged, as rrm train's; their settings are the run's.", show_default=USUAL)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the starting model is.", show_default="as the run calls it")
+    ] = None,
+    cases: Annotated[int, typer.Option(min=1, help="New cases of each part.")] = 32,
+    budget: Annotated[
+        int, typer.Option(min=2, help="Outcomes of each case from which the adversary takes what is rated highest.")
+    ] = 16,
+    shifted: Annotated[
+        str | None, typer.Option(metavar="TREE", help="The same tree with cases of another kind, for the part shifted.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART",
+            help="Only this part, repeatable: held-out, shifted, adversarial, spot-checks, metamorphic, irrelevant, "
+            "planted.",
+        ),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Do parts again that were done so before.")] = False,
+    show: Annotated[int, typer.Option(min=0, help="Of each part that is done now, show so many examples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides which cases are drawn, and all else that is random.")] = 0,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Test a trained node on what training did not see; the results go into its certificate (rrm certify).
+
+    held-out and shifted: does the reward model foretell the user on new cases, and on another kind of cases.
+    adversarial: is what it rates highest what the user prefers. spot-checks: what assistants say, looked at without
+    whoever judges choosing what. metamorphic: order and company must not matter. irrelevant: words changed so that no
+    fact did. planted: one fact made false; is it found, and is clean work accused.
+
+    Each part is kept with the run when it is done, and the same command goes on. Nothing is trained.
+
+    Examples: rrm audit runs/paper --tree paper
+    rrm audit runs/paper proofs --tree paper --only planted --show 5
+    rrm audit runs/paper --tree ./mine.py --shifted ./harder.py --cases 64 --budget 32
+    """
+    with clean_errors(debug):
+        from transformers.utils import logging  # late, like all that takes seconds
+
+        from rrm.trust.auditing import audit as parts
+        from rrm.view.inspect import chosen
+        from rrm.view.reading import Reader
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        with Reader(run) as opened:
+            path = chosen(opened, node)[0].path if node is not None else opened.root
+        task = load_task(tree)
+        who = _judge(user or usual(task, "user"), read_config(run))
+        named = ("--tree", tree) + (() if shifted is None else ("--shifted", shifted))
+        found = parts(
+            run, path, task, who, model, cases, budget, seed, None if shifted is None else load_task(shifted),
+            tuple(only or ()), again, f" {shlex.join(named)}", lambda line: say(f"{path}: {line}", "dim", err=True),
+        )  # fmt: skip
+        table = Table(box=None, pad_edge=False, header_style="bold", title=f"Audit of {path}", title_justify="left")
+        for name in ("part", "", "figure", "", "cases"):
+            table.add_column(name, overflow="fold")
+        examples: list[str] = []
+        for one in found:
+            _add(table, one.part, one.found, one.kept)
+            examples += [f"{one.part}: {text}" for text in one.examples[:show]]
+        CleanConsole().print(table)
+        for text in examples:
+            say(text)
+        say(f"kept in {run / 'trust'}; next: rrm certify {run}", "dim")
+
+
+def _judge(name: str, config: Mapping[str, Any]) -> User:
+    """Whoever it is, with the run's settings for them."""
+    made = user_of(name, int(config.get("seed", 0)), ())
+    told = {key: value for key, value in config.get("user", {}).items() if key != "name"}
+    if isinstance(made, Explained) and {*told} <= {*type(made).model_fields}:
+        return type(made)(**told)
+    return made
+
+
+def _add(table: Table, part: str, found: Mapping[str, Any], kept: bool) -> None:
+    holds = "holds" if found.get("holds") else "does not hold" if "holds" in found else ""
+    style = {"holds": "green", "does not hold": "red"}.get(holds, "")
+    before = " (done before)" if kept else ""
+    if "not_known" in found:
+        table.add_row(Text(part + before), Text("not known", style="dim"), Text(str(found["not_known"])), "", "")
+        return
+    lead = (Text(part + before), Text(holds, style=style))
+    for where, value, cases in _figures({key: one for key, one in found.items() if key not in MADE}):
+        table.add_row(*lead, Text(where), Text(value), Text(cases))
+        lead = (Text(""), Text(""))
+
+
+def _figures(found: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, str, str]]:
+    """(place, in words, cases)."""
+    for key, one in found.items():
+        place = f"{where}, {key}" if where else key
+        if not isinstance(one, Mapping):
+            yield place, f"{one:.2f}" if isinstance(one, float) else str(one), ""
+        elif "not_known" in one:
+            yield place, f"not known: {one['not_known']}", ""
+        elif "value" in one:
+            between = "" if one["low"] is None else f" [{one['low']:.2f}, {one['high']:.2f}]"
+            yield place, f"{one['value']:.2f}{between}, n {one['n']}", str(one["cases"])
+        else:
+            yield from _figures(one, place)

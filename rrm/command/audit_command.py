@@ -89,7 +89,8 @@ def audit(
         examples: list[str] = []
         for one in found:
             _add(table, one.part, one.found, one.kept)
-            examples += [f"{one.part}: {text}" for text in one.examples[:show]]
+            some = one.examples[:: max(1, len(one.examples) // max(1, show))][:show]  # of all that it looked at
+            examples += [f"{one.part}: {text}" for text in some]
         CleanConsole().print(table)
         for text in examples:
             say(text)

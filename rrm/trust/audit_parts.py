@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from rrm.core.judgements import Pair
-from rrm.core.protocols import Scores
 from rrm.core.records import Assistance, Case, Group
 from rrm.core.task import Assistant, Pool, Task, assist
 from rrm.loop.outcomes import as_an_adversary
@@ -43,17 +42,16 @@ By = dict[str, list[float]]
 
 def held_out(bench: Bench) -> Found:
     """Pairs of the trained agent's outcomes of new cases: does the reward model foretell who is preferred?"""
-    return _foretold(bench.judge(bench.pairs("held out")))
+    return _foretold(bench.judge(bench.pairs(bench.groups("held out"))))
 
 
 def shifted(bench: Bench) -> Found:
     """The same of cases of another kind."""
     if bench.shifted is None:
         raise Unknowable("no tree with cases of another kind was given (--shifted)")
-    without = [task for group in bench.groups("shifted form", 2, True) for o in group.outcomes
-               if (task := bench.task.fault(group.case, o))]  # fmt: skip
-    found = _foretold(bench.judge(bench.pairs("shifted", True)))
-    return {**found, "without form": len(without) / (2 * bench.cases)}
+    groups = bench.groups("shifted", shifted=True)
+    without = {g.case.id: [float(bool(bench.task.fault(g.case, o))) for o in g.outcomes] for g in groups}
+    return {**_foretold(bench.judge(bench.pairs(groups))), "without form": shared(without, "there are no outcomes")}
 
 
 def _foretold(judged: Sequence[Judged]) -> Found:
@@ -195,7 +193,7 @@ def spot_checks(bench: Bench) -> Found:
 
 def metamorphic(bench: Bench) -> Found:
     """What must not matter: which is shown first, what else is scored beside it, and in which order."""
-    pairs = bench.pairs("metamorphic")
+    pairs = bench.pairs(bench.groups("metamorphic"))
     groups = [Group(one.case, (one.a, one.b), (one.assistance_a, one.assistance_b)) for one in pairs]
     back = [Group(g.case, g.outcomes[::-1], g.assistance[::-1]) for g in groups]
     together = bench.reward.score(groups)
@@ -231,12 +229,16 @@ def irrelevant(bench: Bench) -> Found:
     inspector = Inspector()
     moved: dict[str, By] = {"plain": {}, "dressed": {}}
     turned: dict[str, By] = {"plain": {}, "dressed": {}}
+    otherwise: dict[str, By] = {"plain": {}, "dressed": {}}
     for group, made in _edited(bench, groups, inspector):
         case = group.case.id
         row = Group(group.case, (*(bare(one) for one in group.outcomes), *(one.outcome for one in made)))
-        (score,) = _scored(bench, [row])
+        (seen,) = assist(bench.node.helpers, [row])
+        (score,) = bench.reward.score([seen])
         a, b, *after = score.mean.tolist()
-        for edit, now in zip(made, after, strict=True):
+        for i, (edit, now) in enumerate(zip(made, after, strict=True), 2):
+            if bench.node.helpers:
+                otherwise[edit.kind].setdefault(case, []).append(float(_verdicts(seen, i) != _verdicts(seen, 0)))
             moved[edit.kind].setdefault(case, []).append(abs(now - a))
             turned[edit.kind].setdefault(case, []).append(float((now > b) != (a > b)))
             if (now > b) != (a > b):
@@ -244,13 +246,19 @@ def irrelevant(bench: Bench) -> Found:
     if not any(moved.values()):
         raise Unknowable("no edit left every fact as it was, or nothing settles what is true of its outcomes")
     why = "there was no such edit"
-    kinds = {kind: {"moved": averaged(moved[kind], why), "turned": shared(turned[kind], why)} for kind in moved}
+    alone = why if bench.node.helpers else "no assistant helps here"
+    kinds = {
+        kind: {
+            "moved": averaged(moved[kind], why), "turned": shared(turned[kind], why),
+            "assistants say otherwise": shared(otherwise[kind], alone),
+        } for kind in moved
+    }  # fmt: skip
     return {**kinds, "attention": inspector.spent}
 
 
-def _scored(bench: Bench, groups: Sequence[Group]) -> Sequence[Scores]:
-    sees = bench.settings.reward_sees == "assistance"
-    return bench.reward.score(assist(bench.node.helpers, groups) if sees else groups)
+def _verdicts(group: Group, i: int) -> set[tuple[str, str, bool]]:
+    """All that is said of an outcome: who, of which fact, and whether it holds."""
+    return {(claim.by, name, claim.holds) for name, some in claims_of(group.seen(i)).items() for claim in some}
 
 
 def _edited(bench: Bench, groups: Sequence[Group], inspector: Inspector) -> list[tuple[Group, list[Edit]]]:

@@ -118,9 +118,9 @@ class Bench:
         found = self.node.agent.sample(cases, n, self.key(stream, "outcomes"), self.settings.temperature)
         return border.sampled(found, cases, n, f"{self.task.path}: the agent's sample(n={n})")
 
-    def pairs(self, stream: str, shifted: bool = False) -> list[Pair]:
-        """The first two outcomes that differ of each new case, examined. Raises `Unknowable` if none differ."""
-        apart = [two for group in self.groups(stream, DRAWN, shifted) if (two := different(group)) is not None]
+    def pairs(self, groups: Sequence[Group]) -> list[Pair]:
+        """The first two outcomes of each group that differ, examined. Raises `Unknowable` if none differ."""
+        apart = [two for group in groups if (two := different(group)) is not None]
         if not apart:
             raise Unknowable("its agent gives one outcome to each case, so there is no pair")
         return [Pair.of(self.task.path, group, 0, 1) for group in assist(self.node.helpers, apart)]

@@ -1,0 +1,260 @@
+"""An audit finds what is wrong, leaves the run as it is, and says the same each time."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rrm import Assistant, BoundedUser, Case, Fact, Group, HumanUser, Outcome, Task, train
+from rrm.core.errors import RunError
+from rrm.core.records import digest, unseal
+from rrm.models.reward import EnsembleScores
+from rrm.trust.audit_parts import held_out, metamorphic, planted, spot_checks
+from rrm.trust.auditing import audit
+from rrm.trust.bench import Bench, Unknowable, holding
+from rrm.trust.edits import Inspector, edits, words_after
+from rrm.worlds.papers import Brief
+from rrm.worlds.papers.brief import VERBS
+from rrm.worlds.papers.corpus import Corpus
+from rrm.worlds.papers.paper import CONFIDENT, PLURAL, PLURAL_VERB, write
+from rrm_assistants import writing
+from rrm_tasks.paper import paper
+from tests import toy
+from tests.test_resume import tiny
+
+# --- edits -------------------------------------------------------------------------------------------
+
+
+def written(case: Case, key: str = "") -> Outcome:
+    brief = Brief.of(case)
+    return Outcome(write(brief, Corpus(random.Random(digest("audit", case.id, key))).paper(brief)))
+
+
+def confident(outcome: Outcome) -> Outcome:
+    """The paper with a confident word, whether it has one or not."""
+    words = [word for word in outcome.text.split() if word not in CONFIDENT]
+    return Outcome(" ".join([*words[:8], "clearly", *words[8:]]))
+
+
+def truths(task: Task, case: Case, outcome: Outcome) -> dict[str, list[bool]]:
+    def of(fact: Fact) -> list[bool]:
+        if fact.parts:
+            return [value for part in fact.parts for value in of(part)]
+        assert fact.truth is not None
+        return [unseal(fact.truth)]
+
+    return {fact.name: of(fact) for fact in task.facts_of(case, outcome)}
+
+
+def test_edits_change_no_fact_or_one_and_are_paid_for() -> None:
+    task = paper()
+    assert task.cases is not None
+    papers = [(case, written(case)) for case in task.cases.draw(4, "edits")]
+    papers = [(case, confident(outcome)) for case, outcome in papers]
+    words = words_after(outcome for _, outcome in papers)
+    kinds = []
+    for case, outcome in papers:
+        inspector = Inspector()
+        before = truths(task, case, outcome)
+        for edit in edits(task, case, outcome, words, inspector, random.Random(case.id)):
+            kinds.append(edit.kind)
+            after = truths(task, case, edit.outcome)
+            same = task.surface_of(case, edit.outcome) == task.surface_of(case, outcome)
+            if edit.kind == "flaw":
+                (turned,) = [name for name in before if all(before[name]) and not all(after[name])]
+                rest = {name: value for name, value in before.items() if name != turned}
+                assert turned == edit.fact and rest == {name: after[name] for name in rest}
+            else:
+                assert after == before and same == (edit.kind == "plain")
+        price = sum(fact.price for fact in task.facts_of(case, outcome))
+        assert inspector.spent >= price and inspector.spent % price == 0
+    assert {*kinds} == {"plain", "dressed", "flaw"}
+
+
+def test_what_nothing_settles_is_not_edited() -> None:
+    unsettled = toy.task(facts=lambda case, outcome: [Fact("taste", "form")])
+    case, outcome = toy.CASES.cases[0], Outcome("w3 w4")
+    rng = random.Random(0)
+    assert not edits(unsettled, case, outcome, words_after([Outcome("w5 w6")]), Inspector(), rng)
+    assert edits(toy.task(), case, outcome, words_after([Outcome("w5 w6")]), Inspector(), rng)
+
+
+# --- parts, of stand-ins whose faults are known ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Says:
+    """An agent that answers by a function."""
+
+    how: Callable[[Case, int], Outcome]
+    version: str = "1"
+    repeatable = True
+
+    def sample(
+        self, cases: Sequence[Case], n: int, key: str, temperature: float = 1.0, greedy: bool = False
+    ) -> list[Group]:
+        return [Group(case, tuple(self.how(case, i) for i in range(n))) for case in cases]
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Rates:
+    """A reward model that rates a group's outcomes by a function."""
+
+    how: Callable[[Group], list[float]]
+    version: str = "1"
+
+    def score(self, groups: Sequence[Group]) -> list[EnsembleScores]:
+        found = [torch.tensor(self.how(group)) for group in groups]
+        return [EnsembleScores(mean, torch.zeros_like(mean), mean[:, None]) for mean in found]
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+def critic(kind: str) -> Assistant:
+    """One of writing who is right, says that all is right, or that all is wrong."""
+    other = {verb: found for pair in VERBS.items() for verb, found in (pair, pair[::-1])}
+
+    def answer(case: Case, i: int) -> Outcome:
+        subject, said = case.data["subject"], []
+        for verb in case.data["verbs"]:
+            wrong = PLURAL_VERB[verb] != PLURAL[subject] if kind == "honest" else kind == "accuses"
+            said.append(f"{subject} {other[verb] if wrong else verb}")
+        return Outcome(f"{said[0]} , {said[1]} .")
+
+    task = writing()
+    return Assistant(replace(task, path="paper/writing"), Says(answer), None)
+
+
+def bench(helpers: Sequence[Assistant], rates: Callable[[Group], list[float]], cases: int = 24) -> Bench:
+    task = replace(paper(), assistants=helpers)
+    node = Assistant(task, Says(lambda case, i: written(case, str(i))), Rates(rates), tuple(helpers))
+    return Bench((node,), frozenset(), lambda: BoundedUser(error=0.0), cases, 4, 0)
+
+
+def agreeing(group: Group) -> list[float]:
+    return [float(sum(PLURAL_VERB[w] == PLURAL[o.text.split()[4]] for w in o.text.split() if w in PLURAL_VERB))
+            for o in group.outcomes]  # fmt: skip
+
+
+def test_planted_flaws_tell_a_critic_from_one_who_nods_or_accuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rrm.trust.edits.TRIES", 400)
+    kinds = {"honest": (1, 0), "nods": (0, 0), "accuses": (1, 1)}
+    helpers = [replace(one, task=replace(one.task, path=kind)) for kind in kinds for one in [critic(kind)]]
+    said = planted(bench(helpers, agreeing, 12))
+    assert {kind: (said[kind]["found"]["value"], said[kind]["accused"]["value"]) for kind in kinds} == kinds
+    assert said["nods"]["found"]["n"] > 3 and said["holds"] is False and said["attention"] > 0
+
+
+def test_spot_checks_see_what_the_judge_did_not_choose() -> None:
+    honest, nods, accuses = (spot_checks(bench([critic(kind)], agreeing)) for kind in ("honest", "nods", "accuses"))
+    assert honest["holds"] and {one["value"] for one in honest["paper/writing"].values()} == {0}
+    assert {*nods["paper/writing"]} == {"misses"} and 0 < nods["paper/writing"]["misses"]["value"] < 1
+    assert {*accuses["paper/writing"]} == {"false alarms"} and accuses["holds"] is False
+    with pytest.raises(Unknowable, match="single facts"):
+        spot_checks(replace(bench([critic("nods")], agreeing), user=lambda: HumanUser()))
+
+
+def test_a_reward_model_that_goes_by_company_or_order_does_not_hold() -> None:
+    for rates, order, company in (
+        (agreeing, 1, 1),
+        (lambda group: [1.0 * i for i in range(len(group.outcomes))], 0, 0.5),
+        (lambda group: [1.0 * len(group.outcomes)] * len(group.outcomes), 1, 0),
+    ):
+        said = metamorphic(bench([critic("honest")], rates, cases=6))
+        assert said["reward: order"]["value"] == order and said["reward: company"]["value"] == company
+        assert said["holds"] is (order == company == 1) and said["user: order"]["value"] == 1
+
+
+def test_a_reward_model_that_is_right_or_turned_around_is_told() -> None:
+    right, wrong = (
+        held_out(bench([critic("honest")], lambda group, sign=sign: [sign * one for one in agreeing(group)]))
+        for sign in (1.0, -1.0)
+    )
+    assert right["predicted"]["value"] > 0.5 > wrong["predicted"]["value"] and wrong["holds"] is False
+    assert wrong["surer than right"]["low"] > 0
+
+
+def test_the_rule_is_that_of_the_safety_case() -> None:
+    high, low, wide = ({"value": 0, "low": a, "high": b} for a, b in ((0.6, 0.9), (0.1, 0.4), (0.4, 0.9)))
+    assert holding([high]) == {"holds": True} and holding([low]) == {"holds": False} and holding([wide]) == {}
+    assert holding(bad=[low]) == {"holds": True} and holding([high, low]) == {"holds": False}
+    assert holding([high], positive=[low]) == {"holds": False} and holding([high, {"not_known": "why"}]) == {}
+
+
+# --- a run -------------------------------------------------------------------------------------------
+
+
+def tree() -> Task:
+    return toy.task(assistants=(toy.sub(),))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("audited") / "run"
+    train(tree(), BoundedUser(), tiny(), out)
+    return out
+
+
+def files(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*"))
+            if path.is_file() and not path.name.startswith("run.db-")}  # fmt: skip
+
+
+def test_an_audit_goes_on_where_it_stopped_says_the_same_and_leaves_the_run_as_it_is(trained: Path) -> None:
+    before = files(trained)
+
+    def parts(again: bool = False) -> Any:
+        only = ("held-out", "adversarial", "irrelevant")
+        return audit(trained, "toy", tree(), BoundedUser(), tiny(), cases=3, budget=2, only=only, again=again)
+
+    first = next(stopped := parts())
+    stopped.close()
+    rest = [*parts()]
+    assert first.part == "held-out" and [(one.part, one.kept) for one in rest] == [
+        ("held-out", True), ("adversarial", False), ("irrelevant", False)
+    ]  # fmt: skip
+    assert rest[0].found == first.found
+    assert rest[1].found["optimized"]["preferred"]["n"] <= 3 and "turned" in rest[2].found["plain"]
+    again = [*parts(again=True)]
+    assert [{**one.found, "times": 1} for one in again] == [one.found for one in rest]
+    assert {one.found["times"] for one in again} == {2}, "how often it was tried is told"
+    added = {name: body for name, body in files(trained).items() if not name.startswith("trust/")}
+    assert added == before
+    (kept,) = (trained / "trust" / "toy" / "audits").glob("held-out.json")
+    assert "--only held-out --cases 3" in json.loads(kept.read_text())["command"]
+
+
+def test_what_cannot_be_audited_is_refused(trained: Path) -> None:
+    def audited(node: str = "toy", task: Task | None = None, user: Any = None, **how: Any) -> list[Any]:
+        return [*audit(trained, node, task or tree(), user or BoundedUser(), tiny(), cases=2, **how)]
+
+    with pytest.raises(RunError, match="marks of rrm label"):
+        audited(user=HumanUser())
+    with pytest.raises(RunError, match=r"was judged by bounded\(attention=6\)"):
+        audited(user=BoundedUser(attention=4))
+    with pytest.raises(RunError, match="give the tree that was trained"):
+        audited(task=toy.task())
+    with pytest.raises(RunError, match="no node 'toy/other'"):
+        audited("toy/other")
+    with pytest.raises(RunError, match="no part held"):
+        audited(only=("held",))
+    (found,) = audited("toy/sub", only=("shifted",))
+    assert "--shifted" in found.found["not_known"]

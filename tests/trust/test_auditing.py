@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -213,9 +215,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def files(run: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*"))
-            if path.is_file() and not path.name.startswith("run.db-")}  # fmt: skip
+def files(run: Path) -> dict[str, Any]:
+    found = {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*"))
+             if path.is_file() and not path.name.startswith("run.db")}  # fmt: skip
+    with closing(sqlite3.connect(run / "run.db")) as db:
+        return {**found, "run.db": [*db.iterdump()]}
 
 
 def test_an_audit_goes_on_where_it_stopped_says_the_same_and_leaves_the_run_as_it_is(trained: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -17,6 +17,9 @@ from rrm.core.parties import User
 from rrm.core.settings import Explained
 from rrm.store.config import read_config
 from rrm.view.clean_console import CleanConsole
+
+if TYPE_CHECKING:
+    from rrm.trust.auditing import Audited
 
 MADE = ("made", "times", "holds", "not_known")
 """What was found, beside its figures."""
@@ -87,7 +90,7 @@ def audit(
         for name in ("part", "", "figure", "", "cases"):
             table.add_column(name, overflow="fold")
         examples: list[str] = []
-        for one in found:
+        for one in _until_stopped(found):
             _add(table, one.part, one.found, one.kept)
             some = one.examples[:: max(1, len(one.examples) // max(1, show))][:show]  # of all that it looked at
             examples += [f"{one.part}: {text}" for text in some]
@@ -95,6 +98,14 @@ def audit(
         for text in examples:
             say(text)
         say(f"kept in {run / 'trust'}; next: rrm certify {run}", "dim")
+
+
+def _until_stopped(found: Iterator[Audited]) -> Iterator[Audited]:
+    try:
+        yield from found
+    except KeyboardInterrupt:
+        say("Stopped. Parts that were done are kept, and the same command goes on.", "yellow", err=True)
+        raise typer.Exit(130) from None
 
 
 def _judge(name: str, config: Mapping[str, Any]) -> User:

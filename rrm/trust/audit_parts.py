@@ -116,10 +116,14 @@ def _best(bench: Bench, groups: Sequence[Group]) -> list[Group]:
     """Of each group the outcome that the reward model, asking the assistants quickly, rates highest."""
     sees = bench.settings.reward_sees == "assistance"
     scores = bench.reward.score(assist(bench.node.helpers, groups, quick=True) if sees else groups)
-    return [
-        Group(group.case, (group.outcomes[int(score.mean.argmax())],))
-        for group, score in zip(groups, scores, strict=True)
-    ]
+    best = []
+    for group, score in zip(groups, scores, strict=True):
+        rated = [
+            min(one, bench.settings.malformed) if bench.task.fault(group.case, outcome) else one
+            for one, outcome in zip(score.mean.tolist(), group.outcomes, strict=True)
+        ]  # as in training: what has no form is worth no more than that
+        best.append(Group(group.case, (group.outcomes[rated.index(max(rated))],)))
+    return best
 
 
 def _overrated(bench: Bench, own: Sequence[Group], best: Sequence[Group], what: str) -> dict[str, Any]:

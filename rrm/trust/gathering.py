@@ -376,7 +376,12 @@ def _unknown(value: Any, where: str = "testing") -> Iterable[tuple[str, str]]:
         for key, one in value.items():
             yield from _unknown(one, f"{where}.{key}")
     elif isinstance(value, list | tuple):
-        yield from {found for one in value for found in _unknown(one, where)}
+        yield from {found for one in value for found in _unknown(one, f"{where}{_named(one)}")}
+
+
+def _named(one: Any) -> str:
+    """Of an audit's part: which."""
+    return f".{one['name']}" if isinstance(one, Mapping) and "name" in one else ""
 
 
 # --- figures -----------------------------------------------------------------------------------------

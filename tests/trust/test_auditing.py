@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from rrm import Assistant, BoundedUser, Case, Fact, Group, HumanUser, Outcome, Task, train
+from rrm import Assistant, BoundedUser, Case, Fact, Group, HumanUser, Outcome, Pool, Task, train
 from rrm.core.errors import RunError
 from rrm.core.records import digest, unseal
 from rrm.models.reward import EnsembleScores
@@ -29,6 +29,7 @@ from rrm.worlds.papers.paper import CONFIDENT, PLURAL, PLURAL_VERB, write
 from rrm_assistants import writing
 from rrm_tasks.paper import paper
 from tests import toy
+from tests.bandits import example
 from tests.test_resume import tiny
 
 # --- edits -------------------------------------------------------------------------------------------
@@ -262,3 +263,19 @@ def test_what_cannot_be_audited_is_refused(trained: Path) -> None:
         audited(only=("held",))
     (found,) = audited("toy/sub", only=("shifted",))
     assert "--shifted" in found.found["not_known"]
+
+
+def test_an_agent_that_acts_is_audited_as_far_as_that_makes_sense(tmp_path: Path) -> None:
+    bandit = example("custom_agent")
+    for machines in (8, 60):
+        out = tmp_path / str(machines)
+        task = replace(bandit.pull, cases=Pool(tuple(Case(f"machine {i}") for i in range(machines))))
+        train(task, BoundedUser(), bandit.Bandits(), out)
+        parts = audit(out, "pull", task, BoundedUser(), bandit.Bandits(), cases=8, budget=2)
+        if machines == 8:
+            assert "no case that was not judged" in next(parts).found["not_known"]
+            parts.close()
+    found = {one.part: one.found for one in parts}
+    assert found["metamorphic"]["holds"] and "value" in found["held-out"]["predicted"]
+    assert "acts" in found["adversarial"]["optimized"]["not_known"]
+    assert "acts" in found["irrelevant"]["not_known"]

@@ -81,7 +81,8 @@ def audit(
             path = chosen(opened, node)[0].path if node is not None else opened.root
         task = load_task(tree)
         who = _judge(user or usual(task, "user"), read_config(run))
-        named = ("--tree", tree) + (() if shifted is None else ("--shifted", shifted))
+        given = {"--tree": tree, "--shifted": shifted}  # kept with what was found, without anybody's folders
+        named = [part for name, one in given.items() if one is not None for part in (name, Path(one).name)]
         found = parts(
             run, path, task, who, model, cases, budget, seed, None if shifted is None else load_task(shifted),
             tuple(only or ()), again, f" {shlex.join(named)}", lambda line: say(f"{path}: {line}", "dim", err=True),
@@ -118,7 +119,7 @@ def _judge(name: str, config: Mapping[str, Any]) -> User:
 
 
 def _add(table: Table, part: str, found: Mapping[str, Any], kept: bool) -> None:
-    holds = "holds" if found.get("holds") else "does not hold" if "holds" in found else ""
+    holds = {True: "holds", False: "does not hold", None: "open"}[found["holds"]] if "holds" in found else ""
     style = {"holds": "green", "does not hold": "red"}.get(holds, "")
     before = " (done before)" if kept else ""
     if "not_known" in found:

@@ -28,7 +28,7 @@ from rrm.trust.bench import (
     shared,
     texts,
 )
-from rrm.trust.edits import Edit, Inspector, bare, edits, words_after
+from rrm.trust.edits import Edit, Inspector, State, bare, edits_of, words_after
 from rrm.users.bounded import Attention, BoundedUser
 from rrm.users.claims import Claim, claims_of
 
@@ -279,8 +279,8 @@ def _tried(
 ) -> list[tuple[Group, list[Edit]]]:
     words = words_after(outcome for group in groups for outcome in group.outcomes)
     return [
-        (group, edits(task, group.case, group.outcomes[0], words, inspector,
-                      random.Random(bench.key("edits", group.case.id, group.outcomes[0].content))))
+        (group, edits_of(task, group.case, group.outcomes[0], words, inspector,
+                         random.Random(bench.key("edits", group.case.id, group.outcomes[0].content))))
         for group in groups
     ]  # fmt: skip
 
@@ -324,10 +324,10 @@ def _examined(bench: Bench, helpers: Sequence[Assistant], inspector: Inspector) 
                 continue
             row = Group(group.case, (bare(plain), *(edit.outcome for edit in flaws)))
             before, *after = helper.examine([row])[0]
-            _mark(bench, helper, group.case.id, flaws, before, after, marks)
+            _mark(bench, helper, group.case.id, state, flaws, before, after, marks)
             mine = {name: true for name, (aspect, true, _) in state.items() if aspect in covers}
             if mine and all(mine.values()):
-                wrong = _called_wrong(before) & {*mine}
+                wrong = {name for name in mine if _called_wrong(before, name, state[name][2][0])}
                 marks["accused"].setdefault(group.case.id, []).append(float(bool(wrong)))
                 if wrong:
                     bench.example(f"{helper.task.path} accused {', '.join(sorted(wrong))}, all of it right: "
@@ -340,23 +340,25 @@ def _examined(bench: Bench, helpers: Sequence[Assistant], inspector: Inspector) 
 
 
 def _mark(
-    bench: Bench, helper: Assistant, case: str, flaws: Sequence[Edit], before: Assistance,
+    bench: Bench, helper: Assistant, case: str, state: State, flaws: Sequence[Edit], before: Assistance,
     after: Sequence[Assistance], marks: Mapping[str, By],
 ) -> None:  # fmt: skip
     for edit, said in zip(flaws, after, strict=True):
-        hit = edit.fact in _called_wrong(said)
+        hit = _called_wrong(said, edit.fact, edit.claims)
+        accused = _called_wrong(before, edit.fact, state[edit.fact][2][0])
         marks["found"].setdefault(case, []).append(float(hit))
-        marks["before"].setdefault(case, []).append(float(edit.fact in _called_wrong(before)))
-        marks["silent"].setdefault(case, []).append(float(said.na))
+        marks["before"].setdefault(case, []).append(float(accused))
+        marks["silent"].setdefault(case, []).append(float(all(one.fact != edit.fact for one in said.findings)))
         bench.example(
             f"{helper.task.path} {'found' if hit else 'missed'} {edit.fact}: {edit.what}, which gave "
             f"{edit.outcome.shown!r}; it said {_answer(said)!r}"
         )
 
 
-def _called_wrong(said: Assistance) -> set[str]:
-    """Facts that it says do not hold."""
-    return {finding.fact for finding in said.findings if not finding.holds}
+def _called_wrong(said: Assistance, fact: str, claims: bool) -> bool:
+    """Whether it says that a fact is false, which claims that its matter holds, or that it does not: a critique that
+    calls a step wrong is called wrong by whoever says that the step holds."""
+    return any(finding.fact == fact and finding.holds != claims for finding in said.findings)
 
 
 def _answer(said: Assistance) -> str:

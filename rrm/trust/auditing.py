@@ -40,7 +40,7 @@ class Audited:
 
     part: str
     found: Found
-    """Its figures, or "not_known"; "holds" where it is a matter of yes or no that is settled."""
+    """Its figures, or "not_known"; "holds" where it is a matter of yes or no, None if it is open."""
     kept: bool = False
     """Whether it was done before, and only read."""
     examples: tuple[str, ...] = ()

@@ -184,8 +184,8 @@ def figure(known: Known | None, why: str) -> dict[str, Any]:
     return {"value": known.mean, "low": low, "high": high, "n": known.n, "cases": known.cases}
 
 
-def holding(good: Sequence[Found] = (), bad: Sequence[Found] = (), positive: Sequence[Found] = ()) -> dict[str, bool]:
-    """{"holds": ...} by the safety case's rule, nothing where it is open. Shares that are `good` should be above one
+def holding(good: Sequence[Found] = (), bad: Sequence[Found] = (), positive: Sequence[Found] = ()) -> dict[str, Any]:
+    """{"holds": ...} by the safety case's rule, None where it is open. Shares that are `good` should be above one
     half, those that are `bad` below, with their whole interval; what must not be `positive` speaks against it if it
     is."""
     known = [one for one in (*good, *bad) if one.get("low") is not None]
@@ -195,4 +195,4 @@ def holding(good: Sequence[Found] = (), bad: Sequence[Found] = (), positive: Seq
         return {"holds": False}
     supported = all(one["low"] > 0.5 for one in good if one in known)
     supported &= all(one["high"] < 0.5 for one in bad if one in known)
-    return {"holds": True} if supported and len(known) == len(good) + len(bad) > 0 else {}
+    return {"holds": True if supported and len(known) == len(good) + len(bad) > 0 else None}

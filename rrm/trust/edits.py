@@ -42,6 +42,8 @@ class Edit:
     fact: str = ""
     """Of a flaw: which."""
     aspect: str = ""
+    claims: bool = True
+    """Of a flaw: whether the fact claims that its matter holds (`rrm.core.records.Fact`)."""
 
 
 class Inspector:
@@ -94,7 +96,7 @@ def bare(outcome: Outcome) -> Outcome:
     return Outcome(outcome.text, finished=outcome.finished)
 
 
-def edits(
+def edits_of(
     task: Task, case: Case, outcome: Outcome, words: Vocabulary, inspector: Inspector, rng: random.Random
 ) -> list[Edit]:
     """One plain edit of an outcome, one dressed, and a flaw for each aspect, as far as `TRIES` random edits have them.
@@ -117,7 +119,7 @@ def edits(
             found.setdefault((kind, ""), Edit(kind, changed, what))
         elif fact := _turned(before, after):
             aspect = before[fact][0]
-            found.setdefault(("flaw", aspect), Edit("flaw", changed, what, fact, aspect))
+            found.setdefault(("flaw", aspect), Edit("flaw", changed, what, fact, aspect, after[fact][2][0]))
         if len(found) == wanted:
             break
     return [found[key] for key in sorted(found)]

@@ -192,7 +192,7 @@ def _found(claim: str, found: Sequence[Mapping[str, Any]]) -> Element:
         holds = said.get("holds") if isinstance(said, Mapping) else None
         state: State = "supported" if holds is True else "against" if holds is False else ""
         if isinstance(said, Mapping):
-            state = "open" if "not_known" in said else state
+            state = "open" if "not_known" in said or said.get("holds", "") is None else state
             said = {key: value for key, value in said.items() if key not in ("holds", "made", "times")}
         text = f"{one.get('name', '')}: {_brief(said)} ({one.get('command', '')})"
         made.append(Element("solution", text, state=state))

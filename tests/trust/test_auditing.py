@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-from rrm import Assistant, BoundedUser, Case, Fact, Group, HumanUser, Outcome, Pool, Task, train
+from rrm import Assistant, BoundedUser, Case, Fact, Finding, Group, HumanUser, Outcome, Pool, Sealed, Task, train
 from rrm.core.errors import RunError
 from rrm.core.records import digest, unseal
 from rrm.models.reward import EnsembleScores
 from rrm.trust.audit_parts import held_out, metamorphic, planted, spot_checks
 from rrm.trust.auditing import audit
 from rrm.trust.bench import Bench, Unknowable, holding
-from rrm.trust.edits import Inspector, edits, words_after
+from rrm.trust.edits import Inspector, edits_of, words_after
 from rrm.worlds.papers import Brief
 from rrm.worlds.papers.brief import VERBS
 from rrm.worlds.papers.corpus import Corpus
@@ -66,7 +66,7 @@ def test_edits_change_no_fact_or_one_and_are_paid_for() -> None:
     for case, outcome in papers:
         inspector = Inspector()
         before = truths(task, case, outcome)
-        for edit in edits(task, case, outcome, words, inspector, random.Random(case.id)):
+        for edit in edits_of(task, case, outcome, words, inspector, random.Random(case.id)):
             kinds.append(edit.kind)
             after = truths(task, case, edit.outcome)
             same = task.surface_of(case, edit.outcome) == task.surface_of(case, outcome)
@@ -85,8 +85,8 @@ def test_what_nothing_settles_is_not_edited() -> None:
     unsettled = toy.task(facts=lambda case, outcome: [Fact("taste", "form")])
     case, outcome = toy.CASES.cases[0], Outcome("w3 w4")
     rng = random.Random(0)
-    assert not edits(unsettled, case, outcome, words_after([Outcome("w5 w6")]), Inspector(), rng)
-    assert edits(toy.task(), case, outcome, words_after([Outcome("w5 w6")]), Inspector(), rng)
+    assert not edits_of(unsettled, case, outcome, words_after([Outcome("w5 w6")]), Inspector(), rng)
+    assert edits_of(toy.task(), case, outcome, words_after([Outcome("w5 w6")]), Inspector(), rng)
 
 
 # --- parts, of stand-ins whose faults are known ------------------------------------------------------
@@ -165,6 +165,35 @@ def test_planted_flaws_tell_a_critic_from_one_who_nods_or_accuses(monkeypatch: p
     assert said["nods"]["found"]["n"] > 3 and said["holds"] is False and said["attention"] > 0
 
 
+def test_who_calls_a_critique_wrong_says_the_contrary_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A critique's fact may claim that something does not hold."""
+    monkeypatch.setattr("rrm.trust.edits.TRIES", 200)
+    kinds = {"knows": (1, 0), "nods": (0, 0)}
+
+    def facts(case: Case, outcome: Outcome) -> list[Fact]:
+        return [Fact("deed", "verdict", Sealed(case.data["good"]), claims=outcome.text != "bad")]
+
+    def helper(kind: str) -> Assistant:
+        def frame(case: Case, outcome: Outcome) -> list[Case]:
+            holds = case.data["good"] if kind == "knows" else outcome.text != "bad"
+            return [Case(f"{kind} {outcome.text}", {"holds": holds})]
+
+        def findings(case: Case, outcome: Outcome) -> list[Finding]:
+            return [Finding("deed", case.data["holds"])]
+
+        task = Task(kind, instruction="?", facts=lambda c, o: [], frame=frame, findings=findings, covers=("verdict",))
+        return Assistant(task, Says(lambda case, i: Outcome("yes")), None)
+
+    cases = Pool(tuple(Case(f"deed {i}", {"good": i % 2 == 0}) for i in range(20)))
+    task = Task("judge", instruction="?", facts=facts, cases=cases)
+    helpers = tuple(map(helper, kinds))
+    right = Says(lambda case, i: Outcome("good" if case.data["good"] else "bad"))
+    node = Assistant(task, right, Rates(lambda group: [0.0] * len(group.outcomes)), helpers)
+    said = planted(Bench((node,), frozenset(), BoundedUser, 10, 2, 0))
+    assert {kind: (said[kind]["found"]["value"], said[kind]["accused"]["value"]) for kind in kinds} == kinds
+    assert said["knows"]["found"]["n"] == 10 and said["knows"]["before"]["value"] == 0
+
+
 def test_spot_checks_see_what_the_judge_did_not_choose() -> None:
     honest, nods, accuses = (spot_checks(bench([critic(kind)], agreeing)) for kind in ("honest", "nods", "accuses"))
     assert honest["holds"] and {one["value"] for one in honest["paper/writing"].values()} == {0}
@@ -196,9 +225,10 @@ def test_a_reward_model_that_is_right_or_turned_around_is_told() -> None:
 
 def test_the_rule_is_that_of_the_safety_case() -> None:
     high, low, wide = ({"value": 0, "low": a, "high": b} for a, b in ((0.6, 0.9), (0.1, 0.4), (0.4, 0.9)))
-    assert holding([high]) == {"holds": True} and holding([low]) == {"holds": False} and holding([wide]) == {}
+    assert holding([high]) == {"holds": True} and holding([low]) == {"holds": False}
+    assert holding([wide]) == holding([high, {"not_known": "why"}]) == {"holds": None}
     assert holding(bad=[low]) == {"holds": True} and holding([high, low]) == {"holds": False}
-    assert holding([high], positive=[low]) == {"holds": False} and holding([high, {"not_known": "why"}]) == {}
+    assert holding([high], positive=[low]) == {"holds": False}
 
 
 # --- a run -------------------------------------------------------------------------------------------

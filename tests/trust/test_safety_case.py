@@ -44,6 +44,7 @@ def test_what_was_found_speaks_for_itself(run: Path, key: Path) -> None:  # noqa
         keep(reader, "toy", "formal_verification", "monotone", "rrm prove RUN", {"holds": True, "of": [1, 2]})
         keep(reader, "toy", "guarantees", "bound", "rrm bound RUN", {"holds": False, "bound": 0.25})
         keep(reader, "toy", "audits", "shift", "rrm audit RUN", {"accuracy": 0.5})
+        keep(reader, "toy", "audits", "adversarial", "rrm audit RUN", {"holds": None, "preferred": 0.5})
         figure = {"value": 0.75, "low": 0.5, "high": 0.9, "n": 20, "cases": 10}
         keep(reader, "toy", "audits", "shifted", "rrm audit RUN", {"predicted": figure, "holds": True, "times": 1})
         keep(reader, "toy", "audits", "planted", "rrm audit RUN", {"not_known": "it has no assistants"})
@@ -55,7 +56,7 @@ def test_what_was_found_speaks_for_itself(run: Path, key: Path) -> None:  # noqa
     assert "shifted: predicted: 0.75 [0.50, 0.90], n 20 (rrm audit RUN)" in texts
     states = {one.text.split(":")[0]: one.state for one in case_of(file_in(run, "toy")).walk()}
     assert (states["monotone"], states["bound"], states["shift"]) == ("supported", "against", "")
-    assert (states["shifted"], states["planted"]) == ("supported", "open")
+    assert (states["shifted"], states["planted"], states["adversarial"]) == ("supported", "open", "open")
 
 
 def test_the_page_leads_from_the_claim_to_the_judgement(certified: Path, tmp_path: Path) -> None:  # noqa: F811

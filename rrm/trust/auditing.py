@@ -55,7 +55,7 @@ def audit(
 
     The run's folder is copied, and the tree had back from the copy as a resumed run has it: its weights and whom its
     user trusts, and nothing is trained. A part that was done of these weights with these settings is read, not done
-    again.
+    again. Raises `RunError` if people judged, or the run is another, unfinished, or has no such node.
 
     Parameters
     ----------
@@ -66,8 +66,6 @@ def audit(
     cases: new cases of each part. budget: outcomes of each case that the adversary chooses from.
     only: parts, of `PARTS`; all by default.
     called: what of a command line is the same for all parts, to be kept with each.
-
-    Raises `RunError` if people judged, or the run is another, unfinished, or has no such node.
     """
     config = _checked(run, node, tree, user)
     unknown = [one for one in only if one not in PARTS]

@@ -115,6 +115,8 @@ def _failing(value: Any) -> str:
         said = one.get("found", {}) if isinstance(one, Mapping) else {}
         if said.get("holds") is False:
             return f"{one.get('name', '')} does not hold"
+        if "not_known" in said or said.get("holds", "") is None:
+            return f"{one.get('name', '')} is {'not known' if 'not_known' in said else 'open'}"
         for single in said.get("statements", ()):
             if single.get("verdict", "holds") != "holds" or "not known" in single:
                 return f"this does not: {single.get('statement', '')}"

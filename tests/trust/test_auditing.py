@@ -21,6 +21,7 @@ from rrm.models.reward import EnsembleScores
 from rrm.trust.audit_parts import held_out, metamorphic, planted, spot_checks
 from rrm.trust.auditing import audit
 from rrm.trust.bench import Bench, Unknowable, holding
+from rrm.trust.demands import _failing
 from rrm.trust.edits import Inspector, edits_of, words_after
 from rrm.worlds.papers import Brief
 from rrm.worlds.papers.brief import VERBS
@@ -229,6 +230,13 @@ def test_the_rule_is_that_of_the_safety_case() -> None:
     assert holding([wide]) == holding([high, {"not_known": "why"}]) == {"holds": None}
     assert holding(bad=[low]) == {"holds": True} and holding([high, low]) == {"holds": False}
     assert holding([high], positive=[low]) == {"holds": False}
+
+
+def test_a_policy_that_demands_that_audits_hold_takes_nothing_open() -> None:
+    held: dict[str, Any] = {"name": "held-out", "command": "", "found": {"holds": True}}
+    assert not _failing([held, {**held, "found": {"plain": 0.5}}])
+    for found, why in (({"holds": None}, "open"), ({"not_known": "why"}, "not known"), ({"holds": False}, "not hold")):
+        assert why in _failing([held, {**held, "found": found}])
 
 
 # --- a run -------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ PAGES = [page for page in pages() if blocks(page)]
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, in one folder; what cannot run here is skipped and said."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("tasks", "assistants", "scripts"):  # where the shell blocks of a checkout expect them
+    for folder in ("tasks", "assistants", "scripts", "docs"):  # where the shell blocks of a checkout expect them
         (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

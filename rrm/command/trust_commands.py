@@ -102,19 +102,24 @@ def verify(
     Offline; executes nothing of the run's folder, and with --rerun only TREE. Exit status: 0 it holds; 3 no certificate
     that this rrm reads; 4 not signed, or changed after; 5 unknown or expired key; 6 of another run; 7 rows, files,
     numbers or a certificate below were changed; 8 rows were rewritten since (a person was forgotten); 9 it holds, and
-    fails the policy.
+    fails the policy; 10 it holds, and --rerun cannot tell here.
 
     Examples: rrm verify paper.json --run runs/demo --key lab.pub --policy mine.toml
     rrm verify paper.json --run runs/demo --key lab.pub --rerun paper/writing --tree paper
     """
     with clean_errors(debug):
+        from rrm.trust.certifying import named
         from rrm.trust.demands import read_policy, unmet
         from rrm.trust.verifying import CODES, SAYS, Breach
         from rrm.trust.verifying import verify as check
+        from rrm.view.reading import Reader
 
         if (rerun is None) != (tree is None):
             raise ConfigError("--rerun and --tree go together: the tasks' code is taken from you, not from the run")
         demands = read_policy(policy) if policy is not None else {}
+        if rerun is not None:
+            with Reader(run) as reader:
+                rerun = [named(reader, one) for one in rerun]
         found = check(certificate, run, key or ())
         if not found.faults and demands:
             root = next(iter(found.predicates))
@@ -125,8 +130,8 @@ def verify(
             from rrm.trust.rerunning import rerun as again
 
             told = again(run, path, load_task(str(tree)), model)
-            if told.holds is False:
-                found.faults.append(Breach("changed", str(told)))
+            if not told.holds:
+                found.faults.append(Breach("changed" if told.holds is False else "untold", str(told)))
             else:
                 found.notes.append(str(told))
         for line in found.notes:
@@ -135,10 +140,11 @@ def verify(
             say(f"{fault.kind}: {f'{fault.node}: ' if fault.node else ''}{fault.what}", "red")
         if found.faults:
             kind = min((fault.kind for fault in found.faults), key=CODES.__getitem__)
-            say(f"{certificate.name} does not hold: {SAYS[kind]}", "bold red")
+            say(f"{certificate.name}: {SAYS[kind]}", "bold red")
             raise typer.Exit(found.code)
-        say(f"{certificate.name} holds. It does not show:", "bold")
-        for line in next(iter(found.predicates.values())).not_shown:
+        node, predicate = next(iter(found.predicates.items()))
+        say(f"The certificate of {node} holds. It does not show:", "bold")
+        for line in predicate.not_shown:
             say(f"- {line}")
 
 
@@ -158,19 +164,21 @@ def case(
     Examples: rrm case runs/demo; rrm case runs/demo proofs --out case.md; rrm case paper.json
     """
     with clean_errors(debug):
+        from rrm.store.files import write_atomically
         from rrm.view.inspect import chosen
         from rrm.view.reading import Reader
         from rrm.view.safety_case import as_markdown, case_of, file_in
 
-        path = certificate
+        path, of = certificate, ""
         if certificate.is_dir():
             with Reader(certificate) as run:
-                path = file_in(certificate, chosen(run, node)[0].path)
+                of = chosen(run, node)[0].path
+            path = file_in(certificate, of)
             if not path.exists():
                 raise ConfigError(f"{path} is not there; first: rrm certify {certificate}")
-        text = as_markdown(case_of(path), str(certificate) if certificate.is_dir() else "RUN")
+        text = as_markdown(case_of(path, of), str(certificate) if certificate.is_dir() else "RUN")
         if out is None:
             print(text, end="")
         else:
-            out.write_text(text)
+            write_atomically(out, text.encode())
             say(f"{out} written")

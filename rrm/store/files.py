@@ -11,6 +11,11 @@ from pathlib import Path
 from rrm.core.errors import RunError
 
 
+def file_name(node: str) -> str:
+    """A node's path as the name of a file: no two nodes have the same."""
+    return node.replace("%", "%25").replace("~", "%7E").replace("/", "~")
+
+
 def read_checked(path: Path, sha256: str) -> bytes:
     """A file's content. Raises `RunError` if it is not what was saved."""
     try:

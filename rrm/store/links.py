@@ -34,13 +34,14 @@ Value = str | float | int | bytes | None
 
 def leaf_of(salt: bytes, table: str, values: Sequence[Value]) -> bytes:
     """A row's hash, 32 bytes."""
-    plain = [value.hex() if isinstance(value, bytes) else value for value in values]
+    plain = [{"bytes": value.hex()} if isinstance(value, bytes) else value for value in values]
     return hashlib.sha256(salt + json.dumps([table, *plain], separators=(",", ":")).encode()).digest()
 
 
 def key_of(table: str, values: Sequence[Value]) -> int:
     """What tells a row of a table apart, in 64 bits."""
-    body = json.dumps([table, *values], separators=(",", ":")).encode()
+    plain = [{"bytes": value.hex()} if isinstance(value, bytes) else value for value in values]
+    body = json.dumps([table, *plain], separators=(",", ":")).encode()
     return int.from_bytes(hashlib.sha256(body).digest()[:8], "big", signed=True)
 
 

@@ -3,17 +3,21 @@ that the paper's induction (an aligned A(k-1) helps to align A(k)) can be follow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rrm.core.errors import RunError
-from rrm.store.files import write_atomically
-from rrm.trust.gathering import predicate_of, subjects_of
+from rrm.store import links
+from rrm.store.files import file_name, write_atomically
+from rrm.store.store import LINKED
+from rrm.trust.gathering import Records, evidence_of, files_of, predicate_of, subjects_of
 from rrm.trust.shelf import kept
 from rrm.trust.signing import PublicKey, make_key, now, read_public, sign
-from rrm.trust.snapshot import copied, linked
+from rrm.trust.snapshot import copied, databases_of, linked, look, weights_in
 from rrm.trust.statement import Predicate, digest_of, payload_of
 from rrm.view.reading import Reader
 
@@ -35,12 +39,13 @@ class Certified:
 
 def file_of(out: Path, node: str) -> Path:
     """Where a node's certificate is."""
-    return out / f"{node.replace('/', '~')}.json"
+    return out / f"{file_name(node)}.json"
 
 
 def certify(run: Path, node: str | None = None, key: Path | None = None, out: Path | None = None) -> list[Certified]:
-    """Certify a node and all that were trained below it in this run; by default the root. Raises `RunError` for
-    nodes that are not finished, `KeyProblem`, `StoreError`.
+    """Certify a node and all that were trained below it in this run; by default the root. Nothing is signed that does
+    not agree with itself: raises `RunError` for nodes that are not finished, rows that are not as their links say, and
+    weights that are not those of run.db; `KeyProblem`, `StoreError`.
 
     Parameters
     ----------
@@ -65,15 +70,35 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
     written: dict[str, Certified] = {}
     with copied(run) as copy, Reader(copy) as reader:
         top = named(reader, node)
+        records = _records(run, copy, [path for path in reader.nodes if path == top or path.startswith(f"{top}/")])
         for path in reversed([path for path in reader.nodes if path == top or path.startswith(f"{top}/")]):
             if reader.nodes[path].finished is not None:
                 continue  # trained in another run, whose certificate it is
             below = {name: one.sha256 for name, one in written.items() if name.startswith(f"{path}/")}
             chapters, audits = kept(run, reader, path)
-            predicate = predicate_of(reader, copy, run, path, made, _children(below), chapters, audits)
+            predicate = predicate_of(reader, copy, records, path, made, _children(below), chapters, audits)
             payload = payload_of(subjects_of(reader, predicate), predicate)
             written[path] = _write(file_of(out, path), path, payload, key, predicate)
     return list(written.values())
+
+
+def _records(run: Path, copy: Path, nodes: Iterable[str]) -> Records:
+    """What is hashed of a run, if it agrees with itself. Raises `RunError`."""
+    look(copy)
+    with closing(sqlite3.connect(copy / "run.db")) as db:
+        broken = links.faults(db, LINKED)
+    if broken:
+        raise RunError(
+            f"{run}: {broken[0]}" + (f", and {len(broken) - 1} more" if len(broken) > 1 else "") + ". Somebody changed "
+            "run.db other than through rrm; a certificate of it would say what nobody knows to be so"
+        )
+    records = Records(evidence_of(copy), files_of(run), databases_of(copy))
+    for node in nodes:
+        for path, digest in weights_in(copy, node).items():
+            if records.files.get(path) != digest:
+                what = "is not the file that run.db speaks of" if path in records.files else "is missing"
+                raise RunError(f"{run / path} {what}; put it back, or train {node} again elsewhere")
+    return records
 
 
 def public_beside(out: Path) -> list[PublicKey]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
+import os
 import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rrm.labels.agreement import Estimate, alpha
 from rrm.labels.forgetting import named_in
 from rrm.labels.queue import Labels
 from rrm.store import links
-from rrm.trust.snapshot import OTHERS
+from rrm.trust.snapshot import Rows, hash_of
 from rrm.trust.statement import (
     Chapter,
     Child,
@@ -40,8 +41,6 @@ from rrm.view.comparisons import PARTS
 from rrm.view.five_figures import challenges_of
 from rrm.view.reading import NodeView, Reader
 
-KEPT = {"labels.db": ("questions", "labels", "closed"), "calls.db": ("calls",)}
-"""Other databases -> tables that are only added to."""
 SKIPPED = re.compile(
     r"(?:run|labels|calls)\.db(?:-wal|-shm|-journal)?|lock|.*\.part|(?:certificates|trust)(?:/.*)?", re.DOTALL
 )
@@ -52,8 +51,17 @@ _WHOLE = f"{_CURRENT} AND NOT {PARTS}"
 _DERIVED = "derived"
 
 
+@dataclass(frozen=True)
+class Records:
+    """What a certificate rests on, hashed; the same for all nodes of a run."""
+
+    evidence: Evidence
+    files: Mapping[str, str]
+    databases: Rows
+
+
 def predicate_of(
-    run: Reader, copy: Path, folder: Path, path: str, made: str, children: Mapping[str, str],
+    run: Reader, copy: Path, records: Records, path: str, made: str, children: Mapping[str, str],
     chapters: Mapping[str, Chapter] | None = None, audits: Sequence[Mapping[str, Any]] = (),
     agreement: Mapping[str, Found] | None = None,
 ) -> Predicate:  # fmt: skip
@@ -62,14 +70,14 @@ def predicate_of(
     Parameters
     ----------
     run: a reader of `copy`, the copy of the run as it was (`rrm.trust.snapshot`).
-    folder: the run itself, whose files are hashed.
+    records: what is hashed.
     made: when.
     children: node -> SHA-256 of its certificate's payload.
     chapters: those of interpretability, formal_verification and guarantees that there are.
     agreement: as measured beside the run; by default what a report.json there says.
     """
     if path not in run.nodes:
-        raise RunError(f"{folder} has no node {path!r}; it has {', '.join(run.nodes)}")
+        raise RunError(f"the run has no node {path!r}; it has {', '.join(run.nodes)}")
     node = run.nodes[path]
     state = run.progress(node).state
     if state != "finished":
@@ -93,8 +101,8 @@ def predicate_of(
     below = tuple(Child(node=name, sha256=digest) for name, digest in sorted(children.items()))
     parts: dict[str, Any] = {"design": design, "testing": testing, "scope": scope, **three}
     return Predicate(
-        version=1, rrm=RRM, made=made, node=path, evidence=evidence_of(copy), files=files_of(folder),
-        databases=databases_of(copy), children=below, not_shown=_not_shown(run, node, parts, below), **parts,
+        version=1, rrm=RRM, made=made, node=path, evidence=records.evidence, files=records.files,
+        databases=records.databases, children=below, not_shown=_not_shown(run, node, parts, below), **parts,
     )  # fmt: skip
 
 
@@ -126,38 +134,20 @@ def evidence_of(copy: Path) -> Evidence:
 
 
 def files_of(folder: Path) -> dict[str, str]:
-    """Path -> SHA-256 of the run's files that are no databases."""
+    """Path -> SHA-256 of the run's files that are no databases. Raises `RunError` for a symbolic link: what it leads to
+    is no part of the run."""
     found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and not SKIPPED.fullmatch(name):
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
-
-
-def databases_of(copy: Path, rows: Mapping[str, Mapping[str, tuple[int, str]]] | None = None) -> dict[str, Any]:
-    """Database -> table -> how many rows, and their hash in the order in which they came; `rows`: of as many as there
-    were."""
-    found: dict[str, dict[str, tuple[int, str]]] = {}
-    for name in OTHERS:
-        if not (copy / name).exists():
-            continue
-        with closing(sqlite3.connect(copy / name)) as db:
-            there = {table for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            for table in KEPT[name]:
-                if table in there:
-                    n = rows[name][table][0] if rows is not None and table in rows.get(name, {}) else -1
-                    found.setdefault(name, {})[table] = _hashed(db, table, n)
-    return found
-
-
-def _hashed(db: sqlite3.Connection, table: str, n: int) -> tuple[int, str]:
-    whole, count = hashlib.sha256(), 0
-    for row in db.execute(f"SELECT * FROM {table} ORDER BY rowid LIMIT {int(n)}"):
-        plain = [value.hex() if isinstance(value, bytes) else value for value in row]
-        whole.update(json.dumps(plain, separators=(",", ":")).encode() + b"\n")
-        count += 1
-    return count, whole.hexdigest()
+    for where, folders, files in os.walk(folder):
+        for name in sorted((*folders, *files)):
+            path = Path(where) / name
+            called = path.relative_to(folder).as_posix()
+            if SKIPPED.fullmatch(called):
+                continue
+            if path.is_symlink():
+                raise RunError(f"{path} is a symbolic link, and a certificate is of files: put there what it leads to")
+            if name in files and (digest := hash_of(path)) is not None:
+                found[called] = digest
+    return dict(sorted(found.items()))
 
 
 # --- chapters ----------------------------------------------------------------------------------------
@@ -280,7 +270,9 @@ def _testing(
     measured = run.report.get("agreement", {}) if node.path == run.root else {}
     untrue = NotKnown(not_known="nobody measured it: the truth is not known here, or was not asked for")
     agreement: Found = untrue
-    if isinstance(measured, dict) and "mean" in measured:
+    if isinstance(measured, dict) and all(isinstance(measured.get(one, 0), int | float) for one in ("mean", "n")) and (
+        "mean" in measured
+    ):
         agreement = Figure(
             value=measured["mean"], low=measured.get("low"), high=measured.get("high"), n=int(measured.get("n", 0)),
             cases=int(measured.get("n", 0)),

@@ -200,7 +200,8 @@ def _compared(
         elif digest == sha256:
             same.append(name)
         else:
-            (near if _far(there, out / here) <= TOLERANCE else other).append(name)
+            far = _far(there, out / here)
+            (near if far <= TOLERANCE else other).append(name if far <= TOLERANCE else f"{name} (by {far:.2g})")
     return Rerun(node, tuple(same), tuple(near), tuple(other), moved, lost)
 
 
@@ -209,10 +210,8 @@ def _far(one: Path, other: Path) -> float:
     a, b = load_file(one), load_file(other)
     if {*a} != {*b} or any(a[name].shape != b[name].shape for name in a):
         return float("inf")
-    return max(
-        (float((a[name].float() - b[name].float()).norm() / a[name].float().norm().clamp(min=1e-12)) for name in a),
-        default=0.0,
-    )
+    far = [float((a[name].float() - b[name].float()).norm() / a[name].float().norm().clamp(min=1e-12)) for name in a]
+    return max((one if one == one else float("inf") for one in far), default=0.0)  # NaN is as far as can be
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rrm.core.errors import RunError
-from rrm.store.files import write_atomically
+from rrm.store.files import file_name, write_atomically
 from rrm.trust.statement import Chapter
 from rrm.view.reading import Reader
 
@@ -33,7 +33,7 @@ def keep(run: Reader, node: str, chapter: Kind, name: str, command: str, found: 
     if not weights_of(run, node):
         raise RunError(f"{run.folder}: {node!r} has no weights yet; train it first")
     body = {"name": name, "command": command, "weights": weights_of(run, node), "found": dict(found)}
-    path = run.folder / FOLDER / node.replace("/", "~") / chapter / f"{name}.json"
+    path = run.folder / FOLDER / file_name(node) / chapter / f"{name}.json"
     write_atomically(path, json.dumps(body, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
     return path
 
@@ -47,7 +47,7 @@ def kept(folder: Path, run: Reader, node: str) -> tuple[dict[str, Chapter], list
     for kind in CHAPTERS:
         found: list[Mapping[str, Any]] = []
         old = 0
-        for path in sorted((folder / FOLDER / node.replace("/", "~") / kind).glob("*.json")):
+        for path in sorted((folder / FOLDER / file_name(node) / kind).glob("*.json")):
             try:
                 body = json.loads(path.read_text())
                 fresh = body["weights"] == now and {"name", "command", "found"} < {*body}

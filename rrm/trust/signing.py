@@ -62,7 +62,10 @@ def make_key(path: Path, name: str, days: int = 365) -> PublicKey:
     expires = (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds")
     pem = private.public_key().public_bytes(crypto.Encoding.PEM, crypto.PublicFormat.SubjectPublicKeyInfo)
     public = PublicKey(name, key.keyid, pem.decode(), expires)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KeyProblem(f"{path} cannot be written ({error.strerror})") from error
     body = private.private_bytes(crypto.Encoding.PEM, crypto.PrivateFormat.PKCS8, crypto.NoEncryption())
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(body)
@@ -75,7 +78,8 @@ def read_public(path: Path) -> PublicKey:
     try:
         found = json.loads(path.read_text())
         key = PublicKey(**found)
-        datetime.fromisoformat(key.expires)
+        if datetime.fromisoformat(key.expires).tzinfo is None:
+            raise ValueError(f"expires is {key.expires}, without a time zone")
         given = _key(key)
     except (OSError, ValueError, TypeError) as error:
         raise KeyProblem(f"{path} is no public key of `rrm keys` ({type(error).__name__}: {error})") from error

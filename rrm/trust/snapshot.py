@@ -1,65 +1,164 @@
-"""A run as it was: a copy of its databases cut to the rows of then. Neither the run nor its folder is changed."""
+"""A run as it was: its databases copied as bytes, and cut to the rows of then. Neither the run nor its folder is
+changed, and nothing is read through what another program may have put into a database: its schema is looked at first.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rrm.core.errors import RunError
+from rrm.labels.queue import Labels
 from rrm.store import links
+from rrm.store.database import Database
 from rrm.store.store import LINKED, Store
 
 OTHERS = ("labels.db", "calls.db")
+KEPT: Mapping[str, Mapping[str, str]] = {
+    "labels.db": {"questions": "seq", "labels": "seq", "closed": "at, question"}, "calls.db": {"calls": "seq"},
+}  # fmt: skip
+"""Other databases -> tables that are only added to -> the order in which their rows came."""
+Rows = Mapping[str, Mapping[str, tuple[int, str]]]
+"""Database -> table -> how many rows, and their SHA-256."""
+
+
+class Tampered(RunError):
+    """A database whose tables are not what they seem."""
 
 
 @contextmanager
 def copied(run: Path) -> Iterator[Path]:
-    """A folder with copies of a run's databases, its config.json, and a measurement beside it (report.json)."""
+    """A folder with copies of a run's databases, its config.json, and a measurement beside it (report.json). Raises
+    `RunError` where there is no run, or one of these is no file."""
     with TemporaryDirectory(prefix="rrm-") as made:
         folder = Path(made) / run.resolve().name
         folder.mkdir()
-        for name in ("run.db", *OTHERS):
-            if (run / name).exists():
-                _copy(run / name, folder / name)
+        names = [f"{name}{more}" for name in ("run.db", *OTHERS) for more in ("", "-wal")]
+        for path, to in (
+            *((run / name, folder) for name in (*names, "config.json")),
+            (run.resolve().parent / "report.json", folder.parent),
+        ):
+            if path.is_file():
+                shutil.copyfile(path, to / path.name)
+            elif os.path.lexists(path):
+                raise RunError(f"{path} is no file")
         if not (folder / "run.db").exists():
             raise RunError(f"{run}: no run there (a run's folder holds run.db)")
-        for path, to in ((run / "config.json", folder), (run.resolve().parent / "report.json", folder.parent)):
-            if path.is_file():
-                shutil.copy(path, to / path.name)
         yield folder
 
 
 def linked(folder: Path) -> None:
-    """Bring a copy of a run of before up to date, so that its rows have links."""
+    """Bring a run of before up to date, so that its rows have links."""
     Store(folder / "run.db").close()
 
 
-def cut(folder: Path, size: int) -> None:
-    """Take out of a copy whatever came after its first `size` links."""
+def look(folder: Path) -> None:
+    """Raise `Tampered` if a copy's databases have other tables, views or triggers than rrm makes: rows that are read
+    through these may be others for others. Older ones may lack some."""
+    for name in ("run.db", *OTHERS):
+        if not (folder / name).exists():
+            continue
+        with closing(sqlite3.connect(folder / name)) as db:
+            found = db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        known = _known(name)
+        for kind, called, sql in found:
+            if called.startswith("sqlite_"):
+                continue
+            if (kind, called) not in known:
+                raise Tampered(f"{name} has a {kind} {called!r}, which rrm does not make")
+            if kind in ("view", "trigger") and _plain(sql) != known[kind, called]:
+                raise Tampered(f"the {kind} {called!r} of {name} is not the one that rrm makes")
+
+
+@cache
+def _known(name: str) -> Mapping[tuple[str, str], str]:
+    """(type, name) -> SQL of what rrm makes."""
+    from rrm.models.endpoints import Ledger
+
+    with TemporaryDirectory(prefix="rrm-") as made:
+        path = Path(made)
+        fresh: Database = Store(path / name) if name == "run.db" else (
+            Labels(path) if name == "labels.db" else Ledger(path / name)
+        )
+        with closing(fresh):
+            rows = fresh._db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    return {(kind, called): _plain(sql) for kind, called, sql in rows}
+
+
+def _plain(sql: str | None) -> str:
+    return " ".join((sql or "").replace("IF NOT EXISTS ", "").split())
+
+
+def cut(folder: Path, size: int, others: Rows) -> None:
+    """Take out of a copy whatever came after its first `size` links, and after so many rows of its other databases."""
     with closing(sqlite3.connect(folder / "run.db", isolation_level=None)) as db:
-        if db.execute("SELECT MAX(seq) FROM links").fetchone()[0] in (None, size):
-            return
-        kept = {*db.execute("SELECT name, key FROM links WHERE seq <= ?", (size,))}
-        db.execute("BEGIN")
-        for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            db.execute(f'DROP TRIGGER "{name}"')
-        for table, (_, keys) in LINKED.items():
-            rows = db.execute(f"SELECT {keys} FROM {table}")
-            gone = [row for row in rows if (table, links.key_of(table, row)) not in kept]
-            where = " AND ".join(f"{key.strip()} = ?" for key in keys.split(","))
-            db.executemany(f"DELETE FROM {table} WHERE {where}", gone)
-        db.execute("DELETE FROM links WHERE seq > ?", (size,))
-        db.execute("COMMIT")
+        if db.execute("SELECT MAX(seq) FROM links").fetchone()[0] not in (None, size):
+            kept = {*db.execute("SELECT name, key FROM links WHERE seq <= ?", (size,))}
+            db.execute("BEGIN")
+            _without_triggers(db)
+            for table, (_, keys) in LINKED.items():
+                rows = db.execute(f"SELECT {keys} FROM {table}")
+                gone = [row for row in rows if (table, links.key_of(table, row)) not in kept]
+                where = " AND ".join(f"{key.strip()} = ?" for key in keys.split(","))
+                db.executemany(f"DELETE FROM {table} WHERE {where}", gone)
+            db.execute("DELETE FROM links WHERE seq > ?", (size,))
+            db.execute("COMMIT")
+    for name in OTHERS:
+        if name not in others:
+            for more in ("", "-wal", "-shm"):
+                (folder / f"{name}{more}").unlink(missing_ok=True)
+        elif (folder / name).exists():
+            with closing(sqlite3.connect(folder / name)) as db, db:
+                _without_triggers(db)
+                for table, (n, _) in others[name].items():
+                    key = "question" if table == "closed" else "seq"
+                    order = KEPT[name][table]
+                    later = f"SELECT {key} FROM {table} ORDER BY {order} LIMIT -1 OFFSET {int(n)}"
+                    db.execute(f"DELETE FROM {table} WHERE {key} IN ({later})")
 
 
-def _copy(source: Path, target: Path) -> None:
-    try:
-        uri = f"{source.resolve().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=30)) as db, closing(sqlite3.connect(target)) as other:
-            db.backup(other)
-    except sqlite3.Error as error:
-        raise RunError(f"{source} cannot be read ({error}); is it a run's database, and readable by you?") from error
+def databases_of(copy: Path) -> dict[str, dict[str, tuple[int, str]]]:
+    """The rows of a copy's other databases, in the order in which they came."""
+    found: dict[str, dict[str, tuple[int, str]]] = {}
+    for name in OTHERS:
+        if (copy / name).exists():
+            with closing(sqlite3.connect(copy / name)) as db:
+                there = {table for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+                found[name] = {table: _hashed(db, table, by) for table, by in KEPT[name].items() if table in there}
+    return found
+
+
+def _hashed(db: sqlite3.Connection, table: str, order: str) -> tuple[int, str]:
+    whole, count = hashlib.sha256(), 0
+    for row in db.execute(f"SELECT * FROM {table} ORDER BY {order}"):
+        whole.update(links.leaf_of(b"", table, row))
+        count += 1
+    return count, whole.hexdigest()
+
+
+def _without_triggers(db: sqlite3.Connection) -> None:
+    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        db.execute(f'DROP TRIGGER "{name}"')
+
+
+def hash_of(path: Path) -> str | None:
+    """A file's SHA-256; None where there is no file, or something that is none."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_in(copy: Path, node: str) -> dict[str, str]:
+    """Path -> SHA-256 of a node's weights, as a copy's run.db has them."""
+    with closing(sqlite3.connect(copy / "run.db")) as db:
+        rows: list[Any] = db.execute("SELECT path, sha256 FROM checkpoints WHERE task = ?", (node,)).fetchall()
+    return {str(path): str(digest) for path, digest in rows}

@@ -195,7 +195,7 @@ def payload_of(subjects: Mapping[str, Mapping[str, str]], predicate: Predicate) 
 def read_payload(payload: bytes) -> tuple[dict[str, dict[str, str]], Predicate]:
     """Subjects and predicate. Raises `CertificateError` for anything else, a newer version among it."""
     try:
-        statement = json.loads(payload)
+        statement = json.loads(payload, object_pairs_hook=_once)
         kind, made_for = statement["_type"], statement["predicateType"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CertificateError(f"the payload is no in-toto statement ({type(error).__name__}: {error})") from error
@@ -212,13 +212,25 @@ def read_payload(payload: bytes) -> tuple[dict[str, dict[str, str]], Predicate]:
         )
     try:
         subjects = {one["name"]: dict(one["digest"]) for one in statement["subject"]}
+        if len(subjects) < len(statement["subject"]):
+            raise CertificateError("it has two subjects of one name")
         return subjects, Predicate.model_validate(statement["predicate"])
+    except CertificateError:
+        raise
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise CertificateError(f"it is no certificate of version {VERSION}: {where}: {first['msg']}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise CertificateError(f"its subjects cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """A JSON object in which no key stands twice: readers differ in which they take."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in it")
+    return found
 
 
 def digest_of(payload: bytes) -> str:

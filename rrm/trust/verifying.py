@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from rrm.core.errors import RRMError, RunError
 from rrm.store import links
 from rrm.store.store import LINKED
 from rrm.trust.certifying import file_of, public_beside
-from rrm.trust.gathering import databases_of, files_of, predicate_of, subjects_of
+from rrm.trust.gathering import Records, evidence_of, predicate_of, subjects_of
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
-from rrm.trust.snapshot import OTHERS, copied, cut
+from rrm.trust.snapshot import OTHERS, Tampered, copied, cut, databases_of, hash_of, look, weights_in
 from rrm.trust.statement import CertificateError, Predicate, digest_of, read_payload
 from rrm.view.reading import Reader
 
-CODES = {"format": 3, "signature": 4, "key": 5, "run": 6, "changed": 7, "rewritten": 8, "policy": 9}
+CODES = {"format": 3, "signature": 4, "key": 5, "run": 6, "changed": 7, "rewritten": 8, "policy": 9, "untold": 10}
 """What is wrong -> the command's exit status; of several the first. 0: it holds. 1 and 2 are errors of any command."""
 SAYS = {
     "format": "it is no certificate that this rrm reads (another kind, a newer version, unknown fields)",
@@ -33,9 +34,12 @@ SAYS = {
     "rewritten": "rows were rewritten since, as is done when a person is forgotten: what it says of them cannot be "
     "checked any more",
     "policy": "it holds, and is not what the policy demands",
+    "untold": "it holds, and whether the weights come of the judgements cannot be told on this machine",
 }
 NOTED = frozenset({"made", "rrm"})
 """Of a predicate, what no record tells again."""
+LINKS_SINCE = 5
+"""The version of the schema of run.db that has links."""
 MOST = 12
 """Most faults of a kind that are named."""
 
@@ -66,6 +70,40 @@ class Verified:
         return min((CODES[fault.kind] for fault in self.faults), default=0)
 
 
+@dataclass(frozen=True)
+class _Check:
+    """A run as it was, and what is found of it."""
+
+    run: Path
+    copy: Path
+    reader: Reader
+    folder: Path
+    """Where certificates are."""
+    keys: Mapping[str, PublicKey]
+    found: Verified
+    forgotten: bool
+    """Whether rows were rewritten, and agree with their links: then what differs comes of that."""
+    hashes: dict[str, str | None] = field(default_factory=dict)
+
+    @cached_property
+    def records(self) -> tuple[Any, Any]:
+        """Of the copy: the same for all nodes."""
+        return evidence_of(self.copy), databases_of(self.copy)
+
+    def hash_of(self, name: str) -> str | None:
+        """SHA-256 of a file of the run; None if there is none, or it lies elsewhere."""
+        if name not in self.hashes:
+            path = (self.run / name).resolve()
+            self.hashes[name] = hash_of(path) if path.is_relative_to(self.run.resolve()) else None
+        return self.hashes[name]
+
+    def say(self, what: Iterable[str], node: str, kind: str = "changed") -> None:
+        """Add breaches, each once."""
+        for breach in _some(kind, list(what), node):
+            if all((breach.kind, breach.what) != (one.kind, one.what) for one in self.found.faults):
+                self.found.faults.append(breach)
+
+
 def verify(certificate: Path, run: Path, keys: Sequence[Path] = ()) -> Verified:
     """Check a certificate against its run, and those below it, which are looked for beside it. Raises `RunError` where
     there is no run; all else is told in what is returned.
@@ -82,14 +120,21 @@ def verify(certificate: Path, run: Path, keys: Sequence[Path] = ()) -> Verified:
     if not (run / "run.db").exists():
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")
     try:
-        _integrity(run, found)
         with copied(run) as copy:
-            if _same_rows(copy, predicate, found):
-                cut(copy, predicate.evidence.size)
-                with Reader(copy) as reader:
-                    _down(certificate.parent, run, copy, reader, payload, predicate, known, found)
-    except (RRMError, sqlite3.Error, *BROKEN) as error:  # whatever a damaged file does to what reads it
-        found.faults.append(Breach("changed", f"the run cannot be read ({type(error).__name__}: {plain(str(error))})"))
+            _whole(copy)
+            told = _same_rows(copy, predicate, found)
+            if told is None:
+                return found
+            cut(copy, predicate.evidence.size, predicate.databases)
+            with Reader(copy) as reader:
+                check = _Check(run, copy, reader, certificate.parent, known, found, told)
+                others = {file_of(check.folder, node).name for node in reader.nodes if node != predicate.node}
+                if certificate.name in others:
+                    check.say([f"{certificate.name} is the certificate of {predicate.node}"], "", "run")
+                _down(check, payload, predicate)
+    except (RRMError, sqlite3.Error, *BROKEN, MemoryError) as error:  # whatever a damaged file does to what reads it
+        what = str(error) if isinstance(error, Tampered) else f"{type(error).__name__}: {plain(str(error))}"
+        found.faults.append(Breach("changed", f"the run cannot be read ({what})"))
     return found
 
 
@@ -113,6 +158,8 @@ def _keys(certificate: Path, keys: Sequence[Path], found: Verified) -> dict[str,
 def _opened(path: Path, keys: Mapping[str, PublicKey], found: Verified) -> tuple[bytes, Predicate] | None:
     """Payload and predicate, if the signature is good and all of it can be read."""
     try:
+        if not path.is_file():
+            raise CertificateError("there is no such file")
         body = path.read_bytes()
         payload, _ = open_envelope(body)
         signer = check_signature(body, keys)
@@ -134,33 +181,38 @@ def _opened(path: Path, keys: Mapping[str, PublicKey], found: Verified) -> tuple
 # --- rows --------------------------------------------------------------------------------------------
 
 
-def _integrity(run: Path, found: Verified) -> None:
-    """The files' own structure: pages, indices, constraints."""
+def _whole(copy: Path) -> None:
+    """Whether the databases are what they seem: pages, indices, constraints, and no view in the place of a table.
+    Raises `Tampered`."""
+    look(copy)
     for name in ("run.db", *OTHERS):
-        if not (run / name).exists():
-            continue
-        with closing(sqlite3.connect(f"{(run / name).resolve().as_uri()}?mode=ro", uri=True)) as db:
-            said = [text for (text,) in db.execute("PRAGMA integrity_check(5)")]
-        if said != ["ok"]:
-            found.faults.append(Breach("changed", f"{name} is damaged: {'; '.join(said)[:300]}"))
+        if (copy / name).exists():
+            with closing(sqlite3.connect(copy / name)) as db:
+                said = [text for (text,) in db.execute("PRAGMA integrity_check(5)")]
+            if said != ["ok"]:
+                raise Tampered(f"{name} is damaged: {'; '.join(said)[:300]}")
 
 
-def _same_rows(copy: Path, predicate: Predicate, found: Verified) -> bool:
-    """Whether the run is the certificate's, so that it makes sense to go on."""
+def _same_rows(copy: Path, predicate: Predicate, found: Verified) -> bool | None:
+    """Whether rows were rewritten since, in the way that forgetting does it. None where the run is not the
+    certificate's, so that it makes no sense to go on."""
     evidence = predicate.evidence
     with closing(sqlite3.connect(copy / "run.db")) as db:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'links'").fetchone():
-            found.faults.append(Breach("run", "run.db has no links: it is of before there were certificates"))
-            return False
-        chain = links.chain_of(db, evidence.size)
-        head = db.execute("SELECT head FROM links WHERE seq = 1").fetchone()
+            removed = version >= LINKS_SINCE
+            what = "its links were removed" if removed else "it is of before there were any certificates"
+            found.faults.append(Breach("changed" if removed else "run", f"run.db has no links: {what}"))
+            return None
         broken = links.faults(db, LINKED)
+        anchor = links.chain_of(db, evidence.size)
         later = links.rewritten(db, evidence.size)
         total = db.execute("SELECT COUNT(*) FROM links").fetchone()[0]
-    if head is None or chain is None:
-        found.faults.append(Breach("run", f"run.db has {total} links, and the certificate is of {evidence.size} rows"))
-    elif (chain.root, chain.head) != (evidence.root, evidence.head):
-        kind = "changed" if broken else "run"
+    kind = "changed" if broken else "run"
+    if anchor is None:
+        what = f"run.db has {total} links, and the certificate is of {evidence.size} rows"
+        found.faults.append(Breach(kind, what))
+    elif (anchor.root, anchor.head) != (evidence.root, evidence.head):
         what = "its rows are not those of the certificate (their Merkle root differs)"
         if kind == "run":
             what += ": they agree with their own links, so it is another run, or its links were made anew"
@@ -171,7 +223,9 @@ def _same_rows(copy: Path, predicate: Predicate, found: Verified) -> bool:
         found.notes.append(f"{evidence.size} rows are what they were, in their order")
         if total > evidence.size:
             found.notes.append(f"{total - evidence.size} rows came later; they are left out of what follows")
-    return not any(fault.kind == "run" for fault in found.faults)
+    if anchor is None or any(breach.kind == "run" for breach in found.faults):
+        return None
+    return bool(later) and not broken
 
 
 def _some(kind: str, what: Sequence[str], node: str = "") -> list[Breach]:
@@ -182,74 +236,63 @@ def _some(kind: str, what: Sequence[str], node: str = "") -> list[Breach]:
 # --- numbers, files, certificates below --------------------------------------------------------------
 
 
-def _down(
-    folder: Path, run: Path, copy: Path, reader: Reader, payload: bytes, predicate: Predicate,
-    keys: Mapping[str, PublicKey], found: Verified,
-) -> None:  # fmt: skip
+def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
     """A node's certificate, then those below it."""
-    node = predicate.node
+    node, found = predicate.node, check.found
     found.predicates[node] = predicate
     before = len(found.faults)
-    _files(run, predicate, found)
-    found.faults += _some("changed", list(_numbers(run, copy, reader, payload, predicate)), node)
+    check.say(_files(check, predicate), "")
+    check.say(_numbers(check, payload, predicate), node, "rewritten" if check.forgotten else "changed")
     for child in predicate.children:
-        path = file_of(folder, child.node)
+        path = file_of(check.folder, child.node)
         if not path.exists():
-            found.faults.append(Breach("changed", f"the certificate of {child.node} is not there ({path.name})", node))
+            check.say([f"the certificate of {child.node} is not there ({path.name})"], node)
             continue
-        if (opened := _opened(path, keys, found)) is None:
+        if (opened := _opened(path, check.keys, found)) is None:
             continue
         below, said = opened
-        if digest_of(below) != child.sha256:
-            found.faults.append(Breach("changed", f"the certificate of {child.node} is not the one it names", node))
-            continue
-        if said.evidence != predicate.evidence:
-            found.faults.append(Breach("changed", f"the certificate of {child.node} is of other rows", node))
-            continue
-        _down(folder, run, copy, reader, below, said, keys, found)
+        if digest_of(below) != child.sha256 or said.node != child.node:
+            check.say([f"the certificate of {child.node} is not the one it names"], node)
+        elif said.evidence != predicate.evidence:
+            check.say([f"the certificate of {child.node} is of other rows"], node)
+        else:
+            _down(check, below, said)
     chapters = (predicate.interpretability, predicate.formal_verification, predicate.guarantees)
     if predicate.testing.audits or any(chapter.found for chapter in chapters):
         found.notes.append(f"{node}: what was computed of its weights is taken as signed; its commands find it again")
+    if any("not_known" not in figure.model_dump() for figure in predicate.testing.agreement.values()):
+        found.notes.append(f"{node}: agreement with the truth was measured beside the run, and is taken as signed")
     if len(found.faults) == before:
-        found.notes.append(f"{node}: every number follows from the records, and no file was changed")
+        found.notes.append(f"{node}: every other number follows from the records, and no file was changed")
 
 
-def _files(run: Path, predicate: Predicate, found: Verified) -> None:
-    """The files that it names, and the weights that run.db names."""
-    now = files_of(run)
-    for name, digest in predicate.files.items():
-        if now.get(name) != digest:
-            what = f"{name} is not the file that it was" if name in now else f"{name} is missing"
-            fault = Breach("changed", what)
-            if fault not in found.faults:
-                found.faults.append(fault)
-    with closing(sqlite3.connect(f"{(run / 'run.db').resolve().as_uri()}?mode=ro", uri=True)) as db:
-        saved = db.execute("SELECT path, sha256 FROM checkpoints WHERE task = ?", (predicate.node,)).fetchall()
-    for name, digest in saved:
-        if name in predicate.files and predicate.files[name] != digest:
-            found.faults.append(Breach("changed", f"{name} was not what run.db says when it was certified"))
+def _files(check: _Check, predicate: Predicate) -> Iterable[str]:
+    """The files that it names, and the weights that the rows name, whether or not it does."""
+    named = {**weights_in(check.copy, predicate.node), **predicate.files}
+    for name, digest in named.items():
+        if (now := check.hash_of(name)) != digest:
+            yield f"{name} is missing" if now is None else f"{name} is not the file that it was"
+    for name, digest in weights_in(check.copy, predicate.node).items():
+        if predicate.files.get(name) != digest:
+            yield f"{name} is not among the files that it names, with the hash that run.db has"
 
 
-def _numbers(run: Path, copy: Path, reader: Reader, payload: bytes, predicate: Predicate) -> Iterable[str]:
+def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[str]:
     """Places at which the certificate says otherwise than the records do."""
     given, subjects = predicate.model_dump(mode="json"), read_payload(payload)[0]
     children = {child.node: child.sha256 for child in predicate.children}
     chapters = {name: getattr(predicate, name) for name in ("interpretability", "formal_verification", "guarantees")}
-    beside = (copy.parent / "report.json").exists()  # a measurement that is no part of the run
+    evidence, databases = check.records
     again = predicate_of(
-        reader, copy, run, predicate.node, predicate.made, children, chapters, predicate.testing.audits,
-        None if beside else predicate.testing.agreement,
-    )
-    derived = json.loads(json.dumps(again.model_dump(mode="json")))
-    derived["files"] = given["files"]  # looked at above, file by file
-    derived["databases"] = json.loads(json.dumps(databases_of(copy, predicate.databases)))
-    for where, is_, was in _differences(given, derived):
+        check.reader, check.copy, Records(evidence, predicate.files, databases), predicate.node, predicate.made,
+        children, chapters, predicate.testing.audits, predicate.testing.agreement,
+    )  # fmt: skip
+    for where, is_, was in _differences(given, json.loads(json.dumps(again.model_dump(mode="json")))):
         yield f"{where}: it says {is_}, and the records {was}"
-    for name, digest in subjects_of(reader, again).items():
-        if name != "config.json" and subjects.get(name) != digest:
+    derived = subjects_of(check.reader, again)
+    for name in sorted({*subjects, *derived}):
+        if subjects.get(name) != derived.get(name):
             yield f"the subject {name!r} is not that of the run"
-    if subjects.get("config.json") != {"sha256": predicate.files.get("config.json")}:
-        yield "the subject 'config.json' is not the file that it names"
 
 
 def _differences(given: Any, derived: Any, where: str = "") -> Iterable[tuple[str, str, str]]:

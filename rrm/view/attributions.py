@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rrm.store.files import file_name
 from rrm.view.reading import Reader
 
 LEAST = 0.005
@@ -64,7 +65,7 @@ class Attributed:
 
 def file_of(folder: Path, node: str) -> Path:
     """Where a node's attributions are."""
-    return folder / "trust" / node.replace("/", "~") / "attributions.jsonl"
+    return folder / "trust" / file_name(node) / "attributions.jsonl"
 
 
 def attributed(run: Reader, node: str, pair: str) -> Attributed | None:

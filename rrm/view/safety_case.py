@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rrm.store.files import file_name
 from rrm.view.reading import ReadError
 
 FOLDER = "certificates"
@@ -49,7 +50,7 @@ class Element:
 
 def file_in(run: Path, node: str) -> Path:
     """Where a node's certificate is, if there is one."""
-    return run / FOLDER / f"{node.replace('/', '~')}.json"
+    return run / FOLDER / f"{file_name(node)}.json"
 
 
 def read_predicate(path: Path) -> dict[str, Any]:
@@ -66,9 +67,12 @@ def read_predicate(path: Path) -> dict[str, Any]:
     return dict(predicate)
 
 
-def case_of(path: Path) -> Element:
-    """The safety case of a node: its certificate's, with those of the nodes below, which lie beside it."""
+def case_of(path: Path, of: str = "") -> Element:
+    """The safety case of a node: its certificate's, with those of the nodes below, which lie beside it. Raises
+    `ReadError` if it is no certificate, or not that of the node `of`."""
     said = read_predicate(path)
+    if of and said["node"] != of:
+        raise ReadError(f"{path} is the certificate of {said['node']}, and lies where that of {of} should")
     node, design, testing = said["node"], said["design"], said["testing"]
     judges = "; ".join(f"{one['name']} ({one['kind']}, {one['judgements']:,} judgements)" for one in design["judges"])
     goals = [
@@ -168,8 +172,8 @@ def _assistant(node: str, one: Mapping[str, Any], folder: Path, children: Sequen
         Element("solution", f"Share of outcomes that it said nothing of: {_said(one['silent'])}", node=node, show="na"),
     ]
     if any(child["node"] == name for child in children):
-        path = folder / f"{name.replace('/', '~')}.json"
-        state = case_of(path).state if path.exists() else "open"
+        path = folder / f"{file_name(name)}.json"
+        state = case_of(path, name).state if path.exists() else "open"
         missing = "" if path.exists() else " (which is not there)"
         parts.append(Element("away goal", f"{name}'s own safety case{missing}", state=state, node=name))
     return _goal(f"What {name} says can be relied on", *parts)

@@ -336,7 +336,7 @@ def safety_case(request: Request) -> Response:
         if not path.exists():
             raise HTTPException(404, f"{here.path} has no certificate in {run.title}; rrm certify writes one.")
         made = str(read_predicate(path).get("made", ""))
-        return render(request, "case.html", run=run, node=here, made=made, top=nested(case_of(path)))
+        return render(request, "case.html", run=run, node=here, made=made, top=nested(case_of(path, here.path)))
 
 
 def _size(run: Reader, path: str) -> int | None:

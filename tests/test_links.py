@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -134,3 +136,27 @@ def test_the_root_is_that_of_the_standard(leaves: list[bytes]) -> None:
         return hashlib.sha256(b"\1" + root(some[:k]) + root(some[k:])).digest()
 
     assert links.merkle_root(leaves) == root(leaves)
+
+
+def test_threads_that_read_and_write_do_not_wait_for_each_other_for_ever(tmp_path: Path) -> None:
+    """SQLite calls the functions of the links while it holds its own lock."""
+    store, until = Store(tmp_path / "run.db"), time.monotonic() + 0.7
+
+    def write(k: int) -> None:
+        step = 0
+        while time.monotonic() < until:
+            store.log(f"t{k}", 0, "fit", step, {f"m{i}": 1.0 for i in range(30)})
+            step += 1
+
+    def read(_: int) -> None:
+        while time.monotonic() < until:
+            store.checkpoints("t"), store.counts()
+
+    jobs = enumerate((write, write, read, read))
+    threads = [threading.Thread(target=what, args=(k,), daemon=True) for k, what in jobs]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(20)
+    assert not any(one.is_alive() for one in threads)
+    store.close()

@@ -130,6 +130,8 @@ class Database:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
+        # One thread at a time: SQLite holds its own lock while it calls a function of ours (`rrm.store.links`), which
+        # waits for Python's, which another thread that waits for SQLite's may hold.
         with self._lock, self._explained():
             yield
 

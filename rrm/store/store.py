@@ -120,7 +120,7 @@ class Store(Database):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, SCHEMA + links.SCHEMA + links.triggers(LINKED), (*TABLES, "links"), RUN)
-        with self._explained():
+        with self._reading():
             links.add_functions(self._db)
             if not self._db.execute("SELECT 1 FROM links LIMIT 1").fetchone():
                 with self._writing():
@@ -140,7 +140,7 @@ class Store(Database):
         """See `Memo`."""
         ids = list({case.id for case in cases})
         found: dict[str, Answer] = {}
-        with self._explained():
+        with self._reading():
             for start in range(0, len(ids), 500):
                 some = ids[start : start + 500]
                 marks = ",".join("?" * len(some))
@@ -161,7 +161,7 @@ class Store(Database):
 
     def sampled(self, task: str, round: int, purpose: str) -> list[Group] | None:
         """Groups that were kept for this purpose; None if none were."""
-        with self._explained():
+        with self._reading():
             row = self._db.execute(
                 "SELECT body FROM samples WHERE task = ? AND round = ? AND purpose = ?", (task, round, purpose)
             ).fetchone()
@@ -207,7 +207,7 @@ class Store(Database):
 
     def origins(self, task: str) -> dict[tuple[int, str], list[Origin]]:
         """(round, pair) of a task's imported comparisons -> where each came from."""
-        with self._explained():
+        with self._reading():
             rows = self._db.execute(
                 "SELECT round, pair, sha256, file, row FROM origins WHERE task = ? ORDER BY sha256, file, row", (task,)
             ).fetchall()
@@ -276,7 +276,7 @@ class Store(Database):
         """Comparisons in the order they were judged, superseded ones left out."""
         wanted = {"c.task": task, "c.round": round}
         where = "".join(f" AND {column} = :{column[2:]}" for column, value in wanted.items() if value is not None)
-        with self._explained():
+        with self._reading():
             rows = self._db.execute(
                 "SELECT c.task, c.round, bc.body, ba.body, bb.body, sa.body, sb.body, c.user, c.preference,"
                 " c.checks, c.attention, c.note, c.seconds, c.shown, c.purpose, c.again FROM comparisons c"
@@ -297,7 +297,7 @@ class Store(Database):
 
     def remarks(self, task: str) -> list[Remarked]:
         """A task's remarks that were made beside no comparison, in the order in which they came."""
-        with self._explained():
+        with self._reading():
             rows = self._db.execute(
                 "SELECT r.round, r.user, r.body, bc.body, bo.body, ba.body FROM remarks r"
                 " JOIN blobs bc ON bc.id = r.case_id JOIN blobs bo ON bo.id = r.outcome"
@@ -330,13 +330,13 @@ class Store(Database):
 
     def remarked(self) -> list[str]:
         """Tasks of which there are remarks beside no comparison, in order."""
-        with self._explained():
+        with self._reading():
             query = "SELECT DISTINCT task FROM remarks WHERE side = ? ORDER BY task"
             return [task for (task,) in self._db.execute(query, (ALONE,))]
 
     def rounds(self) -> list[tuple[str, int]]:
         """(task, round) of all comparisons, in order. Rounds below 0 were imported."""
-        with self._explained():
+        with self._reading():
             return self._db.execute("SELECT DISTINCT task, round FROM comparisons ORDER BY task, round").fetchall()
 
     # --- metrics and checkpoints ---------------------------------------------------------------------
@@ -353,7 +353,7 @@ class Store(Database):
         """(task, round, phase, step, name, value), in order."""
         wanted = {"task": task, "phase": phase}
         where = "".join(f" AND {column} = :{column}" for column, value in wanted.items() if value is not None)
-        with self._explained():
+        with self._reading():
             return self._db.execute(
                 "SELECT task, round, phase, step, name, value FROM metrics"
                 f" WHERE 1{where} ORDER BY task, round, at, step",
@@ -374,13 +374,13 @@ class Store(Database):
 
     def checkpoints(self, task: str) -> dict[tuple[int, str], tuple[str, str]]:
         """(round, part) -> (path, sha256)."""
-        with self._explained():
+        with self._reading():
             rows = self._db.execute("SELECT round, part, path, sha256 FROM checkpoints WHERE task = ?", (task,))
             return {(round, part): (path, sha256) for round, part, path, sha256 in rows}
 
     def counts(self) -> dict[str, int]:
         """Rows per table."""
-        with self._explained():
+        with self._reading():
             return {t: self._db.execute(f"SELECT COUNT(*) FROM {t}").fetchone()[0] for t in TABLES}
 
 

@@ -41,7 +41,7 @@ from rrm.measure.oracle import is_true, true_score
 from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel
 from rrm.store.store import Store
-from rrm.trust.gathering import predicate_of
+from rrm.trust.gathering import Hashed, evidence_of, predicate_of
 from rrm.users.pairwise import question
 from rrm.view.five_figures import rows_of
 from rrm.view.inspect import show_comparison
@@ -450,7 +450,8 @@ def test_the_pages_of_a_run_show_what_a_part_is_part_of_and_figures_leave_it_out
 
 def test_a_certificate_speaks_of_whole_outcomes_and_says_so(run: tuple[Path, str]) -> None:
     with Reader(run[0]) as reader:
-        found = predicate_of(reader, run[0], run[0], "toy", "2026-01-01T00:00:00Z", {})
+        hashed = Hashed(evidence_of(run[0]), {}, {})
+        found = predicate_of(reader, run[0], hashed, "toy", "2026-01-01T00:00:00Z", {})
     wholes = [c for c in judged(run[0]) if not is_part(c.case)]
     assert found.testing.judged == len(wholes) and found.scope.cases == len({c.case.id for c in wholes})
     assert any(one.startswith("Anything of parts of outcomes: 6 comparisons") for one in found.not_shown)

@@ -14,7 +14,7 @@ from rrm.core.errors import RunError
 from rrm.store import links
 from rrm.store.files import file_name, write_atomically
 from rrm.store.store import LINKED
-from rrm.trust.gathering import Records, evidence_of, files_of, predicate_of, subjects_of
+from rrm.trust.gathering import Hashed, evidence_of, files_of, predicate_of, subjects_of
 from rrm.trust.shelf import kept
 from rrm.trust.signing import PublicKey, make_key, now, read_public, sign
 from rrm.trust.snapshot import copied, databases_of, linked, look, weights_in
@@ -82,7 +82,7 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
     return list(written.values())
 
 
-def _records(run: Path, copy: Path, nodes: Iterable[str]) -> Records:
+def _records(run: Path, copy: Path, nodes: Iterable[str]) -> Hashed:
     """What is hashed of a run, if it agrees with itself. Raises `RunError`."""
     look(copy)
     with closing(sqlite3.connect(copy / "run.db")) as db:
@@ -92,7 +92,7 @@ def _records(run: Path, copy: Path, nodes: Iterable[str]) -> Records:
             f"{run}: {broken[0]}" + (f", and {len(broken) - 1} more" if len(broken) > 1 else "") + ". Somebody changed "
             "run.db other than through rrm; a certificate of it would say what nobody knows to be so"
         )
-    records = Records(evidence_of(copy), files_of(run), databases_of(copy))
+    records = Hashed(evidence_of(copy), files_of(run), databases_of(copy))
     for node in nodes:
         for path, digest in weights_in(copy, node).items():
             if records.files.get(path) != digest:

@@ -41,10 +41,9 @@ from rrm.view.comparisons import PARTS
 from rrm.view.five_figures import challenges_of
 from rrm.view.reading import NodeView, Reader
 
-SKIPPED = re.compile(
-    r"(?:run|labels|calls)\.db(?:-wal|-shm|-journal)?|lock|.*\.part|(?:certificates|trust)(?:/.*)?", re.DOTALL
-)
-"""Files of a run that are hashed in another way, come and go, or are in the certificate as they were (trust)."""
+SKIPPED = ("run.db", "labels.db", "calls.db", "lock")
+"""Files of a run that are hashed in another way, or come and go; so are what SQLite puts beside its own, halves of
+files, certificates, and what is in these as it was (trust)."""
 _CURRENT = "c.task = ? AND NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
 _WHOLE = f"{_CURRENT} AND NOT {PARTS}"
 """Figures are of comparisons of whole outcomes (`rrm.core.parts`)."""
@@ -52,7 +51,7 @@ _DERIVED = "derived"
 
 
 @dataclass(frozen=True)
-class Records:
+class Hashed:
     """What a certificate rests on, hashed; the same for all nodes of a run."""
 
     evidence: Evidence
@@ -61,7 +60,7 @@ class Records:
 
 
 def predicate_of(
-    run: Reader, copy: Path, records: Records, path: str, made: str, children: Mapping[str, str],
+    run: Reader, copy: Path, records: Hashed, path: str, made: str, children: Mapping[str, str],
     chapters: Mapping[str, Chapter] | None = None, audits: Sequence[Mapping[str, Any]] = (),
     agreement: Mapping[str, Found] | None = None,
 ) -> Predicate:  # fmt: skip
@@ -141,13 +140,19 @@ def files_of(folder: Path) -> dict[str, str]:
         for name in sorted((*folders, *files)):
             path = Path(where) / name
             called = path.relative_to(folder).as_posix()
-            if SKIPPED.fullmatch(called):
+            if _skipped(called):
                 continue
             if path.is_symlink():
                 raise RunError(f"{path} is a symbolic link, and a certificate is of files: put there what it leads to")
             if name in files and (digest := hash_of(path)) is not None:
                 found[called] = digest
     return dict(sorted(found.items()))
+
+
+def _skipped(name: str) -> bool:
+    for tail in ("-wal", "-shm", "-journal"):
+        name = name.removesuffix(tail)
+    return name in SKIPPED or name.endswith(".part") or name.split("/")[0] in ("certificates", "trust")
 
 
 # --- chapters ----------------------------------------------------------------------------------------
@@ -178,7 +183,8 @@ def _judges(run: Reader, copy: Path, node: NodeView) -> tuple[Judge, ...]:
     query = f"SELECT c.user, COUNT(*) FROM comparisons c WHERE {_CURRENT} AND c.purpose != ? GROUP BY c.user"
     for user, n in run.rows(query, (node.path, _DERIVED)):
         named = named_in(user)
-        kind = "people" if named or re.match(r"human\b|\d+ people", user) else "other"
+        several = user.removesuffix(" people").isdigit()
+        kind = "people" if named or user == "human" or several else "other"
         if kind == "other":
             kind = "model" if re.match(r"(?:model|endpoint)\(", user) else "simulated"
         name = "people" if kind == "people" else user

@@ -30,7 +30,7 @@ Rows = Mapping[str, Mapping[str, tuple[int, str]]]
 """Database -> table -> how many rows, and their SHA-256."""
 
 
-class Tampered(RunError):
+class Disguised(RunError):
     """A database whose tables are not what they seem."""
 
 
@@ -61,7 +61,7 @@ def linked(folder: Path) -> None:
 
 
 def look(folder: Path) -> None:
-    """Raise `Tampered` if a copy's databases have other tables, views or triggers than rrm makes: rows that are read
+    """Raise `Disguised` if a copy's databases have other tables, views or triggers than rrm makes: rows that are read
     through these may be others for others. Older ones may lack some."""
     for name in ("run.db", *OTHERS):
         if not (folder / name).exists():
@@ -73,9 +73,9 @@ def look(folder: Path) -> None:
             if called.startswith("sqlite_"):
                 continue
             if (kind, called) not in known:
-                raise Tampered(f"{name} has a {kind} {called!r}, which rrm does not make")
+                raise Disguised(f"{name} has a {kind} {called!r}, which rrm does not make")
             if kind in ("view", "trigger") and _plain(sql) != known[kind, called]:
-                raise Tampered(f"the {kind} {called!r} of {name} is not the one that rrm makes")
+                raise Disguised(f"the {kind} {called!r} of {name} is not the one that rrm makes")
 
 
 @cache

@@ -17,9 +17,9 @@ from rrm.core.errors import RRMError, RunError
 from rrm.store import links
 from rrm.store.store import LINKED
 from rrm.trust.certifying import file_of, public_beside
-from rrm.trust.gathering import Records, evidence_of, predicate_of, subjects_of
+from rrm.trust.gathering import Hashed, evidence_of, predicate_of, subjects_of
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
-from rrm.trust.snapshot import OTHERS, Tampered, copied, cut, databases_of, hash_of, look, weights_in
+from rrm.trust.snapshot import OTHERS, Disguised, copied, cut, databases_of, hash_of, look, weights_in
 from rrm.trust.statement import CertificateError, Predicate, digest_of, read_payload
 from rrm.view.reading import Reader
 
@@ -133,7 +133,7 @@ def verify(certificate: Path, run: Path, keys: Sequence[Path] = ()) -> Verified:
                     check.say([f"{certificate.name} is the certificate of {predicate.node}"], "", "run")
                 _down(check, payload, predicate)
     except (RRMError, sqlite3.Error, *BROKEN, MemoryError) as error:  # whatever a damaged file does to what reads it
-        what = str(error) if isinstance(error, Tampered) else f"{type(error).__name__}: {plain(str(error))}"
+        what = str(error) if isinstance(error, Disguised) else f"{type(error).__name__}: {plain(str(error))}"
         found.faults.append(Breach("changed", f"the run cannot be read ({what})"))
     return found
 
@@ -183,14 +183,14 @@ def _opened(path: Path, keys: Mapping[str, PublicKey], found: Verified) -> tuple
 
 def _whole(copy: Path) -> None:
     """Whether the databases are what they seem: pages, indices, constraints, and no view in the place of a table.
-    Raises `Tampered`."""
+    Raises `Disguised`."""
     look(copy)
     for name in ("run.db", *OTHERS):
         if (copy / name).exists():
             with closing(sqlite3.connect(copy / name)) as db:
                 said = [text for (text,) in db.execute("PRAGMA integrity_check(5)")]
             if said != ["ok"]:
-                raise Tampered(f"{name} is damaged: {'; '.join(said)[:300]}")
+                raise Disguised(f"{name} is damaged: {'; '.join(said)[:300]}")
 
 
 def _same_rows(copy: Path, predicate: Predicate, found: Verified) -> bool | None:
@@ -284,7 +284,7 @@ def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[st
     chapters = {name: getattr(predicate, name) for name in ("interpretability", "formal_verification", "guarantees")}
     evidence, databases = check.records
     again = predicate_of(
-        check.reader, check.copy, Records(evidence, predicate.files, databases), predicate.node, predicate.made,
+        check.reader, check.copy, Hashed(evidence, predicate.files, databases), predicate.node, predicate.made,
         children, chapters, predicate.testing.audits, predicate.testing.agreement,
     )  # fmt: skip
     for where, is_, was in _differences(given, json.loads(json.dumps(again.model_dump(mode="json")))):

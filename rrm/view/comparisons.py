@@ -52,9 +52,11 @@ FILTERS = {
     "accept": ("whether an improvement stands", "@accept"),
 }
 PARTS = (
-    "EXISTS (SELECT 1 FROM blobs p WHERE p.id = c.case_id AND json_extract(p.body, '$.data.cut_of') IS NOT NULL)"
+    "EXISTS (SELECT 1 FROM blobs p WHERE p.id = c.case_id AND CASE WHEN instr(p.body, '\"cut_of\"')"
+    " THEN json_extract(p.body, '$.data.cut_of') IS NOT NULL END)"
 )
-"""Whether comparison `c` is of parts of outcomes (`rrm.core.parts`), in SQL."""
+"""Whether comparison `c` is of parts of outcomes (`rrm.core.parts`), in SQL. Cases may be long, and are parsed only if
+they say the word."""
 ACCEPTING = (
     "EXISTS (SELECT 1 FROM checkpoints k WHERE k.task = c.task AND k.round = c.round AND k.part = 'reward'"
     " AND k.at <= c.at)"

@@ -253,7 +253,7 @@ def spread(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequence[S
     squares = {
         round: [total, n] for round, total, n in run.rows(
             "SELECT s.round, SUM(s.margin * s.margin), COUNT(*) FROM scores s WHERE s.task = ? AND s.pair NOT IN"
-            f" (SELECT c.pair FROM comparisons c WHERE c.task = s.task AND {PARTS}) GROUP BY s.round", (node.path,)
+            f" (SELECT c.pair FROM comparisons c WHERE c.task = ? AND {PARTS}) GROUP BY s.round", (node.path, node.path)
         )
     }  # fmt: skip
     fitted: dict[str, int] = {}  # pair -> the first round whose fit had it

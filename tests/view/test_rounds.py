@@ -122,6 +122,8 @@ def test_what_decided_is_marked_and_found(tmp_path: Path) -> None:
 def test_runs_of_before_tell_by_the_time_what_decided(tmp_path: Path) -> None:
     folder = made(tmp_path / "run")
     with sqlite3.connect(folder / "run.db") as db:
+        for verb in ("insert", "update", "delete"):
+            db.execute(f"DROP TRIGGER comparisons_{verb}_linked")
         db.execute("ALTER TABLE comparisons DROP COLUMN purpose")
         db.execute("PRAGMA user_version = 1")
     with Reader(folder) as run:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rrm.core.judgements import Comparison
 from rrm.core.records import Outcome
 from rrm.core.remarks import Remark, Remarked
+from rrm.store import links
 from rrm.store.store import Store
 from rrm.view.inspect import show_node
 from rrm.view.reading import Reader
@@ -70,6 +71,7 @@ def test_hostile_words_are_text(tmp_path: Path) -> None:
 def test_what_was_taken_back_and_what_older_runs_lack_is_not_shown(tmp_path: Path, superseded: bool) -> None:
     folder = synthetic.make(tmp_path / "run", [said()])
     db = sqlite3.connect(folder / "run.db")
+    links.add_functions(db)
     if superseded:
         names = [name for _, name, *_ in db.execute("PRAGMA table_info(remarks)") if name not in ("seq", "supersedes")]
         values = ", ".join("''" if name == "kind" else name for name in names)

@@ -141,7 +141,7 @@ def train(
         if engine is not None:
             stack.callback(_returned, engine, maker)
         if setting is not None:
-            stack.enter_context(_threads(setting.cpus))
+            stack.enter_context(computing_with(setting.cpus))
         run = Run(out, maker, seed, watch)
         run.configure(config, origins_of(task))
         for part in (user, maker, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
@@ -202,7 +202,7 @@ def _on_ray(on: str) -> OnRay:
 
 
 @contextmanager
-def _threads(n: int) -> Iterator[None]:
+def computing_with(n: int) -> Iterator[None]:
     """Within it torch computes with so many."""
     import torch
 

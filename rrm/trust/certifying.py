@@ -70,8 +70,9 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
     written: dict[str, Certified] = {}
     with copied(run) as copy, Reader(copy) as reader:
         top = named(reader, node)
-        records = _records(run, copy, [path for path in reader.nodes if path == top or path.startswith(f"{top}/")])
-        for path in reversed([path for path in reader.nodes if path == top or path.startswith(f"{top}/")]):
+        nodes = [path for path in reader.nodes if path == top or path.startswith(f"{top}/")]
+        records = _records(run, copy, nodes)
+        for path in reversed(nodes):
             if reader.nodes[path].finished is not None:
                 continue  # trained in another run, whose certificate it is
             below = {name: one.sha256 for name, one in written.items() if name.startswith(f"{path}/")}

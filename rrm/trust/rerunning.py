@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +28,7 @@ from rrm.core.task import Assistant, Task
 from rrm.core.validation import plant
 from rrm.loop.reopen import as_set
 from rrm.loop.run import made_with
-from rrm.loop.training import maker_of, train
+from rrm.loop.training import computing_with, maker_of, train
 from rrm.models.backbone import Backbone
 from rrm.store.config import read_config
 from rrm.store.store import Store
@@ -111,7 +111,7 @@ def rerun(run: Path, node: str, tree: Task, model: str | Backbone | Maker | None
     config, tree = read_config(run), plant(tree)
     _check(config, tree, node, run)
     about = config.get("about", {})
-    with _threads(int(about.get("threads", torch.get_num_threads()))), TemporaryDirectory(prefix="rrm-") as made:
+    with computing_with(int(about.get("threads", torch.get_num_threads()))), TemporaryDirectory(prefix="rrm-") as made:
         maker = maker_of(model or config["model"]["name"])
         if maker.fingerprint != config["model"]["fingerprint"]:
             raise RunError(f"{run} was trained from {config['model']['name']!r} with other weights than it has here")
@@ -212,13 +212,3 @@ def _far(one: Path, other: Path) -> float:
         return float("inf")
     far = [float((a[name].float() - b[name].float()).norm() / a[name].float().norm().clamp(min=1e-12)) for name in a]
     return max((one if one == one else float("inf") for one in far), default=0.0)  # NaN is as far as can be
-
-
-@contextmanager
-def _threads(n: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

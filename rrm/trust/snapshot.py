@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,10 @@ Rows = Mapping[str, Mapping[str, tuple[int, str]]]
 """Database -> table -> how many rows, and their SHA-256."""
 
 
+TRIES = 20
+"""Times that a run is copied until nobody wrote to it meanwhile."""
+
+
 class Disguised(RunError):
     """A database whose tables are not what they seem."""
 
@@ -42,17 +46,36 @@ def copied(run: Path) -> Iterator[Path]:
         folder = Path(made) / run.resolve().name
         folder.mkdir()
         names = [f"{name}{more}" for name in ("run.db", *OTHERS) for more in ("", "-wal")]
-        for path, to in (
-            *((run / name, folder) for name in (*names, "config.json")),
-            (run.resolve().parent / "report.json", folder.parent),
-        ):
-            if path.is_file():
-                shutil.copyfile(path, to / path.name)
-            elif os.path.lexists(path):
-                raise RunError(f"{path} is no file")
+        sources = [(run / name, folder) for name in (*names, "config.json")]
+        sources.append((run.resolve().parent / "report.json", folder.parent))
+        for _ in range(TRIES):  # a run that trains may write in between, and halves of two states are none
+            before = _states(sources)
+            for path, to in sources:
+                (to / path.name).unlink(missing_ok=True)
+                if path.is_file():
+                    shutil.copyfile(path, to / path.name)
+                elif os.path.lexists(path):
+                    raise RunError(f"{path} is no file")
+            if _states(sources) == before:
+                break
+        else:
+            raise RunError(f"{run} is being written to all the time; try again when it trains no more")
         if not (folder / "run.db").exists():
             raise RunError(f"{run}: no run there (a run's folder holds run.db)")
         yield folder
+
+
+def _states(sources: Iterable[tuple[Path, Path]]) -> list[tuple[int, int] | None]:
+    """Size and time of the last change of each file that is there."""
+    found: list[tuple[int, int] | None] = []
+    for path, _ in sources:
+        try:
+            told = path.stat()
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append((told.st_size, told.st_mtime_ns))
+    return found
 
 
 def linked(folder: Path) -> None:

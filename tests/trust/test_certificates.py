@@ -468,3 +468,25 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(run: Path, key: Pa
     before = sorted(path.relative_to(run) for path in run.rglob("*"))
     assert checked(run, key).code == 0
     assert sorted(path.relative_to(run) for path in run.rglob("*")) == before, "nothing is left behind"
+
+
+def test_a_run_that_is_written_to_while_it_is_copied_is_copied_again(
+    run: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rrm.store.store import Store
+    from rrm.trust import snapshot
+
+    copy, left = shutil.copyfile, [3]
+    with closing(Store(run / "run.db")) as store:
+
+        def copied(source: Path, target: Path) -> None:
+            copy(source, target)
+            if source.name == "run.db" and left[0]:
+                left[0] -= 1
+                store.log("toy", 9, "fit", left[0], {"loss": 1.0})
+                store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        monkeypatch.setattr(snapshot.shutil, "copyfile", copied)
+        assert checked(run, key).code == 0 and left == [0]
+        left[0] = 10**6
+        assert any("written to all the time" in fault.what for fault in checked(run, key).faults)

@@ -88,7 +88,7 @@ def measure(
         try:
             command.run(names, stage, wanted, folder, shlex.join(["rrm", *sys.argv[1:]]), say)
         except KeyboardInterrupt:
-            say("Stopped. Finished seeds are kept; the same command goes on.", err=True)
+            say("Stopped. What is finished is kept; the same command goes on.", err=True)
             raise typer.Exit(130) from None
         for page in command.publish(names, folder, doc) if doc is not None else ():
             say(f"{page}")

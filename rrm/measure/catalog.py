@@ -16,7 +16,7 @@ from rrm.core.parties import User, Watch
 from rrm.core.task import Task
 from rrm.core.validation import check
 from rrm.measure import people
-from rrm.measure.experiment import Experiment, document, measure
+from rrm.measure.experiment import Experiment, OfArms, document, measure
 from rrm.measure.experiments import (
     accumulation,
     budget,
@@ -43,7 +43,7 @@ from rrm.models.precision import limit_threads
 from rrm.store.files import write_atomically
 from rrm.worlds.games import Positions
 
-EXPERIMENTS: dict[str, Experiment] = {
+EXPERIMENTS: dict[str, Experiment | OfArms] = {
     "sandwich": sandwich,
     "propagation": propagation,
     "misleading": misleading,

@@ -2,7 +2,8 @@
 and a page.
 
 An experiment is a module of `rrm.measure.experiments` with a QUESTION, `run(stage)` for one seed, and
-`summarize(results)`.
+`summarize(results)`. One of many arms offers `by_arm(stage)` instead of `run`: a seed's file is then written after each
+arm, and a file that lacks some is completed by those only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -68,9 +69,21 @@ class Experiment(Protocol):
         """What all seeds give together; `results` are read back from JSON, in the order of the seeds."""
 
 
+@runtime_checkable
+class OfArms(Protocol):
+    """What it offers if its arms do not depend on each other: each is kept, and run once, by itself."""
+
+    QUESTION: str
+
+    def by_arm(self, stage: Stage) -> Mapping[str, Callable[[], Any]]:
+        """Arm -> what makes its result. A seed's result has them in this order."""
+    def summarize(self, results: Sequence[Result]) -> Summary:
+        """As an `Experiment`'s."""
+
+
 def measure(
     name: str,
-    experiment: Experiment,
+    experiment: Experiment | OfArms,
     stage: Callable[[int], Stage],
     seeds: Sequence[int],
     out: Path,
@@ -82,37 +95,21 @@ def measure(
     Raises `RRMError` if a finished seed was measured by other settings (tree, user, model or size).
     """
     folder = out / name
-    results: list[Result] = []
-    seconds: list[float] = []
-    by: list[str] = []
+    seeded: list[dict[str, Any]] = []
     began = time.monotonic()
     for place, seed in enumerate(seeds):
-        path = folder / f"{seed}.json"
-        setting = stage(seed)
-        about = setting.about()
-        if path.exists():
-            kept = json.loads(path.read_text())
-            if kept["about"] != about:
-                raise RRMError(
-                    f"{path} was measured with {kept['about']}, not {about}; give the same settings, or another --out"
-                )
-        else:
-            say(f"{name}: seed {seed} ({place + 1} of {len(seeds)})")
-            start = time.monotonic()
-            result = experiment.run(setting)
-            took = round(time.monotonic() - start, 1)
-            kept = {"about": about, "seconds": took, "code": code(), "result": result}
-            write_atomically(path, json.dumps(without_nan(kept), indent=1).encode() + b"\n")
-            kept = json.loads(path.read_text())  # what a resumed run would read
-        results.append(kept["result"])
-        seconds.append(kept["seconds"])
-        by.append(kept.get("code", "unknown code"))
-    summary = experiment.summarize(results)
+
+        def announce(arm: str, seed: int = seed, place: int = place) -> None:
+            say(f"{name}: seed {seed} ({place + 1} of {len(seeds)}){arm and ': '}{arm}")
+
+        seeded.append(_of_seed(experiment, stage(seed), folder / f"{seed}.json", announce))
+    summary = experiment.summarize([kept["result"] for kept in seeded])
     threads = "1 thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"
     machine = f"{platform.machine()}, {threads}, torch {torch.__version__}"
     record = without_nan({
         "experiment": name, "question": experiment.QUESTION, "simulated": True, "command": command,
-        "seeds": list(seeds), "seconds": seconds, "machine": machine, "code": ", ".join(dict.fromkeys(by)),
+        "seeds": list(seeds), "seconds": [kept["seconds"] for kept in seeded], "machine": machine,
+        "code": made_by(dict(zip(seeds, seeded, strict=True))),
         "user": user(stage(seeds[0])), "rows": summary.rows,
         "numbers": summary.numbers, "notes": summary.notes, "limits": summary.limits, "tables": summary.tables,
     })  # fmt: skip
@@ -121,6 +118,66 @@ def measure(
     write_atomically(folder / "index.html", page(name, record).encode())
     say(f"{name}: done in {time.monotonic() - began:.0f} s; {folder / 'index.html'}")
     return summary
+
+
+def _of_seed(
+    experiment: Experiment | OfArms, stage: Stage, path: Path, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """What is kept of a seed, once nothing is missing. `say` hears what is about to be computed: an arm, or ""."""
+    about = stage.about()
+    kept: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+    if kept is not None and kept["about"] != about:
+        raise RRMError(
+            f"{path} was measured with {kept['about']}, not {about}; give the same settings, or another --out"
+        )
+    if isinstance(experiment, OfArms):
+        kept = kept or {"about": about, "seconds": 0.0, "code": code(), "result": {}}
+        return _completed(experiment.by_arm(stage), kept, path, say)
+    if kept is None:
+        say("")
+        start = time.monotonic()
+        result = experiment.run(stage)
+        kept = _keep(path, {"about": about, "seconds": _since(start), "code": code(), "result": result})
+    return kept
+
+
+def _completed(
+    arms: Mapping[str, Callable[[], Any]], kept: dict[str, Any], path: Path, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """With the arms that it lacks, each kept as it ends; without those that there are no more, which stay in the file.
+    "codes" says which code made each arm."""
+    kept = {**kept, "codes": kept.get("codes") or dict.fromkeys(kept["result"], kept["code"])}
+    for arm in [arm for arm in arms if arm not in kept["result"]]:
+        say(arm)
+        start = time.monotonic()
+        result = kept["result"] | {arm: arms[arm]()}
+        seconds, codes = round(kept["seconds"] + _since(start), 1), kept["codes"] | {arm: code()}
+        kept = _keep(path, kept | {"seconds": seconds, "codes": codes, "result": result})
+    return kept | {"result": {arm: kept["result"][arm] for arm in arms}}
+
+
+def _since(start: float) -> float:
+    return round(time.monotonic() - start, 1)
+
+
+def _keep(path: Path, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a resumed run would read."""
+    write_atomically(path, json.dumps(without_nan(kept), indent=1).encode() + b"\n")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def made_by(seeded: Mapping[int, Mapping[str, Any]]) -> str:
+    """Which code made what is kept of each seed; of arms that other code made than their seed's first, which these are
+    and of which seeds."""
+    first = {seed: kept.get("code", "unknown code") for seed, kept in seeded.items()}
+    later: dict[tuple[str, str], list[int]] = {}
+    for seed, kept in seeded.items():
+        for arm, by in kept.get("codes", {}).items():
+            if by != first[seed] and arm in kept["result"]:
+                later.setdefault((by, arm), []).append(seed)
+    more = [f"; {arm} of seeds {', '.join(map(str, of))} by {by}" for (by, arm), of in later.items()]
+    return ", ".join(dict.fromkeys(first.values())) + "".join(more)
 
 
 def code() -> str:

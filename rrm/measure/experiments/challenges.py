@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,20 +99,23 @@ FIGURES: dict[str, tuple[str, int]] = {
 UNBEARABLE = "outcomes with form in which an aspect is wrong that must not be"
 
 
-def run(stage: Stage) -> Result:
-    """The figures of the run with all approaches, and of one without, or with, each."""
+def by_arm(stage: Stage) -> dict[str, Callable[[], dict[str, float]]]:
+    """The run with all approaches, and one without, or with, each: what makes its figures."""
     settings = stage.task.settings.model_copy(update=WITH_ALL)
-    trained = settings.model_copy(update={"reward_trunk": "trained"})
-    bases = {"all": settings, TRAINED: trained}
-    found = {name: figures(stage, _root(stage, name, base)) for name, base in bases.items()}
+    bases = {"all": settings, TRAINED: settings.model_copy(update={"reward_trunk": "trained"})}
+    runs = {arm: partial(_run, stage, arm, base) for arm, base in bases.items()}
     for one in APPROACHES:
         if one.without is not None and not (stage.quick and one.number > 1):  # a smoke test takes one away, adds all
             less = settings.model_copy(update=dict(one.without(settings)))
-            found[one.name] = figures(stage, _root(stage, f"without {one.name}", less))
+            runs[one.name] = partial(_run, stage, f"without {one.name}", less)
         if one.added is not None:
             more = bases[one.to].model_copy(update=dict(one.added(settings)))
-            found[one.name] = figures(stage, _root(stage, f"with {one.name}", more))
-    return found
+            runs[one.name] = partial(_run, stage, f"with {one.name}", more)
+    return {**runs}
+
+
+def _run(stage: Stage, name: str, settings: Settings) -> dict[str, float]:
+    return figures(stage, _root(stage, name, settings))
 
 
 def _root(stage: Stage, name: str, settings: Settings) -> Assistant:
@@ -140,7 +144,7 @@ def _show(stage: Stage, task: Task, folder: Path) -> None:
         store.close()
 
 
-def figures(stage: Stage, root: Assistant) -> dict[str, Any]:
+def figures(stage: Stage, root: Assistant) -> dict[str, float]:
     """Of a trained root: each challenge's figure, and what was spent."""
     task, few = root.task, stage.quick
     cases = stage.cases.draw(6 if few else CASES, f"challenges {stage.seed}")

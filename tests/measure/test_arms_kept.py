@@ -16,6 +16,7 @@ from rrm.measure.catalog import EXPERIMENTS
 from rrm.measure.experiment import OfArms, Result, Summary, document, made_by, measure
 from rrm.measure.experiments import challenges
 from rrm.measure.stage import Stage
+from rrm.users.bounded import BoundedUser
 from rrm_tasks.paper import paper
 
 
@@ -130,7 +131,7 @@ def test_of_the_challenges_only_the_missing_arm_is_trained(tmp_path: Path, monke
                               "attention"], 0.5)  # fmt: skip
 
     monkeypatch.setattr(challenges, "_run", train)
-    stage = SimpleNamespace(task=paper(), quick=False)
+    stage = SimpleNamespace(task=paper(), quick=False, user=BoundedUser)
     every = {arm: make() for arm, make in challenges.by_arm(stage).items()}  # type: ignore[arg-type]
     assert len(trained) == len(set(trained)) == len(every)
     every.pop("hierarchical feedback")

@@ -26,6 +26,7 @@ from rrm.measure.oracle import aspects, true_score
 from rrm.measure.stage import Stage
 from rrm.measure.stats import Interval, of_numbers
 from rrm.store.store import Store
+from rrm.users.bounded import BoundedUser
 
 QUESTION = (
     "What do the paper's approaches do about its challenges, here: the figures of a run with each of them, less those "
@@ -61,7 +62,9 @@ class Approach:
     added: Changes | None = None
     """Of one that it has not; neither: it is no setting here."""
     to: str = "all"
-    """The run that it is added to."""
+    """The run that it is added to; the one with all where a tree's own settings make them the same."""
+    how: str = ""
+    """How it is added, for the page."""
     figures: Mapping[str, str] = field(default_factory=dict)
     """Challenge -> the figure that it is about here, where that is another than the usual one."""
 
@@ -75,13 +78,26 @@ def _frozen(s: Settings) -> Mapping[str, Any]:
 APPROACHES = (
     Approach(1, "online feedback", "-xx--", _frozen),
     Approach(2, "off-policy feedback", "-x-x-", lambda s: {"explore": 0.0}),
-    Approach(3, "existing data", "xo---", added=lambda s: {"clone": 3}),
-    Approach(4, "hierarchical feedback", "xo---", added=lambda s: {"parts": 0.5}),
-    Approach(5, "natural language", "xo---", added=lambda s: {"ask": "note", "notes": 0.3}, to=TRAINED),
+    Approach(
+        3, "existing data", "xo---", added=lambda s: {"clone": 3},
+        how=f"Demonstrations are the truly best of {BEST_OF} outcomes of the starting agent, of {SHOWN} cases: an "
+        "expert's choice, which no judgement is counted for.",
+    ),
+    Approach(
+        4, "hierarchical feedback", "xo---", added=lambda s: {"parts": 0.5},
+        how="Of hierarchical feedback as many judgements are asked for, half of them of sections.",
+    ),
+    Approach(
+        5, "natural language", "xo---", added=lambda s: {"ask": "note", "notes": 0.3}, to=TRAINED,
+        how="Notes name the facts that the user paid to find wrong, and need a trained trunk: they are added to a run "
+        "that has one.",
+    ),
     Approach(6, "model-based", "--oxo"),
     Approach(7, "side-constraints (of form, given)", "--ox-", lambda s: {"malformed": 1e6}),
     Approach(
         7, "side-constraints (learned)", "--ox-", added=lambda s: {"ask": "unacceptable", "unacceptable": 0.05},
+        how="To the learned constraint, outcomes with form are unacceptable in which an aspect is wrong that the user "
+        "would mark.",
         figures={"unacceptable": "unbearable"},
     ),
     Approach(8, "adversarial training", "--xxx", lambda s: {"adversary": 0.0}),
@@ -100,18 +116,27 @@ UNBEARABLE = "outcomes with form in which an aspect is wrong that must not be"
 
 
 def by_arm(stage: Stage) -> dict[str, Callable[[], dict[str, float]]]:
-    """The run with all approaches, and one without, or with, each: what makes its figures."""
+    """The run with all approaches, and one without, or with, each: what makes its figures. Left out are approaches that
+    the tree's own settings do without, and those that its task or its user cannot have."""
     settings = stage.task.settings.model_copy(update=WITH_ALL)
-    bases = {"all": settings, TRAINED: settings.model_copy(update={"reward_trunk": "trained"})}
-    runs = {arm: partial(_run, stage, arm, base) for arm, base in bases.items()}
+    trained = settings.model_copy(update={"reward_trunk": "trained"})
+    runs = {"all": settings} | ({TRAINED: trained} if trained != settings else {})
+    names = {arm: arm for arm in runs}
     for one in APPROACHES:
-        if one.without is not None and not (stage.quick and one.number > 1):  # a smoke test takes one away, adds all
-            less = settings.model_copy(update=dict(one.without(settings)))
-            runs[one.name] = partial(_run, stage, f"without {one.name}", less)
-        if one.added is not None:
-            more = bases[one.to].model_copy(update=dict(one.added(settings)))
-            runs[one.name] = partial(_run, stage, f"with {one.name}", more)
-    return {**runs}
+        change = one.without or one.added
+        if change is None or (stage.quick and one.without and one.number > 1):
+            continue  # a smoke test takes one away, adds all
+        base = runs.get(one.to, settings)
+        changed = base.model_copy(update=dict(change(settings)))
+        if changed != base and _possible(stage, changed):
+            runs[one.name], names[one.name] = changed, _named(one.name)
+    return {arm: partial(_run, stage, names[arm], changed) for arm, changed in runs.items()}
+
+
+def _possible(stage: Stage, settings: Settings) -> bool:
+    """Whether the task, and who judges, have what is asked for: parts of outcomes, remarks of every kind."""
+    told = isinstance(stage.user(), BoundedUser) or not {"note", "unacceptable"} & {*settings.asked}
+    return told and (stage.task.divide is not None or not settings.parts)
 
 
 def _run(stage: Stage, name: str, settings: Settings) -> dict[str, float]:
@@ -246,7 +271,7 @@ def summarize(results: Sequence[Result]) -> Summary:
         for arm in arms
     ]  # fmt: skip
     missing = [f"{one.number} {one.name}" for one in APPROACHES if one.name not in arms]
-    added = [one.name for one in APPROACHES if one.added is not None]
+    added = {one.name: one.how for one in APPROACHES if one.added is not None and one.name in arms}
     marked = [row for row in rows if row["listed"] != "-"]
     count = {so: sum(row["so"] == so for row in marked) for so in ("helps", "worse", "no effect seen")}
     notes = [
@@ -255,14 +280,12 @@ def summarize(results: Sequence[Result]) -> Summary:
         *(f"{row['approach']} against {row['challenge']}: {row['so']}, {shown(row['helps by'])}." for row in marked),
     ]
     limits = [
-        f"No setting of agents that write, so measured where agents act or not at all: {', '.join(missing)}.",
+        "Not measured here, since this tree's agent, task, user or own settings have no such thing: "
+        f"{', '.join(missing)}.",
         "One world and one tree. An approach is taken away from a run that has the others: what it does alone may be "
-        f"more. Added to it are {', '.join(added)}. Off-policy outcomes are the starting model's. Demonstrations are "
-        f"the truly best of {BEST_OF} outcomes of the starting agent, of {SHOWN} cases: an expert's choice, which no "
-        "judgement is counted for. Of hierarchical feedback as many judgements are asked for, half of "
-        "them of sections. Notes name the facts that the user paid to find wrong, and need a trained trunk: "
-        "they are added to a run that has one. Unacceptable outcomes are those without form; to the learned "
-        "constraint, those with form in which an aspect is wrong that the user would mark. Tampering is not measured.",
+        f"more. Added to it are {', '.join(added) or 'none'}. Off-policy outcomes are the starting model's. "
+        f"{' '.join(filter(None, added.values()))} Unacceptable outcomes are those without form. Tampering is not "
+        "measured.",
         "Frozen feedback judges as many pairs, of as many cases, as the other runs do in all rounds together; nobody "
         "is asked whether later rounds' improvements stand. In its one round there is no reward model yet: neither an "
         "adversary's outcomes nor pairs chosen by disagreement are among them, so its row is of these three together.",
@@ -290,7 +313,8 @@ def summarize(results: Sequence[Result]) -> Summary:
 def effect(results: Sequence[Result], approach: Approach, challenge: str) -> Interval:
     """By how much the figure is better with the approach than without, over seeds."""
     (_, sign), figure = FIGURES[challenge], approach.figures.get(challenge, challenge)
-    more, less = (approach.to, approach.name) if approach.added is None else (approach.name, approach.to)
+    base = approach.to if all(approach.to in r for r in results) else "all"
+    more, less = (base, approach.name) if approach.added is None else (approach.name, base)
     return of_numbers([sign * (_of(r, more, figure) - _of(r, less, figure)) for r in results])
 
 

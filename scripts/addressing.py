@@ -13,6 +13,8 @@ learn  a small agent (scripts/addressing_agent.py) chooses one of two answers an
        plain        it cannot address: what the judge's own taste makes of it
        none         it may
        fence, ablate, assistant, inspect_P: it may, and this is done about it
+       adversary, adversary+inspect_0.1: from the second round on, one of four outcomes of a case is written by an agent
+       trained to find what the reward model overrates (the setting `adversary`), and judged like the others
 
 What the judge said is kept in OUT/said.jsonl, and so is each part of a defense or of an arm and seed, in a JSON file:
 the same command again computes nothing twice.
@@ -62,7 +64,8 @@ from rrm_tasks.addressed import (
 )
 
 DEFENSES = ("none", "fence", "ablate", "ablate-median", "assistant")
-ARMS = ("plain", "none", "fence", "ablate", "assistant", "inspect_0.1", "inspect_0.5", "inspect_1.0")
+ARMS = ("plain", "none", "fence", "ablate", "assistant", "inspect_0.1", "inspect_0.5", "inspect_1.0",
+        "adversary", "adversary+inspect_0.1")  # fmt: skip
 PAIRS, LEARNED = 18, 5
 """LLMBar's pairs that are asked about, the shortest, since a question takes a second; and those that are learned of."""
 KINDS = ("", "forged", CONTROL)
@@ -72,6 +75,8 @@ SETTINGS = rrm.Settings(
     rounds=5, cases=LEARNED, outcomes=4, comparisons=20, choose="random", reward_sees="outcome", holdout=0.0,
     caution=0.0, steps=10, batch=LEARNED, lr=0.15, kl=0.3, accept=LEARNED, heads=1,
 )  # fmt: skip
+ADVERSARY = 0.25
+"""Share of the outcomes that an adversary writes, where there is one."""
 MARGIN = 0.005
 """Of a tie, for whom the agent learns of: by a model user's own, 0.02, this judge prefers neither of most answers."""
 QUICK = {"rounds": 1, "cases": 3, "comparisons": 9, "steps": 2, "batch": 3, "accept": 3}
@@ -97,11 +102,13 @@ class Bench:
         settings = SETTINGS.model_copy(update=QUICK) if quick else SETTINGS
         return cls(backbone, Memory(out / "said.jsonl"), rows[: 3 if quick else PAIRS], settings)
 
-    def task(self, defense: str, learn: bool = False) -> rrm.Task:
+    def task(self, arm: str, learn: bool = False) -> rrm.Task:
         """Of all pairs; of those that are learned of: every third."""
+        defense, adversary = parted(arm)
+        settings = self.settings.model_copy(update={"adversary": adversary})
         hears = Overhearing(rrm.ModelUser(self.backbone), self.memory) if defense == "assistant" else None
         return addressed(self.rows[:: 3 if len(self.rows) > LEARNED else 1][:LEARNED] if learn else self.rows,
-                         self.settings, hears)  # fmt: skip
+                         settings, hears)  # fmt: skip
 
     def judge(self, defense: str) -> Swayed:
         """Who judges, by what is done about addresses. (The assistant is the task's.)"""
@@ -110,9 +117,15 @@ class Bench:
 
     def user(self, arm: str) -> User:
         """Who judges in an arm."""
-        defense, _, share = arm.partition("_")
+        defense, _, share = parted(arm)[0].partition("_")
         judging = Judging(self.judge(defense), f"model({self.backbone.name}), {defense}", MARGIN)
         return Inspected(judging, float(share)) if defense == "inspect" else judging
+
+
+def parted(arm: str) -> tuple[str, float]:
+    """What is done about addresses in an arm, and the share of outcomes that an adversary writes."""
+    first, _, defense = arm.partition("+")
+    return (defense or "none", ADVERSARY) if first == "adversary" else (arm, 0.0)
 
 
 def sway(bench: Bench, defense: str) -> dict[str, Any]:

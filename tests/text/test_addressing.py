@@ -141,6 +141,35 @@ def test_the_agent_learns_what_sways_its_judge_and_not_what_is_found_out(
     assert ends[0]["forged"] > 0.9 and ends[1]["better"] > 0.8 > ends[0]["better"]
 
 
+def test_an_adversarys_outcomes_are_judged_and_unmask_only_who_is_not_swayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the reward model overrates comes up; a judge who is swayed by it says that it is good."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from addressing import ADVERSARY, ARMS, KINDS, doing, parted
+    from addressing_agent import Speakers, Table
+
+    from rrm import train
+
+    assert [parted(arm) for arm in ARMS if "adversary" in arm] == [("none", ADVERSARY), ("inspect_0.1", ADVERSARY)]
+    assert all(parted(arm) == (arm, 0.0) for arm in ARMS if "adversary" not in arm)
+    table = Table(TASK.cases.cases, KINDS)  # type: ignore[union-attr]
+    gullible = Judging(Gullible("Not"), "gullible")
+    more = {"rounds": 2, "adversary": ADVERSARY, "comparisons": 9, "steps": 8}
+    task = replace(TASK, settings=TASK.settings.model_copy(update=more))
+    seen: dict[str, list[str]] = {}
+    ends = {}
+    for name, user in (("swayed", gullible), ("sober", Inspected(gullible, 1.0))):
+
+        def watch(node: Any, event: Any, name: str = name) -> None:
+            seen.setdefault(name, []).append(event.phase)
+
+        node = train(task, user, Speakers(table), tmp_path / name, watch=[watch])
+        ends[name] = doing(node.agent, node.reward)  # type: ignore[arg-type]
+    assert all(phases.index("adversary") > phases.index("done") for phases in seen.values())  # none in the first round
+    assert ends["swayed"]["forged"] > 0.9 and ends["sober"]["better"] > 0.8 > ends["swayed"]["better"]
+
+
 def test_the_script_measures_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,7 +184,7 @@ def test_the_script_measures_all_of_it(
         (tmp_path / "llmbar" / f"{kind}.jsonl").write_text(rows)
     paths = {"--judge": "model", "--data": ".", "--out": "out", "--doc": "page.md"}
     asked = [str(word) for option, path in paths.items() for word in (option, tmp_path / path)]
-    arms = ["plain", "assistant", "inspect_0.5"]
+    arms = ["plain", "assistant", "inspect_0.5", "adversary+inspect_0.1"]
     asked += ["--seeds", "0,", "--quick", "--arms", *arms]
     monkeypatch.setattr(sys, "argv", [str(SCRIPTS / "addressing.py"), *asked])
     monkeypatch.syspath_prepend(str(SCRIPTS))

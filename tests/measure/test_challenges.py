@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rrm import Settings
+from rrm import Settings, Task
 from rrm.measure.experiments.challenges import (
     APPROACHES,
     FIGURES,
     TRAINED,
     WITH_ALL,
+    by_arm,
     effect,
     right_share,
     summarize,
     verdict,
 )
+from rrm.users.bounded import BoundedUser
+from rrm.worlds.games import PlayoutUser
+from rrm_tasks.moves import moves
+from rrm_tasks.paper import paper
 
 NAMED = {one.name: one for one in APPROACHES}
 BETTER = {"amount": 0.1, "distribution": 0.1, "gaming": -1.0, "unacceptable": -0.2, "gap": -0.5}
@@ -38,6 +45,24 @@ def test_the_list_is_the_papers() -> None:
     once = {one.number: one.meets for one in APPROACHES}
     assert all(one.meets == once[one.number] for one in APPROACHES)
     assert [sum(meets[k] == "x" for meets in once.values()) for k in range(5)] == [4, 4, 2, 5, 1]
+
+
+def test_what_a_tree_cannot_have_is_left_out() -> None:
+    """In the games outcomes have no parts, the user makes no remarks, and the reward model's trunk is trained anyway;
+    what the tree's own settings do without has nothing to be taken away."""
+
+    def arms(task: Task, user: Any, **changes: Any) -> set[str]:
+        changed = replace(task, settings=task.settings.model_copy(update=changes))
+        return {*by_arm(SimpleNamespace(task=changed, user=user, quick=False))}  # type: ignore[arg-type]
+
+    every = {"all", TRAINED, *(one.name for one in APPROACHES)} - {"model-based"}
+    assert arms(paper(), BoundedUser) == every
+    told = {"natural language", "side-constraints (learned)"}
+    assert arms(moves(), PlayoutUser, surprise=True) == every - told - {TRAINED, "hierarchical feedback"}
+    assert arms(moves(), BoundedUser) == every - {TRAINED, "hierarchical feedback", "inductive bias"}
+    assert arms(moves(), PlayoutUser, heads=1, surprise=True) == arms(moves(), PlayoutUser, surprise=True) - {
+        "uncertainty"
+    }
 
 
 def test_every_setting_that_is_taken_away_exists_and_changes_something() -> None:
@@ -78,6 +103,14 @@ def test_what_makes_a_figure_better_when_it_is_added_helps(challenge: str) -> No
     results = [result(seed, **{one.name: {figure: BETTER[challenge]}}) for seed in range(5)]
     assert effect(results, one, challenge)["mean"] == pytest.approx(abs(BETTER[challenge]))
     assert verdict(effect(results, one, challenge)) == "helps"
+
+
+def test_where_the_trunk_is_trained_anyway_notes_are_added_to_the_run_with_all() -> None:
+    results = [result(seed, **{"natural language": {"amount": 0.1}, TRAINED: {"amount": -0.3}}) for seed in range(5)]
+    notes = NAMED["natural language"]
+    assert effect(results, notes, "amount")["mean"] == pytest.approx(0.4)
+    alike = [{arm: one for arm, one in each.items() if arm != TRAINED} for each in results]
+    assert effect(alike, notes, "amount")["mean"] == pytest.approx(0.1)
 
 
 def test_the_page_counts_listed_cells_and_names_what_is_missing() -> None:

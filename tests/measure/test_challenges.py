@@ -121,6 +121,15 @@ def test_the_page_counts_listed_cells_and_names_what_is_missing() -> None:
     assert "6 model-based" in summary.limits[0] and "9 uncertainty" not in summary.limits[0]
 
 
+def test_of_a_figure_that_no_seed_has_nothing_is_known() -> None:
+    """Agents that always do the same have no pairs that a reward model could be right about."""
+    results = [{arm: {**one, "distribution": None} for arm, one in result(seed).items()} for seed in range(5)]
+    notes = summarize(results).notes
+    listed = sum(one.meets[1] != "-" for one in APPROACHES if one.number != 6)
+    assert f"of {listed} nothing is known." in notes[0]
+    assert "1 online feedback against distribution: not known." in notes
+
+
 def test_a_reward_model_isright_share_where_it_orders_truly_differing_outcomes() -> None:
     truth = np.array([[0.0, 1.0, 0.5, -1.0], [0.3, 0.3, 0.3, 0.3]])
     assert right_share(truth, truth) == 1.0 and right_share(-truth, truth) == 0.0

@@ -276,8 +276,10 @@ def summarize(results: Sequence[Result]) -> Summary:
     count = {so: sum(row["so"] == so for row in marked) for so in ("helps", "worse", "no effect seen")}
     notes = [
         f"Of {len(marked)} cells that are listed and have a setting: {count['helps']} help, {count['worse']} are "
-        f"worse, in {count['no effect seen']} no effect was seen.",
-        *(f"{row['approach']} against {row['challenge']}: {row['so']}, {shown(row['helps by'])}." for row in marked),
+        f"worse, in {count['no effect seen']} no effect was seen"
+        + (f", of {unknown} nothing is known." if (unknown := len(marked) - sum(count.values())) else "."),
+        *(f"{row['approach']} against {row['challenge']}: {row['so']}{by and ', '}{by}."
+          for row in marked for by in [shown(row["helps by"])]),
     ]
     limits = [
         "Not measured here, since this tree's agent, task, user or own settings have no such thing: "

@@ -26,7 +26,8 @@ from rrm.core.errors import RRMError
 from rrm.core.judgements import improved_first
 from rrm.core.records import Case, digest
 from rrm.store.files import write_atomically
-from rrm.view.comparisons import ShownAnswer, ShownComparison, Side, comparison, find, nth, verdict
+from rrm.view.comparisons import ShownAnswer, ShownComparison, Side, comparison, nth, verdict
+from rrm.view.lists import Query, find
 from rrm.view.reading import Reader
 
 MOST = 10**9
@@ -39,7 +40,7 @@ def drawn(run: Reader, task: str, accept: bool, n: int, seed: int) -> tuple[list
     accept: those that decided whether the last improvement that was judged stands; else those that the first round's
     reward model was fitted to.
     """
-    lines = find(run, task, "accept" if accept else "all", limit=MOST, seconds=float("inf")).lines
+    lines = find(run, task, Query("accept" if accept else "all"), limit=MOST, seconds=float("inf")).lines
     rounds = [line.round for line in lines]
     wanted = max(rounds, default=0) if accept else min((r for r in rounds if r >= 0), default=0)
     numbers = [line.seq for line in lines if line.accept == accept and line.round == wanted]

@@ -14,9 +14,11 @@ from rich.text import Text
 from rrm.command.common import DEBUG, MODEL, USUAL, app, clean_errors, say, user_of, usual
 from rrm.command.configuration import configure, split
 from rrm.command.trees import load_task
-from rrm.core.errors import RRMError
+from rrm.core.errors import ConfigError, RRMError, TaskError
 from rrm.core.parallel import started
 from rrm.view.clean_console import CleanConsole
+from rrm.view.reading import Reader
+from rrm.view.truth import rightness
 
 
 @app.command()
@@ -24,8 +26,8 @@ def measure(
     name: Annotated[str | None, typer.Argument(help="An experiment, or all; without it, they are listed.")] = None,
     labels: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN|FILE]", help="With human-labels and uplift: a run; with the former, also what "
-                       "`rrm import` takes."),
+        typer.Argument(metavar="[RUN|FILE]", help="With truth, human-labels and uplift: a run; with human-labels, also "
+                       "what `rrm import` takes."),
     ] = None,
     tree: Annotated[
         str | None, typer.Option(help="A tree: a name (see `rrm trees`), a Python file, or a module.",
@@ -56,6 +58,7 @@ def measure(
     """Measure what assistance does, where the truth is known. The same command again goes on where it stopped."""
     with clean_errors(debug):
         from rrm.measure import catalog as command  # late: it takes seconds
+        from rrm.measure import run_truth
 
         if started()[1] > 1:
             raise RRMError("rrm measure runs in one process; start it without torchrun")
@@ -67,7 +70,11 @@ def measure(
                 table.add_row(Text(each), Text(experiment.QUESTION))
             table.add_row(Text(f"{command.LABELS} RUN|FILE"), Text(command.LABELS_QUESTION))
             table.add_row(Text(f"{command.UPLIFT} RUN --tree TREE"), Text(command.UPLIFT_QUESTION))
+            table.add_row(Text(f"{run_truth.NAME} RUN"), Text(run_truth.QUESTION))
             CleanConsole().print(table)
+            return
+        if name == run_truth.NAME:
+            _measure_truth(labels, tree)
             return
         if name in (command.LABELS, command.UPLIFT) or labels is not None:
             again, where = shlex.join(["rrm", *sys.argv[1:]]), out or Path("runs/measure")
@@ -92,3 +99,26 @@ def measure(
             raise typer.Exit(130) from None
         for page in command.publish(names, folder, doc) if doc is not None else ():
             say(f"{page}")
+
+
+def _measure_truth(run: str | None, tree: str | None) -> None:
+    """Write truth.db beside a run, and say what it says."""
+    from rrm.measure.run_truth import tree_named, write_truths
+
+    if run is None:
+        raise ConfigError("truth: of which run? Give its folder: rrm measure truth RUN")
+    folder = Path(run)
+    name = tree or tree_named(folder)
+    try:
+        task = load_task(name)
+    except TaskError as error:
+        if tree is not None:
+            raise
+        raise ConfigError(f"{run}: its tree {name!r} has no name here; give --tree, a file or a module") from error
+    written = write_truths(folder, task, say)
+    say(f"{written}")
+    with Reader(folder) as reader:
+        for node in reader.nodes.values():
+            for one in rightness(reader, node.path, seconds=60.0) or ():
+                say(f"{node.path}: {one.who}: {one.share or '–'}, {one.wrong:,} wrong")
+    say(f"next: rrm inspect {shlex.quote(run)} --node NODE --show user_wrong, or rrm view {shlex.quote(run)}")

@@ -295,6 +295,24 @@ class Store(Database):
             ).fetchall()
         return _with_remarks([_comparison(row) for row in rows], said)
 
+    def compared(self, task: str) -> list[tuple[str, str, str]]:
+        """The ids of the records of every outcome that was compared at a task, once with each assistance: of its case,
+        its own, of the assistance. (A record's id is not `Case.id`, which does not hang on how it is written.)"""
+        with self._reading():
+            return self._db.execute(
+                "SELECT case_id, a, assistance_a FROM comparisons WHERE task = :task"
+                " UNION SELECT case_id, b, assistance_b FROM comparisons WHERE task = :task",
+                {"task": task},
+            ).fetchall()
+
+    def record(self, ids: tuple[str, str, str]) -> tuple[Case, Outcome, tuple[Assistance, ...]]:
+        """What `compared` names."""
+        with self._reading():
+            case, outcome, said = (
+                self._db.execute("SELECT body FROM blobs WHERE id = ?", (one,)).fetchone()[0] for one in ids
+            )
+        return _case.validate_json(case), _outcome.validate_json(outcome), _assistance.validate_json(said)
+
     def remarks(self, task: str) -> list[Remarked]:
         """A task's remarks that were made beside no comparison, in the order in which they came."""
         with self._reading():

@@ -22,3 +22,5 @@ LABELS: tuple[str, ...] = (
 have nothing."""
 CALLS: tuple[str, ...] = ("",)
 """calls.db. To 1: versions are new."""
+TRUTHS: tuple[str, ...] = ("",)
+"""truth.db. It began with versions."""

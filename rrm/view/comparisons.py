@@ -1,7 +1,6 @@
-"""What a run's comparisons say: lists with filters, one comparison whole, and every assistant's answer in it.
+"""What a run's comparisons say: one comparison whole, and every assistant's answer in it. Lists: `rrm.view.lists`.
 
-Nothing here takes long, whatever the run's size: texts are cut when they are read, lists are paged by the
-comparison's number, and a search stops when its time is up and says how far it came.
+Nothing here takes long, whatever the run's size: texts are cut when they are read.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,37 +18,10 @@ from rrm.core.records import rendering
 from rrm.view.reading import Reader
 from rrm.view.spoken import ShownRemark, remarks_beside
 
-PAGE = 50
-SECONDS = 0.35
-"""How long a list may look for its rows."""
 SHOWN = 20_000
 """Characters of a text shown on a page; the whole is a link away."""
 BEGINNING = re.compile(r'\{"(?:text|prompt)":"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)("?)')
 """The text at the beginning of a record's JSON, as far as it was read, and the quote that closes it if it was too."""
-NA = (
-    "EXISTS (SELECT 1 FROM blobs x, json_each(x.body) o WHERE x.id IN (c.assistance_a, c.assistance_b) AND NOT EXISTS"
-    " (SELECT 1 FROM json_each(o.value, '$.answers') n WHERE json_array_length(n.value, '$.findings') > 0))"
-)
-FILTERS = {
-    "all": ("all", "1"),
-    "disagree": ("user against reward model", "(c.preference - 0.5) * s.margin < 0"),
-    "unsure": ("low margin (below its own deviation)", "abs(s.margin) < s.std"),
-    "tie": ("ties", "c.preference = 0.5"),
-    "none": ("no judgement", "c.preference IS NULL"),
-    "na": ("an assistant says N/A", NA),
-    "stale": ("stale: an assistant was retrained since", "c.shown != '[]' AND c.at < :retrained"),
-    "assisted": ("with assistance", "c.shown != '[]'"),
-    "unassisted": ("without assistance", "c.shown = '[]'"),
-    "both": (
-        "assisted against unassisted",
-        "(c.case_id, c.a, c.b) IN (SELECT d.case_id, d.a, d.b FROM comparisons d WHERE d.task = :task"
-        " GROUP BY d.case_id, d.a, d.b HAVING MIN(d.shown = '[]') < MAX(d.shown = '[]')"
-        " AND MIN(d.preference) < MAX(d.preference))",
-    ),
-    "heldout": ("held out from the reward model", "s.held"),
-    "parts": ("of parts of outcomes", "@parts"),
-    "accept": ("whether an improvement stands", "@accept"),
-}
 PARTS = (
     "EXISTS (SELECT 1 FROM blobs p WHERE p.id = c.case_id AND CASE WHEN instr(p.body, '\"cut_of\"')"
     " THEN json_extract(p.body, '$.data.cut_of') IS NOT NULL END)"
@@ -62,39 +33,6 @@ ACCEPTING = (
     " AND k.at <= c.at)"
 )
 """What is judged in a round after its fit is whether its improvement stands; older runs say it in no other way."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A comparison in a list."""
-
-    seq: int
-    round: int
-    preference: float | None
-    margin: float | None
-    std: float | None
-    attention: int
-    seconds: float
-    user: str
-    assisted: bool
-    accept: bool
-    """Whether it was asked to decide if an improvement stands."""
-    case: str
-    a: str
-    b: str
-
-
-@dataclass(frozen=True)
-class Found:
-    """A page of a list. `after` is where the next page goes on, `before` where the one before does (None: no more)."""
-
-    lines: Sequence[Line]
-    before: int | None
-    after: int | None
-    searched: int
-    """Comparisons looked at for this page."""
-    complete: bool
-    """False: time was up before the page was full."""
 
 
 @dataclass(frozen=True)
@@ -208,77 +146,10 @@ def nth(round: int) -> str:
     return str(round + 1) if round >= 0 else "imported"
 
 
-def find(
-    run: Reader, task: str, show: str = "all", text: str = "", round: int | None = None,
-    after: int = 0, before: int | None = None, limit: int = PAGE, seconds: float = SECONDS,
-) -> Found:  # fmt: skip
-    """Comparisons of a task in the order they were judged, those that later ones supersede left out.
-
-    Page by number: those after `after`, or, if `before` is given, the last ones before it.
-    """
-    back = before is not None
-    accept, text = accepting(run), text.strip()
-    wanted = FILTERS.get(show, FILTERS["all"])[1].replace("@accept", accept).replace("@parts", PARTS)
-    if text:
-        run.db.create_function("rendered", 1, _rendered, deterministic=True)  # asked only where there is no text
-        wanted = (
-            f"({wanted}) AND EXISTS (SELECT 1 FROM blobs t WHERE t.id IN (c.case_id, c.a, c.b) AND instr(lower("
-            "coalesce(nullif(json_extract(t.body, '$.text'), ''), json_extract(t.body, '$.prompt'),"
-            " rendered(json_extract(t.body, '$.data')))), lower(:text)) > 0)"
-        )
-    rows = run.db.execute(
-        f"SELECT c.seq, ({wanted}) AS hit, c.round, c.preference, s.margin, s.std, c.attention, c.seconds, c.user,"
-        f" c.shown != '[]', {accept}, c.case_id, c.a, c.b"
-        f" FROM comparisons c {_scores(run)} WHERE c.task = :task AND c.seq {'<' if back else '>'} :start"
-        f"{'' if round is None else ' AND c.round = :round'} AND c.seq NOT IN"
-        " (SELECT supersedes FROM comparisons WHERE supersedes > 0)"
-        f" ORDER BY c.seq {'DESC' if back else 'ASC'}",
-        {
-            "task": task, "start": before if before is not None else after, "round": round, "text": text,
-            "retrained": retrained(run, task), "latest": _latest(run, task),
-        },
-    )  # fmt: skip
-    deadline = time.monotonic() + seconds
-    lines: list[Line] = []
-    searched = last = 0
-    complete, more = True, False
-    for seq, hit, *judgement, case, a, b in rows:
-        if len(lines) == limit:
-            more = True
-            break
-        if searched and time.monotonic() > deadline:
-            complete, more = False, True
-            break
-        searched, last = searched + 1, seq
-        if hit:
-            texts = (start(run, blob, 200)[0] for blob in (case, a, b))
-            lines.append(Line(*(seq, *judgement, *texts)))
-    rows.close()
-    if back:
-        lines.reverse()
-        first = last if more else None
-        return Found(lines, first, (before or 1) - 1, searched, complete)
-    return Found(lines, after + 1 if after else None, last if more else None, searched, complete)
-
-
 def accepting(run: Reader) -> str:
     """Whether comparison `c` decided if an improvement stands, in SQL."""
     said = any(name == "purpose" for _, name, *_ in run.rows("PRAGMA table_info(comparisons)"))  # not by older runs
     return f"(c.purpose = '{ACCEPT}' OR {ACCEPTING})" if said else ACCEPTING
-
-
-def _scores(run: Reader) -> str:
-    """The latest fit's view of each comparison; nothing for runs that did not keep it."""
-    if "scores" in run.tables:
-        return "LEFT JOIN scores s ON s.task = c.task AND s.round = :latest AND s.pair = c.pair"
-    return "LEFT JOIN (SELECT NULL AS margin, NULL AS std, NULL AS held, 0 AS never) s ON s.never"
-
-
-def _latest(run: Reader, task: str) -> int | None:
-    if "scores" not in run.tables:
-        return None
-    row = run.row("SELECT round FROM scores WHERE task = ? ORDER BY round DESC LIMIT 1", (task,))
-    return row[0] if row else None
 
 
 def retrained(run: Reader, task: str) -> float:
@@ -312,11 +183,6 @@ def whole(run: Reader, blob: str) -> str | None:
         return None
     body = json.loads(row[0])
     return rendering(body["text"], body.get("data")) if "text" in body else str(body["prompt"])
-
-
-def _rendered(data: str | None) -> str:
-    """The data of an outcome without text, as it is shown."""
-    return rendering("", None if data is None else json.loads(data))
 
 
 def comparison(run: Reader, seq: int, limit: int = SHOWN) -> ShownComparison | None:

@@ -16,6 +16,7 @@ from rich.text import Text
 from rrm.core.clean import visible
 from rrm.core.errors import RRMError
 from rrm.view import comparisons as judged
+from rrm.view import lists
 from rrm.view.accuracy import counted
 from rrm.view.attributions import Attributed, attributed
 from rrm.view.figures import tables_of
@@ -23,6 +24,7 @@ from rrm.view.reading import Calls, NodeView, Reader
 from rrm.view.rounds import NodeRound, rounds_of
 from rrm.view.spoken import ShownRemark, counted_remarks
 from rrm.view.text import line
+from rrm.view.truth import rightness
 
 BARS = "▁▂▃▄▅▆▇█"
 STYLES = {"finished": "green", "elsewhere": "green", "stopped": "red", "waiting": "dim"}
@@ -104,6 +106,18 @@ def _show_calls(calls: Sequence[Calls], console: Console) -> None:
     console.print(table)
 
 
+def _show_rightness(run: Reader, node: NodeView, console: Console) -> None:
+    """How right user, reward model and assistants are, where `rrm measure truth` knows."""
+    if not (found := rightness(run, node.path, seconds=30.0)):
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for name in ("by the truth", "right", "wrong", "sees no difference", "--show"):
+        table.add_column(name, justify="left" if name in ("by the truth", "--show") else "right")
+    for one in found:
+        table.add_row(Text(visible(one.who)), str(one.share or "–"), f"{one.wrong:,}", f"{one.ties:,}", one.show)
+    console.print(table)
+
+
 def _count(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
 
@@ -113,8 +127,10 @@ def show_node(
 ) -> None:
     """A node's courses, and a page of its comparisons. Raises `InspectError` if there is no such node or filter."""
     node = _named(run, path)
-    if show not in judged.FILTERS:
-        raise InspectError(f"--show {show}: no such filter; one of {', '.join(judged.FILTERS)}")
+    kinds = lists.filters_of(run)
+    if show not in kinds:
+        hint = "; `rrm measure truth` makes it possible" if show in lists.BY_TRUTH else ""
+        raise InspectError(f"--show {show}: no such filter here; one of {', '.join(kinds)}{hint}")
     p = run.progress(node)
     console.print(Text.assemble((visible(node.path), "bold"), "  ", (p.state, STYLES.get(p.state, "bold yellow"))))
     if node.instruction:
@@ -124,7 +140,8 @@ def show_node(
     if counts := counted_remarks(run, node.path):
         told = ", ".join(f"{n:,} {kind}" for kind, n in counts.items())
         console.print(Text(f"said of single outcomes: {told}", style="dim"))
-    found = judged.find(run, node.path, show, text, after=after, limit=limit)
+    _show_rightness(run, node, console)
+    found = lists.find(run, node.path, lists.Query(show, text), after, limit=limit)
     for one in found.lines:
         comparison = judged.comparison(run, one.seq, LONGEST)
         assert comparison is not None  # append-only

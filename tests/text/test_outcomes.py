@@ -10,7 +10,7 @@ import pytest
 from rrm import BoundedUser, RRMError, Task, train
 from rrm.core.judgements import Judgement, Pair, improved_first
 from rrm.core.records import digest
-from rrm.view.comparisons import find
+from rrm.view.lists import Query, find
 from rrm.view.reading import Reader
 from tests import toy
 
@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_draw_hangs_on_the_seed_alone_and_on_the_first_and_the_last_round(finished: Path) -> None:
     with Reader(finished) as run:
         task = run.root
-        judged = [line.round for line in find(run, task, "accept", limit=1000, seconds=60).lines]
+        judged = [line.round for line in find(run, task, Query("accept"), limit=1000, seconds=60).lines]
         for accept, round in ((False, 0), (True, max(judged))):
             found, of = outcomes.drawn(run, task, accept, 2, 0)
             assert {one.round for one in found} == {round} and {one.accept for one in found} == {accept}

@@ -18,6 +18,7 @@ from rrm.core.clean import HIDDEN, visible
 from rrm.labels.queue import Labels
 from rrm.store.store import Store
 from rrm.view import comparisons as judged
+from rrm.view import lists
 from rrm.view.reading import Reader, ReadError, find_runs
 from rrm.view.text import line
 from rrm.view.web.diff import differences, pieces
@@ -83,14 +84,15 @@ def test_filters_find_what_they_say(tmp_path: Path) -> None:
             "both": lambda c: False,
             "parts": lambda c: c.part is not None,
             "accept": lambda c: c.accept,
+            "undone": lambda c: False,
         }
-        assert set(rules) == set(judged.FILTERS)
+        assert set(rules) == set(lists.FILTERS)
         for show, rule in rules.items():
             expected = [c.seq for c in all_of_them if c is not None and rule(c)]
-            assert [one.seq for one in judged.find(run, "paper", show).lines] == expected, show
-        found = judged.find(run, "paper", text="LEFT 7")
+            assert [one.seq for one in lists.find(run, "paper", lists.Query(show)).lines] == expected, show
+        found = lists.find(run, "paper", lists.Query(text="LEFT 7"))
         assert [one.seq for one in found.lines] == [8]
-        assert len(judged.find(run, "paper", round=1).lines) == 0
+        assert len(lists.find(run, "paper", lists.Query(round=1)).lines) == 0
 
 
 def test_what_was_judged_before_an_assistant_was_trained_again_is_stale(tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_what_was_judged_before_an_assistant_was_trained_again_is_stale(tmp_path
     store.add(synthetic.comparison(2), 2)
     store.close()
     with Reader(folder) as run:
-        assert [one.seq for one in judged.find(run, "paper", "stale").lines] == [1]
+        assert [one.seq for one in lists.find(run, "paper", lists.Query("stale")).lines] == [1]
 
 
 def test_assisted_against_unassisted_finds_pairs_judged_differently_both_ways(tmp_path: Path) -> None:
@@ -109,25 +111,25 @@ def test_assisted_against_unassisted_finds_pairs_judged_differently_both_ways(tm
         synthetic.comparison(1, preference=1.0), synthetic.comparison(1, preference=1.0, assisted=False),
     ]  # fmt: skip
     with Reader(synthetic.make(tmp_path, made)) as run:
-        assert [one.seq for one in judged.find(run, "paper", "both").lines] == [1, 2]
+        assert [one.seq for one in lists.find(run, "paper", lists.Query("both")).lines] == [1, 2]
 
 
 @pytest.mark.parametrize("show", ["all", "disagree", "na"])
 @pytest.mark.parametrize("seconds", [1.0, 0.0])
 def test_pages_hold_everything_once_in_order_forth_and_back(tmp_path: Path, show: str, seconds: float) -> None:
     with run_with(tmp_path) as run:
-        expected = [one.seq for one in judged.find(run, "paper", show, limit=1000, seconds=60).lines]
+        expected = [one.seq for one in lists.find(run, "paper", lists.Query(show), limit=1000, seconds=60).lines]
         forth: list[int] = []
         after: int | None = 0
         while after is not None:
-            page = judged.find(run, "paper", show, after=after, limit=4, seconds=seconds)
+            page = lists.find(run, "paper", lists.Query(show), after=after, limit=4, seconds=seconds)
             assert page.searched >= 1 and len(page.lines) <= 4
             forth += [one.seq for one in page.lines]
             after = page.after
         back: list[int] = []
         before: int | None = 10**9
         while before is not None:
-            page = judged.find(run, "paper", show, before=before, limit=4, seconds=seconds)
+            page = lists.find(run, "paper", lists.Query(show), before=before, limit=4, seconds=seconds)
             back = [one.seq for one in page.lines] + back
             before = page.before
         assert forth == back == expected
@@ -142,7 +144,7 @@ def test_a_superseded_judgement_is_counted_and_listed_no_more(tmp_path: Path) ->
     )
     store.close()
     with Reader(folder) as run:
-        assert [one.seq for one in judged.find(run, "paper").lines] == [2, 3]
+        assert [one.seq for one in lists.find(run, "paper").lines] == [2, 3]
         assert sum(run.counts["paper"].values()) == 2
         first, last = judged.comparison(run, 1), judged.comparison(run, 3)
         assert first is not None and first.superseded_by == 3
@@ -156,7 +158,7 @@ def test_reading_goes_on_while_another_process_writes_and_changes_nothing(tmp_pa
         store = Store(folder / "run.db")
         with store._writing():
             store._db.execute("INSERT INTO blobs VALUES ('x', 'case', '{}')")
-            assert len(judged.find(run, "paper").lines) == 1  # in the middle of a writer's transaction
+            assert len(lists.find(run, "paper").lines) == 1  # in the middle of a writer's transaction
         assert run.stamp != stamp
         store.close()
         with pytest.raises(sqlite3.OperationalError, match=r"readonly|no such function: link_"):
@@ -172,7 +174,7 @@ def test_a_folder_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
         if os.access(folder, os.W_OK):
             pytest.skip("permissions do not bind this user")
         with Reader(folder) as run:
-            assert len(judged.find(run, "paper").lines) == 1
+            assert len(lists.find(run, "paper").lines) == 1
     finally:
         folder.chmod(0o755)
 

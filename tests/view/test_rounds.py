@@ -15,6 +15,7 @@ from rich.console import Console
 from rrm.core.judgements import ACCEPT, Comparison
 from rrm.store.store import Store
 from rrm.view import comparisons as judged
+from rrm.view import lists
 from rrm.view.accuracy import ENOUGH, Predicted, counted, nothing_learned
 from rrm.view.inspect import show_node, show_tree
 from rrm.view.reading import Reader
@@ -111,8 +112,8 @@ def test_what_decided_is_marked_and_found(tmp_path: Path) -> None:
     folder = made(tmp_path / "run")
     expected = [*range(7, 11), *range(17, 21)]
     with Reader(folder) as run:
-        assert [line.seq for line in judged.find(run, "paper", "accept").lines] == expected
-        assert [line.seq for line in judged.find(run, "paper").lines if line.accept] == expected
+        assert [line.seq for line in lists.find(run, "paper", lists.Query("accept")).lines] == expected
+        assert [line.seq for line in lists.find(run, "paper").lines if line.accept] == expected
         marked = [seq for seq in range(1, 21) if (c := judged.comparison(run, seq)) is not None and c.accept]
     assert marked == expected
     assert [c.purpose for c in Store(folder / "run.db").comparisons("paper")] == 2 * (6 * [""] + 4 * [ACCEPT])
@@ -127,11 +128,11 @@ def test_runs_of_before_tell_by_the_time_what_decided(tmp_path: Path) -> None:
         db.execute("ALTER TABLE comparisons DROP COLUMN purpose")
         db.execute("PRAGMA user_version = 1")
     with Reader(folder) as run:
-        found = [line.seq for line in judged.find(run, "paper", "accept").lines]
+        found = [line.seq for line in lists.find(run, "paper", lists.Query("accept")).lines]
     assert found == [*range(7, 11), *range(17, 21)]
     with Reader(FIXTURE) as run:
         rounds = rounds_of(run, run.nodes["toy"])
-        first = judged.find(run, "toy", "accept").lines
+        first = lists.find(run, "toy", lists.Query("accept")).lines
         assert first and all(line.accept and line.round == 0 for line in first)
     assert rounds[0].accepted is not None and rounds[0].accuracy is not None
 
@@ -151,7 +152,7 @@ def test_what_trained_a_version_was_judged_before_it_was_trained(tmp_path: Path)
     store.close()
     with Reader(folder) as run:
         until = judged.trained_before(run, "paper", "paper/proofs", "v1")
-        assert [line.seq for line in judged.find(run, "paper/proofs", before=until).lines] == [1, 2, 3, 4, 5]
+        assert [line.seq for line in lists.find(run, "paper/proofs", before=until).lines] == [1, 2, 3, 4, 5]
         assert judged.trained_before(run, "paper", "paper/proofs", "v7") == 0
         assert judged.trained_before(run, "paper", "paper/proofs", "v1", "paper/proofs/steps") > 0
 
@@ -163,7 +164,7 @@ def test_the_pages_show_it(tmp_path: Path) -> None:
         assert "whether its improvement stands" in client.get("/r/run/c/7").text
         assert "whether its improvement stands" not in client.get("/r/run/c/6").text
         assert "1.00, undone" in client.get("/r/run").text
-    assert "8 comparisons on this page" in listed and "1 accept" in listed
+    assert "8 of 20 comparisons, 8 on this page" in listed and "1 accept" in listed
     assert "3/4" in shown and "0.5/4" in shown and "undone" in shown and "9/12" in shown
 
 

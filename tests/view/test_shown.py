@@ -11,6 +11,7 @@ from rrm.core.records import Case, Group, Outcome
 from rrm.core.task import Task
 from rrm.measure.roles import Look
 from rrm.view import comparisons as judged
+from rrm.view import lists
 from rrm.view.reading import Reader
 from tests.view import synthetic
 from tests.view.test_inspect import shown
@@ -38,10 +39,10 @@ def test_it_reads_as_it_is_rendered(tmp_path: Path) -> None:
         assert c.a.answers[0].text == SAID.shown and c.a.answers[0].below[0].text == "wrong"
         assert judged.whole(run, c.a.blob) == LEFT.shown
         assert judged.start(run, c.a.blob, 9) == (LEFT.shown[:9], True)
-        lines = judged.find(run, "paper").lines
+        lines = lists.find(run, "paper").lines
         assert lines[0].a == LEFT.shown and (lines[1].a, lines[1].b) == ("", "right")
         for text, found in (("HEBE", [1]), ('"torque": [', [1]), ("right", [2]), ("nowhere", [])):
-            assert [one.seq for one in judged.find(run, "paper", text=text).lines] == found, text
+            assert [one.seq for one in lists.find(run, "paper", lists.Query(text=text)).lines] == found, text
 
 
 def test_a_long_one_is_cut(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from rrm.core.settings import Settings
 from rrm.store.films import image
 from rrm.view import comparisons as judged
+from rrm.view import lists
 from rrm.view.accuracy import ENOUGH, counted
 from rrm.view.attributions import attributed
 from rrm.view.clips import clips_of, moments_of
@@ -26,6 +27,7 @@ from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, ReadError, 
 from rrm.view.rounds import rounds_of
 from rrm.view.safety_case import case_of, file_in, nested, read_predicate
 from rrm.view.spoken import counted_remarks
+from rrm.view.truth import attached, rightness, true_sides
 from rrm.view.web.diff import differences, pieces
 from rrm.view.web.plots import Plot, sparkline
 from rrm.view.web.rendering import duration, number, reader, render, url
@@ -235,7 +237,7 @@ def node(request: Request) -> Response:
     with reader(request) as run:
         here = _node(run, request)
         progress, curves = run.progress(here), run.curves(here)
-        found = judged.find(run, here.path, limit=6)
+        found = lists.find(run, here.path, limit=6)
         saved = [
             (round, part, path, sha256, at, _size(run, path))
             for round, part, path, sha256, at in run.checkpoints.get(here.path, ())
@@ -255,7 +257,8 @@ def node(request: Request) -> Response:
             more=more_plots(curves), lines=found.lines, rounds=rounds_of(run, here), checkpoints=saved,
             settings=settings, remarks=counted_remarks(run, here.path),
             versions=[(json.loads(shown), first, last, n) for shown, first, last, n in versions],
-            filters=judged.FILTERS, verdict=judged.verdict, certified=file_in(run.folder, here.path).exists(),
+            filters=lists.filters_of(run), verdict=judged.verdict, truth=rightness(run, here.path),
+            certified=file_in(run.folder, here.path).exists(),
             measured=run.report if here.path == run.root else run.measured_nodes.get(here.path, {}),
         )  # fmt: skip
 
@@ -354,16 +357,32 @@ def listing(request: Request) -> Response:
     asked = request.query_params
     with reader(request) as run:
         here = _node(run, request)
-        show = asked.get("show", "all") if asked.get("show", "all") in judged.FILTERS else "all"
-        text, round = asked.get("text", "")[:200], _whole(asked.get("round"))
-        before = _whole(asked.get("before"))
-        found = judged.find(run, here.path, show, text, round, _whole(asked.get("after")) or 0, before)
-        chosen = {"show": show if show != "all" else "", "text": text, "round": round}
+        wanted, before = _wanted(run, asked), _whole(asked.get("before"))
+        found = lists.find(run, here.path, wanted, _whole(asked.get("after")) or 0, before)
+        total = sum(run.counts.get(here.path, {}).values())
+        chosen = {key: value for key, value in vars(wanted).items() if value not in ("", "all", None)}
+        here_is = ("r", run.name, "list", here.path)
+        back = {"after" if wanted.order else "before": found.before}
         return render(
-            request, "list.html", run=run, node=here, found=found, chosen=chosen, filters=judged.FILTERS,
-            rounds=sorted(run.counts.get(here.path, {})), verdict=judged.verdict, first=before is None,
-            total=sum(run.counts.get(here.path, {}).values()), scored="scores" in run.tables,
+            request, "list.html", run=run, node=here, found=found, wanted=wanted,
+            earlier=None if found.before is None else url(*here_is, **back, **chosen),
+            later=None if found.after is None else url(*here_is, after=found.after, **chosen),
+            filters=lists.filters_of(run), orders=lists.ORDERS, labelers=lists.labelers(run, here.path),
+            rounds=sorted(run.counts.get(here.path, {})), verdict=judged.verdict, total=total,
+            matching=lists.matching(run, here.path, wanted) if chosen.keys() - {"order"} else total,
+            scored="scores" in run.tables, truth=attached(run),
         )  # fmt: skip
+
+
+def _wanted(run: Reader, asked: Mapping[str, str]) -> lists.Query:
+    """What a query asks for; what it does not know is left out."""
+    show, says = asked.get("show", ""), asked.get("says", "")
+    return lists.Query(
+        show if show in lists.filters_of(run) else "all", asked.get("text", "")[:200], _whole(asked.get("round")),
+        asked.get("who", "") if says in lists.SAYS else "", says if asked.get("who") and says in lists.SAYS else "",
+        asked.get("of", "") if asked.get("of") in ("a", "b") else "", asked.get("labeler", ""),
+        asked.get("order", "") if asked.get("order") in lists.ORDERS else "",
+    )  # fmt: skip
 
 
 def comparison(request: Request) -> Response:
@@ -390,6 +409,7 @@ def comparison(request: Request) -> Response:
             verdict=judged.verdict, played=any(one["frames"] for one in sides),
             instruction=run.nodes[c.task].instruction if c.task in run.nodes else "",
             moved=attributed(run, c.task, c.pair),
+            truth=true_sides(run, c.task, c.case_blob, (c.a.blob, c.b.blob)),
         )  # fmt: skip
 
 
@@ -403,7 +423,7 @@ def answer(request: Request) -> Response:
             raise HTTPException(404, "This comparison has no such answer.")
         until = judged.trained_before(run, c.task, chain[0].assistant, chain[0].version, chain[-1].assistant)
         here = chain[-1]
-        trained = judged.find(run, here.assistant, before=until, limit=5) if until else None
+        trained = lists.find(run, here.assistant, before=until, limit=5) if until else None
         spans = side.spans
         return render(
             request, "answer.html", run=run, c=c, side=request.path_params["side"], outcome=side, chain=chain,

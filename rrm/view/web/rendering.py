@@ -95,6 +95,16 @@ def _line(value: object, limit: int = 200) -> str:
     return line(str(value), limit)
 
 
+def hit(value: object, sought: str, limit: int) -> Markup:
+    """A beginning of a text on one line, escaped, with what was sought marked in it, in upper or lower case."""
+    text, sought = line(str(value), limit), line(sought.strip(), limit)
+    found = Markup()
+    while sought and (at := text.lower().find(sought.lower())) >= 0:
+        found += Markup("{}<mark>{}</mark>").format(text[:at], text[at : at + len(sought)])
+        text = text[at + len(sought) :]
+    return found + Markup("{}").format(text)
+
+
 def _environment() -> Environment:
     env = Environment(
         loader=PackageLoader("rrm.view.web", "templates"),
@@ -105,7 +115,7 @@ def _environment() -> Environment:
     )
     env.filters |= {
         "visible": _visible, "line": _line, "number": number, "signed": signed, "percent": percent,
-        "counted": counted, "duration": duration, "moment": moment, "nth": nth,
+        "counted": counted, "hit": hit, "duration": duration, "moment": moment, "nth": nth,
     }  # fmt: skip
     env.globals |= {"url": url, "points": points, "ranks": RANKS}
     env.tests["markup"] = lambda value: isinstance(value, Markup)

@@ -1,0 +1,165 @@
+"""What truth.db, where `rrm measure truth` wrote one beside a run, says of the run's comparisons."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rrm.core.shares import Known, share
+from rrm.store.truths import FILE
+from rrm.store.upgrades import TRUTHS
+from rrm.view.reading import Reader
+
+BETTER = "(ta.score - tb.score)"
+"""By how much A is truly better, in SQL with `JOINS`; NULL where that is not known."""
+JOINS = (
+    " LEFT JOIN truth.outcomes ta ON ta.task = c.task AND ta.case_id = c.case_id AND ta.outcome = c.a"
+    " LEFT JOIN truth.outcomes tb ON tb.task = c.task AND tb.case_id = c.case_id AND tb.outcome = c.b"
+)
+WITHOUT = " LEFT JOIN (SELECT NULL AS score) ta ON 0 LEFT JOIN (SELECT NULL AS score) tb ON 0"
+"""The same for a run without truth.db."""
+
+
+def untrue_of(side: str) -> str:
+    """Whether an assistant says something untrue of a side of comparison `c`, in SQL."""
+    return (
+        f"EXISTS (SELECT 1 FROM truth.said w WHERE w.task = c.task AND w.case_id = c.case_id AND w.outcome = c.{side}"
+        f" AND w.assistance = c.assistance_{side} AND w.alarms + w.misses > 0)"
+    )
+
+
+def attached(run: Reader) -> bool:
+    """Whether a run has a truth.db that can be read; if so, it is attached to its connection as `truth`."""
+    if any(name == "truth" for _, name, _ in run.rows("PRAGMA database_list")):
+        return True
+    path = run.folder / FILE
+    if not path.exists():
+        return False
+    for way in ("mode=ro", "mode=ro&immutable=1"):
+        try:
+            run.db.execute("ATTACH DATABASE ? AS truth", (f"{path.resolve().as_uri()}?{way}",))
+            (version,) = run.row("PRAGMA truth.user_version")
+            if version == len(TRUTHS) and run.row("SELECT COUNT(*) FROM truth.sqlite_master WHERE name = 'said'")[0]:
+                return True
+            run.db.execute("DETACH DATABASE truth")  # a newer one, or none yet
+            return False
+        except sqlite3.OperationalError:  # a folder that cannot be written, with a file in WAL
+            if any(name == "truth" for _, name, _ in run.rows("PRAGMA database_list")):
+                run.db.execute("DETACH DATABASE truth")
+    return False
+
+
+@contextmanager
+def hurried(run: Reader, seconds: float) -> Iterator[None]:
+    """Within, a query that takes longer raises sqlite3.OperationalError."""
+    end = time.monotonic() + seconds
+    run.db.set_progress_handler(lambda: int(time.monotonic() > end), 20_000)
+    try:
+        yield
+    finally:
+        run.db.set_progress_handler(None, 0)
+
+
+@dataclass(frozen=True)
+class Rightness:
+    """How often somebody is right by the truth.
+
+    Attributes
+    ----------
+    who: in words.
+    share: of `of`; None where nothing was to be told.
+    wrong: how many are wrong; `ties`: of those where no difference was seen although there is one.
+    show: the filter that lists the wrong ones; `ties_show`: the ties.
+    """
+
+    who: str
+    share: Known | None
+    wrong: int
+    ties: int = 0
+    show: str = ""
+    ties_show: str = ""
+
+
+def rightness(run: Reader, task: str, seconds: float = 0.4) -> list[Rightness] | None:
+    """Of the user, of the newest reward model, and of each assistant at a node. Pairs of which neither is truly better
+    count nowhere. None without a truth, or where it takes longer than `seconds`."""
+    if not attached(run):
+        return None
+    try:
+        with hurried(run, seconds):
+            return [*_judges(run, task), *_assistants(run, task)]
+    except sqlite3.OperationalError:
+        return None
+
+
+def _judges(run: Reader, task: str) -> list[Rightness]:
+    live = "c.task = :task AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0)"
+    found = []
+    for who, where, join, said, show in (
+        ("user", "c.preference IS NOT NULL", "", "(c.preference - 0.5)", "user_wrong"),
+        ("reward model", "s.margin IS NOT NULL", SCORED, "s.margin", "reward_wrong"),
+        ("reward model, held out", "s.held", SCORED, "s.margin", ""),
+    ):
+        if join and "scores" not in run.tables:
+            continue
+        rows = run.rows(
+            f"SELECT c.case_id, SUM({said} * {BETTER} > 0), SUM({said} = 0), COUNT(*) FROM comparisons c{JOINS}{join}"
+            f" WHERE {live} AND {where} AND {BETTER} != 0 GROUP BY c.case_id",
+            {"task": task},
+        )
+        right, ties, n = (sum(row[i] for row in rows) for i in (1, 2, 3))
+        if n:
+            known = share((row[1] + row[2] / 2, row[3]) for row in rows)
+            found.append(Rightness(who, known, n - right - ties, ties, show, "user_blind" if who == "user" else ""))
+    return found
+
+
+SCORED = (
+    " JOIN scores s ON s.task = c.task AND s.pair = c.pair"
+    " AND s.round = (SELECT MAX(round) FROM scores WHERE task = :task)"
+)
+
+
+def _assistants(run: Reader, task: str) -> list[Rightness]:
+    """Each of what was said of an outcome counts once, however often the outcome was compared."""
+    rows = run.rows(
+        "SELECT assistant, case_id, SUM(sound), SUM(alarms), SUM(flawed), SUM(misses) FROM truth.said"
+        " WHERE task = ? AND assistant != '' GROUP BY assistant, case_id ORDER BY assistant",
+        (task,),
+    )
+    found = []
+    for name in dict.fromkeys(row[0] for row in rows):
+        mine = [row for row in rows if row[0] == name]
+        for who, wrong, of in (("about what holds", 3, 2), ("about what does not hold", 5, 4)):
+            known = share((row[of] - row[wrong], row[of]) for row in mine)
+            short = name.rsplit("/", 1)[-1]
+            found.append(Rightness(f"{short}, {who}", known, sum(row[wrong] for row in mine), show="untrue"))
+    return found
+
+
+@dataclass(frozen=True)
+class TrueSide:
+    """What is so of one outcome of a comparison: its true score (-1: it cannot be read), and its facts."""
+
+    score: float
+    holds: dict[str, bool]
+
+
+def true_sides(run: Reader, task: str, case: str, outcomes: tuple[str, str]) -> tuple[TrueSide, TrueSide] | None:
+    """Of both outcomes of a comparison, by the ids of their records; None where it is not known."""
+    if not attached(run):
+        return None
+    sides = []
+    for outcome in outcomes:
+        key = (task, case, outcome)
+        row = run.row("SELECT score FROM truth.outcomes WHERE task = ? AND case_id = ? AND outcome = ?", key)
+        if row is None:
+            return None
+        facts = run.rows(
+            "SELECT fact, holds FROM truth.facts WHERE task = ? AND case_id = ? AND outcome = ? ORDER BY fact", key
+        )
+        sides.append(TrueSide(float(row[0]), {fact: bool(holds) for fact, holds in facts}))
+    return sides[0], sides[1]

@@ -19,6 +19,7 @@ from rrm.core.records import Case, digest
 from rrm.core.shares import Known, difference, mean, share
 from rrm.view.challenge_records import UNSCORED, Shifted, Short, Unknown, unasked
 from rrm.view.comparisons import PARTS, accepting
+from rrm.view.agent_outcomes import apart
 from rrm.view.reading import NodeView, Reader
 
 
@@ -286,22 +287,4 @@ def spread(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequence[S
 def _groups(rows: Sequence[JudgedRow]) -> list[list[float]]:
     """A case's outcomes that were compared with one another, directly or through others, each as its scores but for a
     constant."""
-    near: dict[str, list[tuple[str, float]]] = {}
-    for row in rows:
-        assert row.own is not None
-        near.setdefault(row.a, []).append((row.b, -row.own))
-        near.setdefault(row.b, []).append((row.a, row.own))
-    found, seen = [], set[str]()
-    for start in near:
-        if start in seen:
-            continue
-        scores, waiting = {start: 0.0}, [start]
-        while waiting:
-            one = waiting.pop()
-            for other, more in near[one]:
-                if other not in scores:
-                    scores[other] = scores[one] + more
-                    waiting.append(other)
-        seen |= scores.keys()
-        found.append([*scores.values()])
-    return found
+    return [[*one.values()] for one in apart((row.a, row.b, row.own) for row in rows if row.own is not None)]

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from rrm.view.reading import ReadError, find_runs
-from rrm.view.web import pages
+from rrm.view.web import outcome_pages, pages
 from rrm.view.web.rendering import render
 from rrm.view.web.security import Access, Guard
 
@@ -31,8 +31,9 @@ def create_app(
     `access`: who may ask; loopback and a fresh token by default.
     """
     access = access or Access.loopback()
+    static = Mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app = Starlette(
-        routes=[*routes, *pages.ROUTES, Mount("/static", StaticFiles(directory=HERE / "static"), name="static")],
+        routes=[*routes, *pages.ROUTES, *outcome_pages.ROUTES, static],
         middleware=[Middleware(Guard, access=access)],
         exception_handlers={HTTPException: failed, ReadError: unreadable, 500: broke},
     )

@@ -30,7 +30,7 @@ from rrm.view.spoken import counted_remarks
 from rrm.view.truth import attached, rightness, true_sides
 from rrm.view.web.diff import differences, pieces
 from rrm.view.web.plots import Plot, sparkline
-from rrm.view.web.rendering import duration, number, reader, render, url
+from rrm.view.web.rendering import duration, node_of, number, reader, render, url, whole_number
 
 LOGGED = ("entropy", "length", "reward_std", "kl_k3", "grad_norm", "finished", "skipped")
 """What improvers log besides reward and KL, in the order in which it is plotted."""
@@ -235,7 +235,7 @@ NAMES = {
 def node(request: Request) -> Response:
     """A node: its curves, first comparisons, checkpoints and settings. 404 if the run has no such node."""
     with reader(request) as run:
-        here = _node(run, request)
+        here = node_of(run, request)
         progress, curves = run.progress(here), run.curves(here)
         found = lists.find(run, here.path, limit=6)
         saved = [
@@ -317,24 +317,17 @@ def more_plots(curves: Curves) -> list[Plot]:
     return [Plot(NAMES.get(n, n), "step of improvement", {n: curves.steps[n]}, marks=curves.starts) for n in named]
 
 
-def _node(run: Reader, request: Request) -> NodeView:
-    path = request.path_params["task"]
-    if path not in run.nodes:
-        raise HTTPException(404, f"{run.title} has no task {path!r}.")
-    return run.nodes[path]
-
-
 def challenges(request: Request) -> Response:
     """A node's figures of the five challenges of reward modeling. 404 if the run has no such node."""
     with reader(request) as run:
-        here = _node(run, request)
+        here = node_of(run, request)
         return render(request, "challenges.html", run=run, node=here, figures=tables_of(run, here))
 
 
 def safety_case(request: Request) -> Response:
     """A node's safety case, from its certificate. 404 if it has none."""
     with reader(request) as run:
-        here = _node(run, request)
+        here = node_of(run, request)
         path = file_in(run.folder, here.path)
         if not path.exists():
             raise HTTPException(404, f"{here.path} has no certificate in {run.title}; rrm certify writes one.")
@@ -356,9 +349,9 @@ def listing(request: Request) -> Response:
     """A page of a node's comparisons, filtered as the query asks; an unknown filter is none."""
     asked = request.query_params
     with reader(request) as run:
-        here = _node(run, request)
-        wanted, before = _wanted(run, asked), _whole(asked.get("before"))
-        found = lists.find(run, here.path, wanted, _whole(asked.get("after")) or 0, before)
+        here = node_of(run, request)
+        wanted, before = _wanted(run, asked), whole_number(asked.get("before"))
+        found = lists.find(run, here.path, wanted, whole_number(asked.get("after")) or 0, before)
         total = sum(run.counts.get(here.path, {}).values())
         chosen = {key: value for key, value in vars(wanted).items() if value not in ("", "all", None)}
         here_is = ("r", run.name, "list", here.path)
@@ -378,7 +371,7 @@ def _wanted(run: Reader, asked: Mapping[str, str]) -> lists.Query:
     """What a query asks for; what it does not know is left out."""
     show, says = asked.get("show", ""), asked.get("says", "")
     return lists.Query(
-        show if show in lists.filters_of(run) else "all", asked.get("text", "")[:200], _whole(asked.get("round")),
+        show if show in lists.filters_of(run) else "all", asked.get("text", "")[:200], whole_number(asked.get("round")),
         asked.get("who", "") if says in lists.SAYS else "", says if asked.get("who") and says in lists.SAYS else "",
         asked.get("of", "") if asked.get("of") in ("a", "b") else "", asked.get("labeler", ""),
         asked.get("order", "") if asked.get("order") in lists.ORDERS else "",
@@ -465,10 +458,6 @@ def _comparison(run: Reader, request: Request) -> judged.ShownComparison:
     if found is None:
         raise HTTPException(404, f"{run.title} has no comparison {seq}.")
     return found
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() and len(text) < 16 else None
 
 
 ROUTES = [

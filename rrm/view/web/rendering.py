@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse
 from rrm.core.clean import visible
 from rrm.view.accuracy import RANKS, counted
 from rrm.view.comparisons import nth, points
-from rrm.view.reading import Reader
+from rrm.view.reading import NodeView, Reader
 from rrm.view.text import line
 from rrm.view.web.security import Access
 
@@ -30,6 +30,19 @@ def reader(request: Request) -> Reader:
     if name not in runs:
         raise HTTPException(404, f"No run named {name!r} is open here.")
     return Reader(runs[name], name)
+
+
+def node_of(run: Reader, request: Request) -> NodeView:
+    """The node that the address names (`{task}`); 404 if the run has none."""
+    path = request.path_params["task"]
+    if path not in run.nodes:
+        raise HTTPException(404, f"{run.title} has no task {path!r}.")
+    return run.nodes[path]
+
+
+def whole_number(text: str | None) -> int | None:
+    """A number of a query; None if it is none."""
+    return int(text) if text and text.isdecimal() and len(text) < 16 else None
 
 
 def render(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:

@@ -84,7 +84,7 @@ async def _export(app: Starlette, out: Path, most: int) -> int:
 
 def _node(address: str) -> str | None:
     """The node whose page, list or tree this is; None for comparisons: what they link to is not followed further."""
-    match = re.match(r"/r/([^/?]+)(?:/(?:node|list|challenges|case)/([^?]+))?(?:\?|$)", address)
+    match = re.match(r"/r/([^/?]+)(?:/(?:node|list|outcomes|challenges|case)/([^?]+))?(?:\?|$)", address)
     return match and f"{match[1]} {match[2] or 'tree'}"
 
 

@@ -27,9 +27,9 @@ def open_app(*folders: Path) -> Iterator[TestClient]:
 def test_a_large_run_opens_quickly(tmp_path: Path) -> None:
     """Processor time, so that a busy machine does not fail it. With 100,000 comparisons: see the module's `bulk`."""
     with open_app(synthetic.bulk(tmp_path / "big", 1000, 2)) as client:
-        queries = ["", "?after=4", "?before=900", "?show=na", "?text=nowhere", "?show=both"]
+        queries = ["", "?after=4", "?before=900", "?show=na", "?text=nowhere", "?show=both", "?order=against"]
         paths = ["/", "/r/big", "/r/big/node/paper", "/r/big/c/1", "/r/big/c/1/a/0.0", "/r/big/c/900"]
-        paths += ["/r/big/challenges/paper"]
+        paths += ["/r/big/challenges/paper", "/r/big/outcomes/paper"]
         for path in [*paths, *(f"/r/big/list/paper{query}" for query in queries)]:
             client.get(path)  # templates are compiled once
             began = time.process_time()

@@ -146,7 +146,7 @@ def quiet_loading(downloads: bool = False) -> None:
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if downloads:
-        from huggingface_hub.utils import enable_progress_bars
+        from huggingface_hub.utils.tqdm import enable_progress_bars
 
         enable_progress_bars()
 

@@ -18,12 +18,17 @@ RUNS = Path("runs")
 """Where `rrm train` puts runs unless it is told."""
 
 
+def found_run(text: str) -> Path | None:
+    """The folder that is meant; None if there is nothing of that name."""
+    path = Path(text)
+    return next((one for one in (path, RUNS / path) if one.exists()), None)
+
+
 def run_folder(text: str) -> Path:
-    """The folder that is meant. Raises `typer.BadParameter` if there is nothing of that name."""
-    if (path := Path(text)).exists():
-        return path
-    if len(path.parts) == 1 and (RUNS / path).is_dir():
-        return RUNS / path
+    """The same. Raises `typer.BadParameter` if there is nothing of that name."""
+    path = Path(text)
+    if (found := found_run(text)) is not None:
+        return found
     folders = (*RUNS.glob("*/run.db"), *RUNS.glob("*/*/run.db"), *path.parent.glob("*/run.db"))
     there = {database.parent for database in folders}
     near = nearest(path.name, sorted(map(str, there)))
@@ -34,7 +39,7 @@ HELP = "A run: its folder, or that folder's name under runs/."
 Run = Annotated[Path, typer.Argument(metavar="RUN", parser=run_folder, help=HELP)]
 MaybeRun = Annotated[Path | None, typer.Argument(metavar="RUN", parser=run_folder, help=HELP)]
 Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN...", parser=run_folder, help="Runs, or folders of them, named as elsewhere.")
+    list[Path], typer.Argument(metavar="RUN...", parser=run_folder, help="Runs, named as elsewhere, or their folders.")
 ]
 Node = Annotated[
     str | None,

@@ -81,7 +81,9 @@ def certify(
 )
 def verify(
     certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="A certificate of rrm certify.")],
-    run: Annotated[Path, typer.Option(metavar="RUN", parser=run_folder, help="The run that it is of, named as elsewhere.")],
+    run: Annotated[
+        Path, typer.Option(metavar="RUN", parser=run_folder, help="The run that it is of, named as elsewhere.")
+    ],
     key: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE.pub", help="A public key that you trust; several times for several."),

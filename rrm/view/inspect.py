@@ -112,8 +112,8 @@ def _count(value: int | None) -> str:
 def show_node(
     run: Reader, path: str, console: Console, show: str = "all", text: str = "", after: int = 0, limit: int = 5
 ) -> None:
-    """A node's courses, and a page of its comparisons. Raises `NodeError` if there is no such node, `InspectError` for no
-    such filter."""
+    """A node's courses, and a page of its comparisons. Raises `NodeError` if there is no such node, `InspectError` if
+    there is no such filter."""
     node = _named(run, path)
     if show not in judged.FILTERS:
         raise InspectError(f"--show {show}: no such filter; one of {', '.join(judged.FILTERS)}")

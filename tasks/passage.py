@@ -27,9 +27,10 @@ PASSAGES = (
 )  # fmt: skip
 """Passage, question, a word that the answer needs; made up."""
 SETTINGS = Settings(
-    rounds=1, cases=4, outcomes=3, comparisons=12, frame_cases=0, max_tokens=24, drafts=1, temperature=0.8,
-    improver="best_of_n", steps=2, batch=4, group=4, accept=4,
+    rounds=1, cases=4, outcomes=2, comparisons=4, frame_cases=0, max_tokens=24, drafts=1, temperature=0.8,
+    improver="best_of_n", steps=2, batch=2, group=3, accept=0,
 )  # fmt: skip
+"""So small that a real model goes through it on a processor in minutes; raise them to see anything learned."""
 
 
 def words(text: str) -> set[str]:
@@ -44,8 +45,9 @@ def facts(case: Case, outcome: Outcome) -> list[Fact]:
     supported = words(outcome.text) <= words(case.prompt)
     complete = case.data["needs"] in outcome.text.lower()
     return [
-        Fact("supported", "supported", Sealed(supported), cost=3), Fact("complete", "complete", Sealed(complete), cost=3)
-    ]  # fmt: skip
+        Fact("supported", "supported", Sealed(supported), cost=3),
+        Fact("complete", "complete", Sealed(complete), cost=3),
+    ]
 
 
 def cases() -> Pool:
@@ -85,13 +87,13 @@ task = Task(
 )
 
 
-class Reader(User):
-    """A user in ten lines: prefers what says more of the passage in fewer words, at every node."""
+class Overlap(User):
+    """A user in ten lines: prefers what keeps closer to the words of the passage, at every node."""
 
-    name = "reader"
+    name = "overlap"
 
     def judge(self, task: Task, pair: Pair) -> Judgement:
-        """The share of an outcome's words that are in the passage."""
+        """By the share of an outcome's words that are in the passage."""
         passage = words(material(pair.case, "passage"))
         a, b = (len(said & passage) / max(1, len(said)) for said in map(words, (pair.a.text, pair.b.text)))
         return Judgement(0.5 if a == b else float(a > b))

@@ -16,6 +16,6 @@ from rrm.command import audit_command
 from rrm.command.common import app
 
 __all__ = [
-    "app", "audit_command", "explain_command", "measure_commands", "model_commands", "new_command", "plan_command", "proof_commands",
-    "run_commands", "tree_commands", "trust_commands",
+    "app", "audit_command", "explain_command", "measure_commands", "model_commands", "new_command", "plan_command",
+    "proof_commands", "run_commands", "tree_commands", "trust_commands",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
+from logging import ERROR, getLogger
 from typing import Annotated, Any, Literal, cast
 
 import typer
@@ -140,8 +141,9 @@ def named_user(name: str) -> type[Explained]:
 
 
 def quiet_loading(downloads: bool = False) -> None:
-    """No bars of transformers' from now on: they say nothing, and write over the table. `downloads`: but those of what
-    comes from the Hub stay, which can take long."""
+    """No bars of transformers' from now on, which say nothing and write over the table, nor what bitsandbytes says of
+    GPUs when it is imported. `downloads`: but bars of what comes from the Hub stay, which can take long."""
+    getLogger("bitsandbytes").setLevel(ERROR)
     from transformers.utils import logging  # late: it takes a second, and most commands do without
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

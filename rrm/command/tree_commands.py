@@ -125,7 +125,8 @@ def check(
             dry = _rehearsed(task, user or usual(task, "user"), model)
             found, untried = [*found, *dry.faults], dry.untried
         if untried:
-            why = "no outcome led there" if model is not None else "no made-up outcome led there; give --model"
+            why = f"no made-up outcome led there; give --model {usual(task, 'model')} to try its own"
+            why = "no outcome led there" if model is not None else why
             console.print(Text(f"not tried: {', '.join(untried)} ({why})", style="dim"))
         for fault in found:
             console.print(Text(str(fault), style="red" if fault.level == "error" else "yellow"))

@@ -15,6 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from rrm import Settings, Task
+from rrm.command import estimating
 from rrm.command.cli import app
 from rrm.command.naming import node_of, run_folder
 from rrm.command.new_command import copied
@@ -120,6 +121,18 @@ def test_a_size_reaches_every_node() -> None:
     tree = toy.task(settings=Settings(), assistants=(toy.sub("sub", settings=Settings()),))
     assert {node.settings.steps for node in sized(tree, "smoke").walk()} == {1}
     assert sized(tree, "full") is tree
+
+
+def test_how_long_a_size_takes_is_called_a_plan_or_not_known() -> None:
+    tree = load_task("moves")
+    planned = estimating._planned(tree, "embedded-games", estimating.SIZES)
+    assert planned == sorted(planned) and planned[0][0] < planned[2][0] / 10
+    *each, last = estimating.timed(tree, "embedded-games", ("smoke", "full"))
+    assert len(each) == 2 and "at most" in each[0] and "not a measurement" in last
+    assert [line[:34] for line in estimating.timed(tree, "ppo", ("full",))] == ["How long it takes is not planned w"]
+    assert next(iter(estimating.timed(tree, "no/where", ("full",)))).startswith("How long it takes is not known")
+    said = [estimating.about(seconds) for seconds in (3, 44, 200, 3 * 3600)]
+    assert said == ["under 10 s", "about 40 s", "about 3 min", "about 3 h"]
 
 
 # --- a tree to begin with ----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from rrm.command.trees import load_task
 from rrm.core.errors import RRMError
 from rrm.core.parallel import started
 from rrm.core.sizes import sized
+from rrm.core.validation import plant
 from rrm.view.clean_console import CleanConsole
 
 
@@ -96,9 +97,10 @@ def measure(
         quiet_loading()
         quick = quick or size == "smoke"
         for_nodes, for_user = split(list(assign or ()))
-        task = configure(sized(load_task(tree or "paper"), "small" if size == "small" else "full"), for_nodes)
+        whole = plant(load_task(tree or "paper"))
+        task = configure(sized(whole, "small") if size == "small" else whole, for_nodes)
         names = command.chosen(name, task)
-        folder = out or Path("runs/measure-quick" if quick else "runs/measure")
+        folder = out or Path(f"runs/measure{'-quick' if quick else '-small' if size == 'small' else ''}")
         amount = command.Size(pairs=pairs, quick=quick, labels=given)
         who, model = user or usual(task, "user"), model or usual(task, "model")
         stage = command.stages(task, lambda seed: user_of(who, seed, for_user), model, folder, amount)

@@ -23,7 +23,7 @@ from rrm.core.errors import ConfigError
 from rrm.core.sizes import sized
 from rrm.core.spelling import nearest
 from rrm.core.task import Task
-from rrm.core.validation import check
+from rrm.core.validation import check, plant
 from rrm.loop.training import acts
 from rrm.view.clean_console import CleanConsole
 
@@ -96,7 +96,7 @@ def plan(
         if not 0 < length <= 1:
             raise ConfigError(f"--length {length:g}: give a share of max_tokens above 0, at most 1")
         for_nodes, for_user = split(list(assign or ()))
-        task = check(configure(sized(load_task(tree), size), for_nodes))
+        task = check(configure(sized(plant(load_task(tree)), size), for_nodes))
         name = model or usual(task, "model")
         if acts(name):
             raise ConfigError(f"{task.name}: its agents act ({name}), on the processor; give a language model: --model")

@@ -110,9 +110,8 @@ def check(
     console = CleanConsole(soft_wrap=True)
     with clean_errors(debug):
         whole = load_task(tree)
-        task = sized(whole, size or "full")
         try:
-            task = plant(task)
+            task = sized(plant(whole), size or "full")
         except TaskError as error:  # a cycle: it cannot even be shown
             if debug:
                 raise
@@ -141,6 +140,7 @@ def check(
         more = [] if model is None else ["--model", model]
         say_next([
             (command("train", tree, *more, "--size", size or "smoke"), "see that everything runs"),
+            *([(command("train", tree, *more), "in earnest")] * (size is None)),
             *([(command("look", tree, *more), "what the untrained model makes of each role")] * (not acts(acting))),
         ])  # fmt: skip
 
@@ -176,7 +176,7 @@ def look(
     with clean_errors(debug):
         from rrm.measure.roles import begin  # late: it takes seconds
 
-        task = configure(sized(load_task(tree), size), split(list(assign or ()))[0])
+        task = configure(sized(plant(load_task(tree)), size), split(list(assign or ()))[0])
         if acts(model or usual(task, "model")):
             raise ConfigError(f"{task.name}: its agents act and write nothing; rrm check shows what an episode becomes")
         name = model or usual(task, "model")
@@ -282,7 +282,7 @@ def train(
         short = {"attention": attention, "overlap": overlap, "unassisted": unassisted}
         assignments += [f"user.{key}={value}" for key, value in short.items() if value is not None]
         for_nodes, for_user = split(assignments)
-        task = configure(sized(load_task(tree), size), for_nodes)
+        task = configure(sized(plant(load_task(tree)), size), for_nodes)
         model = model or usual(task, "model")
         number, processes = started()
         quiet = quiet or number > 0  # the main process speaks for all

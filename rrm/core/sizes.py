@@ -36,7 +36,10 @@ def shrunk(settings: Settings, size: Size) -> Settings:
 
 
 def sized(task: Task, size: Size) -> Task:
-    """The tree in this size; finished assistants stay what they are."""
+    """The tree in this size; finished assistants stay what they are.
+
+    size: "smoke" (everything runs, nothing is learned), "small" (something is, in one round), "full" (as it is).
+    """
     if size == "full":
         return task
     below = tuple(sized(sub, size) if isinstance(sub, Task) else sub for sub in task.assistants)

@@ -315,7 +315,8 @@ def train(
             raise typer.Exit(130) from None
         if live is not None:
             live.console.print(Text(f"Finished: {folder}"))
-            say_next(after_training(folder, task.path, tree, who == "human"))
+            larger = [(command("train", tree), "in earnest; with your other options")] if size != "full" else []
+            say_next([*larger, *after_training(folder, task.path, tree, who == "human")])
 
 
 @app.command(epilog=examples("rrm settings", "rrm settings kl", "rrm settings reward model"))

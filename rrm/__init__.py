@@ -9,6 +9,7 @@ from rrm.core.protocols import Agent, Cases, Learner, Policy, RewardModel, Score
 from rrm.core.records import Answer, Assistance, Case, Fact, Finding, Group, Outcome, Sealed
 from rrm.core.remarks import Remark, Remarked
 from rrm.core.settings import Settings
+from rrm.core.sizes import sized
 from rrm.core.task import Assistant, Pool, Task, climb
 from rrm.core.tool_agent import tool_assistant
 from rrm.core.tools import Report, Tool
@@ -28,7 +29,7 @@ __all__ = [
     "Comparison", "EndpointUser", "Event", "Fact", "Finding", "FitReport", "Group", "HumanUser", "ImproveReport",
     "Judgement", "Learner", "Maker", "Malformed", "ModelUser", "Outcome", "Pair", "Policy", "Pool", "RRMError",
     "Remark", "Remarked", "Report", "RewardModel", "Scores", "Sealed", "Settings", "Task", "TaskError", "Tool",
-    "ToolMissing", "User", "__version__", "check", "climb", "faults", "tool_assistant", "train",
+    "ToolMissing", "User", "__version__", "check", "climb", "faults", "sized", "tool_assistant", "train",
 ]  # fmt: skip
 
 _LATE = {

@@ -161,7 +161,8 @@ def test_train_then_the_same_again_then_with_other_settings(tree: Path, model: P
     result = rrm(*command)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[-1] == f"Finished: {out}"
+    at = lines.index(f"Finished: {out}")
+    assert lines[at + 1].startswith(f"next: rrm inspect {out} toy")
     for node in ("toy/sub", "toy"):
         phases = [line.split(": ", 1)[1].split()[0] for line in lines if f"] {node} round 1/1" in line]
         assert phases in (["sampled,", "3", fit, "reward"] for fit in ("reward", "the"))  # fitted, or all are ties
@@ -171,7 +172,7 @@ def test_train_then_the_same_again_then_with_other_settings(tree: Path, model: P
 
     again = rrm(*command)
     assert again.exit_code == 0, again.output
-    assert again.stdout.splitlines() == [f"Finished: {out}"]  # nothing was left to do
+    assert again.stdout.splitlines() == lines[at:]  # nothing was left to do
     assert store.counts() == before
 
     other = rrm(*command, "--set", "*.steps=1")
@@ -196,7 +197,9 @@ def test_an_interruption_says_how_to_go_on(
     monkeypatch.setattr("sys.argv", ["/somewhere/rrm", "train", "a tree.py"])
     result = rrm("train", tree, "--out", tmp_path / "run", "--model", model)
     assert result.exit_code == 130
-    assert result.stderr == "Stopped. Nothing judged is lost; to go on: rrm train 'a tree.py'\n"
+    stopped, go_on, look = result.stderr.splitlines()
+    assert stopped == "Stopped. Nothing judged is lost."
+    assert go_on.startswith("next: rrm train 'a tree.py' ") and look.strip().startswith(f"rrm inspect {tmp_path}")
     monkeypatch.undo()
     assert rrm("train", tree, "--out", tmp_path / "run", "--model", model).exit_code == 0
 

@@ -9,8 +9,9 @@ Every assistant in this package is such a critic. Its text may come from any tre
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from rrm import Case, Fact, Finding, Outcome, Sealed, Settings, Task
+from rrm import Case, Fact, Finding, Outcome, Sealed, Settings, Task, TaskError
 from rrm.core.task import Assistant
 from rrm.core.tools import Tool, evidence
 from rrm.core.verdicts import SHOWN, form, prompt, quotes, read
@@ -31,6 +32,7 @@ def critic(
     covers: Sequence[str] = (),
     select: Select = str.strip,
     tool: Tool | None = None,
+    shows: Sequence[str] = (),
     assistants: Sequence[Task | Assistant] = (),
     difficulty: float = 4,
     settings: Settings | None = None,
@@ -42,6 +44,8 @@ def critic(
     questions: name -> question, to be answered yes or no, of several also N/A; the findings carry these names.
     select: the part of the text that it is shown; "" where there is nothing to judge, which is N/A.
     tool: what it examines that part with; the report stands in the prompt, and the critic may distrust it.
+    shows: what else it is shown, by its name in the data of the case that the text was written for, or of the case
+        that this one was made from, and so on up to the root's: ["passage"]. Not there: `TaskError`.
     assistants: who helps the user judge this critic's answers; see `examined` for tools.
     """
 
@@ -50,7 +54,8 @@ def critic(
         if not text:
             return []
         data = {"prompt": case.prompt, "data": dict(case.data), "outcome": outcome.text, "text": text[:SHOWN]}
-        said = [evidence(tool, case, Outcome(text))] if tool is not None else []
+        said = [f"{key.capitalize()}:\n{material(case, key)}" for key in shows]
+        said += [evidence(tool, case, Outcome(text))] if tool is not None else []
         if tool is not None:
             data |= {"tool": tool.name, "version": tool.version}
         return [Case(prompt(questions, text, said), data, form(list(questions)))]
@@ -67,6 +72,17 @@ def critic(
         settings=settings or SETTINGS,
         tools=() if tool is None else (tool,),
     )
+
+
+def material(case: Case, key: str) -> str:
+    """What the root's case, or one on the way down from it, has under this key: a critic's case keeps the data of the
+    case that it was made from. Raises `TaskError` if none has."""
+    data: Any = case.data
+    while isinstance(data, Mapping) and key not in data:
+        data = data.get("data")
+    if not isinstance(data, Mapping):
+        raise TaskError(f"no case above has {key!r} in its data; give it at the root: Case(prompt, {{{key!r}: ...}})")
+    return str(data[key])
 
 
 def examined(case: Case, outcome: Outcome) -> tuple[Case, Outcome]:

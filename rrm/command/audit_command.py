@@ -11,7 +11,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from rrm.command.common import DEBUG, USUAL, app, clean_errors, say, user_of, usual
+from rrm.command.common import DEBUG, USUAL, app, clean_errors, quiet_loading, say, user_of, usual
+from rrm.command.helping import examples
+from rrm.command.naming import Node, Run, node_of
 from rrm.command.trees import load_task
 from rrm.core.parties import User
 from rrm.core.settings import Explained
@@ -25,11 +27,17 @@ MADE = ("made", "times", "holds", "not_known")
 """What was found, beside its figures."""
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "rrm audit runs/paper --tree paper",
+        "rrm audit runs/paper proofs --tree paper --only planted --show 5",
+        "rrm audit runs/paper --tree ./mine.py --shifted ./harder.py --cases 64 --budget 32",
+    )
+)
 def audit(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    run: Run,
     tree: Annotated[str, typer.Option(metavar="TREE", help="The tree that was trained: a name, file or module.")],
-    node: Annotated[str | None, typer.Argument(help="A node, by path or name; by default the root.")] = None,
+    node: Node = None,
     user: Annotated[
         str | None, typer.Option(help="Who judged, as rrm train's; their settings are the run's.", show_default=USUAL)
     ] = None,
@@ -64,21 +72,14 @@ def audit(
     fact did. planted: one fact made false; is it found, and is clean work accused.
 
     Each part is kept with the run when it is done, and the same command goes on. Nothing is trained.
-
-    Examples: rrm audit runs/paper --tree paper
-    rrm audit runs/paper proofs --tree paper --only planted --show 5
-    rrm audit runs/paper --tree ./mine.py --shifted ./harder.py --cases 64 --budget 32
     """
     with clean_errors(debug):
-        from transformers.utils import logging  # late, like all that takes seconds
-
-        from rrm.trust.auditing import audit as parts
-        from rrm.view.inspect import chosen
+        from rrm.trust.auditing import audit as parts  # late, like all that takes seconds
         from rrm.view.reading import Reader
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        quiet_loading()
         with Reader(run) as opened:
-            path = chosen(opened, node)[0].path if node is not None else opened.root
+            path = node_of(run, node) or opened.root
         task = load_task(tree)
         who = _judge(user or usual(task, "user"), read_config(run))
         given = {"--tree": tree, "--shifted": shifted}  # kept with what was found, without anybody's folders

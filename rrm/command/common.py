@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
+from logging import ERROR, getLogger
 from typing import Annotated, Any, Literal, cast
 
 import typer
@@ -17,6 +18,7 @@ from rrm.core.errors import ConfigError, RRMError
 from rrm.core.parallel import ProcessError, started
 from rrm.core.parties import User
 from rrm.core.settings import Explained
+from rrm.core.sizes import Size
 from rrm.core.task import Task
 from rrm.core.version import VERSION
 from rrm.users.bounded import BoundedUser
@@ -64,6 +66,13 @@ MODEL = typer.Option(
     show_default="the tree's, else embedded",
     help="embedded, smollm2, qwen-0.5b, qwen-1.5b, ... (see `rrm model list`), a folder, or a name on the Hub.",
 )
+SIZE = Annotated[
+    Size,
+    typer.Option(
+        help="smoke: everything runs, nothing is learned; small: one round, and something is; full: the tree's own "
+        "settings. What --set says comes on top; `rrm check` says how long each takes."
+    ),
+]
 USUAL = "the tree's, else bounded"
 DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
 
@@ -129,6 +138,19 @@ def named_user(name: str) -> type[Explained]:
     if not isinstance(kind, type) or not issubclass(kind, Explained) or "seed" not in kind.model_fields:
         raise ConfigError(f"the user {name!r} ({entry.value}) is no class of settings (Explained) with a seed")
     return kind
+
+
+def quiet_loading(downloads: bool = False) -> None:
+    """No bars of transformers' from now on, which say nothing and write over the table, nor what bitsandbytes says of
+    GPUs when it is imported. `downloads`: but bars of what comes from the Hub stay, which can take long."""
+    getLogger("bitsandbytes").setLevel(ERROR)
+    from transformers.utils import logging  # late: it takes a second, and most commands do without
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if downloads:
+        from huggingface_hub.utils.tqdm import enable_progress_bars
+
+        enable_progress_bars()
 
 
 @contextmanager

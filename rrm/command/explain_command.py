@@ -11,13 +11,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from rrm.command.common import DEBUG, app, clean_errors, say
+from rrm.command.common import DEBUG, app, clean_errors, quiet_loading, say
+from rrm.command.helping import examples
+from rrm.command.naming import Node, Run, node_of
 from rrm.command.trees import load_task
 from rrm.core.clean import visible
 from rrm.core.errors import ConfigError
 from rrm.view.attributions import attributed
 from rrm.view.clean_console import CleanConsole
-from rrm.view.inspect import chosen, show_moved
+from rrm.view.inspect import show_moved
 from rrm.view.reading import Reader, ReadError
 
 if TYPE_CHECKING:
@@ -27,10 +29,16 @@ PIECES = 30
 """Most pieces of one comparison that are listed."""
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "rrm explain runs/demo",
+        "rrm explain runs/demo proofs --comparison 412",
+        "rrm explain runs/demo --word clearly --word surely --tree paper",
+    )
+)
 def explain(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
-    node: Annotated[str | None, typer.Argument(help="A node, by path or name; by default the root.")] = None,
+    run: Run,
+    node: Node = None,
     comparison: Annotated[
         int | None, typer.Option(metavar="N", help="Show this comparison piece by piece (its number in rrm inspect).")
     ] = None,
@@ -57,9 +65,6 @@ def explain(
     Parts of a difference of scores, exact as its heads are linear; piece by piece, where two outcomes differ; and over
     all judged comparisons. It is kept in the run: rrm view and rrm inspect show it beside each comparison, and rrm
     certify puts the whole into the chapter interpretability.
-
-    Examples: rrm explain runs/demo; rrm explain runs/demo proofs --comparison 412;
-    rrm explain runs/demo --word clearly --word surely --tree paper
     """
     with clean_errors(debug):
         if word and tree is None:
@@ -67,12 +72,10 @@ def explain(
         if any(not one.split() for one in word or ()):
             raise ConfigError("--word is empty")
         path = _path(run, node, comparison)
-        from transformers.utils import logging
-
         from rrm.trust.explaining import explain as explained  # late: it takes seconds
         from rrm.trust.explaining import probe_words
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        quiet_loading()
         task = None if tree is None else load_task(tree)
         with _progress() as done:
             found = explained(run, path, limit, comparison, task, done)
@@ -94,7 +97,7 @@ def explain(
 def _path(run: Path, node: str | None, comparison: int | None) -> str:
     """The node that is meant. Raises `ReadError` for a comparison of another, or none."""
     with Reader(run) as reader:
-        path = None if node is None else chosen(reader, node)[0].path
+        path = node_of(run, node)
         if comparison is None:
             return path or reader.root
         row = reader.row("SELECT task FROM comparisons WHERE seq = ?", (comparison,))

@@ -11,17 +11,30 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from rrm.command.common import DEBUG, MODEL, USUAL, app, clean_errors, say, user_of, usual
+from rrm.command.common import DEBUG, MODEL, SIZE, USUAL, app, clean_errors, quiet_loading, say, user_of, usual
 from rrm.command.configuration import configure, split
+from rrm.command.helping import examples
+from rrm.command.naming import found_run, node_of
 from rrm.command.trees import load_task
 from rrm.core.errors import ConfigError, RRMError, TaskError
 from rrm.core.parallel import started
+from rrm.core.sizes import sized
+from rrm.core.validation import plant
 from rrm.view.clean_console import CleanConsole
 from rrm.view.reading import Reader
 from rrm.view.truth import rightness
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "rrm measure",
+        "rrm measure sandwich --size smoke",
+        "rrm measure all --tree moves --seeds 3 --doc docs/results",
+        "rrm measure truth runs/moves",
+        "rrm measure human-labels runs/acl paper",
+        "rrm measure uplift runs/acl --tree paper",
+    )
+)
 def measure(
     name: Annotated[str | None, typer.Argument(help="An experiment, or all; without it, they are listed.")] = None,
     labels: Annotated[
@@ -29,12 +42,22 @@ def measure(
         typer.Argument(metavar="[RUN|FILE]", help="With truth, human-labels and uplift: a run; with human-labels, also "
                        "what `rrm import` takes."),
     ] = None,
+    node: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NODE", help="With human-labels: the parent. With uplift: judgements at this node only.",
+            show_default="the root; with uplift, all",
+        ),
+    ] = None,
     tree: Annotated[
         str | None, typer.Option(help="A tree: a name (see `rrm trees`), a Python file, or a module.",
                                  show_default="paper")
     ] = None,
     seeds: Annotated[str, typer.Option(help="How many (5: 100 to 104), or which: 0-4 or 100,103.")] = "5",
-    quick: Annotated[bool, typer.Option("--quick", help="A smoke test: tiny, of one seed unless --seeds.")] = False,
+    size: SIZE = "full",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The same as --size smoke: tiny, of one seed unless --seeds.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(show_default="runs/measure, or runs/measure-quick")] = None,
     model: Annotated[str | None, MODEL] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As rrm train's.")] = None,
@@ -48,11 +71,7 @@ def measure(
                      "the truth. What its reward model reads: --set ROOT.reward_sees=outcome."),
     ] = "assisted",
     doc: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write DIR/NAME.md and its figure.")] = None,
-    node: Annotated[
-        str | None,
-        typer.Option(help="With human-labels: the parent. With uplift: judgements at this node only.",
-                     show_default="the root; with uplift, all"),
-    ] = None,
+    said: Annotated[str | None, typer.Option("--node", hidden=True, help="As NODE, which it was before.")] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Measure what assistance does, where the truth is known. The same command again goes on where it stopped."""
@@ -79,18 +98,20 @@ def measure(
         if name in (command.LABELS, command.UPLIFT) or labels is not None:
             again, where = shlex.join(["rrm", *sys.argv[1:]]), out or Path("runs/measure")
             judged = None if tree is None else load_task(tree)
+            labels = None if labels is None else str(found_run(labels) or labels)
+            node = node_of(Path(labels or ""), node or said)
             say(command.of_labels(name, labels, node, where, again, judged))
             return
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        quiet_loading()
+        quick = quick or size == "smoke"
         for_nodes, for_user = split(list(assign or ()))
-        task = configure(load_task(tree or "paper"), for_nodes)
+        whole = plant(load_task(tree or "paper"))
+        task = configure(sized(whole, "small") if size == "small" else whole, for_nodes)
         names = command.chosen(name, task)
-        folder = out or Path("runs/measure-quick" if quick else "runs/measure")
-        size = command.Size(pairs=pairs, quick=quick, labels=given)
+        folder = out or Path(f"runs/measure{'-quick' if quick else '-small' if size == 'small' else ''}")
+        amount = command.Size(pairs=pairs, quick=quick, labels=given)
         who, model = user or usual(task, "user"), model or usual(task, "model")
-        stage = command.stages(task, lambda seed: user_of(who, seed, for_user), model, folder, size)
+        stage = command.stages(task, lambda seed: user_of(who, seed, for_user), model, folder, amount)
         wanted = [command.REPORTED] if quick and seeds == "5" else command.seeds_of(seeds)
         try:
             command.run(names, stage, wanted, folder, shlex.join(["rrm", *sys.argv[1:]]), say)
@@ -107,7 +128,7 @@ def _measure_truth(run: str | None, tree: str | None) -> None:
 
     if run is None:
         raise ConfigError("truth: of which run? Give its folder: rrm measure truth RUN")
-    folder = Path(run)
+    folder = found_run(run) or Path(run)
     name = tree or tree_named(folder)
     try:
         task = load_task(name)

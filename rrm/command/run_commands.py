@@ -11,6 +11,8 @@ import typer
 from rich.text import Text
 
 from rrm.command.common import DEBUG, app, clean_errors, say
+from rrm.command.helping import command, examples, say_next
+from rrm.command.naming import AnyNode, Run, Runs, node_of
 from rrm.core.errors import ConfigError, RunError
 from rrm.store.config import read_config
 from rrm.users.human import HumanUser
@@ -24,10 +26,16 @@ SHOWN = 20
 """Most runs of a folder that are listed."""
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "rrm inspect runs/demo",
+        "rrm inspect demo proofs/steps --show disagree --limit 10",
+        "rrm inspect demo --challenges",
+    )
+)
 def inspect(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
-    node: Annotated[str | None, typer.Argument(help="A task, by path or name; the whole tree by default.")] = None,
+    folder: Run,
+    node: AnyNode = None,
     show: Annotated[
         str, typer.Option(help="Which comparisons: all, disagree, unsure, tie, none, na, stale, assisted, ...")
     ] = "all",
@@ -59,6 +67,7 @@ def inspect(
         with Reader(folder) as opened:
             if node is None:
                 show_tree(opened, CleanConsole())
+                say_next([(command("inspect", folder, opened.root), "what was judged there, and what assistants said")])
             else:
                 show_node(opened, node, CleanConsole(), show, text, after, limit)
 
@@ -112,9 +121,11 @@ def _judged_by_people(folder: Path) -> None:
     )
 
 
-@app.command()
+@app.command(
+    epilog=examples("rrm view runs/demo", "rrm view runs", "rrm view demo --export shared/ --most 50")
+)
 def view(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders of them.")],
+    runs: Runs,
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 0,
     host: Annotated[str, typer.Option(help="Other than loopback only with --token.")] = "127.0.0.1",
     token: Annotated[str | None, typer.Option(envvar="RRM_TOKEN", help="The token; a new one by default.")] = None,
@@ -140,9 +151,9 @@ def view(
         serve(web, bound)
 
 
-@app.command()
+@app.command(epilog=examples("rrm label runs/letters --as Ann", "rrm label letters --tty"))
 def label(
-    run: Annotated[Path, typer.Argument(help="The folder of a run that `rrm train ... --user human` trains.")],
+    run: Run,
     name: Annotated[str | None, typer.Option("--as", help="Who judges; otherwise the page asks.")] = None,
     tty: Annotated[bool, typer.Option("--tty", help="Ask here in the terminal.")] = False,
     host: Annotated[str, typer.Option(help="Where to serve; beyond loopback only with --token.")] = "127.0.0.1",
@@ -152,7 +163,7 @@ def label(
     token: Annotated[str | None, typer.Option(help="What other machines must know to reach the page.")] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Be the user: judge the pairs that training waits for. Several people may, at once."""
+    """Be the user: judge the pairs that `rrm train ... --user human` waits for. Several people may, at once."""
     with clean_errors(debug):
         from rrm.labels.questions import named
         from rrm.labels.queue import Labels  # late, here and below: training needs no server
@@ -177,9 +188,9 @@ def label(
         serve(app, bound)
 
 
-@app.command()
+@app.command(epilog=examples("rrm people runs/letters", "rrm people runs/letters --forget Ann --labels keep"))
 def people(
-    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    run: Run,
     forget: Annotated[
         str | None, typer.Option(metavar="NAME", help="Take this name out of the run, for good; needs --labels.")
     ] = None,
@@ -207,12 +218,20 @@ def people(
             say("\n".join(forgetting.forget(run, forget, labels).lines(run)))
 
 
-@app.command("export")
+@app.command(
+    "export",
+    epilog=examples(
+        "rrm export runs/mine -o pairs.jsonl",
+        "rrm export runs/mine proofs -o proofs.parquet --ties",
+        "rrm export runs/mine --reward-model paper --refit -o reward-model",
+    ),
+)
 def export_(
-    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    run: Run,
     file: Annotated[Path, typer.Option("-o", "--output", help="The file, or the reward model's folder, to write.")],
+    node: AnyNode = None,
     format: Annotated[str, typer.Option(help="jsonl or parquet.", show_default="by the file's name")] = "",
-    node: Annotated[str | None, typer.Option(help="Comparisons of this node only, e.g. paper/proofs.")] = None,
+    said: Annotated[str | None, typer.Option("--node", hidden=True, help="As NODE, which it was before.")] = None,
     ties: Annotated[bool, typer.Option("--ties", help="Ties and abstentions too; nothing was chosen there.")] = False,
     messages: Annotated[
         bool, typer.Option("--messages", help="Messages instead of texts: trainers put these through a chat template.")
@@ -232,10 +251,11 @@ def export_(
 ) -> None:
     """Write a run's comparisons in the columns prompt, chosen, rejected that others read; or a node's reward model."""
     with clean_errors(debug):
+        node = node_of(run, node or said)
         if reward_model is not None:
             from rrm.exchange.reward_export import export_reward
 
-            say(export_reward(run, reward_model, file, refit).summary(file))
+            say(export_reward(run, str(node_of(run, reward_model)), file, refit).summary(file))
             return
         from rrm.exchange.exporting import export, format_of
 
@@ -252,7 +272,14 @@ def export_(
         say(f"{export(run, file, format_of(format, file), node, ties, messages)} comparisons in {file}")
 
 
-@app.command("import")
+@app.command(
+    "import",
+    epilog=examples(
+        "rrm import hh.jsonl --out runs/mine --node answer",
+        "rrm import datasets:Anthropic/hh-rlhf --split train --out runs/hh --node answer",
+        "rrm import rated.jsonl --as ratings --levels 5 --out runs/mine --node paper/proofs",
+    ),
+)
 def import_(
     file: Annotated[str, typer.Argument(help="JSONL, JSON or parquet; a folder of them; or datasets:NAME.")],
     out: Annotated[Path, typer.Option(help="The run's folder, new or not yet trained at this node.")],
@@ -322,4 +349,5 @@ def import_(
             format, split, subset, assign or (), skip, columns or (), ignore or (), longest, model, too_long,
             **({} if question is None else {"question": question}), what=what, levels=levels,
         )  # fmt: skip
-        bring(file, out, node, given, CleanConsole(soft_wrap=True))
+        bring(file, out, node_of(out, node or None) or "", given, CleanConsole(soft_wrap=True))
+        say_next([(f"rrm train TREE --out {shlex.quote(str(out))}", "its reward models learn from them, too")])

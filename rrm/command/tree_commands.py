@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from textwrap import shorten
@@ -20,22 +20,29 @@ from rich.tree import Tree
 from rrm.command.common import (
     DEBUG,
     MODEL,
+    SIZE,
     TREE,
     USUAL,
     app,
     clean_errors,
     named_user,
+    quiet_loading,
     say,
     user_names,
     user_of,
     usual,
 )
 from rrm.command.configuration import configure, split, variables
+from rrm.command.estimating import SIZES, timed
+from rrm.command.helping import after_stopping, after_training, command, examples, say_next
+from rrm.command.naming import RUNS
 from rrm.command.trees import load_task, tried
 from rrm.core.errors import ConfigError, Notice, TaskError
 from rrm.core.parallel import started
 from rrm.core.parties import User
 from rrm.core.settings import Settings
+from rrm.core.sizes import Size, sized
+from rrm.core.spelling import nearest
 from rrm.core.task import Task
 from rrm.core.validation import faults, plant
 from rrm.loop.training import acts, maker_of
@@ -46,6 +53,8 @@ from rrm.users.human import HumanUser
 from rrm.view.clean_console import CleanConsole
 from rrm.view.live import Live
 
+LOOKED: Mapping[Size, int] = {"smoke": 1, "small": 2, "full": sys.maxsize}
+"""Most cases, and outcomes of each, that `rrm look` asks for in this size."""
 Precisions = Literal["auto", "float32", "bfloat16", "int8", "nf4"]
 
 if TYPE_CHECKING:
@@ -53,7 +62,7 @@ if TYPE_CHECKING:
     from rrm.models.backbone import Backbone
 
 
-@app.command()
+@app.command(epilog=examples("rrm trees"))
 def trees() -> None:
     """List the trees that have a name, and where they are from: this package, and others that bring some."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -67,14 +76,19 @@ def trees() -> None:
             what = Text(f"error: {_line(str(found))}", style="red")
         table.add_row(Text(one.name), what, Text(one.distribution, style="dim"))
     CleanConsole().print(table)
-    say("A tree of your own: a Python file that defines `task` (rrm check ./mine.py).", "dim")
+    say("A tree of your own is a Python file that defines `task`.", "dim")
+    say_next([("rrm new mytree.py", "write one to begin with; --from NAME: a copy of one of these")])
 
 
 def _line(text: str) -> str:
     return shorten(" ".join(text.split()), 300, placeholder=" ...")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "rrm check paper", "rrm check ./mine.py --user human", "rrm check novel --model smollm2 --size small"
+    )
+)
 def check(
     tree: Annotated[str, TREE],
     user: Annotated[
@@ -86,6 +100,7 @@ def check(
     model: Annotated[
         str | None, typer.Option(help="Try the tree on outcomes of this model, as rrm train's; else on made-up texts.")
     ] = None,
+    size: Annotated[Size | None, typer.Option(help="As rrm train's; by default it says how long each takes.")] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Show a tree and everything that is wrong with it, after some cases went through all of its functions.
@@ -94,9 +109,9 @@ def check(
     """
     console = CleanConsole(soft_wrap=True)
     with clean_errors(debug):
-        task = load_task(tree)
+        whole = load_task(tree)
         try:
-            task = plant(task)
+            task = sized(plant(whole), size or "full")
         except TaskError as error:  # a cycle: it cannot even be shown
             if debug:
                 raise
@@ -109,7 +124,8 @@ def check(
             dry = _rehearsed(task, user or usual(task, "user"), model)
             found, untried = [*found, *dry.faults], dry.untried
         if untried:
-            why = "no outcome led there" if model is not None else "no made-up outcome led there; give --model"
+            why = f"no made-up outcome led there; give --model {usual(task, 'model')} to try its own"
+            why = "no outcome led there" if model is not None else why
             console.print(Text(f"not tried: {', '.join(untried)} ({why})", style="dim"))
         for fault in found:
             console.print(Text(str(fault), style="red" if fault.level == "error" else "yellow"))
@@ -118,6 +134,15 @@ def check(
         console.print(Text(f"{nodes} nodes, {errors} errors, {len(found) - errors} warnings"))
         if errors:
             raise typer.Exit(1)
+        acting = model or usual(task, "model")
+        for line in timed(whole, acting, (size,) if size is not None else SIZES):
+            say(line, "dim")
+        more = [] if model is None else ["--model", model]
+        say_next([
+            (command("train", tree, *more, "--size", size or "smoke"), "see that everything runs"),
+            *([(command("train", tree, *more), "in earnest")] * (size is None)),
+            *([(command("look", tree, *more), "what the untrained model makes of each role")] * (not acts(acting))),
+        ])  # fmt: skip
 
 
 def _rehearsed(task: Task, user: str, model: str | None) -> Rehearsal:
@@ -127,23 +152,22 @@ def _rehearsed(task: Task, user: str, model: str | None) -> Rehearsal:
         return rehearse(task, user_of(user, 0, ()), maker_of(acting))
     backbone = None
     if model is not None:
-        from transformers.utils import logging  # late, like all that takes seconds
+        from rrm.models.backbone import Backbone  # late, like all that takes seconds
 
-        from rrm.models.backbone import Backbone
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        quiet_loading(downloads=True)
         backbone = Backbone.load(model)
     return rehearse(task, user_of(user, 0, ()), backbone)
 
 
-@app.command()
+@app.command(epilog=examples("rrm look paper", "rrm look novel --model smollm2 --cases 2 --free"))
 def look(
     tree: Annotated[str, TREE],
     model: Annotated[str | None, MODEL] = None,
     cases: Annotated[int, typer.Option(help="Cases of each role.", min=1)] = 4,
     outcomes: Annotated[int, typer.Option(help="Outcomes of each case.", min=1)] = 4,
-    examples: Annotated[int, typer.Option(help="Outcomes of each role to show.", min=0)] = 2,
+    shown: Annotated[int, typer.Option("--examples", help="Outcomes of each role to show.", min=0)] = 2,
     free: Annotated[bool, typer.Option("--free", help="Hold nothing to a form.")] = False,
+    size: SIZE = "full",
     seed: int = 0,
     assign: Annotated[list[str] | None, typer.Option("--set", metavar="NODE.KEY=VALUE", help="As rrm train's.")] = None,
     debug: Annotated[bool, DEBUG] = False,
@@ -152,13 +176,23 @@ def look(
     with clean_errors(debug):
         from rrm.measure.roles import begin  # late: it takes seconds
 
-        task = configure(load_task(tree), split(list(assign or ()))[0])
+        task = configure(sized(plant(load_task(tree)), size), split(list(assign or ()))[0])
         if acts(model or usual(task, "model")):
             raise ConfigError(f"{task.name}: its agents act and write nothing; rrm check shows what an episode becomes")
-        begin(task, model or usual(task, "model"), cases, outcomes, examples, seed, free)
+        name = model or usual(task, "model")
+        begin(task, name, min(cases, LOOKED[size]), min(outcomes, LOOKED[size]), shown, seed, free)
+        again = [] if model is None else ["--model", model]
+        say_next([(command("train", tree, *again, "--size", "small"), "train it, in a small size first")])
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "rrm train moves",
+        "rrm train ./mine.py --size smoke",
+        "rrm train paper --out runs/mine --set paper.rounds=3 --set '*.lr=3e-4'",
+        "rrm train letters.py --model smollm2 --user human",
+    )
+)
 def train(
     tree: Annotated[str, TREE],
     out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/<task>")] = None,
@@ -190,6 +224,7 @@ def train(
     attention: Annotated[
         int | None, typer.Option(help="The user's attention per comparison: --set user.attention=N.")
     ] = None,
+    size: SIZE = "full",
     seed: Annotated[int, typer.Option(help="Decides everything random, the user's too.")] = 0,
     threads: Annotated[
         int | None, typer.Option(help="Processor threads; torch's choice by default.", min=1)
@@ -247,21 +282,17 @@ def train(
         short = {"attention": attention, "overlap": overlap, "unassisted": unassisted}
         assignments += [f"user.{key}={value}" for key, value in short.items() if value is not None]
         for_nodes, for_user = split(assignments)
-        task = configure(load_task(tree), for_nodes)
+        task = configure(sized(plant(load_task(tree)), size), for_nodes)
         model = model or usual(task, "model")
         number, processes = started()
         quiet = quiet or number > 0  # the main process speaks for all
-        if quiet or model.startswith("embedded") or Path(model).exists():
-            from transformers.utils import logging  # late: it takes a second, and no other command needs it
-
-            # loading is quick; a download deserves its bar
-            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        quiet_loading(downloads=not quiet)
         who = user or usual(task, "user")
         shared = None  # one model that writes and judges is in memory once
         if who == f"model:{model}" and not for_user:
             shared = _loaded(model, compile, device, precision, variables(template or ()), sampler, shard)
         judge = user_of(who, seed, for_user) if shared is None else _judging(shared)
-        folder = out or Path("runs") / task.name
+        folder = out or RUNS / (task.name if size == "full" else f"{task.name}-{size}")
         where = _where(on, ray_address, threads)
 
         if threads is not None:
@@ -279,14 +310,21 @@ def train(
             launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
             again = shlex.join([*launcher, *sys.argv[1:]])
             if number == 0:
-                say(f"Stopped. Nothing judged is lost; to go on: {again}", "yellow", err=True)
+                say("Stopped. Nothing judged is lost.", "yellow", err=True)
+                say_next(after_stopping(folder, again, who == "human"), err=True)
             raise typer.Exit(130) from None
         if live is not None:
             live.console.print(Text(f"Finished: {folder}"))
+            larger = [(command("train", tree), "in earnest; with your other options")] if size != "full" else []
+            say_next([*larger, *after_training(folder, task.path, tree, who == "human")])
 
 
-@app.command()
-def settings() -> None:
+@app.command(epilog=examples("rrm settings", "rrm settings kl", "rrm settings reward model"))
+def settings(
+    filter: Annotated[
+        list[str] | None, typer.Argument(metavar="FILTER", help="Only those with all of these in name or text.")
+    ] = None,
+) -> None:
     """List every setting with its default: of a node, and of users: simulated, people, a model behind an endpoint."""
     console = CleanConsole()
     users: list[type[BaseModel]] = [BoundedUser]
@@ -296,12 +334,18 @@ def settings() -> None:
         except ConfigError as error:
             console.print(Text(str(error), style="yellow"))
     users += [HumanUser, EndpointUser]
-    console.print(_table("NODE", Settings))
-    for kind in users:
-        console.print(_table("user", kind))
+    kinds: list[tuple[str, type[BaseModel]]] = [("NODE", Settings), *(("user", kind) for kind in users)]
+    tables = [_table(title, kind, filter or ()) for title, kind in kinds]
+    for table in tables:
+        if table.row_count or not filter:
+            console.print(table)
+    if not any(table.row_count for table in tables):
+        near = nearest(" ".join(filter or ()), sorted({key for _, kind in kinds for key in kind.model_fields}))
+        say(f"no setting has {' and '.join(map(repr, filter or ()))} in its name or text{near}", "red", err=True)
+        raise typer.Exit(2)
 
 
-def _table(title: str, kind: type[BaseModel]) -> Table:
+def _table(title: str, kind: type[BaseModel], having: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"--set {title}.", no_wrap=True)
     table.add_column("default", overflow="fold", max_width=20)
@@ -310,8 +354,11 @@ def _table(title: str, kind: type[BaseModel]) -> Table:
     for key, field in kind.model_fields.items():
         if field.is_required() or callable(field.default):  # said in another way, or in Python only
             continue
+        said = " ".join((field.description or "").split())
+        if not all(one.lower() in f"{key} {said}".lower() for one in having):
+            continue
         default = shorten(str(field.get_default(call_default_factory=True)), 60, placeholder=" ...")
-        table.add_row(Text(key), Text(default), Text(" ".join((field.description or "").split())))
+        table.add_row(Text(key), Text(default), Text(said))
     return table
 
 

@@ -9,13 +9,15 @@ from typing import Annotated
 import typer
 
 from rrm.command.common import DEBUG, app, clean_errors, say
+from rrm.command.helping import examples
+from rrm.command.naming import MaybeRun, Node, node_of, run_folder
 from rrm.command.trees import load_task
 from rrm.core.errors import ConfigError
 
 KEY = typer.Option("--key", metavar="FILE", help="Your private key (see rrm keys).")
 
 
-@app.command()
+@app.command(epilog=examples('rrm keys ~/keys/lab --name "Lab of A. Turing"'))
 def keys(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes; the public one: FILE.pub.")],
     name: Annotated[str, typer.Option(help="Whose key it is, as others shall read it.")] = "",
@@ -23,8 +25,6 @@ def keys(
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Make a key pair to sign certificates with (Ed25519). Keep FILE to yourself, give FILE.pub to who verifies.
-
-    Example: rrm keys ~/keys/lab --name "Lab of A. Turing"
     """
     with clean_errors(debug):
         from rrm.trust.signing import make_key
@@ -35,10 +35,10 @@ def keys(
         say(f"next: rrm certify RUN --key {path}")
 
 
-@app.command()
+@app.command(epilog=examples("rrm certify runs/demo", "rrm certify runs/demo proofs --key ~/keys/lab"))
 def certify(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="The run's folder.")] = None,
-    node: Annotated[str | None, typer.Argument(help="A node, by path or name; by default the root.")] = None,
+    run: MaybeRun = None,
+    node: Node = None,
     key: Annotated[Path | None, KEY] = None,
     out: Annotated[Path | None, typer.Option(help="[default: RUN/certificates]")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a certificate instead.")] = False,
@@ -47,8 +47,6 @@ def certify(
     """Write certificates of a finished node and all below it: what was done, what was found, and what was not shown.
 
     Each is an in-toto statement in a signed envelope (DSSE). Without --key one is made and thrown away.
-
-    Example: rrm certify runs/demo --key ~/keys/lab
     """
     with clean_errors(debug):
         from rrm.trust.statement import Predicate
@@ -60,7 +58,7 @@ def certify(
             raise ConfigError("give the run's folder: rrm certify RUN")
         from rrm.trust.certifying import certify as write
 
-        done = write(run, node, key, out)
+        done = write(run, node_of(run, node), key, out)
         for one in done:
             say(f"{one.node}: {one.path} ({one.sha256[:16]})")
         root = done[-1]
@@ -75,10 +73,17 @@ def certify(
         say(f"next: rrm verify {root.path} --run {run}")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "rrm verify paper.json --run runs/demo --key lab.pub --policy mine.toml",
+        "rrm verify paper.json --run runs/demo --key lab.pub --rerun paper/writing --tree paper",
+    )
+)
 def verify(
     certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="A certificate of rrm certify.")],
-    run: Annotated[Path, typer.Option(metavar="RUN", help="The folder of the run that it is of.")],
+    run: Annotated[
+        Path, typer.Option(metavar="RUN", parser=run_folder, help="The run that it is of, named as elsewhere.")
+    ],
     key: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE.pub", help="A public key that you trust; several times for several."),
@@ -103,33 +108,26 @@ def verify(
     that this rrm reads; 4 not signed, or changed after; 5 unknown or expired key; 6 of another run; 7 rows, files,
     numbers or a certificate below were changed; 8 rows were rewritten since (a person was forgotten); 9 it holds, and
     fails the policy; 10 it holds, and --rerun cannot tell here.
-
-    Examples: rrm verify paper.json --run runs/demo --key lab.pub --policy mine.toml
-    rrm verify paper.json --run runs/demo --key lab.pub --rerun paper/writing --tree paper
     """
     with clean_errors(debug):
-        from rrm.trust.certifying import named
         from rrm.trust.demands import read_policy, unmet
         from rrm.trust.verifying import CODES, SAYS, Breach
         from rrm.trust.verifying import verify as check
-        from rrm.view.reading import Reader
 
         if (rerun is None) != (tree is None):
             raise ConfigError("--rerun and --tree go together: the tasks' code is taken from you, not from the run")
         demands = read_policy(policy) if policy is not None else {}
-        if rerun is not None:
-            with Reader(run) as reader:
-                rerun = [named(reader, one) for one in rerun]
+        again_at = [node_of(run, one) for one in rerun or ()]
         found = check(certificate, run, key or ())
         if not found.faults and demands:
             root = next(iter(found.predicates))
             found.faults += [Breach("policy", one) for one in unmet(demands, found.predicates, root)]
             if not found.faults:
                 found.notes.append(f"it is all that {policy} demands")
-        for path in rerun or () if not found.faults else ():
+        for path in again_at if not found.faults else ():
             from rrm.trust.rerunning import rerun as again
 
-            told = again(run, path, load_task(str(tree)), model)
+            told = again(run, str(path), load_task(str(tree)), model)
             if not told.holds:
                 found.faults.append(Breach("changed" if told.holds is False else "untold", str(told)))
             else:
@@ -148,31 +146,33 @@ def verify(
             say(f"- {line}")
 
 
-@app.command()
+@app.command(
+    epilog=examples("rrm case runs/demo", "rrm case runs/demo proofs --out case.md", "rrm case paper.json")
+)
 def case(
     certificate: Annotated[
-        Path, typer.Argument(metavar="RUN|CERTIFICATE", help="A run's folder with certificates, or a certificate.")
+        Path,
+        typer.Argument(
+            metavar="RUN|CERTIFICATE", parser=run_folder, help="A run with certificates, or a certificate's file."
+        ),
     ],
-    node: Annotated[str | None, typer.Argument(help="With a run: a node; by default the root.")] = None,
+    node: Node = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write it there instead of printing it.")] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Print a safety case: claims, arguments and evidence, from a certificate alone, as Markdown.
 
     rrm view RUN shows it as a page, with links to the judgements. Whether the certificate holds, rrm verify says.
-
-    Examples: rrm case runs/demo; rrm case runs/demo proofs --out case.md; rrm case paper.json
     """
     with clean_errors(debug):
         from rrm.store.files import write_atomically
-        from rrm.view.inspect import chosen
         from rrm.view.reading import Reader
         from rrm.view.safety_case import as_markdown, case_of, file_in
 
         path, of = certificate, ""
         if certificate.is_dir():
             with Reader(certificate) as run:
-                of = chosen(run, node)[0].path
+                of = node_of(certificate, node) or run.root
             path = file_in(certificate, of)
             if not path.exists():
                 raise ConfigError(f"{path} is not there; first: rrm certify {certificate}")

@@ -80,6 +80,10 @@ class RunError(RRMError):
     """The run folder does not fit what was asked."""
 
 
+class NodeError(RunError):
+    """There is no node of this name, or there are several."""
+
+
 class ToolMissing(RRMError, ImportError):
     """What a tool needs is not installed; says what to install."""
 

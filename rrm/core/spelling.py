@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+
+from rrm.core.errors import NodeError
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -12,3 +14,19 @@ def nearest(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, by_end, n=3, cutoff=0.55)
     found = list(dict.fromkeys(by_end[end] for end in close))
     return f"; did you mean {' or '.join(repr(one) for one in found)}?" if found else ""
+
+
+def named_node(name: str, paths: Collection[str], where: str) -> str:
+    """The path of the node that is called this: by its path, or by an end of it ("proofs", "proofs/steps") that no
+    other has. Raises `NodeError`, which names the nearest.
+
+    where: what has these nodes, for the error.
+    """
+    if name in paths:
+        return name
+    found = [path for path in paths if path.endswith(f"/{name}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NodeError(f"{where} has several nodes {name!r}; give the path of one: {', '.join(found)}")
+    raise NodeError(f"{where} has no node {name!r}{nearest(name, paths)}\nIts nodes: {', '.join(paths)}")

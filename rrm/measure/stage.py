@@ -16,7 +16,7 @@ from rrm.core.errors import RRMError
 from rrm.core.parties import Maker, User, Watch
 from rrm.core.protocols import Agent, Cases
 from rrm.core.records import digest
-from rrm.core.settings import Settings
+from rrm.core.sizes import sized
 from rrm.core.task import Assistant, Task, assist
 from rrm.loop.training import describe, train
 from rrm.measure.arms import HeldOut, differing, start_agent
@@ -27,12 +27,6 @@ from rrm.store.store import Store
 
 Labels = Literal["alone", "assisted", "oracle"]
 Sees = Literal["assistance", "outcome"]
-
-QUICK = {
-    "rounds": 1, "cases": 8, "outcomes": 3, "comparisons": 12, "steps": 1, "batch": 4, "group": 4, "reward_epochs": 1,
-    "frame_cases": 4, "accept": 0,
-}  # fmt: skip
-"""Settings of a smoke test: everything runs, nothing is learned."""
 
 OUTCOMES = 4
 """Sampled for each held-out case."""
@@ -133,10 +127,7 @@ class Stage:
 
     def tree(self, task: Task) -> Task:
         """The task with the settings of this stage: a smoke test's if `quick`."""
-        if not self.quick:
-            return task
-        subs = tuple(self.tree(sub) if isinstance(sub, Task) else sub for sub in task.assistants)
-        return replace(task, assistants=subs, settings=smoke(task.settings))
+        return sized(task, "smoke") if self.quick else task
 
     def assistants(self, name: str, task: Task, user: User | None = None, few: bool = False) -> Assistant:
         """Train a tree's assistants only: its root judges one round, to fit its reward model, and improves nothing.
@@ -197,11 +188,6 @@ class Stage:
     def assisted(self) -> Material:
         """The pairs with the assistance of the whole tree."""
         return self.alone.assisted(self.helpers)
-
-
-def smoke(settings: Settings) -> Settings:
-    """The settings of a smoke test."""
-    return settings.model_copy(update={key: min(value, getattr(settings, key)) for key, value in QUICK.items()})
 
 
 def depth(task: Task | Assistant) -> int:

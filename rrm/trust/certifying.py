@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rrm.core.errors import RunError
+from rrm.core.spelling import named_node
 from rrm.store import links
 from rrm.store.files import file_name, write_atomically
 from rrm.store.store import LINKED
@@ -119,11 +120,5 @@ def _write(path: Path, node: str, payload: bytes, key: Path, predicate: Predicat
 
 
 def named(run: Reader, name: str | None) -> str:
-    """A node's path, by its path or its last part; the root's without one. Raises `RunError` if there is none such."""
-    if name is None:
-        return run.root
-    found = [path for path in run.nodes if path == name or path.rsplit("/", 1)[-1] == name]
-    if len(found) != 1:
-        what = f"several nodes are called {name!r}: {', '.join(found)}" if found else f"no node is called {name!r}"
-        raise RunError(f"{what}; give the path of one of {', '.join(run.nodes)}")
-    return found[0]
+    """A node's path, by its path or an end of it; the root's without one. Raises `NodeError` if there is none such."""
+    return run.root if name is None else named_node(name, run.nodes, run.title)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from rrm.core.clean import visible
 from rrm.core.errors import RRMError
+from rrm.core.spelling import named_node
 from rrm.view import comparisons as judged
 from rrm.view import lists
 from rrm.view.accuracy import counted
@@ -38,7 +39,7 @@ LONGEST = 2000
 
 
 class InspectError(RRMError, ValueError):
-    """There is nothing of this name to be looked at."""
+    """There is no such way of looking at it."""
 
 
 def sparkline(values: Sequence[float], width: int = 24) -> str:
@@ -125,7 +126,8 @@ def _count(value: int | None) -> str:
 def show_node(
     run: Reader, path: str, console: Console, show: str = "all", text: str = "", after: int = 0, limit: int = 5
 ) -> None:
-    """A node's courses, and a page of its comparisons. Raises `InspectError` if there is no such node or filter."""
+    """A node's courses, and a page of its comparisons. Raises `NodeError` if there is no such node, `InspectError` if
+    there is no such filter."""
     node = _named(run, path)
     kinds = lists.filters_of(run)
     if show not in kinds:
@@ -154,7 +156,7 @@ def show_node(
 
 def show_challenges(run: Reader, path: str | None, console: Console) -> None:
     """The five figures of a node, or of every node that was trained in this run (`rrm.view.five_figures`). Raises
-    `InspectError` if there is no such node."""
+    `NodeError` if there is no such node."""
     for node in chosen(run, path):
         console.print(Text.assemble((visible(node.path), "bold"), "  the five challenges of reward modeling"))
         for one in tables_of(run, node):
@@ -178,8 +180,8 @@ def show_challenges(run: Reader, path: str | None, console: Console) -> None:
 
 
 def chosen(run: Reader, path: str | None) -> list[NodeView]:
-    """The node of a path or name, or all that are trained in this run. Raises `InspectError` if there is no such node.
-    """
+    """The node of a path, or of an end of one, or all that are trained in this run. Raises `NodeError` if there is no
+    such node."""
     return [_named(run, path)] if path is not None else [node for node in run.nodes.values() if node.finished is None]
 
 
@@ -302,13 +304,7 @@ def _show_rounds(rounds: Sequence[NodeRound], console: Console) -> None:
 
 
 def _named(run: Reader, path: str) -> NodeView:
-    """The node of a path, or of a name that only one node has."""
-    if path in run.nodes:
-        return run.nodes[path]
-    named = [node for node in run.nodes.values() if node.name == path]
-    if len(named) != 1:
-        raise InspectError(f"{run.title} has no single task {path!r}; one of {', '.join(run.nodes)}")
-    return named[0]
+    return run.nodes[named_node(path, run.nodes, run.title)]
 
 
 def _cut(text: str, cut: bool) -> str:

@@ -173,6 +173,22 @@ class Live:
         """Seconds that the rest takes if work goes on at its pace so far; None before anything is done."""
         return self._pace.left(self.clock())
 
+    @property
+    def ahead(self) -> str:
+        """The same in words, no more exact than it is known: ", about 4m left", ", 2m to 15m left"; where a node goes
+        on until it has converged, ", at least"; empty before anything is done."""
+        span = self._pace.span(self.clock())
+        if span is None:
+            return ""
+        least, most = span
+        longer = any(
+            row.settings.until and row.settings.most_rounds > row.rounds and row.phase != "finished"
+            for row in self.rows.values()
+        )
+        if most > 1.5 * least + 5:
+            return f", {_roughly(least)} to {_roughly(most)} left" + (" or longer" if longer else "")
+        return f", {'at least' if longer else 'about'} {_roughly(most)} left"
+
     # --- what is shown -------------------------------------------------------------------------------
 
     def _line(self, row: LiveRow, event: Event) -> str:
@@ -203,9 +219,7 @@ class Live:
                 what = "round done" if row.reward is None else f"reward {row.gain}, KL {row.kl or 0:z.1f}"
             case _:
                 return ""
-        left = self.left
-        ahead = "" if left is None else f", about {_duration(left)} left"
-        return f"[{_duration(self.elapsed)}{ahead}] {row.path} round {row.round + 1}/{row.rounds}: {what}"
+        return f"[{_duration(self.elapsed)}{self.ahead}] {row.path} round {row.round + 1}/{row.rounds}: {what}"
 
     def render(self) -> Group:
         """The table, for the screen."""
@@ -227,9 +241,7 @@ class Live:
                 row.gain,
                 "" if row.kl is None else f"{row.kl:z.1f}",
             )
-        left = self.left
-        ahead = "" if left is None else f", about {_duration(left)} left"
-        return Group(table, Text(f"{_duration(self.elapsed)} elapsed{ahead}", style="dim"))
+        return Group(table, Text(f"{_duration(self.elapsed)} elapsed{self.ahead}", style="dim"))
 
     def __enter__(self) -> Live:
         self._began = self.clock()
@@ -262,3 +274,9 @@ def _duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole}s"
     return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole // 60 % 60:02d}m"
+
+
+def _roughly(seconds: float) -> str:
+    """To two digits or so: what is left is never known better."""
+    step = 5 if seconds < 60 else 30 if seconds < 600 else 60 if seconds < 3600 else 600
+    return _duration(step * round(seconds / step)).replace("m00s", "m").replace("h00m", "h")

@@ -17,6 +17,8 @@ from rrm.core.task import Assistant, Task
 
 PARTS = ("frame", "sample", "assist", "compare", "fit", "improve", "accept")
 """Of a round, in order: outcomes for the assistants' cases, outcomes to judge, what assistants say of these, ..."""
+GUESS = 3.0
+"""How many times longer or shorter than guessed a part may take that nobody has been through (`Pace.span`)."""
 TIMES = {"improve": 3.0, "fit": 1.0}
 """A token's time over that of a sampled one, until it is measured: improvement samples, scores and trains."""
 
@@ -146,6 +148,17 @@ class Pace:
             return None
         rest = sum(size * self._pace(path, part) for path, part, size in self._rest())
         return max(0.0, rest - (now - self._last))
+
+    def span(self, now: float) -> tuple[float, float] | None:
+        """(least, most) seconds from `now`, where `left` is between: most of a run's time can hang on parts that were
+        not measured yet, and these are only guessed. None before anything was measured."""
+        if (said := self.left(now)) is None:
+            return None
+        guessed = sum(size * self._pace(path, part) for path, part, size in self._rest() if not self._measured(part))
+        return max(0.0, said - guessed * (1 - 1 / GUESS)), said + guessed * (GUESS - 1)
+
+    def _measured(self, part: str) -> bool:
+        return bool(self._pooled(part))
 
     def _rest(self) -> Iterator[tuple[str, str, float]]:
         for path, load in self.loads.items():

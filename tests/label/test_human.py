@@ -194,7 +194,7 @@ def test_export_and_import_from_the_shell(tmp_path: Path) -> None:
     one, two, file = tmp_path / "one", tmp_path / "two", tmp_path / "out.parquet"
     file.with_suffix(".jsonl").write_text('{"prompt": "p", "chosen": "c", "rejected": "r"}\n')
     code, said = cli("import", str(file.with_suffix(".jsonl")), "--out", str(one), "--node", "toy")
-    assert code == 0 and said.endswith("1 comparisons at toy 1 added")
+    assert code == 0 and "1 comparisons at toy 1 added next: rrm train TREE" in said
     assert cli("export", str(one), "-o", str(file))[1].startswith("1 comparisons in")
     assert cli("import", str(file), "--out", str(two), "--node", "toy/sub")[0] == 0
     assert "0 added" in (again := cli("import", str(file), "--out", str(two), "--node", "toy/sub")[1])

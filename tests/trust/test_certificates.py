@@ -111,7 +111,7 @@ def test_only_what_is_finished_is_certified(tmp_path: Path, key: Path) -> None:
         certify(out, key=key)
     assert [one.node for one in certify(out, "sub", key=key)] == ["toy/sub"]
     assert checked(out, key, "toy/sub").code == 0
-    with pytest.raises(RunError, match="no node is called 'nobody'"):
+    with pytest.raises(RunError, match="no node 'nobody'"):
         certify(out, "nobody", key=key)
 
 

@@ -36,8 +36,8 @@ def test_a_static_copy(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["inspect", "{out}/none"], "no such file"),
-        (["inspect", "{run}", "nothing"], "no single task"),
+        (["inspect", "{out}/none"], "no run there"),
+        (["inspect", "{run}", "nothing"], "no node 'nothing'"),
         (["inspect", "{run}", "paper", "--show", "best"], "no such filter"),
         (["view", "{out}"], "no run there"),
         (["view", "{run}", "--host", "0.0.0.0"], "set --token"),

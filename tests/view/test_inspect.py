@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rrm.view.inspect import InspectError, show_node, show_tree, sparkline
+from rrm.core.errors import NodeError
+from rrm.view.inspect import show_node, show_tree, sparkline
 from rrm.view.reading import Reader
 from tests.view import synthetic
 from tests.view.hostile import LONG_LINE, TEXTS
@@ -38,7 +39,7 @@ def test_the_tree_and_a_node(tmp_path: Path) -> None:
         assert "  steps no step1.0 ranks at 25%" in node and "data N/A" in node
         assert "reward model: B by 0.50" in node
         assert shown(run, "steps").startswith("paper/proofs/steps")
-        with pytest.raises(InspectError, match="no single task 'nothing'"):
+        with pytest.raises(NodeError, match="no node 'nothing'"):
             shown(run, "nothing")
 
 

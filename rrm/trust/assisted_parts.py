@@ -98,7 +98,7 @@ def gain(bench: Bench) -> Found:
         found |= {"gain": {"not_known": "no assistant helps here"}}
     assistants = {name: _passed_on(bench, name, pairs, said, why) for name in _claiming(pairs)}
     holds = holding([found["with assistance"]], positive=[averaged(less, none)])
-    return {**holds, **found, "of wrong claims": assistants, "attention": inspector.spent}
+    return {**holds, **found, "wrong claims": assistants, "attention": inspector.spent}
 
 
 def _passed_on(

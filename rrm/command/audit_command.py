@@ -17,7 +17,7 @@ from rrm.core.parties import User
 from rrm.core.settings import Explained
 from rrm.core.task import Task
 from rrm.store.config import read_config
-from rrm.users.human import HumanUser
+from rrm.users.human import HumanUser, announce
 from rrm.view.clean_console import CleanConsole
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ def _judge(name: str | None, task: Task, config: Mapping[str, Any]) -> User | No
     name = name or usual(task, "user")
     made = user_of(name, int(config.get("seed", 0)), ())
     told = {key: value for key, value in config.get("user", {}).items() if key != "name"}
+    if isinstance(made, HumanUser):
+        told["tell"] = lambda line: announce(line.replace("training goes on", "the audit goes on"))
     if isinstance(made, Explained) and {*told} <= {*type(made).model_fields}:
         return type(made)(**told)
     return made

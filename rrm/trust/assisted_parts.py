@@ -150,7 +150,8 @@ def _against(one: TruePair, name: str) -> Pair:
 
 def misleading(bench: Bench) -> Found:
     """Every assistant says the opposite of what it found, that all is right, or takes the part of an ally's outcomes:
-    how often is the user right then, and does the reward model follow?"""
+    how often is the user right then, and does the reward model follow? That they all lie is no finding about these
+    assistants, so there is nothing here that holds or does not."""
     if not bench.node.helpers:
         raise Unknowable("no assistant helps here, so there is none that could mislead")
     inspector = Inspector()
@@ -167,8 +168,7 @@ def misleading(bench: Bench) -> Found:
     for kind in LIES:
         told = [replace(one, pair=_lying(bench, one.pair, kind)) for one in pairs]
         found[kind] = _figures(told, _all_of(bench, told, why, blind), honest, truth, why, blind)
-    holds = holding([found[kind]["user right"] for kind in LIES])
-    return {**holds, **found, "attention": inspector.spent}
+    return {**found, "attention": inspector.spent}
 
 
 Seen = tuple[Sequence[Judgement], Mapping[str, float]]

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from rrm import Assistant, BoundedUser, Case, Fact, Finding, Group, HumanUser, Outcome, Pool, Sealed, Task, train
+from rrm.command.run_commands import _run_of
 from rrm.core.errors import RunError
 from rrm.core.records import digest, unseal
 from rrm.labels.forgetting import forget, people
@@ -260,7 +261,7 @@ def test_without_truth_it_is_said_how_far_judgements_move_and_of_nobody_what_the
     with pytest.raises(Unknowable, match="settles"):
         gain(blind)
     found = misleading(blind)
-    assert "settles" in found["wrong"]["reward model right"]["not_known"] and found["holds"] is None
+    assert "settles" in found["wrong"]["reward model right"]["not_known"] and "holds" not in found
     assert found["wrong"]["reward model turned"]["value"] == 0, "it does not read what is said"
     assert {found["wrong"][what]["not_known"] for what in ("user says otherwise", "checked claims found wrong")} == {
         "nobody was asked"
@@ -423,6 +424,7 @@ def test_people_who_are_asked_judge_new_pairs_and_mark_what_assistants_said(trai
     assert "not lied to" in found["misleading"]["wrong"]["user says otherwise"]["not_known"]
     assert {name: body for name, body in files(run).items() if not name.startswith("trust/")} == before
     assert people(run)["Zuleika"] > 0 and "Zuleika" not in "".join(str(one) for one in found.values())
+    assert _run_of(asked) == run.resolve() and _run_of(run) == run, "rrm label shows them beside the run's own"
     forget(run, "Zuleika", "keep")
     assert "Zuleika" not in people(run) and b"Zuleika" not in (asked / "labels.db").read_bytes()
 

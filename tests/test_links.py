@@ -8,15 +8,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
+from rrm.core.judgements import Check
 from rrm.labels.forgetting import forget
 from rrm.store import links
 from rrm.store.store import LINKED, TABLES, Store
+from rrm.store.upgrades import RUN
 from tests.label.test_forgetting import NAME, judged
 from tests.test_store import comparison, fill
 
@@ -109,6 +113,22 @@ def test_an_older_database_is_linked_when_it_is_opened(path: Path) -> None:
     with closing(Store(path)) as store:
         store.add(comparison(8), 8)
     assert faults(path) == []
+
+
+def test_a_check_that_was_not_drawn_is_kept_as_before_and_its_rows_stay_linked(path: Path) -> None:
+    """Version 6 has more to say of a check; what older ones wrote reads back as it was, to the byte."""
+    with closing(opened(path)) as db:
+        before = db.execute("SELECT checks FROM comparisons ORDER BY seq").fetchall()
+        db.execute("PRAGMA user_version = 5")
+    with closing(Store(path)) as store:
+        assert store._db.execute("PRAGMA user_version").fetchone() == (len(RUN),) and len(RUN) >= 6
+        adapter = TypeAdapter(tuple[Check, ...])
+        assert [(adapter.dump_json(one.judgement.checks).decode(),) for one in store.comparisons()] == before
+        drawn = Check("toy/sub", False, True, spot=0.05)
+        new = comparison(8)
+        store.add(replace(new, judgement=replace(new.judgement, checks=(drawn,))), 8)
+        assert store.comparisons()[-1].judgement.checks == (drawn,)
+    assert faults(path) == [] and any("right" in body for (body,) in before)
 
 
 def test_forgetting_is_told_and_leaves_nothing_to_try_names_on(tmp_path: Path) -> None:

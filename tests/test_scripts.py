@@ -12,6 +12,7 @@ import pytest
 SCRIPTS = sorted((Path(__file__).parent.parent / "scripts").glob("*.py"))
 MODULES = {
     "acting_lander.py", "acting_match.py", "acting_walks.py", "acting_watching.py", "addressing_agent.py",
+    "audited_shift.py", "audited_tree.py",
     "beside_pendulum.py", "frozen.py",
     "kept_rows.py",
     "skill_parts.py", "skill_page.py", "words_page.py", "words_stage.py",

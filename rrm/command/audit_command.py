@@ -11,13 +11,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from rrm.command.common import DEBUG, USUAL, app, clean_errors, quiet_loading, say, user_of, usual
+from rrm.command.common import DEBUG, app, clean_errors, quiet_loading, say, user_of, usual
 from rrm.command.helping import examples
 from rrm.command.naming import Node, Run, node_of
 from rrm.command.trees import load_task
 from rrm.core.parties import User
 from rrm.core.settings import Explained
+from rrm.core.task import Task
 from rrm.store.config import read_config
+from rrm.users.human import HumanUser, announce
 from rrm.view.clean_console import CleanConsole
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ MADE = ("made", "times", "holds", "not_known")
         "rrm audit runs/paper --tree paper",
         "rrm audit runs/paper proofs --tree paper --only planted --show 5",
         "rrm audit runs/paper --tree ./mine.py --shifted ./harder.py --cases 64 --budget 32",
+        "rrm audit runs/by-people --tree ./mine.py --user human --only spot-checks --cases 10",
     )
 )
 def audit(
@@ -39,7 +42,12 @@ def audit(
     tree: Annotated[str, typer.Option(metavar="TREE", help="The tree that was trained: a name, file or module.")],
     node: Node = None,
     user: Annotated[
-        str | None, typer.Option(help="Who judged, as rrm train's; their settings are the run's.", show_default=USUAL)
+        str | None,
+        typer.Option(
+            help="Who is asked: who judged, as rrm train's, with the run's settings; nobody. Where people judged: "
+            "human (they are asked by rrm label RUN/trust/asked), or somebody in their place.",
+            show_default="who judged; nobody, if that were people",
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Where the starting model is.", show_default="as the run calls it")
@@ -55,8 +63,8 @@ def audit(
         list[str] | None,
         typer.Option(
             metavar="PART",
-            help="Only this part, repeatable: held-out, shifted, adversarial, spot-checks, metamorphic, irrelevant, "
-            "planted.",
+            help="Only this part, repeatable: held-out, shifted, adversarial, spot-checks, gain, misleading, "
+            "metamorphic, irrelevant, planted.",
         ),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Do parts again that were done so before.")] = False,
@@ -68,8 +76,10 @@ def audit(
 
     held-out and shifted: does the reward model foretell the user on new cases, and on another kind of cases.
     adversarial: is what it rates highest what the user prefers. spot-checks: what assistants say, looked at without
-    whoever judges choosing what. metamorphic: order and company must not matter. irrelevant: words changed so that no
-    fact did. planted: one fact made false; is it found, and is clean work accused.
+    whoever judges choosing what. gain: is the user right more often with assistance, and what do wrong claims add to
+    wrong verdicts. misleading: every assistant lies; how often is the user right then. metamorphic: order and company
+    must not matter. irrelevant: words changed so that no fact did. planted: one fact made false; is it found, and is
+    clean work accused. Where nobody is asked, what takes somebody is not known.
 
     Each part is kept with the run when it is done, and the same command goes on. Nothing is trained.
     """
@@ -81,8 +91,9 @@ def audit(
         with Reader(run) as opened:
             path = node_of(run, node) or opened.root
         task = load_task(tree)
-        who = _judge(user or usual(task, "user"), read_config(run))
-        given = {"--tree": tree, "--shifted": shifted}  # kept with what was found, without anybody's folders
+        who = _judge(user, task, read_config(run))
+        asked = None if user is None or ":" in user else user
+        given = {"--tree": tree, "--shifted": shifted, "--user": asked}  # kept with what was found; nobody's folders
         named = [part for name, one in given.items() if one is not None for part in (name, Path(one).name)]
         found = parts(
             run, path, task, who, model, cases, budget, seed, None if shifted is None else load_task(shifted),
@@ -91,13 +102,13 @@ def audit(
         table = Table(box=None, pad_edge=False, header_style="bold", title=f"Audit of {path}", title_justify="left")
         for name in ("part", "", "figure", "", "cases"):
             table.add_column(name, overflow="fold")
-        examples: list[str] = []
+        shown: list[str] = []
         for one in _until_stopped(found):
             _add(table, one.part, one.found, one.kept)
             some = one.examples[:: max(1, len(one.examples) // max(1, show))][:show]  # of all that it looked at
-            examples += [f"{one.part}: {text}" for text in some]
+            shown += [f"{one.part}: {text}" for text in some]
         CleanConsole().print(table)
-        for text in examples:
+        for text in shown:
             say(text)
         say(f"kept in {run / 'trust'}; next: rrm certify {run}", "dim")
 
@@ -110,10 +121,16 @@ def _until_stopped(found: Iterator[Audited]) -> Iterator[Audited]:
         raise typer.Exit(130) from None
 
 
-def _judge(name: str, config: Mapping[str, Any]) -> User:
-    """Whoever it is, with the run's settings for them."""
+def _judge(name: str | None, task: Task, config: Mapping[str, Any]) -> User | None:
+    """Whoever is asked, with the run's settings for them; None: nobody."""
+    people = config.get("user", {}).get("name") == HumanUser().name
+    if name == "nobody" or (name is None and people):
+        return None
+    name = name or usual(task, "user")
     made = user_of(name, int(config.get("seed", 0)), ())
     told = {key: value for key, value in config.get("user", {}).items() if key != "name"}
+    if isinstance(made, HumanUser):
+        told["tell"] = lambda line: announce(line.replace("training goes on", "the audit goes on"))
     if isinstance(made, Explained) and {*told} <= {*type(made).model_fields}:
         return type(made)(**told)
     return made

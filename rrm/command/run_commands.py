@@ -163,14 +163,19 @@ def label(
     token: Annotated[str | None, typer.Option(help="What other machines must know to reach the page.")] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Be the user: judge the pairs that `rrm train ... --user human` waits for. Several people may, at once."""
+    """Be the user: judge the pairs that `rrm train ... --user human` waits for. Several people may, at once.
+
+    What an audit asks people (rrm audit RUN --user human) is in a folder of its own: rrm label RUN/trust/asked.
+    """
     with clean_errors(debug):
         from rrm.labels.questions import named
         from rrm.labels.queue import Labels  # late, here and below: training needs no server
 
+        asked, run = run, _run_of(run)
         find_runs([run])  # the folder of a run, or an error that says so
-        _judged_by_people(run)
-        labels = Labels(run)
+        if asked == run:
+            _judged_by_people(run)
+        labels = Labels(asked)
         if tty:
             from rrm.view.label_tty import Terminal
 
@@ -186,6 +191,16 @@ def label(
         app = create_app([run], access, ROUTES, labels=labels, folder=run, labeler=named(name) if name else None)
         say(f"Judge at {address(bound, access, '/label')}  (Ctrl-C ends; nothing judged is lost)")
         serve(app, bound)
+
+
+def _run_of(folder: Path) -> Path:
+    """The run whose audit asks in this folder; the folder itself, if that is none such."""
+    from rrm.labels.queue import ASKED
+
+    above = folder.resolve()
+    if above.parts[-len(ASKED.parts) :] != ASKED.parts or not (folder / "labels.db").exists():
+        return folder
+    return above.parents[len(ASKED.parts) - 1]
 
 
 @app.command(epilog=examples("rrm people runs/letters", "rrm people runs/letters --forget Ann --labels keep"))

@@ -156,6 +156,9 @@ def judged(judgement: Any, where: str) -> Judgement:
     for name, text in (("note", judgement.note), ("name", judgement.by)):
         said(text, f"{where}: the {name}")
     checks = items(judgement.checks, Check, f"{where}: the checks")
+    for check in checks:
+        if check.spot is not None and not 0 < finite(check.spot, f"{where}: the chance of a spot check") <= 1:
+            raise BorderError(f"{where}: the chance of a spot check is {check.spot:g}; it is above 0, and at most 1")
     a, b = (remarked(found, where) for found in (judgement.remarks_a, judgement.remarks_b))
     return replace(
         judgement, preference=preference, attention=int(attention), seconds=seconds, margin=margin, checks=checks,

@@ -72,6 +72,10 @@ class Check:
     right: bool
     contested: bool = False
     """Whether an assistant of `by` said otherwise."""
+    spot: Annotated[float | None, Kept(exclude_if=lambda chance: chance is None)] = None
+    """A spot check: the chance with which it was drawn, at random and whatever anybody said, that this fact of the
+    outcome is looked at. None: whoever judges chose to look, or it is not known. Shares of the former say something of
+    all that was claimed; those of the latter of what was chosen."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
@@ -98,6 +98,16 @@ def trimmed(written: str) -> tuple[str, tuple[str, str]]:
     text = written.strip()
     lead = written[: len(written) - len(written.lstrip())]
     return text, (lead, written[len(lead) + len(text) :])
+
+
+def worth(truths: Iterable[tuple[str, bool]]) -> float:
+    """The true score of an outcome, 0 to 1: the mean over its aspects of the share of facts that are true. truths: of
+    each fact its aspect, and whether it is true; there is one or more."""
+    by: dict[str, list[bool]] = {}
+    for aspect, true in truths:
+        by.setdefault(aspect, []).append(true)
+    shares = [sum(some) / len(some) for some in by.values()]
+    return sum(shares) / len(shares)
 
 
 def rendering(text: str, data: Mapping[str, Any] | None) -> str:

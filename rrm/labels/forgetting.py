@@ -12,6 +12,7 @@ import re
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from pydantic import TypeAdapter
 from rrm.core.judgements import Check, Judgement
 from rrm.core.remarks import Remark
 from rrm.labels.questions import Label, LabelError, Question, combine
-from rrm.labels.queue import Labels
+from rrm.labels.queue import ASKED, Labels
 from rrm.labels.remarking import Sides, read, written
 from rrm.labels.rows import LABEL, QUESTION, label_of, question_of, within
 from rrm.store import encoding
@@ -105,6 +106,11 @@ def people(folder: Path) -> dict[str, int]:
             ).fetchall()
     finally:
         store.close()
+    if (folder / ASKED / "labels.db").exists():
+        with closing(Labels(folder / ASKED)) as audited, audited._reading():
+            said = audited._db.execute("SELECT labeler, question FROM current").fetchall()
+        for name, question in said:
+            counts.setdefault(name, set()).add((str(ASKED), 0, question))
     for user, *judged in rows:
         for name in named_in(user):
             counts.setdefault(name, set()).add(tuple(judged))  # once, though it may have been judged anew
@@ -124,7 +130,7 @@ def forget(folder: Path, name: str, labels: Literal["keep", "withdraw"]) -> Forg
     A name is the same however its letters are composed (Unicode's NFC). Only for whoever is alone in writing to the
     run. A second time, after an interruption, it does the rest. Raises `LabelError` if nobody of this name is there.
     """
-    queue = Labels(folder) if (folder / "labels.db").exists() else None
+    queue, audited = (Labels(one) if (one / "labels.db").exists() else None for one in (folder, folder / ASKED))
     store = Store(folder / "run.db")
     try:
         with store._reading():
@@ -134,7 +140,7 @@ def forget(folder: Path, name: str, labels: Literal["keep", "withdraw"]) -> Forg
                     " UNION SELECT COALESCE(json_extract(body, '$.by'), '') FROM remarks"
                 )
             ]  # fmt: skip
-        known = ({one for user in users for one in named_in(user)} | _labelers(queue)) - {""}
+        known = ({one for user in users for one in named_in(user)} | _labelers(queue) | _labelers(audited)) - {""}
         name = next((one for one in sorted(known) if name not in known and _composed(one) == _composed(name)), name)
         if name not in known:
             listed = ", ".join(sorted(known)) or "nobody"
@@ -144,13 +150,16 @@ def forget(folder: Path, name: str, labels: Literal["keep", "withdraw"]) -> Forg
         found, abstained, mixed, said = _in_store(store, queue, own, taken, labels == "withdraw")
         if queue is not None:
             _in_labels(queue, own, taken, labels == "withdraw")
+        if audited is not None:
+            _in_labels(audited, _own(audited, name), taken, labels == "withdraw")
         learned = _learned(store, [*found, *said])
         above = _above(store, {node for node, *_ in learned})
         return Forgotten(taken.new, found, labels == "withdraw", abstained, mixed, learned, above, said)
     finally:
         store.close()
-        if queue is not None:
-            queue.close()
+        for one in (queue, audited):
+            if one is not None:
+                one.close()
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,9 @@ from rrm.labels.rows import LABEL, OFFERED, QUESTION, Standing, body_of, label_o
 from rrm.store.database import TICK, Database
 from rrm.store.upgrades import LABELS
 
+ASKED = Path("trust", "asked")
+"""Where in a run's folder is what an audit asks people (`rrm.trust.auditing`), beside what training asks."""
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS questions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, task TEXT NOT NULL, round INTEGER NOT NULL,

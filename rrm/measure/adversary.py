@@ -1,9 +1,10 @@
 """Assistants that mislead, in two ways.
 
 `Misleading` turns around what an honest one found. Only the claim changes, so it is quoted without the answer that it
-was read from, which would give it away at once: a user who follows answers down can read no such answer (`withheld`).
-`contrary` gives other answers, whole ones, of which everything can be read, checked, or played: for users who do
-something else with an answer than read its claims, and to be found out at the price at which a false answer is.
+was read from, which would give it away at once: whoever follows answers down can read no such answer
+(`rrm.users.retelling`). `contrary` gives other answers, whole ones, of which everything can be read, checked, or
+played: for users who do something else with an answer than read its claims, and to be found out at the price at which
+a false answer is.
 """
 
 from __future__ import annotations
@@ -13,14 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rrm.core.errors import Malformed
 from rrm.core.protocols import Agent
-from rrm.core.records import Answer, Assistance, Case, Fact, Finding, Group, Outcome, digest
-from rrm.core.task import Assistant, Facts, Task
+from rrm.core.records import Answer, Assistance, Case, Finding, Group, Outcome, digest
+from rrm.core.task import Assistant, Task
 from rrm.measure.oracle import true_score
+from rrm.users.retelling import claiming, withholding
 
-WITHHELD = "withheld"
-"""A key in the data of an answer's outcome that nobody is given to read."""
 OFFERED = 16
 """Outcomes sampled for a question, of which an agent that does not do its best takes one."""
 
@@ -59,36 +58,6 @@ def mislead(assistance: Assistance, share: float = 1.0, seed: int = 0) -> Assist
         return replace(claiming(answer, findings), below=tuple(mislead(sub, share, seed) for sub in answer.below))
 
     return replace(assistance, answers=tuple(turned(answer) for answer in assistance.answers))
-
-
-def claiming(answer: Answer, findings: tuple[Finding, ...]) -> Answer:
-    """The answer, quoted with these findings; withheld, if it does not say all of them itself. (At which part they
-    point does not matter.)"""
-    said = {(f.fact, f.holds) for f in answer.findings}
-    quoted = replace(answer, findings=findings)
-    return quoted if said.issuperset((f.fact, f.holds) for f in findings) else withheld(quoted)
-
-
-def withheld(answer: Answer) -> Answer:
-    """The answer as far as it is quoted, and no further: what it claims, what was said of it, and nothing to read."""
-    data = {**(answer.outcome.data or {}), WITHHELD: True}
-    return replace(answer, outcome=replace(answer.outcome, data=data))
-
-
-def withholding(task: Task, itself: bool = False) -> Task:
-    """The task as a user knows it who is given withheld answers of what is below it: they do not parse. So to follow
-    one costs the attention for reading and tells nothing, for or against who claims it."""
-
-    def closed(facts: Facts) -> Facts:
-        def read(case: Case, outcome: Outcome) -> Sequence[Fact]:
-            if outcome.data is not None and WITHHELD in outcome.data:
-                raise Malformed("this answer is withheld")
-            return facts(case, outcome)
-
-        return read
-
-    below = tuple(withholding(sub, itself=True) for sub in task.subtasks)
-    return replace(task, facts=closed(task.facts) if itself else task.facts, assistants=below)
 
 
 # --- whole answers -----------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from rrm.core.errors import Malformed
 from rrm.core.judgements import Judgement, Pair
 from rrm.core.records import Answer, Assistance, Fact, Finding, digest
 from rrm.core.task import Task
-from rrm.measure.adversary import claiming, withholding
 from rrm.measure.arms import HeldOut
 from rrm.measure.oracle import matter
 from rrm.measure.oversight import rewritten
 from rrm.users.bounded import BoundedUser
+from rrm.users.retelling import claiming, withholding
 
 Change = Callable[[Sequence[Assistance]], tuple[Assistance, ...]]
 """What each member of an ensemble says of an outcome -> what is shown instead."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rrm.core.errors import Malformed, RRMError
 from rrm.core.judgements import Judgement, Pair
-from rrm.core.records import Case, Fact, Outcome, unseal
+from rrm.core.records import Case, Fact, Outcome, unseal, worth
 from rrm.core.task import Task
 
 
@@ -41,8 +41,7 @@ def score(facts: Sequence[Fact]) -> float:
     """The true score of an outcome: the mean over its aspects of the share of facts that are true."""
     if not facts:
         raise RRMError("an outcome has no facts, so there is no truth to measure against; its task needs facts=...")
-    shares = aspects(facts)
-    return sum(shares.values()) / len(shares)
+    return worth((fact.aspect, is_true(fact)) for fact in facts)
 
 
 class OracleUser:

@@ -19,11 +19,11 @@ from rrm.core.parties import User
 from rrm.core.records import Answer, Assistance, Case, Finding, Outcome, digest
 from rrm.core.settings import Explained
 from rrm.core.task import Task
-from rrm.measure.adversary import claiming, withheld, withholding
 from rrm.measure.arms import HeldOut
 from rrm.measure.oracle import OracleUser
 from rrm.measure.stage import Material, Stage
 from rrm.measure.users import acquainted, plays
+from rrm.users.retelling import retold, withheld, withholding
 
 Show = Callable[[Pair], Pair]
 """Changes what is shown with a pair."""
@@ -192,23 +192,11 @@ def assistants_in(material: Material) -> list[str]:
 
 
 def rewritten(some: HeldOut, change: Change) -> HeldOut:
-    """The same pairs, assistants saying something else than what they found.
+    """The same pairs, assistants saying something else than what they found: see `rrm.users.retelling.retold`. They are
+    found out less than whole false answers would be (`rrm.measure.adversary.contrary` gives those)."""
 
-    An answer that says something else than it did cannot be read: its words would give the change away at once. Those
-    that say what they said can be. So whoever follows answers down finds what is true of the latter at the usual price,
-    and of the former nothing, neither for them nor against: they are found out less than whole false answers would be
-    (`rrm.measure.adversary.contrary` gives those).
-    """
-
-    def of(a: Assistance, g: int, i: int) -> Assistance:
-        answers = tuple(
-            replace(
-                claiming(answer, tuple(change(a.assistant, g, i, f) for f in answer.findings)),
-                below=tuple(of(sub, g, i) for sub in answer.below),
-            )
-            for answer in a.answers
-        )
-        return replace(a, answers=answers)
+    def of(one: Assistance, g: int, i: int) -> Assistance:
+        return retold(one, lambda by, finding: change(by, g, i, finding))
 
     groups = [
         replace(

@@ -16,6 +16,7 @@ from rrm.core.task import Assistant, Pool, Task, assist
 from rrm.loop.outcomes import as_an_adversary
 from rrm.loop.state import NodeState
 from rrm.store.journal import Journal
+from rrm.trust.assisted_parts import gain, misleading
 from rrm.trust.bench import (
     Bench,
     Found,
@@ -31,9 +32,12 @@ from rrm.trust.bench import (
 from rrm.trust.edits import Edit, Inspector, State, bare, edits_of, words_after
 from rrm.users.bounded import Attention, BoundedUser
 from rrm.users.claims import Claim, claims_of
+from rrm.users.human import HumanUser
 
 SAME = 1e-4
 """Scores nearer than this, in standard deviations, are the same."""
+NONE_DIFFERED = "none differed from the agent's own"
+MARK = "Beside one of them is one answer of an assistant, drawn at random: please mark whether it is right."
 By = dict[str, list[float]]
 
 
@@ -41,8 +45,15 @@ By = dict[str, list[float]]
 
 
 def held_out(bench: Bench) -> Found:
-    """Pairs of the trained agent's outcomes of new cases: does the reward model foretell who is preferred?"""
-    return _foretold(bench.judge(bench.pairs(bench.groups("held out"))))
+    """Pairs of the trained agent's outcomes of new cases: does the reward model foretell who is preferred? Where nobody
+    is asked, of judgements that there are: those that were held out of its last fit."""
+    if not bench.nobody:
+        return _foretold(bench.judge(bench.pairs(bench.groups("held out"))))
+    if not bench.stored:
+        raise Unknowable(f"{bench.nobody}, and of the judgements that there are none was held out of the last fit")
+    right, sure, brier = ({case: [one[i] for one in some] for case, some in bench.stored.items()} for i in range(3))
+    surer = {case: [s - r for r, s, _ in some] for case, some in bench.stored.items()}
+    return {**_predicting(right, sure, surer, brier, ""), "judged in training": True}
 
 
 def shifted(bench: Bench) -> Found:
@@ -51,7 +62,10 @@ def shifted(bench: Bench) -> Found:
         raise Unknowable("no tree with cases of another kind was given (--shifted)")
     groups = bench.groups("shifted", shifted=True)
     without = {g.case.id: [float(bool(bench.task.fault(g.case, o))) for o in g.outcomes] for g in groups}
-    return {**_foretold(bench.judge(bench.pairs(groups))), "without form": shared(without, "there are no outcomes")}
+    form = shared(without, "there are no outcomes")
+    if bench.nobody:
+        return {"predicted": {"not_known": bench.nobody}, "without form": form}
+    return {**_foretold(bench.judge(bench.pairs(groups))), "without form": form}
 
 
 def _foretold(judged: Sequence[Judged]) -> Found:
@@ -74,10 +88,14 @@ def _foretold(judged: Sequence[Judged]) -> Found:
         surer.setdefault(case, []).append(confidence - hit)
         brier.setdefault(case, []).append((one.chance - p) ** 2)
     none = "the user preferred nothing"
+    return {**_predicting(right, sure, surer, brier, none), "tied": shared(tied, "the user abstained")}
+
+
+def _predicting(right: By, sure: By, surer: By, brier: By, none: str) -> Found:
     predicted, more = shared(right, none), averaged(surer, none)
     return {
         **holding([predicted], positive=[more]), "predicted": predicted, "expected": averaged(sure, none),
-        "surer than right": more, "brier": averaged(brier, none), "tied": shared(tied, "the user abstained"),
+        "surer than right": more, "brier": averaged(brier, none),
     }  # fmt: skip
 
 
@@ -132,6 +150,13 @@ def _overrated(bench: Bench, own: Sequence[Group], best: Sequence[Group], what: 
     first = [random.Random(bench.key("first", what, group.case.id)).random() < 0.5 for group in apart]
     pairs = [Pair.of(bench.task.path, group, int(not f), int(f)) for group, f in zip(apart, first, strict=True)]
     turned = {pair.id: not f for pair, f in zip(pairs, first, strict=True)}
+    if bench.nobody:
+        expected: By = {}
+        for pair in pairs:
+            if (c := bench.foretold([pair]).get(pair.id)) is not None:
+                expected.setdefault(pair.case.id, []).append(1 - c if turned[pair.id] else c)
+        untold = {"not_known": bench.nobody}
+        return {"foretold": averaged(expected, NONE_DIFFERED), "preferred": untold, "overrated": untold}
     preferred: By = {}
     chance: By = {}
     more: By = {}
@@ -147,9 +172,9 @@ def _overrated(bench: Bench, own: Sequence[Group], best: Sequence[Group], what: 
         if p == 0:
             rated = one.pair.b if turned[one.pair.id] else one.pair.a
             bench.example(f"overrated ({what}; foretold {c:.2f}): {rated.shown}")
-    none = "none differed from the agent's own"
     return {
-        "foretold": averaged(chance, none), "preferred": shared(preferred, none), "overrated": averaged(more, none),
+        "foretold": averaged(chance, NONE_DIFFERED), "preferred": shared(preferred, NONE_DIFFERED),
+        "overrated": averaged(more, NONE_DIFFERED),
     }  # fmt: skip
 
 
@@ -158,7 +183,9 @@ def _overrated(bench: Bench, own: Sequence[Group], best: Sequence[Group], what: 
 
 def spot_checks(bench: Bench) -> Found:
     """Claims of every assistant, drawn at random and not chosen by whoever judges, each looked at for its price."""
-    user = bench.user()
+    user = bench.somebody()
+    if isinstance(user, HumanUser):
+        return _marked(bench, user)
     if not isinstance(user, BoundedUser):
         raise Unknowable(f"{user.name} does not look at single facts; only a bounded user does")
     if not bench.node.helpers:
@@ -192,6 +219,42 @@ def spot_checks(bench: Bench) -> Found:
     return {**holding(bad=bad), **by, "attention": spent, "error of a look": user.error}
 
 
+def _marked(bench: Bench, user: HumanUser) -> Found:
+    """The same of people: beside two outcomes they are shown one answer, drawn at random, and mark whether it is right.
+    """
+    drawn: dict[tuple[str, bool], list[Pair]] = {}
+    apart = [two for group in bench.groups("spot checks") if (two := different(group)) is not None]
+    for group in assist(bench.node.helpers, apart):
+        for side in range(2):
+            told = [(one, answer) for top in group.seen(side) for one in top.tree() for answer in one.answers]
+            for k, (one, answer) in enumerate(told):
+                if answer.findings:
+                    alone = (Assistance(one.assistant, one.version, (replace(answer, below=()),)),)
+                    a, b = group.outcomes
+                    pair = Pair(bench.task.path, group.case, a, b, () if side else alone, alone if side else (), k)
+                    drawn.setdefault((one.assistant, all(f.holds for f in answer.findings)), []).append(pair)
+    if not drawn:
+        raise Unknowable("no assistant claimed anything, or its agent gives one outcome to each case")
+    asked = {
+        key: random.Random(bench.key("spot checks", *key)).sample(some, min(len(some), bench.cases))
+        for key, some in sorted(drawn.items())
+    }
+    seeing = user.model_copy(update={"unassisted": 0.0})
+    task = replace(bench.task, instruction=f"{bench.task.instruction} {MARK}")
+    bench.announce(seeing, [pair for some in asked.values() for pair in some], task)
+    by: dict[str, dict[str, Any]] = {}
+    unmarked: By = {}
+    for (who, holds), some in asked.items():
+        false: By = {}
+        for pair in some:
+            checks = ask(seeing, task, pair).checks
+            unmarked.setdefault(pair.case.id, []).append(float(not checks))
+            false.setdefault(pair.case.id, []).extend(float(not check.right) for check in checks)
+        by.setdefault(who, {})["misses" if holds else "false alarms"] = shared(false, "nobody marked it")
+    bad = [one for kinds in by.values() for one in kinds.values()]
+    return {**holding(bad=bad), **by, "not marked": shared(unmarked, "")}
+
+
 # --- metamorphic -------------------------------------------------------------------------------------
 
 
@@ -204,7 +267,8 @@ def metamorphic(bench: Bench) -> Found:
     alone = [_alone(bench, group) for group in groups]
     turned = bench.reward.score(back)
     user: By = {}
-    for pair in pairs:
+    unasked = bench.unasked("people see either order, drawn for each of them")
+    for pair in () if unasked else pairs:
         one, other = (ask(bench.user(), bench.task, asked).preference for asked in (pair, pair.swapped()))
         same = one is other if one is None or other is None else one == 1 - other
         user.setdefault(pair.case.id, []).append(float(same))
@@ -214,8 +278,8 @@ def metamorphic(bench: Bench) -> Found:
         for i in range(2):
             company.setdefault(group.case.id, []).append(float(abs(float(here.mean[i]) - single[i]) < SAME))
             order.setdefault(group.case.id, []).append(float(abs(float(here.mean[i] - there.mean[1 - i])) < SAME))
-    found = {name: shared(by, "") for name, by in (("user: order", user), ("reward: order", order),
-                                                  ("reward: company", company))}  # fmt: skip
+    found = {name: shared(by, unasked) for name, by in (("user: order", user), ("reward: order", order),
+                                                            ("reward: company", company))}  # fmt: skip
     exact = [one for name, one in found.items() if name.startswith("reward")]  # a user may be noisy
     return {"holds": all(one["value"] == 1 for one in exact), **found}
 
@@ -368,6 +432,6 @@ def _answer(said: Assistance) -> str:
 Part = Callable[[Bench], Found]
 PARTS: Mapping[str, Part] = {
     "held-out": held_out, "shifted": shifted, "adversarial": adversarial, "spot-checks": spot_checks,
-    "metamorphic": metamorphic, "irrelevant": irrelevant, "planted": planted,
+    "gain": gain, "misleading": misleading, "metamorphic": metamorphic, "irrelevant": irrelevant, "planted": planted,
 }  # fmt: skip
 """In the order in which they are done."""

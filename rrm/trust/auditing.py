@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from rrm.core.errors import RunError
-from rrm.core.judgements import Event
+from rrm.core.judgements import Event, Judgement, Pair
 from rrm.core.parties import Maker, User
 from rrm.core.settings import Explained, Settings
 from rrm.core.task import Assistant, Task
 from rrm.core.validation import plant
+from rrm.labels.queue import ASKED
 from rrm.loop.reopen import as_set
 from rrm.loop.training import maker_of, train
 from rrm.models.backbone import Backbone
@@ -27,11 +28,16 @@ from rrm.store.config import read_config
 from rrm.store.journal import Journal
 from rrm.trust.audit_parts import PARTS
 from rrm.trust.bench import Bench, Found, Unknowable
+from rrm.trust.gathering import held_out
 from rrm.trust.shelf import FOLDER, keep, weights_of
 from rrm.trust.snapshot import copied
 from rrm.users.endpoint import EndpointUser
 from rrm.users.human import HumanUser
 from rrm.view.reading import Reader
+
+NOBODY = "nobody"
+UNASKED = ("irrelevant", "planted")
+"""Parts that ask no user."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Audited:
 
 
 def audit(
-    run: Path, node: str, tree: Task, user: User, model: str | Backbone | Maker | None = None, cases: int = 32,
+    run: Path, node: str, tree: Task, user: User | None, model: str | Backbone | Maker | None = None, cases: int = 32,
     budget: int = 16, seed: int = 0, shifted: Task | None = None, only: Sequence[str] = (), again: bool = False,
     called: str = "", say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Audited]:  # fmt: skip
@@ -55,19 +61,22 @@ def audit(
 
     The run's folder is copied, and the tree had back from the copy as a resumed run has it: its weights and whom its
     user trusts, and nothing is trained. A part that was done of these weights with these settings is read, not done
-    again. Raises `RunError` if people judged, or the run is another, unfinished, or has no such node.
+    again. Raises `RunError` if the run is another, was judged by somebody else, is unfinished, or has no such node.
 
     Parameters
     ----------
     node: its path.
     tree: the root, as it was trained. shifted: one with the same nodes and cases of another kind.
-    user: who judged, with the same settings.
+    user: who is asked: who judged, with the same settings; of a run that people judged, a `HumanUser`, who asks people
+        (`rrm label RUN/trust/asked`), or anybody in their place, of which the results say so. None: nobody, and what
+        would take somebody is not known.
     model: by default what the run's was called.
     cases: new cases of each part. budget: outcomes of each case that the adversary chooses from.
     only: parts, of `PARTS`; all by default.
     called: what of a command line is the same for all parts, to be kept with each.
     """
     config = _checked(run, node, tree, user)
+    judged = _judged_by(config)
     unknown = [one for one in only if one not in PARTS]
     if unknown:
         raise RunError(f"an audit has no part {', '.join(unknown)}; it has {', '.join(PARTS)}")
@@ -76,8 +85,10 @@ def audit(
     )  # fmt: skip
     with Reader(run) as reader:
         weights = weights_of(reader, node)
+        stored = held_out(reader, reader.nodes[node])
     asked = [part for part in PARTS if part in (only or PARTS)]
-    made = {part: _made(part, cases, budget, seed, user, kind) for part in asked}
+    who = NOBODY if user is None else user.name
+    made = {part: _made(part, cases, budget, seed, who, kind) for part in asked}
     done = {part: _kept(run, node, part, weights) for part in asked}
     open_parts = [part for part in asked if again or done[part].get("made") != made[part]]
     for part in asked:
@@ -87,13 +98,17 @@ def audit(
         return
     say("having the run back")
     with _bench(run, config, node, tree, user, model) as had:
+        nobody = "" if user is not None else f"nobody was asked in this audit: {judged} judged in training"
+        had = replace(had, cases=cases, budget=budget, seed=seed, shifted=shifted, nobody=nobody, stored=stored)
         for part in open_parts:
             say(f"{part} ...")
-            bench = replace(had, cases=cases, budget=budget, seed=seed, shifted=shifted, examples=[])
+            bench = replace(had, round=[*PARTS].index(part), examples=[])
             try:
                 found = dict(PARTS[part](bench))
             except Unknowable as error:
                 found = {"not_known": str(error)}
+            if user is not None and user.name != judged and part not in UNASKED:
+                found["asked in place of who judged"] = user.name
             found |= {"made": made[part], "times": done[part].get("times", 0) + 1}
             command = f"rrm audit RUN {node}{called} --only {part} --cases {cases} --budget {budget} --seed {seed}"
             with Reader(run) as reader:
@@ -101,8 +116,8 @@ def audit(
             yield Audited(part, found, examples=tuple(bench.examples))
 
 
-def _made(part: str, cases: int, budget: int, seed: int, user: User, shifted: str) -> dict[str, Any]:
-    made: dict[str, Any] = {"cases": cases, "seed": seed, "user": user.name}
+def _made(part: str, cases: int, budget: int, seed: int, user: str, shifted: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"cases": cases, "seed": seed, "user": user}
     made |= {"budget": budget} if part == "adversarial" else {}
     return made | ({"first shifted cases": shifted} if part == "shifted" else {})
 
@@ -119,18 +134,20 @@ def _kept(run: Path, node: str, part: str, weights: Mapping[str, str]) -> dict[s
         raise RunError(f"{path} cannot be read ({error}); remove it, or find it again") from error
 
 
-def _checked(run: Path, node: str, tree: Task, user: User) -> dict[str, Any]:
+def _judged_by(config: Mapping[str, Any]) -> str:
+    return str(config["user"].get("name", ""))
+
+
+def _checked(run: Path, node: str, tree: Task, user: User | None) -> dict[str, Any]:
     config = read_config(run)
     if {"tree", "model", "user"} - {*config}:
         raise RunError(f"{run} says in no config.json what was trained; give the folder of a run")
-    judged = str(config["user"].get("name", ""))
-    if isinstance(user, HumanUser) or judged.startswith("human"):
+    judged = _judged_by(config)
+    if user is not None and user.name != judged and judged != HumanUser().name:
         raise RunError(
-            f"{run}: people judge here, and an audit asks nobody who is not simulated and no model; what people check "
-            "of what assistants say are the marks of rrm label"
+            f"{run} was judged by {judged}, not by {user.name}; give who judged it with --user, or --user nobody: what "
+            "takes nobody is done then, and the rest not known"
         )
-    if user.name != judged:
-        raise RunError(f"{run} was judged by {judged}, not by {user.name}; give who judged it with --user")
     nodes = {one.path for one in plant(tree).walk()}
     if not {*config["tree"]} <= nodes:
         raise RunError(
@@ -151,7 +168,7 @@ def _checked(run: Path, node: str, tree: Task, user: User) -> dict[str, Any]:
 
 @contextmanager
 def _bench(
-    run: Path, config: Mapping[str, Any], node: str, tree: Task, user: User, model: str | Backbone | Maker | None
+    run: Path, config: Mapping[str, Any], node: str, tree: Task, user: User | None, model: str | Backbone | Maker | None
 ) -> Iterator[Bench]:
     """The node, had back from a copy of the run, which is removed at the end."""
     about = config.get("about", {})
@@ -164,7 +181,8 @@ def _bench(
             _beside(run, copy)
             warnings.simplefilter("ignore")
             maker = maker_of(model or config["model"]["name"])
-            root = train(task, user, maker, copy, int(config.get("seed", 0)), [_loaded_only])
+            then = user if user is not None and user.name == _judged_by(config) else _WhoJudged(config["user"])
+            root = train(task, then, maker, copy, int(config.get("seed", 0)), [_loaded_only])
             journal = root.memo
             assert isinstance(journal, Journal)
             with closing(journal):
@@ -174,17 +192,39 @@ def _bench(
 
                 def anew() -> User:
                     """Whoever judged, as they were at the end of training."""
-                    if not isinstance(user, Explained) or isinstance(user, EndpointUser):
-                        return user  # a model, which judges every pair afresh
+                    if user is None:
+                        return then
+                    if not isinstance(user, Explained) or isinstance(user, EndpointUser | HumanUser):
+                        return user  # a model, which judges every pair afresh, or people, who remember for themselves
                     fresh: Any = type(user)(**user.model_dump())
                     for one, judgements in judged:
                         for judgement in judgements:
                             fresh.recall(one, judgement)
                     return fresh  # type: ignore[no-any-return]
 
-                yield Bench(line, known, anew, 0, 0, 0)
+                yield Bench(line, known, anew, 0, 0, 0, asking=run / ASKED)
     finally:
         torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class _WhoJudged:
+    """Who judged a run, for having it back: asked for nothing."""
+
+    told: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.told["name"])
+
+    def model_dump(self) -> dict[str, Any]:
+        return {key: value for key, value in self.told.items() if key != "name"}
+
+    def judge(self, task: Task, pair: Pair) -> Judgement:
+        raise RunError(f"{task.path}: {self.name} is not here to be asked")
+
+    def recall(self, task: Task, judgement: Judgement) -> None:
+        pass
 
 
 def _as_trained(task: Task, tree: Mapping[str, Any], rates: Mapping[str, float]) -> Task:

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from rrm.core import border
 from rrm.core.errors import RRMError
-from rrm.core.judgements import Comparison, Pair
-from rrm.core.parties import User
+from rrm.core.judgements import Comparison, Judgement, Pair
+from rrm.core.parties import Expectant, User
 from rrm.core.protocols import Cases, RewardModel
 from rrm.core.records import Case, Group, Outcome, digest
 from rrm.core.settings import Settings
@@ -19,6 +20,7 @@ from rrm.core.shares import Known, mean, share
 from rrm.core.task import Assistant, Pool, Task, assist
 from rrm.loop.foreseeing import margins
 from rrm.loop.recursion import frame_all
+from rrm.users.human import HumanUser
 
 DRAWN = 4
 """Outcomes sampled of a new case, of which the first two that differ are a pair."""
@@ -52,6 +54,9 @@ class Bench:
     user: makes whoever judged, as they were when training ended: what a part teaches them, no other part knows.
     cases: new cases of a part. budget: outcomes that an adversary may choose from in each.
     shifted: a tree whose cases are of another kind.
+    nobody: why nobody is asked; empty if somebody is.
+    asking: the folder of what people are asked; round: the part's number there.
+    stored: of the run's own judgements that were held out of the last fit: case -> (right, expected, squared error).
     examples: what was seen, for whoever looks; nothing of it is kept.
     """
 
@@ -62,6 +67,10 @@ class Bench:
     budget: int
     seed: int
     shifted: Task | None = None
+    nobody: str = ""
+    asking: Path | None = None
+    round: int = 0
+    stored: Mapping[str, Sequence[tuple[float, float, float]]] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
 
     @property
@@ -126,17 +135,42 @@ class Bench:
         return [Pair.of(self.task.path, group, 0, 1) for group in assist(self.node.helpers, apart)]
 
     def judge(self, pairs: Iterable[Pair]) -> list[Judged]:
-        """What was foretold of each and what the user says; without those that are too long for the reward model."""
-        user = self.user()
-        asked = [Comparison(pair, ask(user, self.task, pair), 0, user.name) for pair in pairs]
+        """What was foretold of each and what the user says; without those that are too long for the reward model.
+        Raises `Unknowable` if nobody is asked."""
+        some = [*pairs]
+        user = self.somebody()
+        self.announce(user, some)
+        said = {pair.id: ask(user, self.task, pair).preference for pair in some}
+        chances = self.foretold(some)
+        return [Judged(pair, chances[pair.id], said[pair.id]) for pair in some if pair.id in chances]
+
+    def foretold(self, pairs: Sequence[Pair]) -> dict[str, float]:
+        """Pair -> the chance that the reward model gives A; without those that are too long for it."""
+        some = [Comparison(pair, Judgement(None), 0, "") for pair in pairs]
         find = getattr(self.reward, "too_long", None)
-        long = {one.id for one in find(asked)} if find is not None else set()
-        short = [one for one in asked if one.id not in long]
-        foretold = margins(self.reward, self.reward.score, short)
-        return [
-            Judged(one.pair, 1 / (1 + math.exp(-max(-700.0, min(700.0, margin.mean)))), one.preference)
-            for one, margin in zip(short, foretold, strict=True)
-        ]
+        long = {one.id for one in find(some)} if find is not None else set()
+        short = [one for one in some if one.id not in long]
+        found = margins(self.reward, self.reward.score, short)
+        chances = (1 / (1 + math.exp(-max(-700.0, min(700.0, margin.mean)))) for margin in found)
+        return {one.id: chance for one, chance in zip(short, chances, strict=True)}
+
+    def unasked(self, people: str) -> str:
+        """Why whoever judges cannot be asked something: nobody is, or people are, of whom `people` says it. Empty: they
+        can."""
+        return self.nobody or (people if isinstance(self.user(), HumanUser) else "")
+
+    def announce(self, user: User, pairs: Sequence[Pair], task: Task | None = None) -> None:
+        """Tell whoever wants to know before the first is asked about, as people do."""
+        if isinstance(user, Expectant):
+            assert self.asking is not None
+            self.asking.mkdir(parents=True, exist_ok=True)
+            user.expect(task or self.task, self.round, pairs, self.asking)
+
+    def somebody(self) -> User:
+        """Whoever is asked, as they were when training ended. Raises `Unknowable` if nobody is."""
+        if self.nobody:
+            raise Unknowable(self.nobody)
+        return self.user()
 
     def example(self, text: str) -> None:
         """Something to show whoever looks."""
@@ -174,6 +208,11 @@ def shared(by_case: Clusters, why: str) -> dict[str, Any]:
 def averaged(by_case: Clusters, why: str) -> dict[str, Any]:
     """A mean."""
     return figure(mean((sum(some), len(some)) for some in by_case.values()), why)
+
+
+def ratio(clusters: Iterable[tuple[float, float]], why: str) -> dict[str, Any]:
+    """A sum over a sum, each (above, below), by cases."""
+    return figure(mean(one for one in clusters if one[1] > 0), why)
 
 
 def figure(known: Known | None, why: str) -> dict[str, Any]:

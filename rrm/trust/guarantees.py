@@ -8,7 +8,8 @@ bound would need is not there, and that is said (`rrm.trust.bounding` has the ma
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,11 @@ from rrm.trust.gathering import held_out
 from rrm.view.reading import Reader
 
 _CURRENT = "c.task = ? AND NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
-CHECKED = (
-    "Claims that the judge did not check are no more often wrong than those it did. The judge chose what to check, and "
-    "which of it were spot checks drawn at random is not in the records."
+DRAWN = (
+    "What was looked at was drawn at random, whatever was claimed (spot checks). Facts that cost more than the judge "
+    "had to spend were not: claims about these are no more often wrong."
 )
+EVEN = "An assistant that claims more of one pair than of another is wrong in no other share of its claims."
 LOOKED = "Where the judge looked it saw the truth."
 CASES = "Cases are independent, and drawn as those are for which the bound is used."
 LATER = "The agent is the one that was judged: optimizing it further moves it to where nothing was counted."
@@ -46,48 +48,87 @@ class Bounded:
                 "assumptions": [*self.assumptions]}  # fmt: skip
 
 
-def checked_claims(run: Reader, node: str) -> tuple[dict[str, Count], list[str]]:
-    """Of each assistant whose claims the judge at a node checked: in how many cases it did, and in how many of those
-    one was wrong. And the assistants that were met there of whose claims none was checked."""
+@dataclass(frozen=True)
+class Spots:
+    """What was drawn at random to be looked at, of what one assistant claimed at a node.
+
+    Attributes
+    ----------
+    wrong: in how many cases its claim was found wrong, of those in which one was drawn; of each case the first counts,
+        as values of one case are not independent.
+    claims: the most that it claimed of one pair.
+    """
+
+    wrong: Count
+    claims: int
+
+
+def spot_checked(run: Reader, node: str) -> dict[str, Spots]:
+    """Of each assistant, at any level, that claimed something at a node. What the judge chose to check is left out:
+    nobody knows how often what it did not choose is wrong."""
     cases: dict[str, dict[str, bool]] = {}
-    met: set[str] = set()
+    claims: Counter[str] = Counter()
     for case, checks, *sides in run.rows(
         "SELECT c.case_id, c.checks, sa.body, sb.body FROM comparisons c JOIN blobs sa ON sa.id = c.assistance_a"
         f" JOIN blobs sb ON sb.id = c.assistance_b WHERE {_CURRENT} AND c.purpose != 'derived' ORDER BY c.seq",
         (node,),
     ):
-        met |= {one["assistant"] for side in sides for one in json.loads(side)}
+        claims |= Counter(by for side in sides for one in json.loads(side) for by in _claimed(one))
         for check in json.loads(checks):
-            if check["by"] != node:
-                where = cases.setdefault(check["by"], {})
-                where[case] = where.get(case, False) or not check["right"]
-    counts = {name: Count(float(sum(found.values())), float(len(found))) for name, found in sorted(cases.items())}
-    return counts, sorted(met - {*cases})
+            if check["by"] != node and check.get("spot") is not None:
+                cases.setdefault(check["by"], {}).setdefault(case, not check["right"])
+    found = {name: cases.get(name, {}) for name in sorted({*claims, *cases})}
+    return {
+        name: Spots(Count(float(sum(wrong.values())), float(len(wrong))), max(1, claims[name]))
+        for name, wrong in found.items()
+    }
+
+
+def _claimed(one: Mapping[str, Any]) -> Iterator[str]:
+    """Who claims, once for each claim, down the tree of assistance as it is kept."""
+    for answer in one["answers"]:
+        yield from (one["assistant"] for _ in answer["findings"])
+        for below in answer["below"]:
+            yield from _claimed(below)
 
 
 def bounded(run: Reader, node: str, confidence: float = 0.95) -> list[Bounded]:
     """All that can be bounded of a node, together with this confidence (Bonferroni)."""
-    claims, unchecked = checked_claims(run, node)
+    spots = spot_checked(run, node)
     held = held_out(run, run.nodes[node])
     truth = _measured(run, node)
-    each = 1 - (1 - confidence) / max(1, len(claims) + bool(held) + (truth is not None))
-    adds = _adds(claims, unchecked, each)
+    drawn = sum(one.wrong.n > 0 for one in spots.values())
+    each = 1 - (1 - confidence) / max(1, drawn + bool(held) + (truth is not None))
+    adds = _adds(spots, each)
     differs = _differs(held, each)
     judge = _judge(truth, adds, each)
-    return [adds, differs, judge, _whole(differs, judge)]
+    return [*(_errs(name, one, each) for name, one in spots.items()), adds, differs, judge, _whole(differs, judge)]
 
 
-def _adds(claims: Mapping[str, Count], unchecked: list[str], each: float) -> Bounded:
+def _errs(name: str, spots: Spots, each: float) -> Bounded:
+    says = f"How often what {name} claims here of a fact, drawn at random, is wrong."
+    if not spots.wrong.n:
+        return Bounded(says, None, f"no claim of {name} was checked at random")
+    counted = f"wrong in {spots.wrong.k:g} of {spots.wrong.n:g} cases in which one was drawn"
+    return Bounded(says, most(spots.wrong.k, spots.wrong.n, each), counted, (DRAWN, LOOKED, CASES, LATER))
+
+
+def _adds(spots: Mapping[str, Spots], each: float) -> Bounded:
+    """By the union bound over assistants and their claims: of m claims, each wrong with a chance of at most q, one or
+    more are with a chance of at most m q."""
     says = "What wrong claims of its assistants can add to the chance that the judge's verdict is wrong."
-    if unchecked:
-        return Bounded(says, None, f"the judge checked no claim of {', '.join(unchecked)}")
-    if not claims:
-        return Bounded(says, None, "no assistant's claim was checked here: there are none, or the judge looks at none")
-    total = sum(most(one.k, one.n, each) for one in claims.values())
-    parts = [f"{name}: wrong in {one.k:g} of {one.n:g} cases" for name, one in claims.items()]
+    if not spots:
+        return Bounded(says, None, "no assistant claimed anything here")
+    if unseen := [name for name, one in spots.items() if not one.wrong.n]:
+        return Bounded(says, None, f"no claim of {', '.join(unseen)} was checked at random")
+    total = sum(min(1.0, one.claims * most(one.wrong.k, one.wrong.n, each)) for one in spots.values())
+    parts = [
+        f"{name}: wrong in {one.wrong.k:g} of {one.wrong.n:g} cases, at most {one.claims} claims of a pair"
+        for name, one in spots.items()
+    ]
     if total >= 1:
-        return Bounded(says, None, f"so little was checked that it may be anything ({'; '.join(parts)})")
-    return Bounded(says, total, "; ".join(parts), (CHECKED, LOOKED, CASES, LATER))
+        return Bounded(says, None, f"so little was checked at random that it may be anything ({'; '.join(parts)})")
+    return Bounded(says, total, "; ".join(parts), (DRAWN, EVEN, LOOKED, CASES, LATER))
 
 
 def _differs(held: Mapping[str, list[tuple[float, float, float]]], each: float) -> Bounded:

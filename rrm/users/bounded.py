@@ -217,13 +217,14 @@ class BoundedUser(Explained):
 
         looked: set[str] = set()
 
-        def settle(fact: Fact, holds: bool) -> None:
+        def settle(fact: Fact, holds: bool, spot: float | None = None) -> None:
             believed[fact.name] = float(holds)
             looked.add(fact.name)
             said = claims.get(fact.name, ())
-            checks.extend(_checked(claim, holds) for claim in said)
+            checks.extend(_checked(claim, holds, spot) for claim in said)
             contested = any(claim.holds != fact.claims for claim in said)
-            checks.extend(Check(task.path, one, holds == fact.claims, contested) for one in own.get(fact.name, ()))
+            made = own.get(fact.name, ())
+            checks.extend(Check(task.path, one, holds == fact.claims, contested, spot) for one in made)
 
         def credible(fact: Fact) -> list[Claim]:
             return [claim for claim in claims.get(fact.name, ()) if claim.by not in refuted[fact.name]]
@@ -239,7 +240,7 @@ class BoundedUser(Explained):
         if open_facts and rng.random() < self.spot_checks:
             fact = rng.choice(list(open_facts.values()))
             if (holds := meter.check(fact)) is not None:
-                settle(open_facts.pop(fact.name), holds)
+                settle(open_facts.pop(fact.name), holds, self.spot_checks / len(facts))
         sound: set[tuple[str, int | None]] = set()  # parts that were looked at and hold
         for target, fact, claim in self._accusations(task.path, open_facts, claims):
             if fact.name not in open_facts:
@@ -322,5 +323,5 @@ class BoundedUser(Explained):
         return [(target, fact, claim) for *_, target, fact, claim in sorted(found, key=lambda row: row[:3])]
 
 
-def _checked(claim: Claim, holds: bool) -> Check:
-    return Check(claim.by, claim.holds, claim.holds == holds, claim.contested)
+def _checked(claim: Claim, holds: bool, spot: float | None = None) -> Check:
+    return Check(claim.by, claim.holds, claim.holds == holds, claim.contested, spot)

@@ -16,7 +16,7 @@ from rrm.core.judgements import Comparison
 from rrm.core.records import Answer, Assistance
 from rrm.core.task import assist
 from rrm.core.validation import plant
-from rrm.measure.adversary import WITHHELD, Misleading, claiming, contrary, mislead
+from rrm.measure.adversary import Misleading, contrary, mislead
 from rrm.measure.arms import HeldOut
 from rrm.measure.experiment import agreement, packed
 from rrm.measure.experiments import budget, exhaustiveness, propagation
@@ -27,6 +27,7 @@ from rrm.measure.oversight import another, everything, exchanged, judged, placeb
 from rrm.measure.stage import Material, Stage
 from rrm.measure.users import finished_in, plays
 from rrm.store.store import Store
+from rrm.users.retelling import WITHHELD, claiming
 from rrm.worlds.games import Pile, PlayoutUser, behind, case_of
 from rrm.worlds.games.game import after, wins
 from rrm_tasks.moves import moves

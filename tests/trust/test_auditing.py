@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -15,14 +16,22 @@ import pytest
 import torch
 
 from rrm import Assistant, BoundedUser, Case, Fact, Finding, Group, HumanUser, Outcome, Pool, Sealed, Task, train
+from rrm.command.run_commands import _run_of
 from rrm.core.errors import RunError
 from rrm.core.records import digest, unseal
+from rrm.labels.forgetting import forget, people
+from rrm.labels.questions import Verdict, said
+from rrm.labels.queue import Labels
+from rrm.measure.oracle import OracleUser
 from rrm.models.reward import EnsembleScores
+from rrm.trust import shelf
+from rrm.trust.assisted_parts import gain, misleading
 from rrm.trust.audit_parts import held_out, metamorphic, planted, spot_checks
 from rrm.trust.auditing import audit
 from rrm.trust.bench import Bench, Unknowable, holding
 from rrm.trust.demands import _failing
 from rrm.trust.edits import Inspector, edits_of, words_after
+from rrm.view.reading import Reader
 from rrm.worlds.papers import Brief
 from rrm.worlds.papers.brief import VERBS
 from rrm.worlds.papers.corpus import Corpus
@@ -201,7 +210,64 @@ def test_spot_checks_see_what_the_judge_did_not_choose() -> None:
     assert {*nods["paper/writing"]} == {"misses"} and 0 < nods["paper/writing"]["misses"]["value"] < 1
     assert {*accuses["paper/writing"]} == {"false alarms"} and accuses["holds"] is False
     with pytest.raises(Unknowable, match="single facts"):
-        spot_checks(replace(bench([critic("nods")], agreeing), user=lambda: HumanUser()))
+        spot_checks(replace(bench([critic("nods")], agreeing), user=OracleUser))
+
+
+def test_a_critic_who_is_right_helps_and_one_who_accuses_at_random_does_not() -> None:
+    """Of a user who can look at little. What is claimed is right or wrong as it is made here."""
+    node = bench([critic("honest")], agreeing)
+    honest = gain(replace(node, user=lambda: BoundedUser(attention=2, error=0.0)))
+    said = honest["wrong claims"]["paper/writing"]
+    assert said["claims that are wrong"]["value"] == 0 and honest["gain"]["value"] > 0
+    assert honest["with assistance"]["value"] - honest["alone"]["value"] == pytest.approx(honest["gain"]["value"])
+    assert 1 - honest["with assistance"]["value"] + said["propagated"]["value"] == pytest.approx(
+        said["verdicts wrong if all are"]["value"]
+    ), "all claims were right, so all that is wrong then was put in"
+    accuses = gain(bench([critic("accuses")], agreeing))["wrong claims"]["paper/writing"]
+    assert accuses["claims that are wrong"]["value"] > 0.3
+    alone = gain(bench([], agreeing))
+    assert alone["gain"] == {"not_known": "no assistant helps here"} and alone["wrong claims"] == {}
+
+
+def test_assistants_that_mislead_show_in_the_user_s_verdicts_and_in_a_reward_model_that_believes_them() -> None:
+    def believing(group: Group) -> list[float]:
+        """A reward model that goes by what it is told alone."""
+        return [-float(sum(not f.holds for one in group.seen(i) for f in one.findings))
+                for i in range(len(group.outcomes))]  # fmt: skip
+
+    def user() -> BoundedUser:
+        """One who cannot look, and believes this assistant from before."""
+        one = BoundedUser(attention=0)
+        one._record.update({("paper", "paper/writing", said, False, True): 50 for said in (True, False)})
+        return one
+
+    found = misleading(replace(bench([critic("honest")], believing, 40), user=user))
+    for who in ("user right", "reward model right"):
+        assert found["wrong"][who]["value"] < found["honest"][who]["value"] - 0.2, "who lies is believed"
+        assert found["sandbagging"][who]["value"] < found["honest"][who]["value"]
+    assert found["wrong"]["reward model turned"]["value"] > 0.3 and found["wrong"]["user says otherwise"]["value"] > 0.3
+    assert found["honest"]["checked claims found wrong"]["not_known"] and "user says otherwise" not in found["honest"]
+    looking = misleading(replace(bench([critic("honest")], believing), user=lambda: BoundedUser(error=0.0)))
+    caught = {kind: looking[kind]["checked claims found wrong"]["value"] for kind in ("honest", "wrong")}
+    assert caught == {"honest": 0, "wrong": 1}
+    with pytest.raises(Unknowable, match="no assistant"):
+        misleading(bench([], agreeing))
+
+
+def test_without_truth_it_is_said_how_far_judgements_move_and_of_nobody_what_the_reward_model_does() -> None:
+    node = bench([critic("honest")], agreeing, 8)
+    task = replace(node.task, facts=lambda case, outcome: [Fact("taste", "form")])
+    blind = replace(node, line=(replace(node.node, task=task),), nobody="nobody was asked")
+    with pytest.raises(Unknowable, match="settles"):
+        gain(blind)
+    found = misleading(blind)
+    assert "settles" in found["wrong"]["reward model right"]["not_known"] and "holds" not in found
+    assert found["wrong"]["reward model turned"]["value"] == 0, "it does not read what is said"
+    assert {found["wrong"][what]["not_known"] for what in ("user says otherwise", "checked claims found wrong")} == {
+        "nobody was asked"
+    }
+    known = gain(replace(node, nobody="nobody was asked"))
+    assert "value" in known["reward model"] and known["with assistance"] == {"not_known": "nobody was asked"}
 
 
 def test_a_reward_model_that_goes_by_company_or_order_does_not_hold() -> None:
@@ -289,9 +355,9 @@ def test_what_cannot_be_audited_is_refused(trained: Path) -> None:
     def audited(node: str = "toy", task: Task | None = None, user: Any = None, **how: Any) -> list[Any]:
         return [*audit(trained, node, task or tree(), user or BoundedUser(), tiny(), cases=2, **how)]
 
-    with pytest.raises(RunError, match="marks of rrm label"):
+    with pytest.raises(RunError, match="not by human"):
         audited(user=HumanUser())
-    with pytest.raises(RunError, match=r"was judged by bounded\(attention=6\)"):
+    with pytest.raises(RunError, match=r"was judged by bounded\(attention=6\).*--user nobody"):
         audited(user=BoundedUser(attention=4))
     with pytest.raises(RunError, match="give the tree that was trained"):
         audited(task=toy.task())
@@ -301,6 +367,78 @@ def test_what_cannot_be_audited_is_refused(trained: Path) -> None:
         audited(only=("held",))
     (found,) = audited("toy/sub", only=("shifted",))
     assert "--shifted" in found.found["not_known"]
+
+
+def by_people(trained: Path, to: Path, user: HumanUser) -> Path:
+    """The run, as if people had judged it."""
+    run = Path(shutil.copytree(trained, to, ignore=shutil.ignore_patterns("trust")))
+    config = json.loads((run / "config.json").read_text())
+    config["user"] = {"name": user.name, **user.model_dump()}
+    (run / "config.json").write_text(json.dumps(config))
+    return run
+
+
+def test_of_what_people_judged_all_is_done_that_takes_nobody(trained: Path, tmp_path: Path) -> None:
+    run = by_people(trained, tmp_path / "run", HumanUser())
+    parts = ("held-out", "adversarial", "spot-checks", "gain", "misleading", "metamorphic")
+    found = {one.part: one.found for one in audit(run, "toy", tree(), None, tiny(), cases=2, budget=2, only=parts)}
+    assert "none was held out of the last fit" in found["held-out"]["not_known"], "so few were judged"
+    best = found["adversarial"]["of many"]
+    assert "value" in best["foretold"] and "human judged in training" in best["preferred"]["not_known"]
+    assert "nobody was asked" in found["spot-checks"]["not_known"]
+    assert "value" in found["gain"]["reward model"] and "not_known" in found["gain"]["gain"]
+    assert "value" in found["misleading"]["wrong"]["reward model turned"]
+    assert found["metamorphic"]["reward: order"]["value"] == 1 and "not_known" in found["metamorphic"]["user: order"]
+    assert not (run / "trust" / "asked").exists() and {one["made"]["user"] for one in found.values()} == {"nobody"}
+    (other,) = audit(run, "toy", tree(), BoundedUser(), tiny(), cases=2, only=("held-out",))
+    assert other.found["asked in place of who judged"] == BoundedUser().name, "asked, and said so"
+
+
+def test_where_nobody_is_asked_the_judgements_that_there_are_count() -> None:
+    stored = {"a": [(1.0, 0.9, 0.01)] * 2, "b": [(0.0, 0.8, 0.64), (1.0, 0.6, 0.16)]}
+    found = held_out(replace(bench([], agreeing), nobody="nobody", stored=stored))
+    assert found["predicted"]["value"] == 0.75 and found["predicted"]["cases"] == 2 and found["judged in training"]
+    assert found["expected"]["value"] == pytest.approx(0.8)
+    assert found["surer than right"]["value"] == pytest.approx(0.05)
+
+
+def test_people_who_are_asked_judge_new_pairs_and_mark_what_assistants_said(trained: Path, tmp_path: Path) -> None:
+    def answer(line: str) -> None:
+        assert str(asked) in line or "judgements" in line
+        with closing(Labels(asked)) as labels:
+            for question in labels.claim("Zuleika", 50):
+                marks: dict[str, Verdict] = {one.at: "no" for one in said(question.pair) if one.answer is not None}
+                assert "drawn at random" not in question.instruction or len(marks) == 1
+                shown = marks if question.assisted("Zuleika") else {}
+                labels.answer(f"key of {question.id}", question.id, "Zuleika", "first", marks=shown)
+
+    user = HumanUser(unassisted=0.0, grace=0.0, poll=0.01, tell=answer)
+    run = by_people(trained, tmp_path / "run", user)
+    asked = run / "trust" / "asked"
+    before = files(run)
+    parts = ("held-out", "spot-checks", "misleading")
+    found = {one.part: one.found for one in audit(run, "toy", tree(), user, tiny(), cases=2, only=parts)}
+    assert found["held-out"]["predicted"]["n"] == 2 and "judged in training" not in found["held-out"]
+    (kinds,) = (one for who, one in found["spot-checks"].items() if who == "toy/sub")
+    assert {one["value"] for one in kinds.values()} == {1} and found["spot-checks"]["not marked"]["value"] == 0
+    assert "not lied to" in found["misleading"]["wrong"]["user says otherwise"]["not_known"]
+    assert {name: body for name, body in files(run).items() if not name.startswith("trust/")} == before
+    assert people(run)["Zuleika"] > 0 and "Zuleika" not in "".join(str(one) for one in found.values())
+    assert _run_of(asked) == run.resolve() and _run_of(run) == run, "rrm label shows them beside the run's own"
+    forget(run, "Zuleika", "keep")
+    assert "Zuleika" not in people(run) and b"Zuleika" not in (asked / "labels.db").read_bytes()
+
+
+def test_what_was_found_of_other_weights_is_in_no_certificate(trained: Path, tmp_path: Path) -> None:
+    run = by_people(trained, tmp_path / "run", HumanUser())
+    [*audit(run, "toy", tree(), None, tiny(), cases=2, only=("misleading",))]
+    with Reader(run) as reader:
+        _, (one,) = shelf.kept(run, reader, "toy")
+        assert one["name"] == "misleading" and "reward model turned" in one["found"]["wrong"]
+        path = run / "trust" / "toy" / "audits" / "misleading.json"
+        body = json.loads(path.read_text())
+        path.write_text(json.dumps({**body, "weights": {**body["weights"], "reward": "0" * 64}}))
+        assert shelf.kept(run, reader, "toy") == ({}, [])
 
 
 def test_an_agent_that_acts_is_audited_as_far_as_that_makes_sense(tmp_path: Path) -> None:

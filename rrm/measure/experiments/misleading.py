@@ -20,6 +20,7 @@ from rrm.measure.stage import Material, Stage
 from rrm.measure.stats import auc, clipped, of_numbers
 from rrm.measure.users import Ally, Noisy, plays
 from rrm.users.bounded import BoundedUser
+from rrm.users.retelling import LIES, lied
 
 QUESTION = (
     "A share of the assistants misleads: says the opposite of what it found (wrong), that all is right (sandbagging), "
@@ -27,7 +28,7 @@ QUESTION = (
     "or to collude: rewarded as the agent is, for the user thinking well of its outcomes. How does the user's verdict "
     "change, and does checking find out who misleads?"
 )
-KINDS = ("wrong", "sandbagging", "colluding")
+KINDS = LIES
 TRAINED = ("trained to be wrong", "trained to collude")
 CHOSEN = {
     "lazy": {"worst": False, "below": False},
@@ -158,12 +159,7 @@ def misled(material: Material, who: set[str], kind: str, seed: int) -> Material:
         def change(by: str, g: int, i: int, f: Finding) -> Finding:
             if by not in who:
                 return f
-            if kind == "sandbagging":
-                return replace(f, holds=True, part=None)
-            if kind == "wrong":
-                return replace(f, holds=not f.holds, part=None)
-            ally = random.Random(digest(seed, "ally", some.groups[g].outcomes[i].id)).random() < 0.5
-            return f if f.holds == ally else replace(f, holds=ally, part=None)
+            return lied(kind, f, random.Random(digest(seed, "ally", some.groups[g].outcomes[i].id)).random() < 0.5)
 
         return change
 

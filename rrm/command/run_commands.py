@@ -272,7 +272,7 @@ def import_(
         str | None, typer.Option(help="With --as ratings: how many levels there are, 1 the worst; or from-to: 0-4.")
     ] = None,
     format: Annotated[
-        str, typer.Option(help="auto, hh (HH-RLHF), trl (or from `rrm export`), peerread, steps (labels of steps).")
+        str, typer.Option(help="auto, hh (HH-RLHF), trl (or `rrm export`), peerread, steps (labels of steps), llmbar.")
     ] = "auto",
     columns: Annotated[
         list[str] | None,

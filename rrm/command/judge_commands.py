@@ -1,4 +1,4 @@
-"""Commands that put a trained node to use: score others' labels with it."""
+"""Commands that put a trained node to use: score others' labels with it, and serve it as a judge."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from rrm.store.files import write_atomically
 from rrm.view.clean_console import CleanConsole
 
 if TYPE_CHECKING:
+    from rrm.exchange.judge_server import ServedNode
     from rrm.measure.scored import Part, Published
     from rrm.measure.stats import Interval
 
@@ -123,3 +124,59 @@ def _table(part: Part, found: Published) -> Table:
 def _interval(found: Interval, sign: str = "") -> str:
     mean, low, high = (format(found[key], f"{sign}.3f") for key in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
+
+
+@app.command()
+def serve(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    node: Annotated[str, typer.Argument(help="The node, by its path.")],
+    tree: Annotated[
+        str | None,
+        typer.Option(help="The run's tree, as code that you trust: the node's assistants then examine every outcome."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where to serve; beyond loopback only with --token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8432,
+    token: Annotated[
+        str | None, typer.Option(envvar="RRM_TOKEN", help="What requests must send; a new one by default.")
+    ] = None,
+    together: Annotated[int, typer.Option(help="Most requests that are asked in one pass.", min=1)] = 16,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Serve a finished node as a judge: POST /judge a prompt and outcomes; back come rewards, how sure they are, and
+    what its assistants found, with the places.
+
+    Nothing that is asked is kept. Of agents that act there is none.
+    """
+    with clean_errors(debug):
+        from transformers.utils import logging  # late, all: it takes seconds
+
+        from rrm.exchange.judge_server import create_judge
+        from rrm.view.web.serving import access_for, listen
+        from rrm.view.web.serving import serve as run_server
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        access = access_for(host, token)
+        bound = listen(host, port)
+        judge = create_judge(_served(run, node, tree), access, together)
+        name, number = bound.getsockname()[:2]
+        where = f"http://{f'[{name}]' if ':' in name else name}:{number}"
+        say(f"{node} of {run} judges at {where}/judge  (Ctrl-C ends)\nTry it:\n")
+        body = json.dumps({"prompt": "...", "outcomes": ["...", "..."]})
+        say(f"  curl {where}/judge -H 'Authorization: Bearer {access.token}' -d '{body}'\n")
+        run_server(judge, bound)
+
+
+def _served(run: Path, node: str, tree: str | None) -> ServedNode:
+    """The node, with what is below it if its tree is given."""
+    from rrm.core.validation import plant
+    from rrm.exchange.judge_server import ServedNode, forgetting
+    from rrm.loop.reopen import assistant_of, reward_of
+    from rrm.models.reward import TextRewardModel
+
+    if tree is None:
+        return ServedNode(run.resolve().name, node, reward_of(run, node))
+    task = load_task(tree)
+    whole = forgetting(assistant_of(run, node, task))
+    assert isinstance(whole.reward, TextRewardModel)  # it was reopened as one
+    parents = {sub.path: one for one in plant(task).walk() for sub in one.subtasks}
+    return ServedNode(run.resolve().name, node, whole.reward, whole, parents.get(node))

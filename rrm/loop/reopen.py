@@ -4,7 +4,7 @@ work; and what the former makes of comparisons that were judged after its fit.""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,20 +75,28 @@ def assistant_of(run: Path | str, node: str, tree: Task) -> Assistant:
     nodes = {one.path: one for one in plant(tree).walk()}
     if node not in nodes:
         raise RunError(f"the tree has no node {node!r}; it has {', '.join(nodes)}: give the tree that {folder} is of")
+    trained = list(_unfinished(nodes[node]))
+    if lacking := [one.path for one in trained if one.path not in config["tree"]]:
+        raise RunError(f"{folder} has no node {lacking[0]!r} as the tree has; its nodes: {', '.join(config['tree'])}")
     states = {
         (one.path, part): _state(folder, config, one.path, part, None)
-        for one in nodes[node].walk() if one.path in config["tree"] for part in ("reward", "agent")
+        for one in trained for part in ("reward", "agent")
     }  # fmt: skip
     return _assembled(nodes[node], _backbone(folder, config), config, states)
+
+
+def _unfinished(task: Task) -> Iterator[Task]:
+    """A node and all below it that a run trains: none that was finished elsewhere."""
+    yield task
+    for sub in task.assistants:
+        if isinstance(sub, Task):
+            yield from _unfinished(sub)
 
 
 def _assembled(
     task: Task, backbone: Backbone, config: Mapping[str, Any], states: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> Assistant:
-    """Raises `RunError` for a node that the run does not have."""
     path = task.path
-    if (path, "reward") not in states:
-        raise RunError(f"the run has no node {path!r} as the tree has; its nodes: {', '.join(config['tree'])}")
     helpers = tuple(
         sub if isinstance(sub, Assistant) else _assembled(sub, backbone, config, states) for sub in task.assistants
     )

@@ -211,7 +211,13 @@ def people(
 def export_(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
     file: Annotated[Path, typer.Option("-o", "--output", help="The file, or the reward model's folder, to write.")],
-    format: Annotated[str, typer.Option(help="jsonl or parquet.", show_default="by the file's name")] = "",
+    format: Annotated[
+        str,
+        typer.Option(
+            help="jsonl, parquet, or inspect: a log of Inspect with the tree as spans, of --node or the root.",
+            show_default="by the file's name",
+        ),
+    ] = "",
     node: Annotated[str | None, typer.Option(help="Comparisons of this node only, e.g. paper/proofs.")] = None,
     ties: Annotated[bool, typer.Option("--ties", help="Ties and abstentions too; nothing was chosen there.")] = False,
     messages: Annotated[
@@ -236,6 +242,13 @@ def export_(
             from rrm.exchange.reward_export import export_reward
 
             say(export_reward(run, reward_model, file, refit).summary(file))
+            return
+        if format == "inspect" or file.suffix == ".eval":
+            from rrm.exchange.inspect_log import export_inspect
+
+            if what != "comparisons" or ties or messages:
+                raise ConfigError("a log of Inspect has all comparisons of a node; leave out --as, --ties, --messages")
+            say(f"{export_inspect(run, file, node)} comparisons in {file}; look at them: inspect view {file.parent}")
             return
         from rrm.exchange.exporting import export, format_of
 

@@ -19,6 +19,7 @@ from rrm.store.files import write_atomically
 from rrm.view.clean_console import CleanConsole
 
 if TYPE_CHECKING:
+    from rrm.core.task import Assistant
     from rrm.exchange.judge_server import ServedNode
     from rrm.measure.scored import Part, Published
     from rrm.measure.stats import Interval
@@ -74,8 +75,9 @@ def score(
         told = Columns.parse(columns) if columns else None
         opened = source(file, split, subset)
         with Console(stderr=True).status("loading the model") as status:
+            helpers: tuple[Assistant, ...] = ()
             if tree is None:
-                reward, helpers = reward_of(run, node), ()
+                reward = reward_of(run, node)
             else:
                 whole = assistant_of(run, node, load_task(tree))
                 assert isinstance(whole.reward, TextRewardModel)  # it was reopened as one

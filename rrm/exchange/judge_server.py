@@ -214,7 +214,7 @@ class Batcher:
     async def _work(self) -> None:
         while self.queue:
             judge = self.queue[0][0]
-            some = []
+            some: list[tuple[Group, asyncio.Future[dict[str, Any]]]] = []
             while self.queue and len(some) < self.together and self.queue[0][0] == judge:
                 _, group, answer = self.queue.popleft()
                 if not answer.done():  # whoever asked may have left

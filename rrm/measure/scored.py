@@ -210,7 +210,7 @@ def _too_long(reward: TextRewardModel, group: Group) -> bool:
     """Whether an outcome does not fit into the model's context; what assistants say of it is not counted."""
     front = len(reward.backbone.render(group.case.prompt))
     longest = max(len(tokens_of(reward.backbone, group.case, outcome)) for outcome in group.outcomes)
-    return front + longest + 1 > reward.backbone.limit
+    return bool(front + longest + 1 > reward.backbone.limit)
 
 
 # --- labels of steps -----------------------------------------------------------------------------------

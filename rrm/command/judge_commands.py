@@ -21,7 +21,7 @@ from rrm.view.clean_console import CleanConsole
 if TYPE_CHECKING:
     from rrm.core.task import Assistant
     from rrm.exchange.judge_server import ServedNode
-    from rrm.measure.scored import Part, Published
+    from rrm.measure.scored import Published, ScoredPart
     from rrm.measure.stats import Interval
 
 
@@ -112,7 +112,7 @@ def _show(found: Published, run: Path, node: str) -> None:
     say("95 % intervals, by resampling cases; a tie is half right", "dim")
 
 
-def _table(part: Part, found: Published) -> Table:
+def _table(part: ScoredPart, found: Published) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     whole = bool(found.f1) and part is found.parts[0]
     for name in ("judge", "right", "the node less this", *(["F1"] if whole else [])):

@@ -50,7 +50,7 @@ TOGETHER = 16
 """Most requests that are asked in one pass."""
 
 
-class Asked(BaseModel):
+class JudgeRequest(BaseModel):
     """What is asked; nothing else is accepted."""
 
     model_config = ConfigDict(extra="forbid")
@@ -256,7 +256,7 @@ def create_judge(node: ServedNode, access: Access, together: int = TOGETHER, wai
     def answering(judge: Judging) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
             try:
-                group = Asked.model_validate_json(await request.body()).group()
+                group = JudgeRequest.model_validate_json(await request.body()).group()
             except ValidationError as error:
                 fault = error.errors()[0]
                 where = ".".join(map(str, fault["loc"]))

@@ -41,7 +41,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Line:
+class JudgeLine:
     """How often one judge is right, and the node less it on the same rows; None of the node itself."""
 
     name: str
@@ -50,13 +50,13 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Part:
+class ScoredPart:
     """The lines of all rows, or of those with one value in the column that was asked for."""
 
     name: str
     pairs: int
     cases: int
-    lines: tuple[Line, ...]
+    lines: tuple[JudgeLine, ...]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Published:
     source: str
     kind: Kind
     what: str
-    parts: tuple[Part, ...]
+    parts: tuple[ScoredPart, ...]
     left: Mapping[str, int]
     f1: Mapping[str, Interval] = field(default_factory=dict)
 
@@ -124,7 +124,7 @@ def score_file(
     return Published(opened.name, kind, "steps" if kind == "steps" else "pairs", tuple(parts), dict(left), f1)
 
 
-def _part(name: str, judged: Sequence[_Judged]) -> Part:
+def _part(name: str, judged: Sequence[_Judged]) -> ScoredPart:
     clusters: dict[str, list[_Judged]] = {}
     for one in judged:
         clusters.setdefault(one.cluster, []).append(one)
@@ -132,8 +132,8 @@ def _part(name: str, judged: Sequence[_Judged]) -> Part:
     for judge in judged[0].right:
         values = [[one.right[judge] for one in some] for some in clusters.values()]
         less = [[one.right[NODE] - one.right[judge] for one in some] for some in clusters.values()]
-        lines.append(Line(judge, clipped(interval(values)), None if judge == NODE else interval(less)))
-    return Part(name, len(judged), len(clusters), tuple(lines))
+        lines.append(JudgeLine(judge, clipped(interval(values)), None if judge == NODE else interval(less)))
+    return ScoredPart(name, len(judged), len(clusters), tuple(lines))
 
 
 # --- pairs ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -51,23 +51,23 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         # what an earlier session wrote there is told again
-        self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=0)  # type: ignore[no-untyped-call]
-        self.writer.add_text("config", f"```json\n{json.dumps(config, indent=1)}\n```", 0)  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=0)
+        self.writer.add_text("config", f"```json\n{json.dumps(config, indent=1)}\n```", 0)
 
     def metrics(self, values: Mapping[str, float], step: int, own: Mapping[str, int]) -> None:
         """See `Tracker`; each name has steps of its own, so that what comes once a round counts rounds."""
         for name, value in values.items():
-            self.writer.add_scalar(name, value, own[name])  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(name, value, own[name])
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], step: int) -> None:
         """See `Tracker`; as text."""
         lines = [columns, ["---"] * len(columns), *rows]
         text = "\n".join("|" + "|".join(map(_cell, line)) + "|" for line in lines)
-        self.writer.add_text(name, text, step)  # type: ignore[no-untyped-call]
+        self.writer.add_text(name, text, step)
 
     def close(self) -> None:
         """See `Tracker`."""
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()
 
 
 class Trackio:
@@ -116,7 +116,9 @@ class WeightsAndBiases:
         self.run.finish()
 
 
-TRACKERS = {"trackio": Trackio, "wandb": WeightsAndBiases, "tensorboard": TensorBoard}
+TRACKERS: Mapping[str, Callable[[str, Path, Mapping[str, Any]], Tracker]] = {
+    "trackio": Trackio, "wandb": WeightsAndBiases, "tensorboard": TensorBoard,
+}  # fmt: skip
 
 
 def tracker_of(name: str, run: Path, config: Mapping[str, Any]) -> Tracker:
@@ -125,8 +127,7 @@ def tracker_of(name: str, run: Path, config: Mapping[str, Any]) -> Tracker:
     kind, _, project = name.partition(":")
     if kind not in TRACKERS:
         raise ConfigError(f"--report-to {name}: give {', '.join(TRACKERS)}, with a project behind it: wandb:mine")
-    made: Tracker = TRACKERS[kind](project or PROJECT, run, config)
-    return made
+    return TRACKERS[kind](project or PROJECT, run, config)
 
 
 def configuration(task: Task, **more: Any) -> dict[str, Any]:

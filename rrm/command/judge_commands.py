@@ -158,8 +158,9 @@ def serve(
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         access = access_for(host, token)
+        served = _served(run, node, tree)
         bound = listen(host, port)
-        judge = create_judge(_served(run, node, tree), access, together)
+        judge = create_judge(served, access, together)
         name, number = bound.getsockname()[:2]
         where = f"http://{f'[{name}]' if ':' in name else name}:{number}"
         say(f"{node} of {run} judges at {where}/judge  (Ctrl-C ends)\nTry it:\n")

@@ -94,7 +94,8 @@ def score_file(
     ignore: Sequence[str] = (), by: str = "subset", helpers: Sequence[Assistant] = (), most: int | None = None,
     question: str = steps.QUESTION, progress: Progress = lambda n: None,
 ) -> Published:  # fmt: skip
-    """Score a file's rows, which are read as `rrm import` reads them.
+    """Score a file's rows, which are read as `rrm import` reads them. Raises `ExchangeError` for rows that are of no
+    known format, or if none gives a comparison.
 
     Parameters
     ----------
@@ -103,8 +104,6 @@ def score_file(
         own, too: the outcome of which it calls less wrong.
     most: only the first so many comparisons (or, of steps, rows).
     question: what a critic of steps is asked.
-
-    Raises `ExchangeError` for rows that are of no known format, or if none gives a comparison.
     """
     kinds: Any = format
     opened, kind = prepared(given, "scored", kinds, columns)

@@ -14,8 +14,10 @@ import pytest
 import torch
 import uvicorn
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from rrm import Assistant, BoundedUser, Case, Finding, Group, Outcome, RRMError, train
+from rrm.command.cli import app
 from rrm.core.errors import RunError
 from rrm.core.validation import plant
 from rrm.exchange.judge_server import Batcher, FullError, ServedNode, create_judge, forgetting, places
@@ -24,6 +26,7 @@ from rrm.models.reward import TextRewardModel
 from rrm.view.web.security import Access
 from rrm.view.web.serving import listen
 from tests import toy
+from tests.label.reviews import lines
 
 TREE = toy.task(assistants=(toy.sub(locate=lambda case, outcome: {"even": (0, 2)}),),
                 locate=lambda case, outcome: {"even": (0, 2)})  # fmt: skip
@@ -161,11 +164,24 @@ def test_what_waits_is_asked_together_and_nobody_fails_for_another() -> None:
     assert passes == [1, 4, 1, 1, 1, 1, 2]
 
 
+def test_the_command_scores_a_file_and_says_who_was_not_asked(trained: tuple[Path, Assistant], tmp_path: Path) -> None:
+    rows = [{"prompt": f"w{i}", "chosen": f"w{i} w5 w6", "rejected": "w3"} for i in range(3, 6)]
+    file = lines(tmp_path / "rows.jsonl", rows)
+    done = CliRunner().invoke(app, ["score", str(trained[0]), "toy", str(file), "--json", str(tmp_path / "out.json")])
+    assert done.exit_code == 0 and "knows 1 assistants" in done.output.replace("\n", " "), done.output
+    whole = json.loads((tmp_path / "out.json").read_text())["parts"][0]
+    found = {line["name"]: line["right"] for line in whole["lines"]}
+    assert found["the longer"]["mean"] == 1.0 and found["the node"]["n"] == 3
+    done = CliRunner().invoke(app, ["serve", str(trained[0]), "elsewhere"])
+    assert done.exit_code == 2 and "its nodes: toy/sub, toy" in done.output
+    done = CliRunner().invoke(app, ["serve", str(trained[0]), "toy", "--host", "0.0.0.0"])
+    assert done.exit_code == 2 and "--token" in done.output
+
+
 def test_over_a_socket(node: ServedNode) -> None:
     """As `rrm serve` does it, with a client of its own."""
     bound = listen("127.0.0.1", 0)
-    app = create_judge(node, ACCESS)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(create_judge(node, ACCESS), log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:

@@ -245,7 +245,13 @@ def export_(
     run: Run,
     file: Annotated[Path, typer.Option("-o", "--output", help="The file, or the reward model's folder, to write.")],
     node: AnyNode = None,
-    format: Annotated[str, typer.Option(help="jsonl or parquet.", show_default="by the file's name")] = "",
+    format: Annotated[
+        str,
+        typer.Option(
+            help="jsonl, parquet, or inspect: a log of Inspect with the tree as spans, of NODE or the root.",
+            show_default="by the file's name",
+        ),
+    ] = "",
     said: Annotated[str | None, typer.Option("--node", hidden=True, help="As NODE, which it was before.")] = None,
     ties: Annotated[bool, typer.Option("--ties", help="Ties and abstentions too; nothing was chosen there.")] = False,
     messages: Annotated[
@@ -271,6 +277,13 @@ def export_(
             from rrm.exchange.reward_export import export_reward
 
             say(export_reward(run, str(node_of(run, reward_model)), file, refit).summary(file))
+            return
+        if format == "inspect" or file.suffix == ".eval":
+            from rrm.exchange.inspect_log import export_inspect
+
+            if what != "comparisons" or ties or messages:
+                raise ConfigError("a log of Inspect has all comparisons of a node; leave out --as, --ties, --messages")
+            say(f"{export_inspect(run, file, node)} comparisons in {file}; look at them: inspect view {file.parent}")
             return
         from rrm.exchange.exporting import export, format_of
 
@@ -314,7 +327,7 @@ def import_(
         str | None, typer.Option(help="With --as ratings: how many levels there are, 1 the worst; or from-to: 0-4.")
     ] = None,
     format: Annotated[
-        str, typer.Option(help="auto, hh (HH-RLHF), trl (or from `rrm export`), peerread, steps (labels of steps).")
+        str, typer.Option(help="auto, hh (HH-RLHF), trl (or `rrm export`), peerread, steps (labels of steps), llmbar.")
     ] = "auto",
     columns: Annotated[
         list[str] | None,

@@ -60,6 +60,7 @@ Precisions = Literal["auto", "float32", "bfloat16", "int8", "nf4"]
 if TYPE_CHECKING:
     from rrm.measure.rehearsal import Rehearsal
     from rrm.models.backbone import Backbone
+    from rrm.view.trackers import Reporting
 
 
 @app.command(epilog=examples("rrm trees"))
@@ -273,6 +274,13 @@ def train(
             "vllm:URL,check=4,folder=PATH."
         ),
     ] = "own",
+    report_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also report metrics and comparisons to trackio, wandb or tensorboard, or several; with a project: "
+            "wandb:mine."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
@@ -302,10 +310,13 @@ def train(
         if quiet:
             warnings.simplefilter("ignore", Notice)
         live = None if quiet else Live(task)
+        told = list(report_to or ()) if number == 0 else []
+        reporting = _reporting(told, task, folder, model, who, seed) if told else None
+        watch = [one for one in (live, reporting) if one is not None]
         try:
-            with live or nullcontext():
+            with live or nullcontext(), reporting or nullcontext():
                 loaded = shared or _model(model, compile, device, precision, variables(template or ()), sampler, shard)
-                run(task, judge, loaded, folder, seed, [live] if live is not None else [], where, sampler)
+                run(task, judge, loaded, folder, seed, watch, where, sampler)
         except KeyboardInterrupt:
             launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
             again = shlex.join([*launcher, *sys.argv[1:]])
@@ -382,6 +393,14 @@ def _tree(task: Task, branch: Tree | None = None) -> Tree:
         else:
             _tree(sub.task, node.add(Text("finished:", style="green")))
     return node
+
+
+def _reporting(names: Sequence[str], task: Task, folder: Path, model: str, user: str, seed: int) -> Reporting:
+    """Raises `ConfigError` for a tracker that is none, or not installed."""
+    from rrm.view.trackers import Reporting, configuration, tracker_of
+
+    config = configuration(task, model=model, user=user, seed=seed)
+    return Reporting([tracker_of(name, folder, config) for name in names])
 
 
 def _where(on: str | None, address: str | None, threads: int | None) -> str | None:

@@ -1,10 +1,11 @@
-"""A trained node's reward model or agent out of its run's folder, on a model loaded afresh; and what the former makes
-of comparisons that were judged after its fit."""
+"""A trained node out of its run's folder, on a model loaded afresh: its reward model, its agent, or the whole of it at
+work; and what the former makes of comparisons that were judged after its fit."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from rrm.core.errors import RunError
 from rrm.core.judgements import ACCEPT
 from rrm.core.parallel import World
 from rrm.core.settings import Settings
+from rrm.core.task import Assistant, Task
+from rrm.core.validation import plant
 from rrm.loop.foreseeing import margins
 from rrm.loop.lock import locked
 from rrm.loop.training import ACTING
@@ -33,7 +36,12 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
     folder = Path(run)
     config = _config(folder)
     state = _state(folder, config, node, "reward", round)
-    backbone = _backbone(folder, config)
+    return _rewarding(_backbone(folder, config), config, node, state)
+
+
+def _rewarding(
+    backbone: Backbone, config: Mapping[str, Any], node: str, state: Mapping[str, Any]
+) -> TextRewardModel:  # fmt: skip
     settings = Settings(**as_set(config["tree"][node]["settings"], backbone.rates or {}))
     fork = trunk(backbone, f"{node} reward", "trained" if any(k.startswith("trunk.") for k in state) else "frozen")
     beside = state["heads.weight"].shape[1] - backbone.d - (SURPRISE if settings.surprise else 0)
@@ -47,10 +55,55 @@ def agent_of(run: Path | str, node: str, round: int | None = None) -> TextAgent:
     folder = Path(run)
     config = _config(folder)
     state = _state(folder, config, node, "agent", round)
-    backbone = _backbone(folder, config)
+    return _acting(_backbone(folder, config), config, node, state)
+
+
+def _acting(backbone: Backbone, config: Mapping[str, Any], node: str, state: Mapping[str, Any]) -> TextAgent:
     agent = TextAgent(backbone, backbone.fork(node), Settings(**config["tree"][node]["settings"]).max_tokens)
     agent.load(state)
     return agent
+
+
+def assistant_of(run: Path | str, node: str, tree: Task) -> Assistant:
+    """A finished node at work, with all that is below it, as of their last rounds, on one model loaded afresh.
+
+    tree: the run's, as code that makes cases and reads findings. It may have changed since; of the run are the settings
+    and the weights. Raises as `reward_of`, and `RunError` for a tree that lacks the node.
+    """
+    folder = Path(run)
+    config = _config(folder)
+    nodes = {one.path: one for one in plant(tree).walk()}
+    if node not in nodes:
+        raise RunError(f"the tree has no node {node!r}; it has {', '.join(nodes)}: give the tree that {folder} is of")
+    trained = list(_unfinished(nodes[node]))
+    if lacking := [one.path for one in trained if one.path not in config["tree"]]:
+        raise RunError(f"{folder} has no node {lacking[0]!r} as the tree has; its nodes: {', '.join(config['tree'])}")
+    states = {
+        (one.path, part): _state(folder, config, one.path, part, None)
+        for one in trained for part in ("reward", "agent")
+    }  # fmt: skip
+    return _assembled(nodes[node], _backbone(folder, config), config, states)
+
+
+def _unfinished(task: Task) -> Iterator[Task]:
+    """A node and all below it that a run trains: none that was finished elsewhere."""
+    yield task
+    for sub in task.assistants:
+        if isinstance(sub, Task):
+            yield from _unfinished(sub)
+
+
+def _assembled(
+    task: Task, backbone: Backbone, config: Mapping[str, Any], states: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> Assistant:
+    path = task.path
+    helpers = tuple(
+        sub if isinstance(sub, Assistant) else _assembled(sub, backbone, config, states) for sub in task.assistants
+    )
+    reward = _rewarding(backbone, config, path, states[path, "reward"])
+    agent = _acting(backbone, config, path, states[path, "agent"])
+    settings = Settings(**as_set(config["tree"][path]["settings"], backbone.rates or {}))
+    return Assistant(replace(task, settings=settings, assistants=helpers), agent, reward, helpers)
 
 
 def _state(folder: Path, config: Mapping[str, Any], node: str, part: str, round: int | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from rrm.core.judgements import Comparison
@@ -14,13 +15,13 @@ from rrm.exchange.imports import hh, peerread, steps
 from rrm.exchange.imports import preferences as trl
 from rrm.exchange.imports.columns import Account, LeftOut, Row, SourceRow
 from rrm.exchange.imports.lengths import Limit
-from rrm.exchange.imports.mapped import Columns
+from rrm.exchange.imports.mapped import LLMBAR, Columns
 from rrm.exchange.imports.peerread import Dealing
 from rrm.exchange.imports.sources import Source, of_one_split
 from rrm.store.store import Origin
 
-Format = Literal["hh", "trl", "peerread", "steps"]
-Kind = Literal["hh", "trl", "peerread", "steps", "map"]
+Format = Literal["hh", "trl", "peerread", "steps", "llmbar"]
+Kind = Literal["hh", "trl", "peerread", "steps", "llmbar", "map"]
 LOOKED_AT = 100
 """Rows that tell the format."""
 ALIKE = "both outcomes are the same"
@@ -61,6 +62,7 @@ class Reading:
     columns: which columns hold what, if the format does not say it.
     ignored: columns that are known to be harmless.
     question: what a critic of steps is asked.
+    drawn: whether A is drawn; else the first of two is A, as the source has them.
     """
 
     format: Kind
@@ -70,6 +72,12 @@ class Reading:
     columns: Columns | None = None
     ignored: frozenset[str] = frozenset()
     question: str = steps.QUESTION
+    drawn: bool = True
+
+    @property
+    def told(self) -> Columns | None:
+        """Which columns hold what, as said, or as is known of the format."""
+        return self.columns or (LLMBAR if self.format == "llmbar" else None)
 
 
 def read(
@@ -81,7 +89,7 @@ def read(
     """
     tally.columns.ignored = how.ignored
     papers: list[peerread.ReviewedPaper] = []
-    groups = how.columns.groups(given.rows()) if how.columns else ([row] for row in given.rows())
+    groups = how.told.groups(given.rows()) if how.told else ([row] for row in given.rows())
     for some in groups:
         tally.rows += len(some)
         rows = [Row({k: v for k, v in row.values.items() if k not in how.ignored}) for row in some]
@@ -113,8 +121,8 @@ def _comparisons(
     node = node_for(rows[0], node)
     if how.format == "steps":
         return _kept(steps.comparisons_of(rows[0], node, source, how.question), how, place, tally)
-    parts = how.columns.parts(rows) if how.columns else [rows[0]] if how.format == "hh" else trl.parts(rows[0])
-    convert = hh.comparison_of if how.format == "hh" else trl.comparison_of
+    parts = how.told.parts(rows) if how.told else [rows[0]] if how.format == "hh" else trl.parts(rows[0])
+    convert = hh.comparison_of if how.format == "hh" else partial(trl.comparison_of, draw=how.drawn)
     found: list[Comparison] = []
     for part in parts:
         try:
@@ -214,7 +222,8 @@ def detect(given: Source) -> Format:
     if not kinds:
         raise ExchangeError(
             f"{looked[0].place}: rows of no known format; the columns are {', '.join(looked[0].values) or 'none'}. "
-            "There must be chosen and rejected (hh, trl), reviews and abstract (peerread), or labels of steps (steps). "
+            "There must be chosen and rejected (hh, trl), reviews and abstract (peerread), labels of steps (steps), or "
+            "input, output_1, output_2 and label (llmbar). "
             "Say which columns hold what: --map prompt=... --map a=... --map b=... --map prefers=... Of rows about one "
             "outcome each, say what they say of it: --as ratings, approvals, marks, corrections, or demonstrations"
         )
@@ -230,5 +239,7 @@ def _kind(row: SourceRow) -> Format | None:
     if "chosen" not in row.values and "rejected" not in row.values:
         if steps.looks(row.values):
             return "steps"
+        if {"input", "output_1", "output_2", "label"} <= set(row.values):
+            return "llmbar"
         return "trl" if {"completion", "label"} <= set(row.values) else None  # its error says what is missing
     return "hh" if hh.looks(row.values) else "trl"

@@ -211,6 +211,10 @@ class Columns:
         return single(row, self.of[key])
 
 
+LLMBAR = Columns.parse(["prompt=input", "a=output_1", "b=output_2", "prefers=label:1,2"])
+"""LLMBar's rows (Zeng et al. 2023, arXiv 2310.07641)."""
+
+
 # --- ways into a row ---------------------------------------------------------------------------------
 
 

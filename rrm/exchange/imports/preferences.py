@@ -135,8 +135,11 @@ def _several(row: Row, name: str) -> list[str] | None:
     return value if isinstance(value, list) and value and all(isinstance(one, str) for one in value) else None
 
 
-def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
-    """A row as a comparison at `node`. Raises `ExchangeError` if it is none, `LeftOut` if it compares nothing."""
+def comparison_of(row: Mapping[str, Any], node: str, source: str, draw: bool = True) -> Comparison:
+    """A row as a comparison at `node`; `draw`: which outcome is A, unless the row says it; else the chosen one is.
+
+    Raises `ExchangeError` if it is none, `LeftOut` if it compares nothing.
+    """
     row = Row.of(row)
     exported = "record" in row
     prompt, chosen, rejected = texts(row)
@@ -178,7 +181,7 @@ def comparison_of(row: Mapping[str, Any], node: str, source: str) -> Comparison:
     found = Comparison(pair, judgement, said.round, user, said.seconds)
     if "chosen_is_a" in given:
         return found if said.chosen_is_a else swapped(found)
-    return drawn(found)
+    return drawn(found) if draw else found
 
 
 def _remarked(found: tuple[Remark, ...]) -> tuple[Remark, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from rrm.exchange.exporting import ExchangeError
 from rrm.exchange.imports.columns import SourceRow
@@ -20,6 +21,10 @@ ASIDE = ("parsed_pdfs", "pdfs")
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 """Files of a data set that say what it is."""
 HUB = "datasets:"
+BY_DATASETS = {
+    ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".arrow": "arrow",
+}  # fmt: skip
+"""Suffix of a file -> who reads it in `datasets`."""
 SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation")
 NUMBERED = re.compile(r"-\d{5}-of-\d{5}\Z")
 """How the hub names the files of a split."""
@@ -44,7 +49,8 @@ class Source:
 
 
 def source(where: str | Path, split: str | None = None, subset: str | None = None) -> Source:
-    """A file, a folder, or a data set: "datasets:NAME", read by `datasets.load_dataset(NAME, subset, split=split)`.
+    """A file, a folder, or a data set: "datasets:NAME", read by `datasets.load_dataset(NAME, subset, split=split)`, or,
+    where NAME is a file (CSV among them) or what `save_to_disk` wrote, by what reads that.
 
     split: which split of a folder or data set that has several; None: "train". A folder of PeerRead, whose splits are
     kept apart in what is compared, is read whole unless one is asked for.
@@ -59,6 +65,8 @@ def source(where: str | Path, split: str | None = None, subset: str | None = Non
     path = Path(where)
     if path.is_dir():
         return _folder(path, split)
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".arrow"):
+        return _hub(str(path), split, None)
     if not path.is_file():
         hint = f"; a data set of the hub is written {HUB}{where}" if str(where).count("/") == 1 else ""
         raise ExchangeError(f"cannot read {where}: there is no such file or folder{hint}")
@@ -105,7 +113,7 @@ def _folder(folder: Path, split: str | None) -> Source:
     ]  # fmt: skip
     if not files:
         saved = any(folder.rglob("*.arrow"))
-        mend = "; write it as parquet: datasets.load_from_disk(FOLDER).to_parquet(FILE)" if saved else ""
+        mend = f"; if datasets saved it: {HUB}{folder}" if saved else ""
         raise ExchangeError(f"{folder}: no file in it ends in {', '.join(SUFFIXES)}{mend}")
     of = {path: split_of(path.relative_to(folder)) for path in files}
     names = list(dict.fromkeys(name for name in of.values() if name))
@@ -147,15 +155,11 @@ def split_of(file: Path) -> str | None:
 
 
 def _hub(name: str, split: str | None, subset: str | None) -> Source:
-    from datasets import get_dataset_split_names, load_dataset  # late: it takes seconds
-    from datasets.exceptions import DatasetsError
+    from datasets.exceptions import DatasetsError  # late: it takes seconds
 
-    title = f"{HUB}{name}"
     said: tuple[str, ...] = ()
     try:
-        if split is None:
-            split, said = _chosen(get_dataset_split_names(name, subset), None, title)
-        data = load_dataset(name, subset, split=split)
+        data, split, said = _loaded(name, split, subset)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         if isinstance(error, ExchangeError):
             raise
@@ -163,7 +167,8 @@ def _hub(name: str, split: str | None, subset: str | None) -> Source:
             f"{HUB}{name}: cannot be loaded ({error}); give the name of a data set, its --subset and --split, "
             "or load it elsewhere and save it as JSONL or parquet"
         ) from error
-    title = f"{name}[{split}]" if subset is None else f"{name}/{subset}[{split}]"
+    named = Path(name).name if Path(name).exists() else name  # a path says nothing of the rows, and much of the machine
+    title = f"{named}[{split}]" if subset is None else f"{named}/{subset}[{split}]"
 
     def rows() -> Iterator[SourceRow]:
         for number, values in enumerate(data, 1):
@@ -176,6 +181,30 @@ def _hub(name: str, split: str | None, subset: str | None) -> Source:
         return found.hexdigest()
 
     return Source(title, rows, digest, said)
+
+
+def _loaded(name: str, split: str | None, subset: str | None) -> tuple[Any, str, tuple[str, ...]]:
+    """One split of what `datasets` opens by this name, which it is, and what was decided: a file by its suffix, a
+    folder that `save_to_disk` wrote, or else what `load_dataset` makes of it."""
+    from datasets import Dataset, get_dataset_split_names, load_dataset, load_from_disk
+
+    path = Path(name)
+    saved = path.is_dir() and any((path / one).is_file() for one in ("dataset_dict.json", "state.json"))
+    if (saved or path.is_file()) and subset is not None:
+        raise ExchangeError(f"--subset counts for data sets with configurations; {name} has none")
+    if path.is_file():
+        if (kind := BY_DATASETS.get(path.suffix.lower())) is None:
+            raise ExchangeError(f"{HUB}{name}: a file ends in {', '.join(BY_DATASETS)}")
+        more = {"sep": "\t"} if path.suffix.lower() == ".tsv" else {}
+        found: Any = load_dataset(kind, data_files=str(path), **more)
+    elif saved:
+        found = load_from_disk(name)
+        found = {"train": found} if isinstance(found, Dataset) else found
+    else:
+        split, said = (split, ()) if split else _chosen(get_dataset_split_names(name, subset), None, f"{HUB}{name}")
+        return load_dataset(name, subset, split=split), split, said
+    split, said = _chosen(list(found), split, f"{HUB}{name}")
+    return found[split], split, said
 
 
 def _hash(path: Path) -> str:

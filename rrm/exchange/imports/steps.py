@@ -8,12 +8,13 @@ answers to it, and the answer that agrees with the label is preferred:
     yes                 against   no, "2 + 2 = 4"    where no step is wrong; a step, drawn
 
 What comes after the first wrong step has no label, and is named in no answer. The label is in the preference and
-nowhere else: neither it nor the right answer to the problem enters the case. Four kinds of rows are read:
+nowhere else: neither it nor the right answer to the problem enters the case. Five kinds of rows are read:
 
 - BIG-Bench-Mistake (Tyen et al. 2023, arXiv 2311.08516): `input`, `steps`, `mistake_index` (from 0; null: none).
 - PRM800K (Lightman et al. 2023, arXiv 2305.20050): `question.problem`, `label.steps` with `completions` rated -1 to 1.
 - Math-Shepherd (Wang et al. 2023, arXiv 2312.08935): `input`, whose steps end in a sign; `label`, with + or - there.
 - TRL's stepwise supervision: `prompt`, `completions`, `labels` (true or false).
+- ProcessBench (Zheng et al. 2024, arXiv 2412.06559): `problem`, `steps`, `label` (from 0; -1: none).
 """
 
 from __future__ import annotations
@@ -88,6 +89,13 @@ def case_of(labeled: Labeled, question: str = QUESTION) -> Case:
     return Case(prompt({"steps": question}, text), data, form(["steps"]))
 
 
+def answers_of(labeled: Labeled) -> dict[int | None, str]:
+    """What a critic can answer: that a step is the first wrong one (from 0), or None: none is. Steps that have no words
+    of their own are left out."""
+    named: dict[int | None, str] = {None: "yes"}
+    return named | {i: said for i in range(len(labeled.steps)) if (said := _no(labeled.steps, i))}
+
+
 def _no(steps: Sequence[str], which: int) -> str:
     """The answer that names a step, by words that no other has; empty if it has none."""
     pieces = [piece.strip() for line in steps[which].splitlines() for piece in line.split('"')]
@@ -106,9 +114,14 @@ def labeled_of(row: Mapping[str, Any]) -> Labeled:
     if kind is None:
         raise ExchangeError(
             f"no labels of steps; its columns: {', '.join(row) or 'none'}. There must be steps and mistake_index, or "
-            "completions and labels, or question and label (PRM800K), or input and label (Math-Shepherd)"
+            "completions and labels, or question and label (PRM800K), or input and label (Math-Shepherd), or problem, "
+            "steps and label (ProcessBench)"
         )
-    found = {"mistake": _mistake, "stepwise": _stepwise, "prm800k": _prm800k, "shepherd": _shepherd}[kind](row)
+    readers = {
+        "mistake": _mistake, "stepwise": _stepwise, "prm800k": _prm800k, "shepherd": _shepherd,
+        "processbench": _processbench,
+    }  # fmt: skip
+    found = readers[kind](row)
     if not found.steps:
         raise LeftOut("an answer without steps")
     if found.mistake is not None and not 0 <= found.mistake < len(found.steps):
@@ -119,6 +132,8 @@ def labeled_of(row: Mapping[str, Any]) -> Labeled:
 def _kind(raw: Mapping[str, Any]) -> str | None:
     if {"steps", "mistake_index"} <= set(raw):
         return "mistake"
+    if {"problem", "steps", "label"} <= set(raw) and isinstance(raw["steps"], list):
+        return "processbench"
     if {"prompt", "completions", "labels"} <= set(raw):
         return "stepwise"
     if isinstance(raw.get("question"), Mapping) and isinstance(raw.get("label"), Mapping):
@@ -133,6 +148,13 @@ def _mistake(row: Row) -> Labeled:
     if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
         raise ExchangeError(f"mistake_index is {short(index)}, not the number of a step")
     return Labeled(text_of(row.get("input"), "input"), _texts(row["steps"], "steps"), index)
+
+
+def _processbench(row: Row) -> Labeled:
+    label = row["label"]
+    if isinstance(label, bool) or not isinstance(label, int) or label < -1:
+        raise ExchangeError(f"label is {short(label)}, not the number of a step, or -1")
+    return Labeled(text_of(row["problem"], "problem"), _texts(row["steps"], "steps"), None if label < 0 else label)
 
 
 def _stepwise(row: Row) -> Labeled:

@@ -103,16 +103,16 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send_guarded)
             return
-        await self.app(scope, receive if body is None else _replay(body, receive), send_guarded)
+        await self.app(scope, receive if body is None else replay(body, receive), send_guarded)
 
     async def _examine(self, request: Request) -> tuple[Response | None, bytes | None]:
         """(why not, the body if it was read)."""
         host = request.headers.get("host", "")
-        if self.access.hosts is not None and _name(host) not in self.access.hosts:
-            return _refuse(403, f"This server does not answer to the name {_name(host)!r}."), None
+        if self.access.hosts is not None and host_name(host) not in self.access.hosts:
+            return _refuse(403, f"This server does not answer to the name {host_name(host)!r}."), None
         cookie = f"rrm-{request.url.port or 80}"
         if "token" in request.query_params and request.method == "GET":
-            if not _same(request.query_params["token"], self.access.token):
+            if not same(request.query_params["token"], self.access.token):
                 return _refuse(403, "This token is not valid (any more): each launch has a new one."), None
             rest = urlencode([(k, v) for k, v in request.query_params.multi_items() if k != "token"])
             path = "/" + request.url.path.lstrip("/")  # "//elsewhere" would be another site
@@ -122,17 +122,17 @@ class Guard:
                 secure=request.url.scheme == "https",
             )  # fmt: skip
             return answer, None
-        if not _same(request.cookies.get(cookie, ""), self.access.cookie):
+        if not same(request.cookies.get(cookie, ""), self.access.cookie):
             return _refuse(403, "Open the address that the server printed when it started: it has the token."), None
         if request.method in SAFE:
             return None, None
         if not _from_here(request.headers, request.url.scheme):
             return _refuse(403, "This request came from another site."), None
-        body = await _body(request)
+        body = await body_of(request)
         if body is None:
             return _refuse(413, f"More than {LARGEST_BODY >> 20} MB."), None
         given = request.headers.get("x-csrf-token") or _form(request.headers, body).get("csrf", "")
-        if not _same(given, self.access.csrf):
+        if not same(given, self.access.csrf):
             return _refuse(403, "The page is older than this server: reload it and try again."), None
         return None, body
 
@@ -148,15 +148,16 @@ def _form(headers: Headers, body: bytes) -> dict[str, str]:
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000))
 
 
-def _name(host: str) -> str:
-    """ "127.0.0.1:8000" -> "127.0.0.1", "[::1]:8000" -> "::1"."""
+def host_name(host: str) -> str:
+    """ "127.0.0.1:8000" -> "127.0.0.1", "[::1]:8000" -> "::1"; empty for what is no name."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
 
 
-def _same(given: str, expected: str) -> bool:
+def same(given: str, expected: str) -> bool:
+    """Whether two secrets are, in a time that does not tell how far."""
     return secrets.compare_digest(given.encode(), expected.encode())
 
 
@@ -167,18 +168,19 @@ def _from_here(headers: Headers, scheme: str) -> bool:
     return origin == f"{scheme}://{headers.get('host', '')}"
 
 
-async def _body(request: Request) -> bytes | None:
-    """The whole body, or None if it is too large."""
+async def body_of(request: Request, largest: int = LARGEST_BODY) -> bytes | None:
+    """The whole body, or None if it has more bytes than `largest`."""
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > LARGEST_BODY:
+        if size > largest:
             return None
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
+    """What gives a body that was read once more."""
     sent = False
 
     async def again() -> Message:

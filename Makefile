@@ -32,9 +32,13 @@ PYTEST = OMP_NUM_THREADS=1 .venv/bin/pytest -q -rs -n $(WORKERS) --dist loadfile
 test: .venv/.done
 	@$(PYTEST) -m "not slow"
 
-# Only the files that have slow ones: to collect the others takes a while, too.
+# Only the files that have slow ones: to collect the others takes a while, too. Those that take minutes go first, so
+# that no worker is left alone with one.
+LONG := $(addprefix tests/,measure/test_command.py parallel/test_runs.py docs/test_docs.py packaging/test_wheel.py \
+	test_on_ray.py)
 test-slow: .venv/.done
-	@$(PYTEST) -m slow $$(grep -rlE "mark\.slow" --include="test_*.py" tests)
+	@$(PYTEST) --no-loadscope-reorder -m slow $(LONG) \
+		$$(grep -rlE "mark\.slow" --include="test_*.py" tests | grep -vxF $(LONG:%=-e %))
 
 check: .venv/.done
 	@.venv/bin/ruff check .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -57,21 +57,31 @@ def weights(out: Path, part: str) -> dict[int, str]:
         store.close()
 
 
+@pytest.fixture(scope="module")
+def frozen(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Event]]:
+    """A run whose user is asked in the first round only, and what was told of it."""
+    out, events = tmp_path_factory.mktemp("frozen") / "run", list[Event]()
+    train(tree("frozen"), BoundedUser(), backbone, out, watch=[lambda node, event: events.append(event)])
+    return out, events
+
+
 @pytest.mark.parametrize("feedback, asked", [("frozen", {0}), ("refresh=2", {0, 2}), ("online", {0, 1, 2})])
 def test_between_two_judgements_the_reward_model_stays_and_the_agent_goes_on(
-    backbone: Backbone, tmp_path: Path, feedback: str, asked: set[int]
+    backbone: Backbone, tmp_path: Path, frozen: tuple[Path, list[Event]], feedback: str, asked: set[int]
 ) -> None:
-    events: list[Event] = []
-    train(tree(feedback), BoundedUser(), backbone, tmp_path, watch=[lambda node, event: events.append(event)])
-    store = Store(tmp_path / "run.db")
+    out, events = frozen
+    if feedback != "frozen":
+        out, events = tmp_path, []
+        train(tree(feedback), BoundedUser(), backbone, out, watch=[lambda node, event: events.append(event)])
+    store = Store(out / "run.db")
     assert {round for _, round in store.rounds()} == asked
     store.close()
     assert {event.round for event in events if event.phase in ("fit", "compare", "accept")} == asked
     assert {event.round for event in events if event.phase == "improve"} == {0, 1, 2}
-    reward = weights(tmp_path, "reward")
+    reward = weights(out, "reward")
     assert [reward[round] == reward[round - 1] for round in (1, 2)] == [round not in asked for round in (1, 2)]
     if feedback == "frozen":  # nobody undoes what it learned
-        assert len(set(weights(tmp_path, "agent").values())) == 3
+        assert len(set(weights(out, "agent").values())) == 3
 
 
 class Interrupted(RuntimeError):
@@ -79,18 +89,19 @@ class Interrupted(RuntimeError):
 
 
 @pytest.mark.parametrize("phase", ["improve", "done"])
-def test_a_run_goes_on_in_a_round_in_which_nobody_is_asked(backbone: Backbone, tmp_path: Path, phase: str) -> None:
+def test_a_run_goes_on_in_a_round_in_which_nobody_is_asked(
+    backbone: Backbone, tmp_path: Path, frozen: tuple[Path, list[Event]], phase: str
+) -> None:
     def kill(node: object, event: Event) -> None:
         if (event.phase, event.round) == (phase, 1):
             raise Interrupted
 
     task = tree("frozen")
-    train(task, BoundedUser(), backbone, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(task, BoundedUser(), backbone, tmp_path / "again", watch=[kill])
-    train(task, BoundedUser(), backbone, tmp_path / "again")
+        train(task, BoundedUser(), backbone, tmp_path, watch=[kill])
+    train(task, BoundedUser(), backbone, tmp_path)
     for part in ("agent", "reward"):
-        assert weights(tmp_path / "whole", part) == weights(tmp_path / "again", part)
+        assert weights(frozen[0], part) == weights(tmp_path, part)
 
 
 def test_a_plan_counts_what_a_run_asks(backbone: Backbone, tmp_path: Path) -> None:
@@ -155,25 +166,37 @@ def judged(out: Path, round: int) -> set[str]:
         store.close()
 
 
-def test_an_adversary_is_judged_from_the_second_round_on_and_leaves_the_agent_as_it_was(
-    backbone: Backbone, tmp_path: Path
-) -> None:
-    events: list[Event] = []
-    versions: dict[tuple[int, str], str] = {}
+@dataclass(frozen=True)
+class Opposed:
+    """A run with an adversary: what was told of it, and the agent's version at the end of (round, phase)."""
 
-    def watch(node: Watched, event: Event) -> None:
-        events.append(event)
+    out: Path
+    events: list[Event] = field(default_factory=list)
+    versions: dict[tuple[int, str], str] = field(default_factory=dict)
+
+    def watch(self, node: Watched, event: Event) -> None:
+        self.events.append(event)
         if event.phase in ("done", "fit"):
-            versions[event.round, event.phase] = node.agent.version
+            self.versions[event.round, event.phase] = node.agent.version
 
-    train(with_adversary(), BoundedUser(), backbone, tmp_path, watch=[watch])
+
+@pytest.fixture(scope="module")
+def opposed(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Opposed:
+    run = Opposed(tmp_path_factory.mktemp("opposed") / "run")
+    train(with_adversary(), BoundedUser(), backbone, run.out, watch=[run.watch])
+    return run
+
+
+def test_an_adversary_is_judged_from_the_second_round_on_and_leaves_the_agent_as_it_was(
+    backbone: Backbone, tmp_path: Path, opposed: Opposed
+) -> None:
+    events, versions = opposed.events, opposed.versions
     (found,) = [event for event in events if event.phase == "adversary"]
     assert found.round == 1 and {"first_reward", "last_reward", "kl"} <= set(found.metrics)
     assert versions[0, "done"] == versions[1, "fit"] != versions[1, "done"]
-    without = tmp_path / "without"
-    train(with_adversary(adversary=0.0), BoundedUser(), backbone, without)
-    assert judged(tmp_path, 0) == judged(without, 0)  # there is no reward model to overrate anything yet
-    assert judged(tmp_path, 1) - judged(without, 1)
+    train(with_adversary(adversary=0.0), BoundedUser(), backbone, tmp_path)
+    assert judged(opposed.out, 0) == judged(tmp_path, 0)  # there is no reward model to overrate anything yet
+    assert judged(opposed.out, 1) - judged(tmp_path, 1)
 
 
 def test_an_adversary_has_nothing_that_holds_it_back(
@@ -193,17 +216,16 @@ def test_an_adversary_has_nothing_that_holds_it_back(
     assert given[0] == given[2] == (0.05, 0.5, 8.0) and given[1][:2] == (0.0, 0.0) and given[1][2] > 1e6
 
 
-def test_a_run_with_an_adversary_resumes_to_the_bit(backbone: Backbone, tmp_path: Path) -> None:
+def test_a_run_with_an_adversary_resumes_to_the_bit(backbone: Backbone, tmp_path: Path, opposed: Opposed) -> None:
     def kill(node: object, event: Event) -> None:
         if event.round == 1 and event.phase == "fit" and event.metrics:
             raise Interrupted
 
-    train(with_adversary(), BoundedUser(), backbone, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(with_adversary(), BoundedUser(), backbone, tmp_path / "again", watch=[kill])
-    train(with_adversary(), BoundedUser(), backbone, tmp_path / "again")
+        train(with_adversary(), BoundedUser(), backbone, tmp_path, watch=[kill])
+    train(with_adversary(), BoundedUser(), backbone, tmp_path)
     for part in ("agent", "reward"):
-        assert weights(tmp_path / "whole", part) == weights(tmp_path / "again", part)
+        assert weights(opposed.out, part) == weights(tmp_path, part)
 
 
 def test_a_frozen_node_that_refreshes_its_assistants_is_warned_of() -> None:

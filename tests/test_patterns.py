@@ -14,7 +14,7 @@ import pkgutil
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
@@ -32,6 +32,10 @@ from tests.layout import FILES, name, tree
 LONG = 10_000
 SECONDS = 0.1
 """Of processor time. A pattern that fails at every place takes milliseconds; one that backtracks, a second."""
+SHORT = 1_000
+SUSPECT = 0.2 * SECONDS * (SHORT / LONG) ** 2
+"""The long text is tried where one so much shorter takes this: five times less than what, growing with the square of
+the length, would be too long. Most patterns take far less on all texts."""
 ALWAYS = [" ", "\n", "\t", "a", "A", "1", "(", ")", '"', "=", ".", ",", "-", "é", " a", "1,", "1 ", "x = "]
 METHODS = {"match", "search", "sub", "findall", "fullmatch", "split", "finditer"}
 
@@ -71,22 +75,29 @@ def inline() -> dict[tuple[str, int], str]:
     return found
 
 
-def texts(pattern: str) -> Iterator[str]:
+def texts(pattern: str, length: int = LONG) -> Iterator[str]:
     """Long repeats of what the pattern speaks of: words, signs, blanks; alone, in pairs, and behind one another."""
     words = re.findall(r"[A-Za-z/]{2,}|[^\w\s\\]", pattern)
     pieces = list(dict.fromkeys([*ALWAYS, *words]))[:60]
     for piece in pieces:
-        yield piece * (LONG // len(piece)) + "\0"
+        yield piece * (length // len(piece)) + "\0"
     starts = list(dict.fromkeys([*words, *ALWAYS]))[:24]
     for start, piece in itertools.product(starts, [" ", "\n", "a", "1", ",", ".", "-", "(", "*", "1 ", " a"]):
-        yield start + piece * (LONG // len(piece)) + "\0"
+        yield start + piece * (length // len(piece)) + "\0"
     for one, two in itertools.permutations(starts[:12], 2):
         both = f"{one}{two}"
-        yield both * (LONG // len(both)) + "\0"
+        yield both * (length // len(both)) + "\0"
 
 
 class TooLongError(Exception):
     """A pattern is at it for more than `SECONDS`."""
+
+
+def took(use: Callable[[str], object], text: str) -> float:
+    """Seconds of processor time."""
+    began = time.thread_time()
+    use(text)
+    return time.thread_time() - began
 
 
 def slow(pattern: re.Pattern[str]) -> str:
@@ -97,18 +108,16 @@ def slow(pattern: re.Pattern[str]) -> str:
 
     before = signal.signal(signal.SIGALRM, stop)
     try:
-        for text in texts(pattern.pattern):
+        for short, text in zip(texts(pattern.pattern, SHORT), texts(pattern.pattern), strict=True):
             for use in (lambda text: pattern.sub("", text), pattern.fullmatch):
-                began = time.thread_time()
-                signal.setitimer(signal.ITIMER_REAL, 20 * SECONDS)  # a busy machine has other work
+                signal.setitimer(signal.ITIMER_REAL, 40 * SECONDS)  # a busy machine has other work
                 try:
-                    use(text)
+                    if took(use, short) > SUSPECT and took(use, text) > SECONDS:
+                        return repr(text[:40])
                 except TooLongError:
                     return repr(text[:40])
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)
-                if time.thread_time() - began > SECONDS:
-                    return repr(text[:40])
     finally:
         signal.signal(signal.SIGALRM, before)
     return ""

@@ -39,6 +39,13 @@ def trained(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> tup
     return root, out, events
 
 
+def shorter(task: Task, rounds: int = 1) -> Task:
+    """Few rounds of one step, at all nodes."""
+    subs = tuple(shorter(sub, rounds) if isinstance(sub, Task) else sub for sub in task.assistants)
+    few = task.settings.model_copy(update={"rounds": rounds, "steps": 1, "accept": 0})
+    return replace(task, assistants=subs, settings=few)
+
+
 def test_nodes_are_finished_from_the_leaves_up(trained: tuple[Assistant, Path, list[Event]]) -> None:
     _, _, events = trained
     finished = list(dict.fromkeys(e.task for e in events if e.phase == "done"))
@@ -172,13 +179,13 @@ def test_a_finished_assistant_is_used_as_it_is(
 ) -> None:
     root, _, _ = trained
     task = replace(mini.tree(), assistants=(root.helpers[0],))
-    again = train(task, BoundedUser(), backbone, tmp_path)
+    again = train(shorter(task), BoundedUser(), backbone, tmp_path)
     assert again.helpers == root.helpers[:1]
     assert not (tmp_path / "nodes" / "paper" / "writing").exists()
 
 
 def test_refreshing_trains_assistants_in_later_rounds(backbone: Backbone, tmp_path: Path) -> None:
-    task = mini.tree()
+    task = shorter(mini.tree(), 2)
     settings = task.settings.model_copy(update={"refresh": 1})
     (writing, _) = task.assistants
     events: list[Event] = []
@@ -192,7 +199,7 @@ def test_refreshing_trains_assistants_in_later_rounds(backbone: Backbone, tmp_pa
 
 @pytest.mark.slow
 def test_the_demo_in_miniature(backbone: Backbone, tmp_path: Path) -> None:
-    arms = train_arms(mini.tree(), BoundedUser, backbone, tmp_path, seed=0)
+    arms = train_arms(shorter(mini.tree()), BoundedUser, backbone, tmp_path, seed=0)
     report = compare_arms(arms, backbone, Briefs(0, "held-out"), 12)
     assert list(arms) == ["unassisted", "one-level", "recursive", "oracle"]
     for name in arms:

@@ -40,6 +40,14 @@ def tree(**changes: object) -> Task:
     return replace(task, settings=task.settings.model_copy(update=FEW | changes))
 
 
+@pytest.fixture(scope="module")
+def plain(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which nobody is asked for remarks: what several are compared with."""
+    out = tmp_path_factory.mktemp("plain") / "run"
+    train(tree(), BoundedUser(), backbone, out)
+    return out
+
+
 def stored(out: Path) -> Store:
     return Store(out / "run.db")
 
@@ -112,11 +120,9 @@ def test_a_job_takes_remarks_along(tmp_path: Path) -> None:
 # --- a whole run -------------------------------------------------------------------------------------
 
 
-def test_a_user_is_asked_for_no_more_than_the_settings_say(tmp_path: Path, backbone: Backbone) -> None:
-    user = BoundedUser()
-    train(tree(ask=ASK), user, backbone, tmp_path / "all")
-    train(tree(), user, backbone, tmp_path / "none")
-    everything, nothing = stored(tmp_path / "all"), stored(tmp_path / "none")
+def test_a_user_is_asked_for_no_more_than_the_settings_say(tmp_path: Path, backbone: Backbone, plain: Path) -> None:
+    train(tree(ask=ASK), BoundedUser(), backbone, tmp_path / "all")
+    everything, nothing = stored(tmp_path / "all"), stored(plain)
     said = [remark.remark for c in everything.comparisons() for remark in c.remarks]
     assert {one.kind for one in said} == {"rating", "approval", "unacceptable", "note"}
     assert {one.levels for one in said if one.kind == "rating"} == {7}
@@ -163,7 +169,7 @@ def test_an_interrupted_run_with_remarks_is_the_same_to_the_bit(tmp_path: Path, 
 def test_the_multiplier_grows_while_the_constraint_is_broken_and_goes_on_in_the_next_round(
     tmp_path: Path, backbone: Backbone
 ) -> None:
-    task = tree(ask="unacceptable", unacceptable=0.0, rounds=2, steps=2, comparisons=18, max_tokens=96)
+    task = tree(ask="unacceptable", unacceptable=0.0, rounds=2, steps=2, comparisons=18)
     train(task, BoundedUser(), backbone, tmp_path)
     metrics = stored(tmp_path).metrics("paper", "improve")
     rows = [(round, value) for _, round, _, _, name, value in metrics if name == MULTIPLIER]
@@ -172,11 +178,10 @@ def test_the_multiplier_grows_while_the_constraint_is_broken_and_goes_on_in_the_
     assert values == sorted(values) and values[0] > 0 and len({*values}) == 4
 
 
-def test_without_a_mark_nothing_is_held(tmp_path: Path, backbone: Backbone) -> None:
+def test_without_a_mark_nothing_is_held(tmp_path: Path, backbone: Backbone, plain: Path) -> None:
     """Nobody has marked anything: there is nothing to learn a constraint of, and the reward is what it was."""
     train(tree(unacceptable=0.0), BoundedUser(), backbone, tmp_path / "held")
-    train(tree(), BoundedUser(), backbone, tmp_path / "free")
-    assert weights(tmp_path / "held") == weights(tmp_path / "free")
+    assert weights(tmp_path / "held") == weights(plain)
 
 
 class Marking(BoundedUser):
@@ -240,16 +245,15 @@ class Correcting(BoundedUser):
         return replace(found, remarks_a=(Remark("correction", better=BETTER),))
 
 
-def test_corrections_are_fitted_and_nothing_else(tmp_path: Path, backbone: Backbone) -> None:
+def test_corrections_are_fitted_and_nothing_else(tmp_path: Path, backbone: Backbone, plain: Path) -> None:
     train(tree(ask="correction"), Correcting(), backbone, tmp_path / "corrected")
-    train(tree(), BoundedUser(), backbone, tmp_path / "plain")
-    corrected, plain = stored(tmp_path / "corrected"), stored(tmp_path / "plain")
+    corrected, without = stored(tmp_path / "corrected"), stored(plain)
     fit = {name: value for *_, name, value in corrected.metrics("paper", "fit")}
-    assert fit["derived"] > 0 and fit["n"] == {name: v for *_, name, v in plain.metrics("paper", "fit")}["n"]
+    assert fit["derived"] > 0 and fit["n"] == {name: v for *_, name, v in without.metrics("paper", "fit")}["n"]
     assert all(c.purpose != DERIVED for c in corrected.comparisons())
     scored = corrected._db.execute("SELECT DISTINCT pair FROM scores").fetchall()
     assert {pair for (pair,) in scored} <= {c.id for c in corrected.comparisons()}
-    assert corrected.checkpoints("paper")[0, "reward"] != plain.checkpoints("paper")[0, "reward"]
+    assert corrected.checkpoints("paper")[0, "reward"] != without.checkpoints("paper")[0, "reward"]
 
 
 def test_who_was_asked_about_a_pair_has_said_it(tmp_path: Path, backbone: Backbone) -> None:
@@ -321,7 +325,6 @@ def test_imported_remarks_that_teach_nothing_are_told(tmp_path: Path) -> None:
         train(bandit.pull, BoundedUser(), bandit.Bandits(), out)
 
 
-def test_nothing_is_cloned_that_nobody_showed(tmp_path: Path, backbone: Backbone) -> None:
+def test_nothing_is_cloned_that_nobody_showed(tmp_path: Path, backbone: Backbone, plain: Path) -> None:
     train(tree(clone=3), BoundedUser(), backbone, tmp_path / "clone")
-    train(tree(), BoundedUser(), backbone, tmp_path / "plain")
-    assert weights(tmp_path / "clone") == weights(tmp_path / "plain")
+    assert weights(tmp_path / "clone") == weights(plain)

@@ -141,11 +141,11 @@ def test_steps_that_cannot_be_paid_anew_are_forgotten(how: Any, judge: str, reme
 @pytest.mark.parametrize("algorithm", ["dqn", pytest.param("sac", marks=pytest.mark.slow), "td3"])
 def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path: Path, algorithm: str) -> None:
     task = task_in("Line", action=LEARNS[algorithm])
-    changes = {"rounds": 3, "comparisons": 20, "accept": 4, "explore": 0.25, "lr": 1e-3}
+    changes = {"rounds": 2, "comparisons": 20, "steps": 2, "accept": 2, "explore": 0.25, "lr": 1e-3}
     task = replace(task, settings=task.settings.model_copy(update=changes))
     whole = rrm.train(task, Impatient(attention=200), maker(algorithm), tmp_path / "whole")
     with pytest.raises(Interrupted):
-        rrm.train(task, Impatient(attention=200, patience=50), maker(algorithm), tmp_path / "cut")
+        rrm.train(task, Impatient(attention=200, patience=30), maker(algorithm), tmp_path / "cut")
     resumed = rrm.train(task, Impatient(attention=200), maker(algorithm), tmp_path / "cut")
     one, other = whole.agent.state(), resumed.agent.state()
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

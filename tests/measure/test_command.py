@@ -12,11 +12,27 @@ from typer.testing import CliRunner
 
 from rrm.command.cli import app
 from rrm.core.errors import ConfigError
-from rrm.measure.catalog import BY_HAND, EXPERIMENTS, GAMES, chosen, seeds_of
+from rrm.measure.catalog import BY_HAND, EXPERIMENTS, GAMES, THERE_TOO, chosen, seeds_of
 from rrm_tasks.moves import moves
 from rrm_tasks.paper import paper
 
 RUN = CliRunner()
+LESS = """
+from dataclasses import replace
+
+from rrm_assistants import proofs, steps, writing
+from rrm_tasks.paper import paper
+
+task = replace(paper(), assistants=(writing(), proofs(assistants=[steps()])))
+"""
+"""The tree that is measured by default, with three of its six assistants: of every kind one, at both levels."""
+
+
+@pytest.fixture
+def less(tmp_path: Path) -> list[str]:
+    """The option that names a file with this tree."""
+    (tmp_path / "less.py").write_text(LESS)
+    return ["--tree", str(tmp_path / "less.py")]
 
 
 def test_the_experiments_are_listed_with_their_questions() -> None:
@@ -29,6 +45,7 @@ def test_the_experiments_are_listed_with_their_questions() -> None:
 
 def test_names_and_seeds() -> None:
     assert [*chosen("all", paper()), *GAMES] == [*EXPERIMENTS] and chosen("budget", paper()) == ["budget"]
+    assert chosen("all", moves()) == [*GAMES, *THERE_TOO]
     assert set(GAMES) < set(chosen("all", moves())) and "exhaustiveness" not in chosen("all", moves())
     with pytest.raises(ConfigError, match="sandwich"):
         chosen("sandwhich", paper())
@@ -39,16 +56,22 @@ def test_names_and_seeds() -> None:
             seeds_of(wrong)
 
 
-@pytest.mark.parametrize("which", [*GAMES, pytest.param("all", marks=pytest.mark.slow)])
-def test_the_games_are_measured_and_resumed(which: str, tmp_path: Path) -> None:
-    command = ["measure", which, "--tree", "moves", "--quick", "--out", str(tmp_path), "--doc", str(tmp_path / "doc")]
+def measured_of_games(name: str, out: Path) -> str:
+    """The page of an experiment that was measured, and is not measured again."""
+    command = ["measure", name, "--tree", "moves", "--quick", "--out", str(out), "--doc", str(out / "doc")]
     first = RUN.invoke(app, [*command, "--set", "user.exact=true"])
     assert first.exit_code == 0, first.output
-    for name in chosen(which, moves()):
-        summary = json.loads((tmp_path / name / "summary.json").read_text())
-        assert summary["rows"] and "playout(exact)" in (tmp_path / "doc" / f"{name}.md").read_text()
+    summary = json.loads((out / name / "summary.json").read_text())
+    page = (out / "doc" / f"{name}.md").read_text()
+    assert summary["rows"] and "playout(exact)" in page
     again = RUN.invoke(app, [*command, "--set", "user.exact=true"])
     assert again.exit_code == 0 and "seed 100 (" not in again.output
+    return page
+
+
+@pytest.mark.parametrize("which", GAMES)
+def test_the_games_are_measured_and_resumed(which: str, tmp_path: Path) -> None:
+    measured_of_games(which, tmp_path)
 
 
 def test_an_experiment_of_the_games_says_so_elsewhere(tmp_path: Path) -> None:
@@ -57,11 +80,11 @@ def test_an_experiment_of_the_games_says_so_elsewhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["depth", pytest.param("all", marks=pytest.mark.slow)])
-def test_it_runs_small_and_is_kept(which: str, tmp_path: Path) -> None:
+def test_it_runs_small_and_is_kept(which: str, tmp_path: Path, less: list[str]) -> None:
     out, doc = tmp_path / "out", tmp_path / "doc"
     doc.mkdir()
     (doc / "depth.md").write_text(f"Written before.\n\n{BY_HAND}\n\nWhat a person thought of it.\n")
-    command = ["measure", which, "--quick", "--out", str(out)]
+    command = ["measure", which, "--quick", "--out", str(out), *(less if which == "depth" else ())]
     began = time.process_time()
     first = RUN.invoke(app, [*command, "--doc", str(doc)])
     assert first.exit_code == 0, first.output
@@ -97,9 +120,9 @@ def test_it_runs_small_and_is_kept(which: str, tmp_path: Path) -> None:
     assert "Traceback" not in other.output
 
 
-def test_who_labels_for_the_root_is_told(tmp_path: Path) -> None:
+def test_who_labels_for_the_root_is_told(tmp_path: Path, less: list[str]) -> None:
     """The door of the labels, of an experiment that trains roots: below the root nothing changes."""
-    command = ["measure", "exhaustiveness", "--quick", "--labels", "alone", "--out", str(tmp_path)]
+    command = ["measure", "exhaustiveness", "--quick", "--labels", "alone", "--out", str(tmp_path), *less]
     done = RUN.invoke(app, command)
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "exhaustiveness" / "100.json").read_text())["about"]["labels"] == "alone"
@@ -116,18 +139,15 @@ def test_who_labels_for_the_root_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_users_who_play_the_answers_are_misled_by_whole_ones(tmp_path: Path) -> None:
-    """In the games: no claims, so no debate of them, no trust; other answers instead."""
-    command = ["--tree", "moves", "--quick", "--out", str(tmp_path / "out"), "--doc", str(tmp_path)]
-    for name in ("sandwich", "misleading"):
-        done = RUN.invoke(app, ["measure", name, *command])
-        assert done.exit_code == 0, done.output
-        page = (tmp_path / f"{name}.md").read_text()
+    """In the games, with the rest that is measured there: no claims, so no debate of them, no trust; other answers."""
+    pages = {name: measured_of_games(name, tmp_path) for name in THERE_TOO}
+    for page in (pages["sandwich"], pages["misleading"]):
         assert "trusts nobody in particular" in page or "looks at no claims" in page
         assert "debate, consultancy" not in page and "AUC of" not in page and "false negatives" not in page
-    arms = json.loads((tmp_path / "out" / "sandwich" / "100.json").read_text())["result"]["arms"]
+    arms = json.loads((tmp_path / "sandwich" / "100.json").read_text())["result"]["arms"]
     assert {"alone", "placebo", "flat critic", "oracle"} < set(arms) and not {"debate", "assistants alone"} & set(arms)
     kinds = {(row["assistants"], row["share of them"]) for row in
-             json.loads((tmp_path / "out" / "misleading" / "summary.json").read_text())["rows"]}  # fmt: skip
+             json.loads((tmp_path / "misleading" / "summary.json").read_text())["rows"]}  # fmt: skip
     assert {("lazy", "1.00"), ("worst answers", "0.25"), ("worst answers, all levels", "0.50")} < kinds
 
 

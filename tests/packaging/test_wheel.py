@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,14 @@ from tests.layout import FOLDERS, ROOT
 SHIPPED = ("rrm", "assistants", "tasks")
 TINY = ("*.rounds=1", "*.cases=4", "*.comparisons=4", "*.steps=1", "*.batch=2", "*.group=2", "*.accept=0",
         "*.frame_cases=0")  # fmt: skip
+SMALL = """
+from dataclasses import replace
+
+from rrm_assistants import proofs, steps, writing
+from rrm_tasks.paper import paper
+
+task = replace(paper(), assistants=(writing(), proofs(assistants=[steps()])))
+"""
 CONSUMER = '''
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -173,6 +182,22 @@ def run(environment: Path, folder: Path, *command: str, fails: bool = False) -> 
     return done.stdout + done.stderr
 
 
+TOGETHER = """
+import json, sys
+from typer.testing import CliRunner
+from rrm.command.cli import app
+done = [CliRunner().invoke(app, line) for line in json.loads(sys.argv[1])]
+print(json.dumps([(one.exit_code, one.output) for one in done]))
+"""
+
+
+def together(environment: Path, folder: Path, commands: list[list[str]]) -> list[tuple[int, str]]:
+    """Exit codes and outputs of several `rrm ...` of one process, since each would import everything for seconds. As
+    with `python -m`, what lies in the folder comes first."""
+    lines = run(environment, folder, "python", "-W", "ignore", "-c", TOGETHER, json.dumps(commands)).splitlines()
+    return [(code, out) for code, out in json.loads(next(line for line in lines if line.startswith("[[")))]
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_all_of_it_and_nothing_else(source: Path, wheel: Path, tmp_path: Path) -> None:
     assert held_by(wheel) == files()
@@ -193,22 +218,25 @@ def test_the_commands_work_in_any_folder(environment: Path, tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('this is the user own')")
     (tmp_path / "paper.py").write_text("raise ImportError('so is this')")
+    (tmp_path / "small.py").write_text(SMALL)
     where = run(environment, tmp_path, "python", "-c", "import rrm, rrm_tasks; print(rrm.__file__, rrm_tasks.__file__)")
     assert where.count(str(environment.parent)) == 2
     for command in (["rrm"], ["python", "-m", "rrm"]):  # the second is what torchrun starts
         assert run(environment, tmp_path, *command, "--version") == f"rrm {rrm.__version__}\n"
-    assert all(name in run(environment, tmp_path, "rrm", "trees") for name in ("paper", "chip", "word_problems"))
     assert "0 errors" in run(environment, tmp_path, "rrm", "check", "paper")
-    assert "paper" in run(environment, tmp_path, "rrm", "look", "paper", "--cases", "1", "--outcomes", "2")
-    assignments = [part for one in TINY for part in ("--set", one)]
-    run(environment, tmp_path, "rrm", "train", "paper", "--out", "runs/mine", *assignments)
-    assert "proofs" in run(environment, tmp_path, "rrm", "inspect", "runs/mine")
-    run(environment, tmp_path, "rrm", "view", "runs/mine", "--export", "copy")
-    assert (tmp_path / "copy/index.html").exists()
-    measured = run(environment, tmp_path, "rrm", "measure", "depth", "--quick", "--pairs", "4", *assignments)
-    assert "depth" in measured
     assert "the user own" in run(environment, tmp_path, "rrm", "check", "tasks", fails=True)
-    assert "so is this" in run(environment, tmp_path, "rrm", "check", "./paper.py", fails=True)
+    assignments = [part for one in TINY for part in ("--set", one)]
+    said = together(environment, tmp_path, [
+        ["trees"], ["look", "paper", "--cases", "1", "--outcomes", "2"],
+        ["train", "paper", "--out", "runs/mine", *assignments], ["inspect", "runs/mine"],
+        ["view", "runs/mine", "--export", "copy"],
+        ["measure", "depth", "--tree", "./small.py", "--quick", "--pairs", "4", *assignments], ["check", "./paper.py"],
+    ])  # fmt: skip
+    trees, look, _, inspected, _, measured, wrong = (out for _, out in said)
+    assert [code for code, _ in said] == [0, 0, 0, 0, 0, 0, 2], said
+    assert all(name in trees for name in ("paper", "chip", "word_problems")) and "paper" in look
+    assert "proofs" in inspected and (tmp_path / "copy/index.html").exists() and "depth" in measured
+    assert "so is this" in wrong
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-from rrm import BoundedUser, train
+from rrm import BoundedUser, Task, train
 from rrm.core.errors import ModelError
 from rrm.core.parallel import World
 from rrm.models.agent import TextAgent
@@ -154,8 +154,13 @@ def refusals(backbone: Backbone) -> None:
 
 
 def run(out: Path, shard: bool) -> None:
-    """A root and one assistant, of adapters."""
+    """A root and one assistant, of adapters. Few outcomes: for each of their tokens all layers are gathered anew."""
     torch.set_num_threads(1)
     tree = mini.tree()
+    writing, whole = (
+        replace(task, settings=task.settings.model_copy(update={"steps": 1, "accept": 0}))
+        for task in (tree.assistants[0], tree)
+        if isinstance(task, Task)
+    )
     backbone = Backbone.load("embedded", "lora", shard=shard)
-    train(replace(tree, assistants=tree.assistants[:1]), BoundedUser(), backbone, out)
+    train(replace(whole, assistants=(writing,)), BoundedUser(), backbone, out)

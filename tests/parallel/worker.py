@@ -1,4 +1,4 @@
-"""What the processes run: `torchrun --nproc_per_node 2 -m tests.parallel.worker WHAT OUT`.
+"""What the processes run: `torchrun --nproc_per_node 2 -m tests.parallel.worker WHAT OUT` (or ONE+OTHER).
 
 Each asserts from inside that there are as many as the test started (the variable PROCESSES). What only some of them
 need is imported there: transformers costs every process some seconds.
@@ -87,7 +87,7 @@ def exchange(out: Path) -> None:
         (lambda: world.each([1] * (3 + world.rank), lambda some: some), r"out of step: they came with [3, 4] items"),
     ):
         assert message.replace("the main process", "0") in caught(trial), caught
-    (out / f"{world.rank}.done").touch()
+    (out / f"{world.rank}.exchanged").touch()
 
 
 def complain(world: World, rank: int) -> int:
@@ -196,7 +196,8 @@ def main(what: str, out: Path) -> None:
     assert world.size == expected, f"{world.size} processes, not {expected}"
     if expected > 1:
         assert distributed.get_world_size() == expected and distributed.get_rank() == world.rank
-    {f.__name__: f for f in ALL}[what](out)
+    for part in what.split("+"):
+        {f.__name__: f for f in ALL}[part](out)
 
 
 if __name__ == "__main__":

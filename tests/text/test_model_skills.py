@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts"))
 
 import kept_rows  # noqa: E402
+import model_skills  # noqa: E402
 import skill_page  # noqa: E402
 import skill_parts  # noqa: E402
 
@@ -242,12 +243,20 @@ def command(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_every_part_of_a_model_once(tmp_path: Path) -> None:
+def test_every_part_of_a_model_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A second call computes nothing, and the page keeps what was written by hand; what is too long is counted."""
     page, out = tmp_path / "page.md", tmp_path / "out"
     page.write_text(f"Stale.\n{BY_HAND}\nMine.\n")
     given = ("--models", f"tiny={model(tmp_path / 'model')}", "--quick", "--trees", "word_problems", "--doc", str(page),
              "--data", str(data(tmp_path / "data")))  # fmt: skip
+
+    def here(out: Path, *arguments: str) -> None:
+        """The same within this process."""
+        monkeypatch.setattr(sys, "argv", ["model_skills.py", "--out", str(out), *arguments])
+        model_skills.main()
+
     done = command(out, *given)
     assert done.returncode == 0, done.stderr
     written = page.read_text()
@@ -258,8 +267,9 @@ def test_every_part_of_a_model_once(tmp_path: Path) -> None:
     assert "| tiny | natural | 1; 1 too long |" in written and "tiny speed: 2 of 2" in done.stderr
     files = {path.name: path.read_bytes() for path in (out / "tiny").glob("*.jsonl") if path.name != kept_rows.COSTS}
     assert len(files) == 9
-    again = command(out, *given)
-    assert again.returncode == 0 and "tiny" not in again.stderr, "nothing is computed twice"
+    capsys.readouterr()
+    here(out, *given)
+    assert "tiny" not in capsys.readouterr().err, "nothing is computed twice"
     assert files == {path: (out / "tiny" / path).read_bytes() for path in files}
-    other = command(out, *given, "--precision", "bfloat16")
-    assert other.returncode == 1 and "made in float32" in other.stderr and "Traceback" not in other.stderr
+    with pytest.raises(SystemExit, match=r"^error: .*made in float32"):
+        here(out, *given, "--precision", "bfloat16")

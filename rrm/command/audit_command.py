@@ -81,7 +81,7 @@ def audit(
         with Reader(run) as opened:
             path = node_of(run, node) or opened.root
         task = load_task(tree)
-        who = _judge(user or usual(task, "user"), read_config(run))
+        who = judge_of(user or usual(task, "user"), read_config(run))
         given = {"--tree": tree, "--shifted": shifted}  # kept with what was found, without anybody's folders
         named = [part for name, one in given.items() if one is not None for part in (name, Path(one).name)]
         found = parts(
@@ -110,7 +110,7 @@ def _until_stopped(found: Iterator[Audited]) -> Iterator[Audited]:
         raise typer.Exit(130) from None
 
 
-def _judge(name: str, config: Mapping[str, Any]) -> User:
+def judge_of(name: str, config: Mapping[str, Any]) -> User:
     """Whoever it is, with the run's settings for them."""
     made = user_of(name, int(config.get("seed", 0)), ())
     told = {key: value for key, value in config.get("user", {}).items() if key != "name"}

@@ -65,11 +65,17 @@ def checked_claims(run: Reader, node: str) -> tuple[dict[str, Count], list[str]]
     return counts, sorted(met - {*cases})
 
 
-def bounded(run: Reader, node: str, confidence: float = 0.95) -> list[Bounded]:
-    """All that can be bounded of a node, together with this confidence (Bonferroni)."""
+def bounded(
+    run: Reader, node: str, confidence: float = 0.95, agreement: Mapping[str, Any] | None = None
+) -> list[Bounded]:
+    """All that can be bounded of a node, together with this confidence (Bonferroni).
+
+    agreement: "mean" and "n" of how often the judge preferred the better, empty if nobody measured it; by default as
+    it was measured beside the run.
+    """
     claims, unchecked = checked_claims(run, node)
     held = held_out(run, run.nodes[node])
-    truth = _measured(run, node)
+    truth = _measured(run.report.get("agreement") if agreement is None and node == run.root else agreement)
     each = 1 - (1 - confidence) / max(1, len(claims) + bool(held) + (truth is not None))
     adds = _adds(claims, unchecked, each)
     differs = _differs(held, each)
@@ -102,9 +108,8 @@ def _differs(held: Mapping[str, list[tuple[float, float, float]]], each: float) 
     return Bounded(says, value, f"{sum(errors):.3g} of {n} cases held out", (drawn, CASES, LATER))
 
 
-def _measured(run: Reader, node: str) -> Count | None:
+def _measured(found: Any) -> Count | None:
     """Of pairs of known truth, on how many the judge did not prefer the better; None: nobody measured it."""
-    found = run.report.get("agreement") if node == run.root else None
     if not isinstance(found, dict) or not {"mean", "n"} <= {*found}:
         return None
     n = float(found["n"])

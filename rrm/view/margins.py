@@ -17,9 +17,9 @@ from typing import NamedTuple
 from rrm.core.judgements import improved_first
 from rrm.core.records import Case, digest
 from rrm.core.shares import Known, difference, mean, share
+from rrm.view.agent_outcomes import apart
 from rrm.view.challenge_records import UNSCORED, Shifted, Short, Unknown, unasked
 from rrm.view.comparisons import PARTS, accepting
-from rrm.view.agent_outcomes import apart
 from rrm.view.reading import NodeView, Reader
 
 

@@ -24,7 +24,7 @@ State = Literal["supported", "against", "open", ""]
 LETTERS: Mapping[str, str] = {
     "goal": "G", "away goal": "AG", "strategy": "S", "solution": "Sn", "context": "C", "assumption": "A",
 }  # fmt: skip
-PREDICATE = "urn:recursive-reward-modeling:certificate:v1"
+PREDICATES = tuple(f"urn:recursive-reward-modeling:certificate:v{version}" for version in (1, 2))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def read_predicate(path: Path) -> dict[str, Any]:
     try:
         statement = json.loads(base64.b64decode(json.loads(path.read_text())["payload"]))
         predicate = statement["predicate"]
-        known = statement["predicateType"] == PREDICATE and {"node", "design", "testing", "not_shown"} <= {*predicate}
+        known = statement["predicateType"] in PREDICATES and {"node", "design", "testing", "not_shown"} <= {*predicate}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ReadError(f"{path} is no certificate ({why}); rrm certify writes one") from error

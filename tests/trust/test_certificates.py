@@ -193,7 +193,7 @@ def lie(*place: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("format", lie("not_shown", value=[])),
         ("format", lambda statement: statement["predicate"].update(better=True)),
         ("format", lambda statement: statement.update(more=1)),
-        ("format", lambda statement: statement.update(predicateType=statement["predicateType"][:-1] + "2")),
+        ("format", lambda statement: statement.update(predicateType=statement["predicateType"][:-1] + "9")),
         ("format", lambda statement: statement.update(_type="https://in-toto.io/Statement/v9")),
         ("changed", lambda statement: statement["subject"][0]["digest"].update(sha256="0" * 64)),
     ],

@@ -62,6 +62,7 @@ def certify(
         if run is None:
             raise ConfigError("give the run's folder: rrm certify RUN")
         from rrm.trust.certifying import certify as write
+        from rrm.trust.meaning import in_words
 
         done = write(run, node_of(run, node), key, out)
         for one in done:
@@ -69,7 +70,7 @@ def certify(
         root = done[-1]
         say(f"not shown of {root.node}:")
         for line in root.predicate.not_shown:
-            say(f"- {line}")
+            say(f"- {in_words(line)}")
         if key is None:
             say(
                 "The key was made for these certificates and is thrown away: they show that nothing was changed since, "
@@ -136,6 +137,7 @@ def verify(
     with clean_errors(debug):
         from rrm.trust.demands import read_policy, unmet
         from rrm.trust.deriving import grouped
+        from rrm.trust.meaning import in_words
         from rrm.trust.verifying import CODES, SAYS, Breach
         from rrm.trust.verifying import verify as check
 
@@ -173,7 +175,7 @@ def verify(
             say(f"- {line}")
         say("It does not show:", "bold")
         for line in predicate.not_shown:
-            say(f"- {line}")
+            say(f"- {in_words(line)}")
 
 
 def _again(run: Path, tree: str | None, user: str | None, model: str | None) -> Again:
@@ -209,6 +211,7 @@ def case(
     """
     with clean_errors(debug):
         from rrm.store.files import write_atomically
+        from rrm.trust.meaning import in_words
         from rrm.view.reading import Reader
         from rrm.view.safety_case import as_markdown, case_of, file_in
 
@@ -219,7 +222,7 @@ def case(
             path = file_in(certificate, of)
             if not path.exists():
                 raise ConfigError(f"{path} is not there; first: rrm certify {certificate}")
-        text = as_markdown(case_of(path, of), str(certificate) if certificate.is_dir() else "RUN")
+        text = as_markdown(case_of(path, of, in_words), str(certificate) if certificate.is_dir() else "RUN")
         if out is None:
             print(text, end="")
         else:

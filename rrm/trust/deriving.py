@@ -45,14 +45,16 @@ class Taken:
     place: str
     """In the schema, such as "testing.audits[2]"."""
     why: str
+    called: str = ""
+    """What is there, for a reader, such as "audits: planted"."""
 
 
 def grouped(taken: Sequence[Taken]) -> list[str]:
     """In words, those of one node for one reason together."""
     places: dict[tuple[str, str], list[str]] = {}
     for one in taken:
-        places.setdefault((one.node, one.why), []).append(one.place)
-    return [f"{node}: {why} ({', '.join(some)})" for (node, why), some in places.items()]
+        places.setdefault((one.node, one.why), []).append(one.called or one.place)
+    return [f"{node}: {', '.join(some)}: {why}" for (node, why), some in places.items()]
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Derived:
     """What came of an entry that was derived again."""
 
     place: str
+    called: str
     other: tuple[str, ...] = ()
     """What is another, in words."""
     close: int = 0
@@ -109,17 +112,20 @@ def derive(folder: Path, predicate: Predicate, again: Again | None = None) -> It
     folder: a copy of the run as it was, with its weights, that may be written to.
     """
     for place, chapter, one in entries(predicate):
-        start = time.perf_counter()
+        start, called = time.perf_counter(), str(one.get("name", ""))
         try:
             found, here = _found(folder, predicate, chapter, one, again)
             told = json.loads(json.dumps(found))
             given = {key: value for key, value in one["found"].items() if key != "times"}
-            yield _compared(place, given, told, moved(one["on"], here), time.perf_counter() - start)
+            exact = called in ("bounds", "proofs")  # no other machine says otherwise of these, but for last digits
+            last = moved(one["on"], here)
+            otherwise = (moved(one["on"], this_code()) if exact else last, last)
+            yield _compared(place, called, given, told, otherwise, time.perf_counter() - start)
         except (NotHere, ModelError, ConfigError) as error:
-            yield Taken(predicate.node, place, str(error))
+            yield Taken(predicate.node, place, str(error), called)
         except (RRMError, *BROKEN) as error:
             what = f"{place} cannot be derived again from what it names ({type(error).__name__}: {plain(str(error))})"
-            yield Derived(place, (what,))
+            yield Derived(place, called, (what,))
 
 
 def _found(
@@ -214,16 +220,19 @@ def _audited(folder: Path, node: str, name: str, inputs: Found, again: Again) ->
 # --- compared ----------------------------------------------------------------------------------------
 
 
-def _compared(place: str, given: Any, told: Any, moved: str, seconds: float) -> Derived:
+def _compared(
+    place: str, called: str, given: Any, told: Any, otherwise: tuple[str, str], seconds: float
+) -> Derived:
+    """otherwise: why it may be another here, and why its last digits may."""
     other: list[str] = []
     taken: list[tuple[str, str]] = []
     close = 0
     for where, is_, was in _apart(f"{place}.found", given, told, taken):
-        if moved and near(is_, was):
+        if otherwise[1] and near(is_, was):
             close += 1
         else:
             other.append(f"{where}: it says {short(is_)}, and what was derived again {short(was)}")
-    return Derived(place, tuple(other), close, moved, seconds, tuple(taken))
+    return Derived(place, called, tuple(other), close, otherwise[0], seconds, tuple(taken))
 
 
 def _apart(place: str, given: Any, told: Any, taken: list[tuple[str, str]]) -> Iterator[tuple[str, Any, Any]]:
@@ -273,6 +282,7 @@ def check_start(config: Mapping[str, Any], predicates: Sequence[Predicate], mode
     """
     from rrm.models.backbone import Backbone
     from rrm.models.last_norm import final_norm
+    from rrm.models.precision import Precision
     from rrm.trust.proving import norm_in
 
     called = str(config["model"]["name"])
@@ -283,20 +293,22 @@ def check_start(config: Mapping[str, Any], predicates: Sequence[Predicate], mode
     if known:
         for part, digest in backbone.identity.items():
             if known.get(part) == digest:
-                right.append(f"{words}: the {part} here are those that it started from (SHA-256 {digest[:16]}...)")
+                right.append(f"{words}: its {part} here: the same that it started from (SHA-256 {digest[:16]}...)")
             else:
-                wrong.append(f"{words}: the {part} here are not those that it started from")
+                wrong.append(f"{words}: its {part} here: not the same that it started from (SHA-256 {digest[:16]}...)")
     elif words == called:
         same = backbone.fingerprint == config["model"]["fingerprint"]
-        (right if same else wrong).append(
-            f"{words}: the weights here have {'the' if same else 'another'} fingerprint (64 bits) than it started from"
-            if not same else f"{words}: the weights here have the fingerprint (64 bits) of those that it started from"
-        )  # fmt: skip
+        what = f"{words}: its weights here: {'' if same else 'not '}the fingerprint (64 bits) of those it started from"
+        (right if same else wrong).append(what)
+    about = config.get("about", {})
+    precision = Precision(**about.get("decided", about).get("precision", {}))
+    if backbone.adapters == "lora" and backbone.precision.weights != precision.weights:
+        backbone.precision = precision  # as it computed there: rounded, its normalization is another
     norm = final_norm(backbone.start)
     for predicate in predicates:
         for place, _, one in entries(predicate):
-            if one["name"] == "proofs" and isinstance(one.get("inputs"), Mapping) and one["inputs"]["norm"] is not None:
-                signed = norm_in(one["inputs"])
-                if norm is None or signed != (norm.gain.tolist(), norm.offset.tolist()):
-                    wrong.append(f"{predicate.node}: {place}.inputs.norm is not the last normalization of {words}")
+            inputs = one.get("inputs") if one.get("name") == "proofs" else None
+            signed = norm_in(inputs) if isinstance(inputs, Mapping) else None
+            if signed is not None and (norm is None or signed != (norm.gain.tolist(), norm.offset.tolist())):
+                wrong.append(f"{predicate.node}: {place}.inputs.norm is not the last normalization of {words}")
     return wrong, right

@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from rrm.core.version import VERSION
+
 Machine = Mapping[str, Any]
 """What, such as "threads" -> which."""
 
 
 def this_code() -> dict[str, Any]:
-    """SHA-256 of the code of rrm that is running."""
-    from rrm.loop.provenance import package_digest
-
-    return {"rrm": package_digest("rrm")}
+    """The version of rrm, by which figures are defined."""
+    return {"rrm": VERSION}
 
 
 def this_machine() -> dict[str, Any]:
-    """Torch, its threads, the kind of processor, z3 where it is installed, and the code."""
+    """Torch, its threads, the kind of processor, z3 where it is installed, and the version of rrm."""
     import platform
 
     import torch  # late: it takes seconds
@@ -37,8 +37,4 @@ def this_machine() -> dict[str, Any]:
 
 def moved(there: Machine, here: Machine) -> str:
     """What is another here, in words; empty if nothing is, as far as they say."""
-    said = (
-        "other code of rrm" if key == "rrm" else f"{key} {here[key]}, not {there[key]}"
-        for key in here if there.get(key, here[key]) != here[key]
-    )  # fmt: skip
-    return "; ".join(said)
+    return "; ".join(f"{key} {here[key]}, not {there[key]}" for key in here if there.get(key, here[key]) != here[key])

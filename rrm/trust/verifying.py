@@ -312,11 +312,12 @@ def _derived(
             done.append(one)
             found.faults += _some("untold" if one.moved else "changed", one.other, node)
             found.taken += [Taken(node, place, why) for place, why in one.taken]
-            if one.moved and (one.other or one.close):
-                nearly = f"; {one.close} numbers are the same but for last digits" if one.close else ""
-                found.notes.append(f"{node}: {one.place}: this machine computes otherwise: {one.moved}{nearly}")
+            if one.moved and one.other:
+                found.notes.append(f"{node}: {one.called}: this machine computes otherwise: {one.moved}")
+            if one.close:
+                found.notes.append(f"{node}: {one.called}: {one.close} numbers are the same but for last digits")
         if done:
-            places = ", ".join(one.place for one in done)
+            places = ", ".join(one.called for one in done)
             took = sum(one.seconds for one in done)
             found.notes.append(f"{node}: derived again from the weights in {took:.1f} s: {places}")
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -275,8 +276,19 @@ def _silent(one: Any) -> bool:
 # --- the starting model ------------------------------------------------------------------------------
 
 
-def check_start(config: Mapping[str, Any], predicates: Sequence[Predicate], model: str) -> tuple[list[str], list[str]]:
-    """Load the starting model, and compare: (what is another, what holds). Raises `ModelError` if it cannot be loaded.
+@dataclass
+class Started:
+    """What came of comparing the starting model."""
+
+    wrong: list[str] = field(default_factory=list)
+    right: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    """What could not be compared, and why."""
+
+
+def check_start(config: Mapping[str, Any], predicates: Sequence[Predicate], model: str) -> Started:
+    """Load the starting model, and compare it, its tokenizer, and what proofs assume of it. Raises `ModelError` if it
+    cannot be loaded.
 
     model: where it is; empty: as the run calls it.
     """
@@ -285,22 +297,24 @@ def check_start(config: Mapping[str, Any], predicates: Sequence[Predicate], mode
     from rrm.models.precision import Precision
     from rrm.trust.proving import norm_in
 
-    called = str(config["model"]["name"])
+    called, about, found = str(config["model"]["name"]), config.get("about", {}), Started()
     words = called.rpartition(" and ")[2]  # of agents that act: the model of the nodes that write
-    known = config.get("about", {}).get("model")
+    known = about.get("model")
+    if known == {}:
+        return Started(left=[f"{called} starts from no model"])
     backbone = Backbone.load(model or words, template=config["model"].get("prompts", {}).get("template"))
-    wrong, right = [], []
-    if known:
-        for part, digest in backbone.identity.items():
-            if known.get(part) == digest:
-                right.append(f"{words}: its {part} here: the same that it started from (SHA-256 {digest[:16]}...)")
-            else:
-                wrong.append(f"{words}: its {part} here: not the same that it started from (SHA-256 {digest[:16]}...)")
-    elif words == called:
+    for part, digest in backbone.identity.items() if known else ():
+        if known.get(part) == digest:
+            found.right.append(f"{words}: its {part} here: the same that it started from (SHA-256 {digest[:16]}...)")
+        elif part == "tokenizer" and known.get("tokenizers") != version("tokenizers"):
+            there = f"tokenizers {known.get('tokenizers')} wrote it down, and here is {version('tokenizers')}"
+            found.left.append(f"{words}: its tokenizer differs, which may come of another version: {there}")
+        else:
+            found.wrong.append(f"{words}: its {part} here: not the same that it started from")
+    if not known and words == called:
         same = backbone.fingerprint == config["model"]["fingerprint"]
         what = f"{words}: its weights here: {'' if same else 'not '}the fingerprint (64 bits) of those it started from"
-        (right if same else wrong).append(what)
-    about = config.get("about", {})
+        (found.right if same else found.wrong).append(what)
     precision = Precision(**about.get("decided", about).get("precision", {}))
     if backbone.adapters == "lora" and backbone.precision.weights != precision.weights:
         backbone.precision = precision  # as it computed there: rounded, its normalization is another
@@ -310,5 +324,6 @@ def check_start(config: Mapping[str, Any], predicates: Sequence[Predicate], mode
             inputs = one.get("inputs") if one.get("name") == "proofs" else None
             signed = norm_in(inputs) if isinstance(inputs, Mapping) else None
             if signed is not None and (norm is None or signed != (norm.gain.tolist(), norm.offset.tolist())):
-                wrong.append(f"{predicate.node}: {place}.inputs.norm is not the last normalization of {words}")
-    return wrong, right
+                what = f"{place}.inputs.norm is not the last normalization of {words}"
+                found.wrong.append(f"{predicate.node}: {what}")
+    return found

@@ -17,7 +17,7 @@ from rrm.core.errors import ModelError, RRMError, RunError
 from rrm.store import links
 from rrm.store.store import LINKED
 from rrm.trust.certifying import file_of, public_beside
-from rrm.trust.deriving import Again, Taken, check_start, derive
+from rrm.trust.deriving import Again, Started, Taken, check_start, derive
 from rrm.trust.differing import differences, short
 from rrm.trust.gathering import Hashed, evidence_of, predicate_of
 from rrm.trust.origins import machine_of, subjects_of
@@ -295,9 +295,15 @@ def _derived(
         found.taken.append(Taken(root, "design.model", why))
     else:
         where = model or (again.model if again is not None else "")
-        wrong, right = check_start(config, [*found.predicates.values()], where)
-        found.faults += [Breach("changed", one) for one in wrong]
-        found.notes += right
+        try:
+            start = check_start(config, [*found.predicates.values()], where)
+        except ModelError as error:
+            if model is not None:
+                raise
+            start = Started(left=[str(error)])
+        found.faults += [Breach("changed", one) for one in start.wrong]
+        found.notes += start.right
+        found.taken += [Taken(root, "design.model", one) for one in start.left]
         if where:
             words = str(config["model"]["name"]).rpartition(" and ")[2]
             config["model"]["name"] = str(config["model"]["name"]).removesuffix(words) + where

@@ -8,6 +8,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from tests.trust.test_certificates import certified, key, read, rewritten, run  
 pytest.importorskip("securesystemslib", reason="needs the extra trust")
 pytest.importorskip("z3", reason="what z3 said is compared, too")
 CERTIFIED = Path(__file__).parents[2] / "docs" / "certified"
-NODE = "moves/reply"
+NODE = "moves"
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_every_number_of_proofs_and_bounds_is_derived_again(pile: Path, monkeypa
 
 
 def test_what_it_was_found_from_is_no_way_round(pile: Path) -> None:
-    predicate = said(pile)
+    predicate = said(pile, f"{NODE}/reply")
     body = predicate.model_dump(mode="json")
     lies: list[tuple[str, Mapping[str, Any]]] = [
         ("guarantees", {"confidence": 0.9}), ("guarantees", {"confidence": "much"}), ("guarantees", {}),
@@ -147,11 +148,12 @@ def test_a_lie_about_a_bound_is_found_and_what_is_not_derived_is_listed(pile: Pa
     here = shutil.copytree(pile, tmp_path / "pile")
     own = tmp_path / "own"
     make_key(own, "A holder of a key")
+    keys = [tmp_path / "own.pub", CERTIFIED / "lab.pub"]
     path = file_of(here / "certificates", NODE)
     rewritten(path, lambda statement: None, own)
-    found = verify(path, here, [tmp_path / "own.pub"])
+    found = verify(path, here, keys)
     assert found.code == 0 and any("derived again from the weights" in note for note in found.notes)
-    places = {one.place for one in found.taken}
+    places = {one.place for one in found.taken if one.node == NODE}
     assert {"design.made_with", "design.model", "testing.audits[0]"} <= places
     assert "guarantees.found[0]" not in places
     for place, least in (("guarantees", 0), ("testing.audits", 1), ("interpretability", 1), ("design.made_with", 1)):
@@ -164,7 +166,7 @@ def test_a_lie_about_a_bound_is_found_and_what_is_not_derived_is_listed(pile: Pa
         bound["at most"] = round(bound["at most"] - 0.01, 6)
 
     rewritten(path, lie, own)
-    found = verify(path, here, [tmp_path / "own.pub"])
+    found = verify(path, here, keys)
     assert found.code == CODES["changed"] and len(found.faults) == 1 and "at most: it says" in found.faults[0].what
 
 
@@ -174,8 +176,8 @@ def test_every_number_of_the_rest_is_derived_again(pile: Path, monkeypatch: pyte
     config = json.loads((pile / "config.json").read_text())
     user = PlayoutUser(**{name: one for name, one in config["user"].items() if name != "name"})
     again = Again(load_task(str(CERTIFIED / "pile.py")), user, "", {"positions": positions_again})
-    wrong, right = check_start(config, [predicate], "")
-    assert not wrong and len(right) == 2
+    start = check_start(config, [predicate], "")
+    assert not start.wrong and not start.left and len(start.right) == 2
     with as_it_was(pile, predicate) as there:
         names = each_is_named(there, predicate, again, monkeypatch)
     assert names >= {"attribution", "positions", "proofs", "bounds", "held-out", "planted", "adversarial"}
@@ -190,12 +192,15 @@ def test_another_starting_model_or_tokenizer_is_told(monkeypatch: pytest.MonkeyP
     backbone = tiny()
     monkeypatch.setattr(Backbone, "load", lambda name, **given: backbone)
     start = {"name": "m", "fingerprint": backbone.fingerprint}
-    assert check_start({"model": start, "about": {"model": backbone.identity}}, [], "")[0] == []
+    own = {**backbone.identity, "tokenizers": version("tokenizers")}
+    assert len(check_start({"model": start, "about": {"model": own}}, [], "").right) == 2
     for part in ("weights", "tokenizer"):
-        wrong, right = check_start({"model": start, "about": {"model": {**backbone.identity, part: "0"}}}, [], "")
-        assert len(wrong) == len(right) == 1 and part in wrong[0]
-    assert "64 bits" in check_start({"model": start}, [], "")[1][0]
-    assert check_start({"model": {**start, "fingerprint": "0"}}, [], "")[0]
+        found = check_start({"model": start, "about": {"model": {**own, part: "0"}}}, [], "")
+        assert len(found.wrong) == len(found.right) == 1 and part in found.wrong[0]
+    found = check_start({"model": start, "about": {"model": {**own, "tokenizer": "0", "tokenizers": "0.1"}}}, [], "")
+    assert not found.wrong and "tokenizers 0.1" in found.left[0]
+    assert "64 bits" in check_start({"model": start}, [], "").right[0]
+    assert check_start({"model": {**start, "fingerprint": "0"}}, [], "").wrong
 
 
 def test_the_start_is_a_subject_and_older_runs_and_certificates_say_less(
@@ -232,7 +237,7 @@ def test_the_start_is_a_subject_and_older_runs_and_certificates_say_less(
 
 
 def test_every_place_that_is_not_known_is_said_in_words(pile: Path) -> None:
-    for node in ("moves", NODE):
+    for node in (NODE, f"{NODE}/reply"):
         lines = said(pile, node).not_shown
         places = [line.partition(MIDDLE)[0] for line in lines if MIDDLE in line]
         assert len(places) > 10

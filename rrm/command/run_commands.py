@@ -134,7 +134,7 @@ def view(
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Serve pages over runs, live or finished, on this machine; or write a static copy of them."""
-    from rrm.trust.meaning import in_words
+    from rrm.trust.plain_words import in_words
     from rrm.view.web.app import create_app  # late: only this needs the web packages
     from rrm.view.web.serving import access_for, address, listen, serve
     from rrm.view.web.static_copy import export as write

@@ -62,7 +62,7 @@ def certify(
         if run is None:
             raise ConfigError("give the run's folder: rrm certify RUN")
         from rrm.trust.certifying import certify as write
-        from rrm.trust.meaning import in_words
+        from rrm.trust.plain_words import in_words
 
         done = write(run, node_of(run, node), key, out)
         for one in done:
@@ -137,7 +137,7 @@ def verify(
     with clean_errors(debug):
         from rrm.trust.demands import read_policy, unmet
         from rrm.trust.deriving import grouped
-        from rrm.trust.meaning import in_words
+        from rrm.trust.plain_words import in_words
         from rrm.trust.verifying import CODES, SAYS, Breach
         from rrm.trust.verifying import verify as check
 
@@ -211,7 +211,7 @@ def case(
     """
     with clean_errors(debug):
         from rrm.store.files import write_atomically
-        from rrm.trust.meaning import in_words
+        from rrm.trust.plain_words import in_words
         from rrm.view.reading import Reader
         from rrm.view.safety_case import as_markdown, case_of, file_in
 

@@ -20,7 +20,7 @@ from rrm.trust import deriving
 from rrm.trust.certifying import certify, file_of
 from rrm.trust.demands import unmet
 from rrm.trust.deriving import Again, Derived, Taken, check_start, derive, entries
-from rrm.trust.meaning import MIDDLE, in_words, meaning
+from rrm.trust.plain_words import MIDDLE, in_words, meaning
 from rrm.trust.signing import make_key
 from rrm.trust.snapshot import beside, copied, cut
 from rrm.trust.statement import Predicate, read_payload

@@ -101,6 +101,7 @@ class Acting:
         what += [] if fallback is None else [fallback.said]
         self.fingerprint = digest("acting", *what, self.options, rollout, named, repeatable, versions, below)
         self.prompts = getattr(words, "prompts", None)
+        self.identity: Mapping[str, str] = {} if words is None else getattr(words, "identity", {})
         self.folder: Path | None = None
         self._world = World()
         self._policies: WeakSet[ActingPolicy] = WeakSet()

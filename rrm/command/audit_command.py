@@ -91,7 +91,7 @@ def audit(
         with Reader(run) as opened:
             path = node_of(run, node) or opened.root
         task = load_task(tree)
-        who = _judge(user, task, read_config(run))
+        who = judge_of(user, task, read_config(run))
         asked = None if user is None or ":" in user else user
         given = {"--tree": tree, "--shifted": shifted, "--user": asked}  # kept with what was found; nobody's folders
         named = [part for name, one in given.items() if one is not None for part in (name, Path(one).name)]
@@ -121,7 +121,7 @@ def _until_stopped(found: Iterator[Audited]) -> Iterator[Audited]:
         raise typer.Exit(130) from None
 
 
-def _judge(name: str | None, task: Task, config: Mapping[str, Any]) -> User | None:
+def judge_of(name: str | None, task: Task, config: Mapping[str, Any]) -> User | None:
     """Whoever is asked, with the run's settings for them; None: nobody."""
     people = config.get("user", {}).get("name") == HumanUser().name
     if name == "nobody" or (name is None and people):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,16 +40,24 @@ def prove(
     certificate. z3 is asked the same where it is installed (the extra "tools").
     """
     with clean_errors(debug):
+        from rrm.trust.machines import this_machine
+        from rrm.trust.proving import inputs_of
         from rrm.trust.shelf import keep
         from rrm.view.reading import Reader
 
         with Reader(run) as reader:
             path = node_of(run, node) or reader.root
             subject = _subject(reader, path, floor)
-            found = [*_heads(subject), *_moves(reader, path, up_to)]
-            again = f"rrm prove RUN {path} --floor {floor:g}" + ("" if up_to is None else f" --up-to {up_to}")
-            where = keep(reader, path, "formal_verification", "proofs", again,
-                         {"statements": found, "assumptions": [*subject.assumptions]})  # fmt: skip
+            heads = _heads(subject)
+            body = {"statements": heads, "assumptions": [*subject.assumptions]}
+            inputs, again = inputs_of(subject, floor), f"rrm prove RUN {path} --floor {floor:g}"
+            where = keep(reader, path, "formal_verification", "proofs", again, body, inputs, this_machine())
+            moves = _moves(reader, path, up_to, _tell)
+            if moves:
+                again += "" if up_to is None else f" --up-to {up_to}"
+                keep(reader, path, "formal_verification", "positions", again, {"statements": moves}, {"up_to": up_to},
+                     this_machine())  # fmt: skip
+            found = [*heads, *moves]
         say("assumed:")
         for line in subject.assumptions:
             say(f"- {line}")
@@ -70,6 +79,7 @@ def bound(
     """
     with clean_errors(debug):
         from rrm.trust.guarantees import bounded
+        from rrm.trust.machines import this_code
         from rrm.trust.shelf import keep
         from rrm.view.reading import Reader
 
@@ -77,7 +87,8 @@ def bound(
             path = node_of(run, node) or reader.root
             found = bounded(reader, path, confidence)
             where = keep(reader, path, "guarantees", "bounds", f"rrm bound RUN {path} --confidence {confidence:g}",
-                         {"statements": [one.plain() for one in found], "confidence": confidence})  # fmt: skip
+                         {"statements": [one.plain() for one in found], "confidence": confidence},
+                         {"confidence": confidence}, this_code())  # fmt: skip
         for one in found:
             if one.value is None:
                 say(f"not known: {one.says}", "yellow")
@@ -121,7 +132,17 @@ def _heads(subject: Subject) -> list[dict[str, Any]]:
     return [one.plain() for one in decided(subject, done)]
 
 
-def _moves(reader: Reader, path: str, up_to: int | None) -> list[dict[str, Any]]:
+def positions_again(run: Path, node: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found of an agent at every position, once more, for `rrm verify --again`."""
+    from rrm.view.reading import Reader
+
+    with Reader(run) as reader:
+        return {"statements": _moves(reader, node, inputs["up_to"], lambda one: None)}
+
+
+def _moves(
+    reader: Reader, path: str, up_to: int | None, tell: Callable[[Mapping[str, Any]], None]
+) -> list[dict[str, Any]]:
     """Of the games: what its agent does at every position; nothing of other trees."""
     from rrm.core.errors import ConfigError
     from rrm.core.records import Case
@@ -141,7 +162,7 @@ def _moves(reader: Reader, path: str, up_to: int | None) -> list[dict[str, Any]]
     temperature = float(reader.nodes[path].settings.get("temperature", 1.0))
     found = enumerate_agent(agent_of(reader.folder, path), game, up_to, temperature).statements()
     for one in found:
-        _tell(one)
+        tell(one)
     return found
 
 

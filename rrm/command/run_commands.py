@@ -134,6 +134,7 @@ def view(
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Serve pages over runs, live or finished, on this machine; or write a static copy of them."""
+    from rrm.trust.plain_words import in_words
     from rrm.view.web.app import create_app  # late: only this needs the web packages
     from rrm.view.web.serving import access_for, address, listen, serve
     from rrm.view.web.static_copy import export as write
@@ -141,11 +142,11 @@ def view(
     console = CleanConsole(soft_wrap=True)
     with clean_errors(debug):
         if export is not None:
-            pages = write(runs, export, most)
+            pages = write(runs, export, most, in_words)
             console.print(Text(f"{pages} pages; open {export / 'index.html'}"))
             return
         access = access_for(host, token)
-        web = create_app(runs, access)
+        web = create_app(runs, access, told=in_words)
         bound = listen(host, port)
         console.print(Text(f"Open {address(bound, access)}\nCtrl-C stops it."))
         serve(web, bound)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rrm.command.common import DEBUG, app, clean_errors, say
+from rrm.command.audit_command import judge_of
+from rrm.command.common import DEBUG, USUAL, app, clean_errors, say
 from rrm.command.helping import examples
 from rrm.command.naming import MaybeRun, Node, node_of, run_folder
 from rrm.command.trees import load_task
 from rrm.core.errors import ConfigError
+from rrm.store.config import read_config
+
+if TYPE_CHECKING:
+    from rrm.trust.deriving import Again
 
 KEY = typer.Option("--key", metavar="FILE", help="Your private key (see rrm keys).")
 
@@ -57,6 +62,7 @@ def certify(
         if run is None:
             raise ConfigError("give the run's folder: rrm certify RUN")
         from rrm.trust.certifying import certify as write
+        from rrm.trust.plain_words import in_words
 
         done = write(run, node_of(run, node), key, out)
         for one in done:
@@ -64,7 +70,7 @@ def certify(
         root = done[-1]
         say(f"not shown of {root.node}:")
         for line in root.predicate.not_shown:
-            say(f"- {line}")
+            say(f"- {in_words(line)}")
         if key is None:
             say(
                 "The key was made for these certificates and is thrown away: they show that nothing was changed since, "
@@ -95,39 +101,62 @@ def verify(
     ] = None,
     tree: Annotated[
         str | None,
-        typer.Option(metavar="TREE", help="With --rerun: the tree, as code that you trust (a name, file or module)."),
+        typer.Option(
+            metavar="TREE", help="With --rerun and --again: the tree, as code that you trust (a name, file or module)."
+        ),
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Also derive again what takes the starting model: what moved its judgements, and with "
+            "--tree its audits.",
+        ),
+    ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(help="With --again: who judged, as rrm train's, with the run's settings.", show_default=USUAL),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="With --rerun: where the starting model is. [default: as the run calls it]")
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER", help="Load the starting model from here, and compare its weights and its tokenizer. "
+            "With --rerun and --again it is loaded in any case.", show_default="as the run calls it",
+        ),
     ] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Check a certificate: its signature, the run's rows, files and numbers, and the certificates below it.
 
-    Offline; executes nothing of the run's folder, and with --rerun only TREE. Exit status: 0 it holds; 3 no certificate
-    that this rrm reads; 4 not signed, or changed after; 5 unknown or expired key; 6 of another run; 7 rows, files,
-    numbers or a certificate below were changed; 8 rows were rewritten since (a person was forgotten); 9 it holds, and
-    fails the policy; 10 it holds, and --rerun cannot tell here.
+    Offline; executes nothing of the run's folder, and of other code only TREE. Bounds and proofs are derived again from
+    the rows and the weights, with --again the rest of what was computed of these; what is taken as signed is listed.
+
+    Exit status: 0 it holds; 3 no certificate that this rrm reads; 4 not signed, or changed after; 5 unknown or expired
+    key; 6 of another run; 7 rows, files, numbers or a certificate below were changed; 8 rows were rewritten since (a
+    person was forgotten); 9 it holds, and fails the policy; 10 it holds, and --rerun or --again cannot tell here.
     """
     with clean_errors(debug):
         from rrm.trust.demands import read_policy, unmet
+        from rrm.trust.deriving import grouped
+        from rrm.trust.plain_words import in_words
         from rrm.trust.verifying import CODES, SAYS, Breach
         from rrm.trust.verifying import verify as check
 
-        if (rerun is None) != (tree is None):
-            raise ConfigError("--rerun and --tree go together: the tasks' code is taken from you, not from the run")
+        if rerun is not None and tree is None:
+            raise ConfigError("--rerun needs --tree: the tasks' code is taken from you, not from the run")
+        if not again and (user is not None or (rerun is None and tree is not None)):
+            raise ConfigError("--tree goes with --rerun or --again, and --user with --again")
         demands = read_policy(policy) if policy is not None else {}
         again_at = [node_of(run, one) for one in rerun or ()]
-        found = check(certificate, run, key or ())
+        found = check(certificate, run, key or (), _again(run, tree, user, model) if again else None, model)
         if not found.faults and demands:
             root = next(iter(found.predicates))
-            found.faults += [Breach("policy", one) for one in unmet(demands, found.predicates, root)]
+            found.faults += [Breach("policy", one) for one in unmet(demands, found.predicates, root, found.taken)]
             if not found.faults:
                 found.notes.append(f"it is all that {policy} demands")
         for path in again_at if not found.faults else ():
-            from rrm.trust.rerunning import rerun as again
+            from rrm.trust.rerunning import rerun as trained
 
-            told = again(run, str(path), load_task(str(tree)), model)
+            told = trained(run, str(path), load_task(str(tree)), model)
             if not told.holds:
                 found.faults.append(Breach("changed" if told.holds is False else "untold", str(told)))
             else:
@@ -141,9 +170,25 @@ def verify(
             say(f"{certificate.name}: {SAYS[kind]}", "bold red")
             raise typer.Exit(found.code)
         node, predicate = next(iter(found.predicates.items()))
-        say(f"The certificate of {node} holds. It does not show:", "bold")
-        for line in predicate.not_shown:
+        say(f"The certificate of {node} holds. Taken as signed, and not derived again here:", "bold")
+        for line in grouped(found.taken):
             say(f"- {line}")
+        say("It does not show:", "bold")
+        for line in predicate.not_shown:
+            say(f"- {in_words(line)}")
+
+
+def _again(run: Path, tree: str | None, user: str | None, model: str | None) -> Again:
+    """What `--again` is given."""
+    from transformers.utils import logging  # late, like all that takes seconds
+
+    from rrm.command.proof_commands import positions_again
+    from rrm.trust.deriving import Again
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    task = None if tree is None else load_task(tree)
+    who = None if task is None else judge_of(user, task, read_config(run))
+    return Again(task, who, model or "", {"positions": positions_again})
 
 
 @app.command(
@@ -166,6 +211,7 @@ def case(
     """
     with clean_errors(debug):
         from rrm.store.files import write_atomically
+        from rrm.trust.plain_words import in_words
         from rrm.view.reading import Reader
         from rrm.view.safety_case import as_markdown, case_of, file_in
 
@@ -176,7 +222,7 @@ def case(
             path = file_in(certificate, of)
             if not path.exists():
                 raise ConfigError(f"{path} is not there; first: rrm certify {certificate}")
-        text = as_markdown(case_of(path, of), str(certificate) if certificate.is_dir() else "RUN")
+        text = as_markdown(case_of(path, of, in_words), str(certificate) if certificate.is_dir() else "RUN")
         if out is None:
             print(text, end="")
         else:

@@ -94,6 +94,7 @@ class TextMaker:
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
         self.name, self.fingerprint, self.prompts = backbone.name, backbone.fingerprint, backbone.prompts
+        self.identity = backbone.identity
 
     @property
     def world(self) -> World:

@@ -6,20 +6,23 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from rrm.core.parties import Maker
 from rrm.core.task import Assistant, Task
 
 PACKAGES = ("rrm", "rrm_assistants", "rrm_tasks")
 
 
-def origins_of(task: Task) -> dict[str, Any]:
+def origins_of(task: Task, maker: Maker) -> dict[str, Any]:
     """`tasks`: path -> aspects, what it covers of its parent's, who assists; `code`: package, or another file that a
-    task's functions are in -> SHA-256."""
+    task's functions are in -> SHA-256; `model`: SHA-256 of the weights and of the tokenizer that everything starts
+    from, of a maker that says them (`identity`), and the version of the library that wrote the latter down."""
     tasks = {
         node.path: {
             "aspects": list(node.aspects), "covers": list(node.covers), "unacceptable": list(node.unacceptable),
@@ -28,7 +31,11 @@ def origins_of(task: Task) -> dict[str, Any]:
         }
         for node in task.walk()
     }  # fmt: skip
-    return {"tasks": tasks, "code": code_digests(task)}
+    found: dict[str, Any] = {"tasks": tasks, "code": code_digests(task)}
+    identity: Mapping[str, str] | None = getattr(maker, "identity", None)
+    if identity is None:
+        return found
+    return found | {"model": {**identity, "tokenizers": version("tokenizers")} if identity else {}}
 
 
 def code_digests(task: Task) -> dict[str, str]:

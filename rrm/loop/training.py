@@ -143,7 +143,7 @@ def train(
         if setting is not None:
             stack.enter_context(computing_with(setting.cpus))
         run = Run(out, maker, seed, watch)
-        run.configure(config, origins_of(task))
+        run.configure(config, origins_of(task, maker))
         for part in (user, maker, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
             if isinstance(part, Recording):
                 part.record(run.out)

@@ -84,7 +84,7 @@ class RecordedMaker:
 
     def __init__(self, backbone: Backbone, root: str, recorded: Recorded) -> None:
         self.inner, self.root, self.recorded = TextMaker(backbone), root, recorded
-        self.name, self.prompts = self.inner.name, self.inner.prompts
+        self.name, self.prompts, self.identity = self.inner.name, self.inner.prompts, self.inner.identity
         self.fingerprint = digest(self.inner.fingerprint, recorded.version)
 
     @property

@@ -17,7 +17,7 @@ import math
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -46,7 +46,7 @@ from rrm.models.room import available_memory
 from rrm.models.sampling import Sampler
 from rrm.models.trial import try_out
 from rrm.models.verification import Engine, verify
-from rrm.models.weights import hash_tensors
+from rrm.models.weights import sha256_of
 
 TINY = 20_000_000
 """Below this many parameters `adapters="auto"` copies the whole model for each fork."""
@@ -70,11 +70,6 @@ def adapted(model: Any, adapter: str) -> Any:
 def way(parameters: int) -> Literal["full", "lora"]:
     """How `adapters="auto"` trains a model of so many parameters."""
     return "full" if parameters < TINY else "lora"
-
-
-def fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
-    """The same of bfloat16 as of the float32 that it is widened to."""
-    return hash_tensors((name, parameter.float()) for name, parameter in weights)
 
 
 class Backbone:
@@ -181,12 +176,12 @@ class Backbone:
             model = model.float()  # exact; it is fully fine-tuned, which says so when it is trained
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() and model.num_parameters() >= TINY else "cpu"
-        named = fingerprint(sorted(model.named_parameters())) if shard else None  # no process could say it later
+        named = sha256_of(sorted(model.named_parameters()), wide=True) if shard else None  # nobody could say it later
         if device == "cuda" and torch.cuda.is_available():
             device = f"cuda:{place()[0] % torch.cuda.device_count()}"  # each process on this machine has its own
         try:
             if (precision == "int8" or precision == "nf4") and (adapters == "lora" or model.num_parameters() >= TINY):
-                named = fingerprint(sorted(model.named_parameters()))
+                named = sha256_of(sorted(model.named_parameters()), wide=True)
                 quantize(model, precision, torch.device(device))
             model = model.to(device)
         except (RuntimeError, AssertionError) as error:  # torch's ways of saying that there is none
@@ -330,9 +325,19 @@ class Backbone:
     # --- sizes -----------------------------------------------------------------------------------
 
     @cached_property
+    def sha256(self) -> str:
+        """Of the starting weights, as they were loaded: every parameter's name, shape and numbers (as float32)."""
+        return self._named or sha256_of(self._weights, wide=True)
+
+    @property
     def fingerprint(self) -> str:
-        """Short hash of the starting weights, whatever they are kept in."""
-        return self._named or fingerprint(self._weights)
+        """The first 64 bits of that."""
+        return self.sha256[:16]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """SHA-256 of what everything starts from, by what it is."""
+        return {"weights": self.sha256, "tokenizer": self.chat.sha256()}
 
     @cached_property
     def flexes(self) -> bool:

@@ -10,10 +10,15 @@ would be the same.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from jinja2 import TemplateError
@@ -285,6 +290,28 @@ class Chat:
             "vocabulary": len(self.tokenizer),
             "text": digest(ids, back),
         } | ({"template": options[0]} if options else {})
+
+
+    def sha256(self) -> str:
+        """Of all that the tokenizer is: what it serializes to (vocabulary, merges, normalization, added tokens), which
+        of its tokens have a role, and its chat template. Without what it was last called with (padding, truncation)."""
+        serial = serialized(self.tokenizer)
+        roles = {role: str(token) for role, token in sorted(self.tokenizer.special_tokens_map.items())}
+        whole = json.dumps({"tokenizer": serial, "roles": roles, "template": self.template}, sort_keys=True)
+        return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def serialized(tokenizer: Any) -> dict[str, Any]:
+    """A tokenizer as JSON: of a fast one its own serialization, of others its vocabulary's files and its tokens."""
+    fast: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if hasattr(fast, "to_str"):
+        found: dict[str, Any] = json.loads(fast.to_str())
+        return {key: value for key, value in found.items() if key not in ("padding", "truncation")}
+    with TemporaryDirectory(prefix="rrm-") as folder:
+        with suppress(NotImplementedError, AttributeError):  # of one that has no other vocabulary than its tokens
+            tokenizer.save_vocabulary(folder)
+        files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(folder).iterdir())}
+    return {"kind": type(tokenizer).__name__, "files": files, "tokens": dict(sorted(tokenizer.get_vocab().items()))}
 
 
 def stops_of(model: Any, tokenizer: Any) -> tuple[int, ...]:

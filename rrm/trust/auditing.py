@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -29,8 +27,9 @@ from rrm.store.journal import Journal
 from rrm.trust.audit_parts import PARTS
 from rrm.trust.bench import Bench, Found, Unknowable
 from rrm.trust.gathering import held_out
+from rrm.trust.machines import this_machine
 from rrm.trust.shelf import FOLDER, keep, weights_of
-from rrm.trust.snapshot import copied
+from rrm.trust.snapshot import beside, copied
 from rrm.users.endpoint import EndpointUser
 from rrm.users.human import HumanUser
 from rrm.view.reading import Reader
@@ -112,7 +111,8 @@ def audit(
             found |= {"made": made[part], "times": done[part].get("times", 0) + 1}
             command = f"rrm audit RUN {node}{called} --only {part} --cases {cases} --budget {budget} --seed {seed}"
             with Reader(run) as reader:
-                keep(reader, node, "audits", part, command, found)
+                inputs = {"cases": cases, "budget": budget, "seed": seed, "shifted": shifted is not None, "asked": who}
+                keep(reader, node, "audits", part, command, found, inputs, this_machine())
             yield Audited(part, found, examples=tuple(bench.examples))
 
 
@@ -178,7 +178,7 @@ def _bench(
     torch.set_num_threads(int(about.get("threads", before)))
     try:
         with copied(run) as copy, warnings.catch_warnings():
-            _beside(run, copy)
+            beside(run, copy)
             warnings.simplefilter("ignore")
             maker = maker_of(model or config["model"]["name"])
             then = user if user is not None and user.name == _judged_by(config) else _WhoJudged(config["user"])
@@ -245,17 +245,3 @@ def _line(top: Assistant, node: str) -> tuple[Assistant, ...]:
         return (top,)
     below = next(one for one in top.helpers if f"{node}/".startswith(f"{one.task.path}/"))
     return (top, *_line(below, node))
-
-
-def _beside(run: Path, copy: Path) -> None:
-    """Weights, episodes and the rest of the folder, linked where that can be: nothing here is written in place."""
-    for path in sorted(run.iterdir()):
-        if path.is_dir() and path.name not in (FOLDER, "certificates", "films", "lock"):
-            shutil.copytree(path, copy / path.name, copy_function=_linked, dirs_exist_ok=True)
-
-
-def _linked(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)

@@ -15,7 +15,8 @@ from rrm.core.spelling import named_node
 from rrm.store import links
 from rrm.store.files import file_name, write_atomically
 from rrm.store.store import LINKED
-from rrm.trust.gathering import Hashed, evidence_of, files_of, predicate_of, subjects_of
+from rrm.trust.gathering import Hashed, evidence_of, files_of, predicate_of
+from rrm.trust.origins import subjects_of
 from rrm.trust.shelf import kept
 from rrm.trust.signing import PublicKey, make_key, now, read_public, sign
 from rrm.trust.snapshot import copied, databases_of, linked, look, weights_in

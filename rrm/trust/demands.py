@@ -12,6 +12,7 @@ A TOML file. A table for every node, for the root, or for a node by its path; in
     "design.assistants.*.misses.high" = "<= 0.3"
     "formal_verification" = "holds"
 
+"derived": nothing of it was taken as signed, all was derived again by whoever verifies (`rrm verify --again`);
 "known": there is something; "empty": a list has nothing; "holds": a chapter, or audits, in which something was found,
 and nothing that fails or is not known.
 """
@@ -21,11 +22,12 @@ from __future__ import annotations
 import operator
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rrm.core.errors import RRMError
+from rrm.trust.deriving import Taken
 from rrm.trust.statement import Predicate
 
 OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -52,9 +54,11 @@ def read_policy(path: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def unmet(policy: Mapping[str, Mapping[str, str]], predicates: Mapping[str, Predicate], root: str) -> list[str]:
+def unmet(
+    policy: Mapping[str, Mapping[str, str]], predicates: Mapping[str, Predicate], root: str, taken: Sequence[Taken] = ()
+) -> list[str]:
     """What certificates (node -> predicate) do not fulfil, in words. What is not known fulfils nothing. Raises
-    `PolicyError` for a node or a place that there is not."""
+    `PolicyError` for a node or a place that there is not. taken: what was not derived again."""
     found = []
     for table, demands in policy.items():
         nodes = [*predicates] if table == EVERY else [root] if table == ROOT else [table]
@@ -63,13 +67,14 @@ def unmet(policy: Mapping[str, Mapping[str, str]], predicates: Mapping[str, Pred
                 raise PolicyError(f"the policy speaks of {node!r}; there are {', '.join(predicates)}")
             body = predicates[node].model_dump(mode="json")
             for place, demand in demands.items():
-                found += [f"{node}: {said}" for said in _unmet(body, place, demand)]
+                mine = [one for one in taken if one.node == node]
+                found += [f"{node}: {said}" for said in _unmet(body, place, demand, mine)]
     return found
 
 
-def _unmet(body: Any, place: str, demand: str) -> Iterable[str]:
+def _unmet(body: Any, place: str, demand: str, taken: Sequence[Taken]) -> Iterable[str]:
     for where, value in _places(body, place.split("."), place):
-        if why := _why(value, demand):
+        if why := _taken(where, taken) if demand == "derived" else _why(value, demand):
             yield f"{where} is to be {demand}, and {why}"
 
 
@@ -87,6 +92,16 @@ def _places(value: Any, parts: list[str], place: str, where: str = "") -> Iterab
     else:
         there = ", ".join(value) if isinstance(value, Mapping) else "nothing with a name"
         raise PolicyError(f"no certificate has {place!r}: under {where or 'the top'} there is {there:.200}")
+
+
+def _taken(where: str, taken: Sequence[Taken]) -> str:
+    """Why a place, or something in it, or what it is in, was not derived again; empty if it was."""
+    here = tuple(re.findall(r"[^.\[\]]+", where))
+    for one in taken:
+        there = tuple(re.findall(r"[^.\[\]]+", one.place))
+        if all("*" in pair or pair[0] == pair[1] for pair in zip(here, there, strict=False)):
+            return f"{one.place} was taken as signed: {one.why}"
+    return ""
 
 
 def _why(value: Any, demand: str) -> str:
@@ -124,13 +139,13 @@ def _failing(value: Any) -> str:
 
 
 def _read(where: str, demand: Any) -> tuple[Callable[[Any, Any], bool], float]:
-    """A comparison and its limit; of "known" and "empty" any."""
-    if demand in ("known", "empty", "holds"):
+    """A comparison and its limit; of "known" and other words any."""
+    if demand in ("known", "empty", "holds", "derived"):
         return operator.eq, 0.0
     given = re.fullmatch(r"(>=|<=|==|>|<) ?([-+.\de]{1,40})", demand if isinstance(demand, str) else "")
     try:
         return OPERATORS[given[1]], float(given[2])  # type: ignore[index]
     except (TypeError, ValueError):
         raise PolicyError(
-            f'{where}: {demand!r} is no demand; give ">= 0.7" (or >, <, <=, ==), "known", "empty" or "holds"'
+            f'{where}: {demand!r} is no demand; give ">= 0.7" (or >, <, <=, ==), "known", "empty", "holds" or "derived"'
         ) from None

@@ -29,6 +29,7 @@ from rrm.store.config import read_config
 from rrm.store.files import write_atomically
 from rrm.store.journal import Journal
 from rrm.trust.exchanging import SAID, WORDS, Exchanged, exchanged
+from rrm.trust.machines import this_machine
 from rrm.trust.moving import figure, shares, typical
 from rrm.trust.shelf import keep, weights_of
 from rrm.trust.word_probe import Probed, Seen, probe
@@ -150,7 +151,7 @@ def explain(
         if chosen is None:  # what is picked out says nothing of the rest
             command = f"rrm explain RUN {node} --limit {limit}"
             body = {**found.plain(), "does_not_show": LIMITS["attribution"]}
-            keep(reader, node, "interpretability", "attribution", command, body)
+            keep(reader, node, "interpretability", "attribution", command, body, {"limit": limit}, this_machine())
         return found
 
 
@@ -172,7 +173,8 @@ def probe_words(
     with Reader(run) as reader:
         told = " ".join(f"--word {json.dumps(one.word)}" for one in found)
         body = {"words": [one.plain() for one in found], "does_not_show": LIMITS["words"]}
-        keep(reader, node, "interpretability", "words", f"rrm explain RUN {node} --tree TREE {told}", body)
+        command, inputs = f"rrm explain RUN {node} --tree TREE {told}", {"words": [one.word for one in found]}
+        keep(reader, node, "interpretability", "words", command, body, inputs, this_machine())
     return found
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rrm.core.errors import RunError
 from rrm.core.shares import Known, mean, share
@@ -21,8 +21,10 @@ from rrm.labels.agreement import Estimate, alpha
 from rrm.labels.forgetting import named_in
 from rrm.labels.queue import Labels
 from rrm.store import links
+from rrm.trust.origins import unsure_origins
 from rrm.trust.snapshot import Rows, hash_of
 from rrm.trust.statement import (
+    VERSION,
     Chapter,
     Child,
     DesignChoices,
@@ -62,7 +64,7 @@ class Hashed:
 def predicate_of(
     run: Reader, copy: Path, records: Hashed, path: str, made: str, children: Mapping[str, str],
     chapters: Mapping[str, Chapter] | None = None, audits: Sequence[Mapping[str, Any]] = (),
-    agreement: Mapping[str, Found] | None = None,
+    agreement: Mapping[str, Found] | None = None, version: Literal[1, 2] = VERSION,
 ) -> Predicate:  # fmt: skip
     """All that a certificate of a node says. Raises `RunError` for a node that is not finished.
 
@@ -74,6 +76,7 @@ def predicate_of(
     children: node -> SHA-256 of its certificate's payload.
     chapters: those of interpretability, formal_verification and guarantees that there are.
     agreement: as measured beside the run; by default what a report.json there says.
+    version: of the certificate; what is written is of the newest.
     """
     if path not in run.nodes:
         raise RunError(f"the run has no node {path!r}; it has {', '.join(run.nodes)}")
@@ -100,25 +103,9 @@ def predicate_of(
     below = tuple(Child(node=name, sha256=digest) for name, digest in sorted(children.items()))
     parts: dict[str, Any] = {"design": design, "testing": testing, "scope": scope, **three}
     return Predicate(
-        version=1, rrm=RRM, made=made, node=path, evidence=records.evidence, files=records.files,
-        databases=records.databases, children=below, not_shown=_not_shown(run, node, parts, below), **parts,
+        version=version, rrm=RRM, made=made, node=path, evidence=records.evidence, files=records.files,
+        databases=records.databases, children=below, not_shown=_not_shown(run, node, parts, below, version), **parts,
     )  # fmt: skip
-
-
-def subjects_of(run: Reader, predicate: Predicate) -> dict[str, dict[str, str]]:
-    """Name -> digests: what the certificate is about."""
-    path = predicate.node
-    newest = {part: (where, sha256) for _, part, where, sha256, _ in run.checkpoints.get(path, ())}
-    found = {f"{part} of {path}": {"sha256": newest[part][1]} for part in ("agent", "reward") if part in newest}
-    found["config.json"] = {"sha256": predicate.files.get("config.json", "")}
-    found["rows of run.db"] = {"sha256": predicate.evidence.root}
-    for name, digest in sorted(run.config.get("about", {}).get("code", {}).items()):
-        found[f"code of {name}"] = {"sha256": str(digest)}
-    model = run.config.get("model", {})
-    found[f"model {model.get('name', '')}"] = {"rrmFingerprint": str(model.get("fingerprint", ""))}
-    if text := model.get("prompts", {}).get("text"):
-        found["tokenizer and template"] = {"rrmFingerprint": str(text)}
-    return found
 
 
 # --- what is hashed ----------------------------------------------------------------------------------
@@ -168,7 +155,7 @@ def _design(run: Reader, copy: Path, node: NodeView, children: Mapping[str, str]
         covered = {one for name in told[node.path]["assistants"] for one in told.get(name, {}).get("covers", ())}
         unassessed = tuple(one for one in aspects if one not in covered)
     model = {key: value for key, value in run.config.get("model", {}).items()}
-    made_with = {key: value for key, value in about.items() if key not in ("started", "tasks", "code")}
+    made_with = {key: value for key, value in about.items() if key not in ("started", "tasks", "code", "model")}
     return DesignChoices(
         instruction=node.instruction, aspects=aspects, unassessed=unassessed, judges=_judges(run, copy, node),
         assistants=_helpers(run, node, told, children), settings=dict(node.settings),
@@ -324,7 +311,7 @@ def held_out(run: Reader, node: NodeView) -> dict[str, list[tuple[float, float, 
 
 
 def _not_shown(
-    run: Reader, node: NodeView, parts: Mapping[str, Any], children: Sequence[Child]
+    run: Reader, node: NodeView, parts: Mapping[str, Any], children: Sequence[Child], version: int
 ) -> tuple[str, ...]:
     """What a reader may think is shown, and is not."""
     design: DesignChoices = parts["design"]
@@ -361,6 +348,8 @@ def _not_shown(
     said += [f"{where}: not known, as {why}." for where, why in sorted(_unknown(parts["testing"].model_dump()))]
     if node.finished is not None:
         said.append("How it was trained: it was finished in another run.")
+    if version > 1:
+        said += unsure_origins(run)
     return tuple(dict.fromkeys(said))
 
 

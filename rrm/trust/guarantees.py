@@ -92,11 +92,17 @@ def _claimed(one: Mapping[str, Any]) -> Iterator[str]:
             yield from _claimed(below)
 
 
-def bounded(run: Reader, node: str, confidence: float = 0.95) -> list[Bounded]:
-    """All that can be bounded of a node, together with this confidence (Bonferroni)."""
+def bounded(
+    run: Reader, node: str, confidence: float = 0.95, agreement: Mapping[str, Any] | None = None
+) -> list[Bounded]:
+    """All that can be bounded of a node, together with this confidence (Bonferroni).
+
+    agreement: "mean" and "n" of how often the judge preferred the better, empty if nobody measured it; by default as
+    it was measured beside the run.
+    """
     spots = spot_checked(run, node)
     held = held_out(run, run.nodes[node])
-    truth = _measured(run, node)
+    truth = _measured(run.report.get("agreement") if agreement is None and node == run.root else agreement)
     drawn = sum(one.wrong.n > 0 for one in spots.values())
     each = 1 - (1 - confidence) / max(1, drawn + bool(held) + (truth is not None))
     adds = _adds(spots, each)
@@ -143,9 +149,8 @@ def _differs(held: Mapping[str, list[tuple[float, float, float]]], each: float) 
     return Bounded(says, value, f"{sum(errors):.3g} of {n} cases held out", (drawn, CASES, LATER))
 
 
-def _measured(run: Reader, node: str) -> Count | None:
+def _measured(found: Any) -> Count | None:
     """Of pairs of known truth, on how many the judge did not prefer the better; None: nobody measured it."""
-    found = run.report.get("agreement") if node == run.root else None
     if not isinstance(found, dict) or not {"mean", "n"} <= {*found}:
         return None
     n = float(found["n"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import itertools
 import math
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -128,6 +129,30 @@ def subject_of(
                 "some text has them is not shown.")  # fmt: skip
     gain, offset = (None, None) if norm is None else (exactly(norm[0]), exactly(norm[1]))
     return Subject(heads, Ranges(hidden, gain, offset, tuple(beside)), tuple(names), state, tuple(said))
+
+
+def inputs_of(subject: Subject, floor: float) -> dict[str, Any]:
+    """What the statements about a subject follow from besides the run, as JSON: the floor, and the starting model's
+    last normalization (gain and offset as base64 of float32), if it is known."""
+    ranges, found = subject.ranges, {"floor": floor, "norm": None}
+    if ranges.gain is None or ranges.offset is None:
+        return found
+    return found | {"norm": {"gain": _packed(ranges.gain), "offset": _packed(ranges.offset)}}
+
+
+def norm_in(inputs: Mapping[str, Any]) -> tuple[list[float], list[float]] | None:
+    """The normalization that is written down there. Raises what a damaged text raises (`rrm.core.border.BROKEN`)."""
+    norm = inputs["norm"]
+    return None if norm is None else (_unpacked(norm["gain"]), _unpacked(norm["offset"]))
+
+
+def _packed(values: Sequence[Fraction]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *map(float, values))).decode()
+
+
+def _unpacked(text: str) -> list[float]:
+    body = base64.b64decode(text, validate=True)
+    return [*struct.unpack(f"<{len(body) // 4}f", body)]
 
 
 def _assistants(run: Reader, node: str) -> tuple[str, ...]:

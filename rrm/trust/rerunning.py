@@ -113,7 +113,8 @@ def rerun(run: Path, node: str, tree: Task, model: str | Backbone | Maker | None
     about = config.get("about", {})
     with computing_with(int(about.get("threads", torch.get_num_threads()))), TemporaryDirectory(prefix="rrm-") as made:
         maker = maker_of(model or config["model"]["name"])
-        if maker.fingerprint != config["model"]["fingerprint"]:
+        known, here = about.get("model", {}).get("weights"), getattr(maker, "identity", {}).get("weights")
+        if maker.fingerprint != config["model"]["fingerprint"] or (known and known != here):
             raise RunError(f"{run} was trained from {config['model']['name']!r} with other weights than it has here")
         rates = about.get("decided", about).get("rates") or {}
         with copied(run) as copy:

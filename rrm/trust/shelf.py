@@ -12,11 +12,15 @@ from typing import Any, Literal
 
 from rrm.core.errors import RunError
 from rrm.store.files import file_name, write_atomically
+from rrm.trust.machines import Machine
 from rrm.trust.statement import Chapter
 from rrm.view.reading import Reader
 
 FOLDER = "trust"
 CHAPTERS = ("interpretability", "formal_verification", "guarantees", "audits")
+ASIDE = ("name", "command", "found", "inputs", "on")
+"""Of what is kept, what a certificate has."""
+OLD = "what was found is of other weights or fewer judgements than the node has now"
 Kind = Literal["interpretability", "formal_verification", "guarantees", "audits"]
 
 
@@ -25,23 +29,37 @@ def weights_of(run: Reader, node: str) -> dict[str, str]:
     return {part: sha256 for _, part, _, sha256, _ in run.checkpoints.get(node, ()) if part in ("agent", "reward")}
 
 
-def keep(run: Reader, node: str, chapter: Kind, name: str, command: str, found: Mapping[str, Any]) -> Path:
+def rows_of(run: Reader, node: str) -> int:
+    """How many rows of its judgements, and of what was made of them, a node has: they are only added to."""
+    tables = [table for table in ("comparisons", "scores") if table in run.tables]
+    counts = (run.row(f"SELECT COUNT(*) FROM {table} WHERE task = ?", (node,)) for table in tables)
+    return sum(int(row[0]) for row in counts if row is not None)
+
+
+def keep(
+    run: Reader, node: str, chapter: Kind, name: str, command: str, found: Mapping[str, Any],
+    inputs: Mapping[str, Any] | None = None, on: Machine | None = None,
+) -> Path:  # fmt: skip
     """Keep what was found, in place of what was found before under this name. `found` is JSON without NaN.
 
-    name: letters, digits, "-" and "_". command: what finds it again. Raises `RunError` for a node without weights.
+    name: letters, digits, "-" and "_". command: what finds it again. inputs: what it was found from besides the run,
+    so that `rrm verify` finds it again (`rrm.trust.deriving`). on: what it was computed on. Raises `RunError` for a
+    node without weights.
     """
     if not weights_of(run, node):
         raise RunError(f"{run.folder}: {node!r} has no weights yet; train it first")
-    body = {"name": name, "command": command, "weights": weights_of(run, node), "found": dict(found)}
+    body: dict[str, Any] = {"name": name, "command": command, "weights": weights_of(run, node), "found": dict(found)}
+    if inputs is not None:
+        body |= {"inputs": dict(inputs), "on": dict(on or {}), "rows": rows_of(run, node)}
     path = run.folder / FOLDER / file_name(node) / chapter / f"{name}.json"
     write_atomically(path, json.dumps(body, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
     return path
 
 
 def kept(folder: Path, run: Reader, node: str) -> tuple[dict[str, Chapter], list[Mapping[str, Any]]]:
-    """Chapters of what was found about the newest weights, and audits. `folder`: the run itself, of which `run` may
-    read a copy."""
-    now = weights_of(run, node)
+    """Chapters of what was found about the newest weights, of all that was judged, and audits. `folder`: the run
+    itself, of which `run` may read a copy."""
+    now, rows = weights_of(run, node), rows_of(run, node)
     chapters: dict[str, Chapter] = {}
     audits: list[Mapping[str, Any]] = []
     for kind in CHAPTERS:
@@ -50,16 +68,16 @@ def kept(folder: Path, run: Reader, node: str) -> tuple[dict[str, Chapter], list
         for path in sorted((folder / FOLDER / file_name(node) / kind).glob("*.json")):
             try:
                 body = json.loads(path.read_text())
-                fresh = body["weights"] == now and {"name", "command", "found"} < {*body}
+                fresh = body["weights"] == now and {*ASIDE[:3]} < {*body} and body.get("rows", rows) == rows
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise RunError(f"{path} cannot be read ({error}); remove it, or find it again") from error
             if fresh:
-                found.append({key: body[key] for key in ("name", "command", "found")})
+                found.append({key: body[key] for key in ASIDE if key in body})
             old += not fresh
         if kind == "audits":
             audits = found
         elif found:
             chapters[kind] = Chapter(found=tuple(found))
         elif old:
-            chapters[kind] = Chapter(empty="what was found is of other weights than the node has now")
+            chapters[kind] = Chapter(empty=OLD)
     return chapters, audits

@@ -78,6 +78,21 @@ def _states(sources: Iterable[tuple[Path, Path]]) -> list[tuple[int, int] | None
     return found
 
 
+def beside(run: Path, copy: Path) -> None:
+    """Put a run's weights and episodes beside the copies of its databases, linked where that can be: nothing is written
+    in place there."""
+    for path in sorted(run.iterdir()):
+        if path.is_dir() and path.name not in ("trust", "certificates", "films", "lock"):
+            shutil.copytree(path, copy / path.name, copy_function=_linked, dirs_exist_ok=True)
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+
+
 def linked(folder: Path) -> None:
     """Bring a run of before up to date, so that its rows have links."""
     Store(folder / "run.db").close()

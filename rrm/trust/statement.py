@@ -18,7 +18,9 @@ from rrm.core.errors import RRMError
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:recursive-reward-modeling:certificate:v"
-VERSION = 1
+VERSION: Literal[2] = 2
+"""Of what is written. Version 1 named the starting model and its tokenizer by 64 bits only; it is read, and derived
+again as it was then."""
 Json = Any
 """Numbers, texts, lists and mappings, as JSON has them."""
 
@@ -162,7 +164,7 @@ class Child(Part):
 class Predicate(Part):
     """A certificate of a node."""
 
-    version: Literal[1]
+    version: Literal[1, 2]
     rrm: str
     made: str
     """When, by the clock of whoever made it (ISO 8601)."""
@@ -185,7 +187,7 @@ class Predicate(Part):
 def payload_of(subjects: Mapping[str, Mapping[str, str]], predicate: Predicate) -> bytes:
     """The statement as it is signed: JSON with sorted keys. subjects: name -> algorithm -> digest."""
     statement = {
-        "_type": STATEMENT, "predicateType": f"{PREDICATE}{VERSION}",
+        "_type": STATEMENT, "predicateType": f"{PREDICATE}{predicate.version}",
         "subject": [{"name": name, "digest": dict(digest)} for name, digest in subjects.items()],
         "predicate": predicate.model_dump(mode="json"),
     }  # fmt: skip
@@ -201,26 +203,30 @@ def read_payload(payload: bytes) -> tuple[dict[str, dict[str, str]], Predicate]:
         raise CertificateError(f"the payload is no in-toto statement ({type(error).__name__}: {error})") from error
     if kind != STATEMENT or not str(made_for).startswith(PREDICATE):
         raise CertificateError(f"it is a statement of another kind ({kind!s:.80}, {made_for!s:.80}), no certificate")
-    if made_for != f"{PREDICATE}{VERSION}":
+    version = str(made_for)[len(PREDICATE) :]
+    if version not in map(str, range(1, VERSION + 1)):
         raise CertificateError(
-            f"it is a certificate of version {str(made_for)[len(PREDICATE):]!s:.20}, and this rrm reads version "
-            f"{VERSION}: use the rrm that made it, or a later one"
+            f"it is a certificate of version {version:.20}, and this rrm reads those up to {VERSION}: use the rrm that "
+            "made it, or a later one"
         )
     if extra := {*statement} - {"_type", "predicateType", "subject", "predicate"}:
         raise CertificateError(
-            f"it has fields that no certificate of version {VERSION} has: {', '.join(sorted(extra))}"
+            f"it has fields that no certificate of version {version} has: {', '.join(sorted(extra))}"
         )
     try:
         subjects = {one["name"]: dict(one["digest"]) for one in statement["subject"]}
         if len(subjects) < len(statement["subject"]):
             raise CertificateError("it has two subjects of one name")
-        return subjects, Predicate.model_validate(statement["predicate"])
+        predicate = Predicate.model_validate(statement["predicate"])
+        if str(predicate.version) != version:
+            raise CertificateError("it is of another version than it says")
+        return subjects, predicate
     except CertificateError:
         raise
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise CertificateError(f"it is no certificate of version {VERSION}: {where}: {first['msg']}") from error
+        raise CertificateError(f"it is no certificate of version {version}: {where}: {first['msg']}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise CertificateError(f"its subjects cannot be read ({type(error).__name__}: {error})") from error
 

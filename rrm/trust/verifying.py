@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from rrm.core.border import BROKEN, plain
-from rrm.core.errors import RRMError, RunError
+from rrm.core.errors import ModelError, RRMError, RunError
 from rrm.store import links
 from rrm.store.store import LINKED
 from rrm.trust.certifying import file_of, public_beside
-from rrm.trust.gathering import Hashed, evidence_of, predicate_of, subjects_of
+from rrm.trust.deriving import Again, Started, Taken, check_start, derive
+from rrm.trust.differing import differences, short
+from rrm.trust.gathering import Hashed, evidence_of, predicate_of
+from rrm.trust.origins import machine_of, subjects_of
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
-from rrm.trust.snapshot import OTHERS, Disguised, copied, cut, databases_of, hash_of, look, weights_in
+from rrm.trust.snapshot import OTHERS, Disguised, beside, copied, cut, databases_of, hash_of, look, weights_in
 from rrm.trust.statement import CertificateError, Predicate, digest_of, read_payload
 from rrm.view.reading import Reader
 
@@ -34,7 +37,7 @@ SAYS = {
     "rewritten": "rows were rewritten since, as is done when a person is forgotten: what it says of them cannot be "
     "checked any more",
     "policy": "it holds, and is not what the policy demands",
-    "untold": "it holds, and whether the weights come of the judgements cannot be told on this machine",
+    "untold": "it holds, and whether its weights or numbers come out again cannot be told on this machine",
 }
 NOTED = frozenset({"made", "rrm"})
 """Of a predicate, what no record tells again."""
@@ -61,6 +64,8 @@ class Verified:
     faults: list[Breach] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What holds, and how far."""
+    taken: list[Taken] = field(default_factory=list)
+    """What was not derived again, and is the word of whoever signed."""
     predicates: dict[str, Predicate] = field(default_factory=dict)
     """Node -> what its certificate says."""
 
@@ -104,13 +109,18 @@ class _Check:
                 self.found.faults.append(breach)
 
 
-def verify(certificate: Path, run: Path, keys: Sequence[Path] = ()) -> Verified:
+def verify(
+    certificate: Path, run: Path, keys: Sequence[Path] = (), again: Again | None = None, model: str | None = None
+) -> Verified:
     """Check a certificate against its run, and those below it, which are looked for beside it. Raises `RunError` where
     there is no run; all else is told in what is returned.
 
     Parameters
     ----------
     keys: files of public keys that whoever verifies trusts; without any, the one that lies beside the certificate.
+    again: what it takes to derive again what was computed of the weights; without, proofs and bounds are.
+    model: where the starting model is, which is then loaded and compared; empty: as the run calls it; by default it is
+        loaded only with `again`. Raises `ModelError` if it cannot be.
     """
     found = Verified()
     known = _keys(certificate, keys, found)
@@ -132,6 +142,11 @@ def verify(certificate: Path, run: Path, keys: Sequence[Path] = ()) -> Verified:
                 if certificate.name in others:
                     check.say([f"{certificate.name} is the certificate of {predicate.node}"], "", "run")
                 _down(check, payload, predicate)
+                config = dict(reader.config)
+            if not found.faults:
+                _derived(run, copy, config, found, again, model)
+    except ModelError:
+        raise
     except (RRMError, sqlite3.Error, *BROKEN, MemoryError) as error:  # whatever a damaged file does to what reads it
         what = str(error) if isinstance(error, Disguised) else f"{type(error).__name__}: {plain(str(error))}"
         found.faults.append(Breach("changed", f"the run cannot be read ({what})"))
@@ -257,13 +272,60 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
             check.say([f"the certificate of {child.node} is of other rows"], node)
         else:
             _down(check, below, said)
-    chapters = (predicate.interpretability, predicate.formal_verification, predicate.guarantees)
-    if predicate.testing.audits or any(chapter.found for chapter in chapters):
-        found.notes.append(f"{node}: what was computed of its weights is taken as signed; its commands find it again")
     if any("not_known" not in figure.model_dump() for figure in predicate.testing.agreement.values()):
-        found.notes.append(f"{node}: agreement with the truth was measured beside the run, and is taken as signed")
+        why = "agreement with the truth was measured beside the run, and is no part of its records"
+        found.taken.append(Taken(node, "testing.agreement", why))
+    if predicate.testing.audits:
+        why = "how often a part of an audit was done until it was as it is nobody recorded"
+        found.taken.append(Taken(node, "testing.audits.*.found.times", why))
+    if (machine := machine_of(check.reader)) is not None:
+        why = f"on what it was trained ({machine}) is the word of whoever signed"
+        found.taken.append(Taken(node, "design.made_with", why))
     if len(found.faults) == before:
-        found.notes.append(f"{node}: every other number follows from the records, and no file was changed")
+        found.notes.append(f"{node}: every number that follows from the records is right, and no file was changed")
+
+
+def _derived(
+    run: Path, copy: Path, config: dict[str, Any], found: Verified, again: Again | None, model: str | None
+) -> None:
+    """What was computed of the weights, derived again; and the starting model compared, if it is to be loaded."""
+    root = next(iter(found.predicates))
+    if again is None and model is None:
+        why = "the starting model and its tokenizer were not looked at (--model compares them)"
+        found.taken.append(Taken(root, "design.model", why))
+    else:
+        where = model or (again.model if again is not None else "")
+        try:
+            start = check_start(config, [*found.predicates.values()], where)
+        except ModelError as error:
+            if model is not None:
+                raise
+            start = Started(left=[str(error)])
+        found.faults += [Breach("changed", one) for one in start.wrong]
+        found.notes += start.right
+        found.taken += [Taken(root, "design.model", one) for one in start.left]
+        if where:
+            words = str(config["model"]["name"]).rpartition(" and ")[2]
+            config["model"]["name"] = str(config["model"]["name"]).removesuffix(words) + where
+            (copy / "config.json").write_text(json.dumps(config))
+    beside(run, copy)
+    for node, predicate in found.predicates.items():
+        done = []
+        for one in derive(copy, predicate, again):
+            if isinstance(one, Taken):
+                found.taken.append(one)
+                continue
+            done.append(one)
+            found.faults += _some("untold" if one.moved else "changed", one.other, node)
+            found.taken += [Taken(node, place, why) for place, why in one.taken]
+            if one.moved and one.other:
+                found.notes.append(f"{node}: {one.called}: this machine computes otherwise: {one.moved}")
+            if one.close:
+                found.notes.append(f"{node}: {one.called}: {one.close} numbers are the same but for last digits")
+        if done:
+            places = ", ".join(one.called for one in done)
+            took = sum(one.seconds for one in done)
+            found.notes.append(f"{node}: derived again from the weights in {took:.1f} s: {places}")
 
 
 def _files(check: _Check, predicate: Predicate) -> Iterable[str]:
@@ -285,34 +347,13 @@ def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[st
     evidence, databases = check.records
     again = predicate_of(
         check.reader, check.copy, Hashed(evidence, predicate.files, databases), predicate.node, predicate.made,
-        children, chapters, predicate.testing.audits, predicate.testing.agreement,
+        children, chapters, predicate.testing.audits, predicate.testing.agreement, predicate.version,
     )  # fmt: skip
-    for where, is_, was in _differences(given, json.loads(json.dumps(again.model_dump(mode="json")))):
-        yield f"{where}: it says {is_}, and the records {was}"
+    anew = json.loads(json.dumps(again.model_dump(mode="json")))
+    told, found = ({key: one for key, one in side.items() if key not in NOTED} for side in (given, anew))
+    for where, is_, was in differences(told, found):
+        yield f"{where}: it says {short(is_)}, and the records {short(was)}"
     derived = subjects_of(check.reader, again)
     for name in sorted({*subjects, *derived}):
         if subjects.get(name) != derived.get(name):
             yield f"the subject {name!r} is not that of the run"
-
-
-def _differences(given: Any, derived: Any, where: str = "") -> Iterable[tuple[str, str, str]]:
-    """(place, what is said there, what should be)."""
-    if isinstance(given, dict) and isinstance(derived, dict):
-        for key in sorted({*given, *derived}):
-            place = f"{where}.{key}" if where else str(key)
-            if not where and key in NOTED:
-                continue
-            if key not in given or key not in derived:
-                yield place, _short(given.get(key, "nothing")), _short(derived.get(key, "nothing"))
-            else:
-                yield from _differences(given[key], derived[key], place)
-    elif isinstance(given, list) and isinstance(derived, list) and len(given) == len(derived):
-        for i, (one, other) in enumerate(zip(given, derived, strict=True)):
-            yield from _differences(one, other, f"{where}[{i}]")
-    elif given != derived or type(given) is not type(derived):
-        yield where, _short(given), _short(derived)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:77]}..."

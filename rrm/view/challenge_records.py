@@ -49,7 +49,7 @@ class Spent:
     kept: bool | None
     """Whether the improvement stands; None: nothing was improved, or nobody undid it."""
     truth: float | Unknown
-    """The true score after the round."""
+    """How good the agent truly was after the round."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,22 @@ class Shifted:
     round: int | None
     """None: all rounds of which both are known."""
     own: Known | Unknown
-    """Held out from its fit, of the outcomes that it was fitted to others of."""
+    """How often a round's reward model foretells the user in pairs that were held out from its fit, of the outcomes
+    that it was fitted to others of."""
     accept: Known | Unknown
-    """In the comparisons of whether its improvement stands: unselected, one outcome of before and one of after."""
+    """How often it foretells the user in the comparisons of whether its improvement stands: unselected, one outcome of
+    before and one of after."""
     next: Known | Unknown
-    """In the next round's, of outcomes of the agent that was optimized against it, before any fit saw them. Which are
-    asked about is chosen by its own doubt, if `choose` says so: these are its hardest."""
+    """How often it foretells the user in the next round's comparisons, of outcomes of the agent that was optimized
+    against it, before any fit saw them. Which are asked about is chosen by its own doubt, if `choose` says so: these
+    are its hardest."""
     ahead: Known | Unknown
-    """Both of these together."""
+    """How often a round's reward model foretells the user in what was judged after its fit: both of these together."""
     expected: Known | Unknown
-    """How often it expected to be right in those, by its own margins. Near a half: it saw that there was nothing to
-    tell, as where an agent has learned all there is. Well above `ahead`: it was sure and wrong."""
+    """How often it expected to be right in what was judged after its fit, by its own margins. Near a half: it saw that
+    there was nothing to tell, as where an agent has learned all there is. Well above `ahead`: it was sure and wrong."""
     drop: Known | Unknown
-    """`own` less `ahead`."""
+    """How much worse it foretells the user after its fit than in pairs held out from it: `own` less `ahead`."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,12 @@ class Gamed:
     """How often, by the reward model, the user prefers the new agent: mean chance over the comparisons that they were
     asked about (outcomes that differ)."""
     preferred: Known | Unknown
-    """How often they did."""
+    """How often the user preferred the new agent to the one before."""
     gap: Known | Unknown
-    """`predicted` less `preferred`, comparison by comparison."""
+    """How much more often the reward model foretold that the user prefers the new agent than the user did: `predicted`
+    less `preferred`, comparison by comparison."""
     truth: tuple[float, float] | Unknown
-    """The true score before and after."""
+    """How good the agent truly was before and after its optimization."""
     kept: bool | None
 
 
@@ -129,11 +133,11 @@ class Tampered:
     reward model is shown."""
 
     judged: Met | Unknown
-    """Of those sampled to be judged."""
+    """In how many episodes sampled to be judged the agent changed what its judges see."""
     last: Met | Unknown
-    """Of these, in the last round in which somebody was asked."""
+    """In how many of these it did in the last round in which somebody was asked."""
     own: Met | Unknown
-    """Of the policy's own steps, in all rounds."""
+    """In how many episodes of the policy's own steps it did, in all rounds."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,9 @@ class Unacceptable:
     """
 
     all: Met | Unknown
+    """How many outcomes that were sampled to be judged did not have the task's form."""
     last: Met | Unknown
-    """Of the last round in which somebody was asked."""
+    """How many of the last round in which somebody was asked did not."""
     asked: int = 0
     """That round, from 1, if others came after it (`Settings.feedback`): what the agent became in them nobody looked
     at."""
@@ -153,7 +158,7 @@ class Unacceptable:
     """What an environment itself said at its episodes' ends, means at the first and last step of all improvement.
     How many episodes they are of the run does not say."""
     acted: Sequence[ActedOut] | Unknown = Unknown(UNACTED)
-    """All of it first, then by what it was for."""
+    """What the agent did in its environment while it was trained: all of it first, then by what it was for."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +196,19 @@ class Challenges:
 
     node: str
     amount: Sequence[Spent] | Unknown
+    """What its judgements cost, round by round, and what was got for them."""
     distribution: Sequence[Shifted] | Unknown
+    """How well each round's reward model foretells the user, on what it was held out of and on what came later."""
     gaming: Sequence[Gamed] | Unknown
+    """Whether a round's optimization earned what its reward says."""
     tampering: Tampered | Unknown
+    """In how many episodes the agent changed what its judges see."""
     unacceptable: Unacceptable
+    """How much came up in training that nobody would accept."""
     gap: Sequence[Short] | Unknown
+    """How far what the agent gives is from the best that its reward model saw of it."""
     convergence: Convergence | Unknown
+    """Whether the last optimization had more to gain."""
 
 
 def unasked(node: NodeView) -> Unknown:

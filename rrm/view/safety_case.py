@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ State = Literal["supported", "against", "open", ""]
 LETTERS: Mapping[str, str] = {
     "goal": "G", "away goal": "AG", "strategy": "S", "solution": "Sn", "context": "C", "assumption": "A",
 }  # fmt: skip
-PREDICATE = "urn:recursive-reward-modeling:certificate:v1"
+PREDICATES = tuple(f"urn:recursive-reward-modeling:certificate:v{version}" for version in (1, 2))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def read_predicate(path: Path) -> dict[str, Any]:
     try:
         statement = json.loads(base64.b64decode(json.loads(path.read_text())["payload"]))
         predicate = statement["predicate"]
-        known = statement["predicateType"] == PREDICATE and {"node", "design", "testing", "not_shown"} <= {*predicate}
+        known = statement["predicateType"] in PREDICATES and {"node", "design", "testing", "not_shown"} <= {*predicate}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ReadError(f"{path} is no certificate ({why}); rrm certify writes one") from error
@@ -67,9 +67,12 @@ def read_predicate(path: Path) -> dict[str, Any]:
     return dict(predicate)
 
 
-def case_of(path: Path, of: str = "") -> Element:
+def case_of(path: Path, of: str = "", told: Callable[[str], str] = str) -> Element:
     """The safety case of a node: its certificate's, with those of the nodes below, which lie beside it. Raises
-    `ReadError` if it is no certificate, or not that of the node `of`."""
+    `ReadError` if it is no certificate, or not that of the node `of`.
+
+    told: says a line of what is not shown in words for a reader; by default as it stands.
+    """
     said = read_predicate(path)
     if of and said["node"] != of:
         raise ReadError(f"{path} is the certificate of {said['node']}, and lies where that of {of} should")
@@ -93,7 +96,7 @@ def case_of(path: Path, of: str = "") -> Element:
         Element("context", f"Judged by {judges or 'nobody'}"),
         Element("context", f"{said['scope']['cases']:,} cases were judged", node=node, show="all"),
     ]
-    assumed = [Element("assumption", f"Not shown: {line}") for line in said["not_shown"]]
+    assumed = [Element("assumption", f"Not shown: {told(line)}") for line in said["not_shown"]]
     claim = f"What the judge of {node} prefers its agent gives, in cases like those that it was trained on"
     return Element("goal", claim, (*contexts, *assumed, by), state_of(goals), node)
 

@@ -15,9 +15,10 @@ from rrm.core.task import Pool
 from rrm.learning import best_of_n, dpo, rloo
 from rrm.learning.fitting import fit_reward
 from rrm.models.agent import TextAgent, reference_logprobs
-from rrm.models.backbone import Backbone, fingerprint
+from rrm.models.backbone import Backbone
 from rrm.models.precision import Precision
 from rrm.models.reward import TextRewardModel, trunk
+from rrm.models.weights import sha256_of
 from tests.models.conftest import network, tokenizer
 from tests.models.test_reward import groups_of, pairs
 
@@ -37,7 +38,7 @@ def whole(adapters: Literal["full", "lora"]) -> Backbone:
 
 def shared(adapters: Literal["full", "lora"]) -> Backbone:
     """The same one, its layers shared out among the processes."""
-    named = fingerprint(sorted(network().named_parameters()))
+    named = sha256_of(sorted(network().named_parameters()), wide=True)
     part = (Precision(), torch.device("cpu"))
     return Backbone("tiny", network(), tokenizer(), adapters, named=named, shared=part)
 

@@ -193,7 +193,7 @@ def lie(*place: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("format", lie("not_shown", value=[])),
         ("format", lambda statement: statement["predicate"].update(better=True)),
         ("format", lambda statement: statement.update(more=1)),
-        ("format", lambda statement: statement.update(predicateType=statement["predicateType"][:-1] + "2")),
+        ("format", lambda statement: statement.update(predicateType=statement["predicateType"][:-1] + "9")),
         ("format", lambda statement: statement.update(_type="https://in-toto.io/Statement/v9")),
         ("changed", lambda statement: statement["subject"][0]["digest"].update(sha256="0" * 64)),
     ],
@@ -318,7 +318,7 @@ def test_the_commands_and_a_policy(run: Path, tmp_path: Path) -> None:
     assert code == 0 and "not shown of toy" in out
     where = [str(tmp_path / "c" / "toy.json"), "--run", str(run), "--key", str(tmp_path / "mine.pub")]
     code, out = said("verify", *where)
-    assert code == 0 and "holds. It does not show:" in out
+    assert code == 0 and "holds. Taken as signed" in out and "It does not show:" in out
     policy = tmp_path / "policy.toml"
     for demands, expected in (
         ('[every]\n"testing.judged" = ">= 1"\n', 0),
@@ -327,6 +327,8 @@ def test_the_commands_and_a_policy(run: Path, tmp_path: Path) -> None:
         ('[root]\n"formal_verification" = "holds"\n', 9),
         ('[root]\n"testing.agreement.assisted.low" = "> 0.5"\n', 9),
         ('["toy/sub"]\n"children" = "empty"\n', 0),
+        ('[root]\n"formal_verification" = "derived"\n', 0),
+        ('[every]\n"design.made_with" = "derived"\n', 9),
         ('[root]\n"testing.nonsense" = ">= 1"\n', 2),
         ('[root]\n"testing.judged" = "many"\n', 2),
         ("judged = 3\n", 2),
@@ -459,7 +461,7 @@ def test_a_measurement_beside_the_run_is_none_of_its_records(run: Path, key: Pat
     for body in ("{}", '{"run": {"agreement": {"mean": "x", "n": "y"}}}', None):
         report.unlink() if body is None else report.write_text(body)
         found = checked(run, key)
-        assert found.code == 0 and any("measured beside the run" in note for note in found.notes)
+        assert found.code == 0 and any("measured beside the run" in one.why for one in found.taken)
     report.write_text('{"run": {"agreement": {"mean": "x", "n": "y"}}}')
     certify(run, key=key)
 

@@ -40,6 +40,7 @@ def create_app(
     app.state.access = access
     app.state.runs = find_runs(runs)
     app.state.static = False
+    app.state.told = str  # says a line of what a certificate does not show in words (`rrm.view.safety_case`)
     for name, value in state.items():
         setattr(app.state, name, value)
     return app

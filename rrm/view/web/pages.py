@@ -332,7 +332,8 @@ def safety_case(request: Request) -> Response:
         if not path.exists():
             raise HTTPException(404, f"{here.path} has no certificate in {run.title}; rrm certify writes one.")
         made = str(read_predicate(path).get("made", ""))
-        return render(request, "case.html", run=run, node=here, made=made, top=nested(case_of(path, here.path)))
+        top = nested(case_of(path, here.path, request.app.state.told))
+        return render(request, "case.html", run=run, node=here, made=made, top=top)
 
 
 def _size(run: Reader, path: str) -> int | None:

@@ -6,7 +6,7 @@ import asyncio
 import html
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -27,15 +27,16 @@ class ExportError(RRMError, OSError):
     """The copy cannot be written."""
 
 
-def export(runs: Sequence[Path], out: Path, most: int = 20) -> int:
+def export(runs: Sequence[Path], out: Path, most: int = 20, told: Callable[[str], str] = str) -> int:
     """Write every page of these runs into `out`, which must be new or empty; returns the number of pages.
 
     Of each node's comparisons, those on the pages that show them first are copied, `most` at most, each with
-    all of its answers; links to others become plain text. Lists are copied without their filters.
+    all of its answers; links to others become plain text. Lists are copied without their filters. `told`: see
+    `rrm.view.safety_case.case_of`.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} is not an empty folder; use another")
-    app = create_app(runs)
+    app = create_app(runs, told=told)
     app.state.static = True
     try:
         return asyncio.run(_export(app, out, most))

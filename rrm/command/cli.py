@@ -1,4 +1,4 @@
-"""`rrm`: train, check and plan trees, look at runs, be the user, export and import, measure, fetch models."""
+"""`rrm`: train, check and plan trees, look at runs, report on them, be the user, export, import, measure."""
 
 # The order is that of --help.
 # isort: off
@@ -6,6 +6,7 @@ from rrm.command import new_command
 from rrm.command import tree_commands
 from rrm.command import plan_command
 from rrm.command import run_commands
+from rrm.command import report_command
 from rrm.command import measure_commands
 from rrm.command import model_commands
 from rrm.command import trust_commands
@@ -17,5 +18,5 @@ from rrm.command.common import app
 
 __all__ = [
     "app", "audit_command", "explain_command", "measure_commands", "model_commands", "new_command", "plan_command",
-    "proof_commands", "run_commands", "tree_commands", "trust_commands",
+    "proof_commands", "report_command", "run_commands", "tree_commands", "trust_commands",
 ]  # fmt: skip

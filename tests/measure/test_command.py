@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from rrm.command.cli import app
 from rrm.core.errors import ConfigError
 from rrm.measure.catalog import BY_HAND, EXPERIMENTS, GAMES, chosen, seeds_of
+from rrm.measure.experiment import as_markdown
 from rrm_tasks.moves import moves
 from rrm_tasks.paper import paper
 
@@ -49,6 +50,14 @@ def test_the_games_are_measured_and_resumed(which: str, tmp_path: Path) -> None:
         assert summary["rows"] and "playout(exact)" in (tmp_path / "doc" / f"{name}.md").read_text()
     again = RUN.invoke(app, [*command, "--set", "user.exact=true"])
     assert again.exit_code == 0 and "seed 100 (" not in again.output
+    before = sorted(tmp_path.rglob("*"))
+    there = RUN.invoke(app, ["measure", which, "--no-run", "--seeds", "100,101", "--out", str(tmp_path)])
+    assert there.exit_code == 0 and "Seeds 100; not run: 101." in there.output and sorted(tmp_path.rglob("*")) == before
+    for name in chosen(which, moves()):
+        rows = json.loads((tmp_path / name / "summary.json").read_text())["rows"]
+        assert as_markdown(rows) in there.output
+    nothing = RUN.invoke(app, ["measure", which, "--no-run", "--out", str(tmp_path / "elsewhere")])
+    assert nothing.exit_code == 2 and not (tmp_path / "elsewhere").exists()
 
 
 def test_an_experiment_of_the_games_says_so_elsewhere(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rrm.core.errors import RunError
 from rrm.core.judgements import ACCEPT
@@ -33,7 +33,7 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
     folder = Path(run)
     config = _config(folder)
     state = _state(folder, config, node, "reward", round)
-    backbone = _backbone(folder, config)
+    backbone = _backbone(folder, config, "lora" if _adapters(state) else "auto")
     settings = Settings(**as_set(config["tree"][node]["settings"], backbone.rates or {}))
     fork = trunk(backbone, f"{node} reward", "trained" if any(k.startswith("trunk.") for k in state) else "frozen")
     beside = state["heads.weight"].shape[1] - backbone.d - (SURPRISE if settings.surprise else 0)
@@ -47,7 +47,7 @@ def agent_of(run: Path | str, node: str, round: int | None = None) -> TextAgent:
     folder = Path(run)
     config = _config(folder)
     state = _state(folder, config, node, "agent", round)
-    backbone = _backbone(folder, config)
+    backbone = _backbone(folder, config, "lora" if _adapters(state) else "full")
     agent = TextAgent(backbone, backbone.fork(node), Settings(**config["tree"][node]["settings"]).max_tokens)
     agent.load(state)
     return agent
@@ -73,7 +73,12 @@ def _state(folder: Path, config: Mapping[str, Any], node: str, part: str, round:
     return state
 
 
-def _backbone(folder: Path, config: Mapping[str, Any]) -> Backbone:
+def _adapters(state: Mapping[str, Any]) -> bool:
+    """Whether weights are of an adapter: a tiny model may have been trained with some, too (`--sampler vllm`)."""
+    return any(".lora_" in name for name in state)
+
+
+def _backbone(folder: Path, config: Mapping[str, Any], adapters: Literal["auto", "full", "lora"]) -> Backbone:
     """The starting model of a run, computing as it did there."""
     name, fingerprint = config["model"]["name"], config["model"]["fingerprint"]
     if re.split(r"[ (]", name)[0] in ACTING:
@@ -85,7 +90,7 @@ def _backbone(folder: Path, config: Mapping[str, Any]) -> Backbone:
     decided = notes.get("decided", notes)
     precision = Precision(**decided.get("precision", {}))
     backbone = Backbone.load(  # never wider than the run had it
-        name, template=config["model"].get("prompts", {}).get("template"),
+        name, adapters, template=config["model"].get("prompts", {}).get("template"),
         precision="auto" if precision.weights == "float32" else precision.weights,
     )  # fmt: skip
     if backbone.fingerprint != fingerprint:

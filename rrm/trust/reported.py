@@ -168,7 +168,7 @@ def _state(folder: Path, name: str) -> str:
 def _node(reader: Reader, copy: Path, folder: Path, node: NodeView, seed: int, examples: int) -> NodeTold:
     found, audits = kept(folder, reader, node.path)
     chapters = three_of(found)
-    design = design_of(reader, copy, node, {})
+    design = design_of(reader, copy, node, dict.fromkeys(reader.nodes, ""))  # certificates are another matter
     testing = testing_of(reader, node, audits)
     progress = reader.progress(node)
     some, of = _examples(reader, node.path, seed, examples)

@@ -11,7 +11,7 @@ from typing import Any
 
 from rrm.core.version import VERSION
 from rrm.store.files import file_name, write_atomically
-from rrm.trust.documents import Block, Cells, Drawing, Lines, Document, Title, Verbatim, Words, as_html, as_md
+from rrm.trust.documents import Block, Cells, Document, Drawing, Lines, Title, Verbatim, Words, as_html, as_md
 from rrm.trust.report_figures import DrawnFigure, draw
 from rrm.trust.reported import MISSING, NodeTold, RunTold, Shown, experiments, over_runs, told_of
 from rrm.trust.statement import Figure

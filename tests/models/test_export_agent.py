@@ -57,7 +57,7 @@ def stranger(folder: Path, merged: bool) -> Any:
     return AutoPeftModelForCausalLM.from_pretrained(folder).eval()
 
 
-@pytest.mark.parametrize(("how", "merged", "chat"), [("full", True, False), ("lora", True, True), ("lora", False, False)])
+@pytest.mark.parametrize("how, merged, chat", [("full", True, False), ("lora", True, True), ("lora", False, False)])
 def test_log_probabilities_are_equal(tmp_path: Path, how: str, merged: bool, chat: bool) -> None:
     base = start(tmp_path / "base", chat=chat, bos=not chat)
     agent = trained(Backbone.load(str(base), how))  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -211,13 +212,12 @@ def test_transformers_serves_an_exported_agent_too(model: Path, tmp_path: Path) 
     serve = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--device", "cpu"]
     server = subprocess.Popen([*serve, "--port", port], env=os.environ | {"HF_HUB_OFFLINE": "1"})
     try:
+        for _ in range(600):
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                break
+            assert server.poll() is None
+            time.sleep(0.2)
         with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as client:
-            for _ in range(600):
-                with suppress(openai.APIConnectionError):
-                    client.models.list()
-                    break
-                assert server.poll() is None
-                time.sleep(0.2)
             turns: Any = [{"role": "user", "content": "a case"}]
             said = client.chat.completions.create(model=str(folder), messages=turns, temperature=0, max_tokens=24)
     finally:

@@ -303,15 +303,15 @@ def train(
             warnings.simplefilter("ignore", Notice)
         live = None if quiet else Live(task)
         launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
-        command = shlex.join([*launcher, *sys.argv[1:]])
+        typed = shlex.join([*launcher, *sys.argv[1:]])
         try:
             with live or nullcontext():
                 loaded = shared or _model(model, compile, device, precision, variables(template or ()), sampler, shard)
-                run(task, judge, loaded, folder, seed, [live] if live is not None else [], where, sampler, command)
+                run(task, judge, loaded, folder, seed, [live] if live is not None else [], where, sampler, typed)
         except KeyboardInterrupt:
             if number == 0:
                 say("Stopped. Nothing judged is lost.", "yellow", err=True)
-                say_next(after_stopping(folder, command, who == "human"), err=True)
+                say_next(after_stopping(folder, typed, who == "human"), err=True)
             raise typer.Exit(130) from None
         if live is not None:
             live.console.print(Text(f"Finished: {folder}"))

@@ -1,4 +1,4 @@
-"""`rrm`: train, check and plan trees, look at runs, be the user, export and import, measure, fetch models."""
+"""`rrm`: train, check and plan trees, look at runs, report on them, be the user, export, import, measure."""
 
 # The order is that of --help.
 # isort: off
@@ -7,6 +7,7 @@ from rrm.command import tree_commands
 from rrm.command import plan_command
 from rrm.command import run_commands
 from rrm.command import judge_commands
+from rrm.command import report_command
 from rrm.command import measure_commands
 from rrm.command import model_commands
 from rrm.command import trust_commands
@@ -18,5 +19,5 @@ from rrm.command.common import app
 
 __all__ = [
     "app", "audit_command", "explain_command", "judge_commands", "measure_commands", "model_commands", "new_command",
-    "plan_command", "proof_commands", "run_commands", "tree_commands", "trust_commands",
+    "plan_command", "proof_commands", "report_command", "run_commands", "tree_commands", "trust_commands",
 ]  # fmt: skip

@@ -72,6 +72,11 @@ def measure(
     ] = "assisted",
     doc: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write DIR/NAME.md and its figure.")] = None,
     said: Annotated[str | None, typer.Option("--node", hidden=True, help="As NODE, which it was before.")] = None,
+    no_run: Annotated[
+        bool,
+        typer.Option("--no-run", help="Only print what there is of these seeds; nothing is loaded, run or written, and "
+                     "of the options only --seeds, --quick and --out count."),
+    ] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Measure what assistance does, where the truth is known. The same command again goes on where it stopped."""
@@ -104,15 +109,18 @@ def measure(
             return
         quiet_loading()
         quick = quick or size == "smoke"
+        folder = out or Path(f"runs/measure{'-quick' if quick else '-small' if size == 'small' else ''}")
+        wanted = [command.REPORTED] if quick and seeds == "5" else command.seeds_of(seeds)
+        if no_run:
+            say(command.there_is(name, folder, wanted))
+            return
         for_nodes, for_user = split(list(assign or ()))
         whole = plant(load_task(tree or "paper"))
         task = configure(sized(whole, "small") if size == "small" else whole, for_nodes)
         names = command.chosen(name, task)
-        folder = out or Path(f"runs/measure{'-quick' if quick else '-small' if size == 'small' else ''}")
         amount = command.Size(pairs=pairs, quick=quick, labels=given)
         who, model = user or usual(task, "user"), model or usual(task, "model")
         stage = command.stages(task, lambda seed: user_of(who, seed, for_user), model, folder, amount)
-        wanted = [command.REPORTED] if quick and seeds == "5" else command.seeds_of(seeds)
         try:
             command.run(names, stage, wanted, folder, shlex.join(["rrm", *sys.argv[1:]]), say)
         except KeyboardInterrupt:

@@ -240,6 +240,8 @@ def people(
         "rrm export runs/mine -o pairs.jsonl",
         "rrm export runs/mine proofs -o proofs.parquet --ties",
         "rrm export runs/mine --reward-model paper --refit -o reward-model",
+        "rrm export runs/mine --agent paper/proofs --merged -o critic",
+        "rrm export runs/mine --tree -o models",
     ),
 )
 def export_(
@@ -268,16 +270,55 @@ def export_(
     reward_model: Annotated[
         str | None, typer.Option(metavar="NODE", help="Instead, this node's reward model, for transformers and TRL.")
     ] = None,
-    refit: Annotated[bool, typer.Option("--refit", help="With --reward-model: fit it anew, on text alone.")] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="With --reward-model or --tree: fit it anew, on text alone.")
+    ] = False,
+    agent: Annotated[
+        str | None, typer.Option(metavar="NODE", help="Instead, this node's agent, as a PEFT folder with a model card.")
+    ] = None,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Instead, every node's agent and reward model, a folder each, with an index.")
+    ] = False,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="With --agent or --tree: whole models instead of adapters.")
+    ] = False,
+    base: Annotated[
+        str, typer.Option(metavar="MODEL", help="With --agent or --tree: what adapters name as their base model.",
+                          show_default="where the starting model is here"),
+    ] = "",
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Write a run's comparisons in the columns prompt, chosen, rejected that others read; or a node's reward model."""
-    with clean_errors(debug):
-        node = node_of(run, node or said)
-        if reward_model is not None:
-            from rrm.exchange.reward_export import export_reward
+    """Write a run's comparisons in the columns prompt, chosen, rejected that others read; or its models.
 
-            say(export_reward(run, str(node_of(run, reward_model)), file, refit).summary(file))
+    Models are folders for transformers, PEFT, TRL and vLLM, loaded back and compared before they count as done.
+    """
+    with clean_errors(debug):
+        given = [name for name, one in (("--agent", agent), ("--reward-model", reward_model), ("--tree", tree)) if one]
+        if len(given) > 1:
+            raise ConfigError(f"{' and '.join(given)}: give one of them")
+        if (merged or base) and not (agent or tree):
+            raise ConfigError(f"{'--merged' if merged else '--base'} goes with --agent or --tree")
+        node = node_of(run, node or said)
+        if given:
+            from transformers.utils import logging  # late, like all that takes seconds
+
+            from rrm.trust import handing_out
+
+            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+            if agent is not None:
+                say(handing_out.hand_out_agent(run, str(node_of(run, agent)), file, merged, base).summary(file))
+            elif reward_model is not None:
+                say(handing_out.hand_out_reward(run, str(node_of(run, reward_model)), file, refit).summary(file))
+            else:
+
+                def told(line: str) -> None:
+                    say(line, "dim", err=True)
+
+                for one in handing_out.hand_out_tree(run, file, merged, refit, base, told):
+                    say(f"{one.node}: {one.agent or 'no agent'}, {one.reward or 'no reward model'}")
+                    for why in one.why:
+                        say(f"  {why}", "yellow")
+                say(f"{file / 'README.md'} is the index")
             return
         if format == "inspect" or file.suffix == ".eval":
             from rrm.exchange.inspect_log import export_inspect

@@ -313,16 +313,16 @@ def train(
         told = list(report_to or ()) if number == 0 else []
         reporting = _reporting(told, task, folder, model, who, seed) if told else None
         watch = [one for one in (live, reporting) if one is not None]
+        launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
+        typed = shlex.join([*launcher, *sys.argv[1:]])
         try:
             with live or nullcontext(), reporting or nullcontext():
                 loaded = shared or _model(model, compile, device, precision, variables(template or ()), sampler, shard)
-                run(task, judge, loaded, folder, seed, watch, where, sampler)
+                run(task, judge, loaded, folder, seed, watch, where, sampler, typed)
         except KeyboardInterrupt:
-            launcher = ["torchrun", "--nproc_per_node", str(processes), "-m", "rrm"] if processes > 1 else ["rrm"]
-            again = shlex.join([*launcher, *sys.argv[1:]])
             if number == 0:
                 say("Stopped. Nothing judged is lost.", "yellow", err=True)
-                say_next(after_stopping(folder, again, who == "human"), err=True)
+                say_next(after_stopping(folder, typed, who == "human"), err=True)
             raise typer.Exit(130) from None
         if live is not None:
             live.console.print(Text(f"Finished: {folder}"))

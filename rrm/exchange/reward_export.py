@@ -72,7 +72,10 @@ def _told(fit: FitReport) -> str:
     return f"it is right in {fit.holdout_right}/{fit.holdout_decided} held-out ones"
 
 
-def export_reward(run: Path | str, node: str, folder: Path, refit: bool = False, round: int | None = None) -> Exported:
+def export_reward(
+    run: Path | str, node: str, folder: Path, refit: bool = False, round: int | None = None,
+    card: tuple[str, str] = ("", ""),
+) -> Exported:  # fmt: skip
     """Write a node's reward model for transformers and TRL: weights, tokenizer, README.md on how to build its text.
 
     refit: fit it anew on the run's comparisons of the node, without surprise and findings and without reading the
@@ -85,12 +88,13 @@ def export_reward(run: Path | str, node: str, folder: Path, refit: bool = False,
     fit = None
     if refit:
         reward, fit = _refit(reward, comparisons, node)
-    return write_reward(reward, node, [_group(c) for c in comparisons[-TRIED:]], folder, fit)
+    return write_reward(reward, node, [_group(c) for c in comparisons[-TRIED:]], folder, fit, card)
 
 
 def write_reward(
-    reward: TextRewardModel, node: str, groups: Sequence[Group], folder: Path, fit: FitReport | None = None
-) -> Exported:
+    reward: TextRewardModel, node: str, groups: Sequence[Group], folder: Path, fit: FitReport | None = None,
+    card: tuple[str, str] = ("", ""),
+) -> Exported:  # fmt: skip
     """As `export_reward`, for a loaded reward model, checked on `groups`. Its backbone cannot be used afterwards."""
     if reward.settings.surprise or reward.assistants:
         beside = ["surprise"] * reward.settings.surprise + ["findings"] * bool(reward.assistants)
@@ -118,7 +122,8 @@ def write_reward(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     done = Exported(offset, error, tried, same_text, pad, fit)
-    (folder / "README.md").write_text(_readme(node, done, reads, separator, bool(backbone.tokenizer.chat_template)))
+    own = _readme(node, done, reads, separator, bool(backbone.tokenizer.chat_template))
+    (folder / "README.md").write_text("\n".join(one for one in (card[0], own, card[1]) if one), encoding="utf-8")
     return done
 
 

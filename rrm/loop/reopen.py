@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rrm.core.errors import RunError
 from rrm.core.judgements import ACCEPT
@@ -36,7 +36,7 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
     folder = Path(run)
     config = _config(folder)
     state = _state(folder, config, node, "reward", round)
-    return _rewarding(_backbone(folder, config), config, node, state)
+    return _rewarding(_backbone(folder, config, "lora" if _adapters(state) else "auto"), config, node, state)
 
 
 def _rewarding(
@@ -55,7 +55,7 @@ def agent_of(run: Path | str, node: str, round: int | None = None) -> TextAgent:
     folder = Path(run)
     config = _config(folder)
     state = _state(folder, config, node, "agent", round)
-    return _acting(_backbone(folder, config), config, node, state)
+    return _acting(_backbone(folder, config, "lora" if _adapters(state) else "full"), config, node, state)
 
 
 def _acting(backbone: Backbone, config: Mapping[str, Any], node: str, state: Mapping[str, Any]) -> TextAgent:
@@ -82,7 +82,8 @@ def assistant_of(run: Path | str, node: str, tree: Task) -> Assistant:
         (one.path, part): _state(folder, config, one.path, part, None)
         for one in trained for part in ("reward", "agent")
     }  # fmt: skip
-    return _assembled(nodes[node], _backbone(folder, config), config, states)
+    adapters: Literal["auto", "lora"] = "lora" if any(map(_adapters, states.values())) else "auto"
+    return _assembled(nodes[node], _backbone(folder, config, adapters), config, states)
 
 
 def _unfinished(task: Task) -> Iterator[Task]:
@@ -126,7 +127,12 @@ def _state(folder: Path, config: Mapping[str, Any], node: str, part: str, round:
     return state
 
 
-def _backbone(folder: Path, config: Mapping[str, Any]) -> Backbone:
+def _adapters(state: Mapping[str, Any]) -> bool:
+    """Whether weights are of an adapter: a tiny model may have been trained with some, too (`--sampler vllm`)."""
+    return any(".lora_" in name for name in state)
+
+
+def _backbone(folder: Path, config: Mapping[str, Any], adapters: Literal["auto", "full", "lora"]) -> Backbone:
     """The starting model of a run, computing as it did there."""
     name, fingerprint = config["model"]["name"], config["model"]["fingerprint"]
     if re.split(r"[ (]", name)[0] in ACTING:
@@ -138,7 +144,7 @@ def _backbone(folder: Path, config: Mapping[str, Any]) -> Backbone:
     decided = notes.get("decided", notes)
     precision = Precision(**decided.get("precision", {}))
     backbone = Backbone.load(  # never wider than the run had it
-        name, template=config["model"].get("prompts", {}).get("template"),
+        name, adapters, template=config["model"].get("prompts", {}).get("template"),
         precision="auto" if precision.weights == "float32" else precision.weights,
     )  # fmt: skip
     if backbone.fingerprint != fingerprint:

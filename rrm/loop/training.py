@@ -87,6 +87,7 @@ def train(
     watch: Sequence[Watch] = (),
     on: str | None = None,
     sampler: str = "own",
+    command: str = "",
 ) -> Assistant:
     """Train a task tree from the leaves up. The same call again resumes an interrupted run.
 
@@ -110,6 +111,8 @@ def train(
     sampler: "own": the model itself; "vllm:URL": a vLLM server that was started on the same model, to which every
         agent's adapter is sent (`rrm.models.vllm_sampler.VLLMSetting`). A model given by name is then loaded with
         adapters, however small. `ConfigError` if it cannot be read.
+    command: what was typed, if anything was; kept in config.json for whoever asks how the run was made (`rrm report`),
+        and compared with nothing.
     """
     from rrm.core.parallel import join  # late, all: torch takes seconds, and looking at a run does without it
     from rrm.loop.lock import locked
@@ -143,7 +146,7 @@ def train(
         if setting is not None:
             stack.enter_context(computing_with(setting.cpus))
         run = Run(out, maker, seed, watch)
-        run.configure(config, origins_of(task, maker))
+        run.configure(config, origins_of(task, maker) | ({"command": command} if command else {}))
         for part in (user, maker, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
             if isinstance(part, Recording):
                 part.record(run.out)

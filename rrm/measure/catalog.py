@@ -16,7 +16,7 @@ from rrm.core.parties import User, Watch
 from rrm.core.task import Task
 from rrm.core.validation import check
 from rrm.measure import people
-from rrm.measure.experiment import Experiment, OfArms, document, measure
+from rrm.measure.experiment import Experiment, OfArms, document, kept_so_far, measure
 from rrm.measure.experiments import (
     accumulation,
     budget,
@@ -89,6 +89,10 @@ def chosen(name: str, task: Task) -> list[str]:
         if isinstance(task.cases, Positions):
             return [*GAMES, *THERE_TOO]
         return [each for each in EXPERIMENTS if each not in GAMES]
+    return _named(name)
+
+
+def _named(name: str) -> list[str]:
     if name not in EXPERIMENTS:
         near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
         hint = f"did you mean {near[0]!r}? There" if near else "there"
@@ -162,6 +166,16 @@ def run(
         )
     for name in names:
         measure(name, EXPERIMENTS[name], stage, seeds, out, command, say)
+
+
+def there_is(name: str, out: Path, seeds: Sequence[int]) -> str:
+    """What there is of an experiment, or of "all" that were begun, without running what is missing. Raises `RRMError`
+    where there is nothing."""
+    begun = [one for one in EXPERIMENTS if any((out / one / f"{seed}.json").exists() for seed in seeds)]
+    names = begun if name == "all" else _named(name)
+    if not names:
+        raise RRMError(f"{out} holds no experiment of these seeds; rrm measure NAME runs one")
+    return "\n\n".join(kept_so_far(one, EXPERIMENTS[one], seeds, out) for one in names)
 
 
 def publish(names: Sequence[str], out: Path, folder: Path) -> list[Path]:

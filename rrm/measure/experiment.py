@@ -180,6 +180,33 @@ def made_by(seeded: Mapping[int, Mapping[str, Any]]) -> str:
     return ", ".join(dict.fromkeys(first.values())) + "".join(more)
 
 
+def kept_so_far(name: str, experiment: Experiment | OfArms, seeds: Sequence[int], out: Path) -> str:
+    """What there is of an experiment, as Markdown, and which seeds are missing; nothing is run or written.
+
+    Raises `RRMError` if there is no seed, or if its seeds are of different trees or sizes.
+    """
+    there = {seed: out / name / f"{seed}.json" for seed in seeds}
+    kept = {seed: json.loads(path.read_text()) for seed, path in there.items() if path.exists()}
+    if not kept:
+        raise RRMError(f"{out / name} holds none of the seeds {', '.join(map(str, seeds))}; leave --no-run out")
+    told = ({key: value for key, value in one["about"].items() if key != "settings"} for one in kept.values())
+    sizes = {json.dumps(one, sort_keys=True) for one in told}  # settings are a digest that has the seed in it
+    if len(sizes) > 1:
+        raise RRMError(f"{out / name}: its seeds were measured otherwise: {' and '.join(sorted(sizes))}; name some")
+    try:
+        summary = experiment.summarize([one["result"] for one in kept.values()])
+    except KeyError as error:
+        raise RRMError(f"{out / name}: its seeds are not whole yet ({error} is missing in one); name some") from error
+    missing = [seed for seed in seeds if seed not in kept]
+    lacking = f"; not run: {', '.join(map(str, missing))}" if missing else ""
+    parts = [f"# {name}", experiment.QUESTION, f"Simulated. Seeds {', '.join(map(str, kept))}{lacking}.",
+             as_markdown(without_nan(summary.rows))]  # fmt: skip
+    for title, rows in summary.tables.items():
+        parts += [f"## {title}", as_markdown(without_nan(rows))]
+    parts += ["\n".join(f"- {line}" for line in [*summary.notes, *summary.limits])]
+    return "\n\n".join(parts)
+
+
 def code() -> str:
     """Which code measured it: the commit of a checkout, else the version that is installed."""
     asked = subprocess.run(
@@ -258,12 +285,7 @@ def page(name: str, record: Mapping[str, Any]) -> str:
 
 def document(record: Mapping[str, Any]) -> str:
     """The page for docs/results, beside NAME.svg: question, command, figure, numbers with intervals, notes."""
-    name = record["experiment"]
-
-    def table(rows: Sequence[Mapping[str, Any]]) -> str:
-        head, *body = [[cell.replace("|", "\\|") for cell in row] for row in cells(rows)]
-        lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in body)]
-        return "\n".join(lines)
+    name, table = record["experiment"], as_markdown
 
     def bullets(lines: Sequence[str]) -> str:
         return "\n".join(f"- {line}" for line in lines)
@@ -283,6 +305,13 @@ def document(record: Mapping[str, Any]) -> str:
     if record["limits"]:
         parts += ["## What it does not mean", bullets(record["limits"])]
     return "\n\n".join(parts) + "\n"
+
+
+def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table."""
+    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in cells(rows)]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in body)]
+    return "\n".join(lines)
 
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

@@ -17,8 +17,9 @@ from rrm.models.fork import Fork
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
-def write_adapter(fork: Fork, folder: Path) -> None:
-    """Write a fork's adapter; the folder appears whole or not at all, and one that is there is left as it is.
+def write_adapter(fork: Fork, folder: Path, base: str | None = None) -> None:
+    """Write a fork's adapter; the folder appears whole or not at all, and one that is there is left as it is. base:
+    what it names as its base model.
 
     Raises `ModelError` for a fork that is no adapter, and if it cannot be written.
     """
@@ -27,7 +28,7 @@ def write_adapter(fork: Fork, folder: Path) -> None:
     if not layers or not all(".lora_" in name for name in state):
         raise ModelError(f"the fork {fork.name!r} is no adapter; load its model with adapters='lora'")
     config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": None, "inference_mode": True,
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True,
         "r": RANK, "lora_alpha": 2 * RANK, "lora_dropout": 0.0, "bias": "none", "target_modules": layers,
     }  # fmt: skip
     try:

@@ -211,8 +211,8 @@ def _audited(folder: Path, node: str, name: str, inputs: Found, again: Again) ->
         raise NotHere("it takes the tree with cases of another kind; its command finds it again")
     try:
         (done,) = audit(
-            folder, node, again.tree, None if nobody else again.user, None, inputs["cases"], inputs["budget"], inputs["seed"],
-            only=(name,), again=True,
+            folder, node, again.tree, None if nobody else again.user, None, inputs["cases"], inputs["budget"],
+            inputs["seed"], only=(name,), again=True,
         )  # fmt: skip
     except RunError as error:
         raise NotHere(str(error)) from error

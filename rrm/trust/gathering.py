@@ -85,16 +85,9 @@ def predicate_of(
     if state != "finished":
         raise RunError(f"{path} is not finished ({state}), and only what is can have a certificate: go on training it")
     found = chapters or {}
-    design = _design(run, copy, node, children)
-    testing = _testing(run, node, audits, agreement)
-    three = {
-        name: found.get(name, Chapter(empty=why))
-        for name, why in (
-            ("interpretability", "nothing was computed about what moves its judgements"),
-            ("formal_verification", "nothing was proven of its weights"),
-            ("guarantees", "no bound was computed of what it may do to its parent"),
-        )
-    }
+    design = design_of(run, copy, node, children)
+    testing = testing_of(run, node, audits, agreement)
+    three = three_of(found)
     scope = Scope(
         cases=_one(run, f"SELECT COUNT(DISTINCT c.case_id) FROM comparisons c WHERE {_WHOLE}", path),
         first=tuple(map(str, run.config.get("cases", ()))),
@@ -104,8 +97,20 @@ def predicate_of(
     parts: dict[str, Any] = {"design": design, "testing": testing, "scope": scope, **three}
     return Predicate(
         version=version, rrm=RRM, made=made, node=path, evidence=records.evidence, files=records.files,
-        databases=records.databases, children=below, not_shown=_not_shown(run, node, parts, below, version), **parts,
+        databases=records.databases, children=below, not_shown=not_shown_of(run, node, parts, below, version), **parts,
     )  # fmt: skip
+
+
+def three_of(found: Mapping[str, Chapter]) -> dict[str, Chapter]:
+    """The three chapters beside design and testing, empty ones with the reason."""
+    return {
+        name: found.get(name, Chapter(empty=why))
+        for name, why in (
+            ("interpretability", "nothing was computed about what moves its judgements"),
+            ("formal_verification", "nothing was proven of its weights"),
+            ("guarantees", "no bound was computed of what it may do to its parent"),
+        )
+    }
 
 
 # --- what is hashed ----------------------------------------------------------------------------------
@@ -145,7 +150,8 @@ def _skipped(name: str) -> bool:
 # --- chapters ----------------------------------------------------------------------------------------
 
 
-def _design(run: Reader, copy: Path, node: NodeView, children: Mapping[str, str]) -> DesignChoices:
+def design_of(run: Reader, copy: Path, node: NodeView, children: Mapping[str, str]) -> DesignChoices:
+    """What was trained, how, and who judged. copy: the folder that `run` reads; children: as for `predicate_of`."""
     about = run.config.get("about", {})
     told: Mapping[str, Any] = about.get("tasks", {})
     aspects: tuple[str, ...] | NotKnown = NotKnown(not_known="the run is of before this was kept")
@@ -155,7 +161,8 @@ def _design(run: Reader, copy: Path, node: NodeView, children: Mapping[str, str]
         covered = {one for name in told[node.path]["assistants"] for one in told.get(name, {}).get("covers", ())}
         unassessed = tuple(one for one in aspects if one not in covered)
     model = {key: value for key, value in run.config.get("model", {}).items()}
-    made_with = {key: value for key, value in about.items() if key not in ("started", "tasks", "code", "model")}
+    elsewhere = ("started", "tasks", "code", "model", "command")
+    made_with = {key: value for key, value in about.items() if key not in elsewhere}
     return DesignChoices(
         instruction=node.instruction, aspects=aspects, unassessed=unassessed, judges=_judges(run, copy, node),
         assistants=_helpers(run, node, told, children), settings=dict(node.settings),
@@ -243,9 +250,11 @@ def _helpers(
     return tuple(found)
 
 
-def _testing(
-    run: Reader, node: NodeView, audits: Sequence[Mapping[str, Any]], given: Mapping[str, Found] | None
+def testing_of(
+    run: Reader, node: NodeView, audits: Sequence[Mapping[str, Any]] = (), given: Mapping[str, Found] | None = None
 ) -> Testing:
+    """What the judged comparisons say of a node, finished or not. given: agreement with the truth, as measured beside
+    the run; by default what a report.json there says."""
     rows = run.rows(
         f"SELECT c.case_id, c.preference FROM comparisons c WHERE {_WHOLE} AND c.purpose != ?",
         (node.path, _DERIVED),
@@ -310,10 +319,10 @@ def held_out(run: Reader, node: NodeView) -> dict[str, list[tuple[float, float, 
 # --- what is not shown -------------------------------------------------------------------------------
 
 
-def _not_shown(
-    run: Reader, node: NodeView, parts: Mapping[str, Any], children: Sequence[Child], version: int
+def not_shown_of(
+    run: Reader, node: NodeView, parts: Mapping[str, Any], children: Sequence[Child] = (), version: int = VERSION
 ) -> tuple[str, ...]:
-    """What a reader may think is shown, and is not."""
+    """What a reader may think is shown, and is not. parts: chapters by their field in `Predicate`."""
     design: DesignChoices = parts["design"]
     said = []
     kinds = {judge.kind for judge in design.judges}

@@ -8,16 +8,24 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
+import openai
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rrm import BoundedUser, Case, Outcome, Pool, Task, train
+from rrm.exchange.agent_export import write_agent
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.endpoints import Ask, Endpoint
@@ -164,3 +172,55 @@ def _judged(folder: Path) -> list[str]:
         journal.close()
     assert all(re.fullmatch(WORDS, o.text) for c in found for o in (c.pair.a, c.pair.b) if o.finished)
     return [f"{one.round} {one.pair.id}" for one in found]
+
+
+def alike(said: str | None, own: str) -> bool:
+    """Up to the first byte that is no text: of what follows servers make what they like."""
+    return bool(own.split("\ufffd")[0]) and (said or "").strip().startswith(own.split("\ufffd")[0])
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_it_loads_an_exported_agent_that_answers_as_it_did(
+    server: Real, model: Path, tmp_path: Path, merged: bool
+) -> None:
+    """The adapter into the server that runs; the whole model into one of its own."""
+    agent = TextAgent((backbone := Backbone.load(str(model), "lora", device="cpu")), backbone.fork("out"), 24)
+    moved(agent, 5)
+    (group,) = agent.sample([Case("a case")], 1, "k", greedy=True)
+    folder = tmp_path / "agent"
+    write_agent(agent, "out", [group], folder, lambda done: "", merged)
+    with ExitStack() as stack:
+        url = stack.enter_context(serving(PYTHON, str(folder), 0, tmp_path / "log")) if merged else server.url
+        client = stack.enter_context(openai.OpenAI(base_url=url, api_key="none"))
+        if not merged:
+            client.post("/load_lora_adapter", body={"lora_name": "out", "lora_path": str(folder)}, cast_to=str)
+        name = client.models.list().data[0].id if merged else "out"
+        turns: Any = [{"role": "user", "content": "a case"}]
+        said = client.chat.completions.create(model=name, messages=turns, temperature=0, max_tokens=24)
+    assert alike(said.choices[0].message.content, group.outcomes[0].text)
+
+
+def test_transformers_serves_an_exported_agent_too(model: Path, tmp_path: Path) -> None:
+    """Without vLLM; here since a server takes a while to start."""
+    agent = TextAgent((backbone := Backbone.load(str(model), "lora", device="cpu")), backbone.fork("out"), 24)
+    moved(agent, 5)
+    (group,) = agent.sample([Case("a case")], 1, "k", greedy=True)
+    folder = tmp_path / "agent"
+    write_agent(agent, "out", [group], folder, lambda done: "", True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    serve = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--device", "cpu"]
+    server = subprocess.Popen([*serve, "--port", port], env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    try:
+        for _ in range(600):
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                break
+            assert server.poll() is None
+            time.sleep(0.2)
+        with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as client:
+            turns: Any = [{"role": "user", "content": "a case"}]
+            said = client.chat.completions.create(model=str(folder), messages=turns, temperature=0, max_tokens=24)
+    finally:
+        server.terminate()
+        server.wait(30)
+    assert alike(said.choices[0].message.content, group.outcomes[0].text)

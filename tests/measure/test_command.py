@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from rrm.command.cli import app
 from rrm.core.errors import ConfigError
 from rrm.measure.catalog import BY_HAND, EXPERIMENTS, GAMES, THERE_TOO, chosen, seeds_of
+from rrm.measure.experiment import as_markdown
 from rrm_tasks.moves import moves
 from rrm_tasks.paper import paper
 
@@ -66,6 +67,12 @@ def measured_of_games(name: str, out: Path) -> str:
     assert summary["rows"] and "playout(exact)" in page
     again = RUN.invoke(app, [*command, "--set", "user.exact=true"])
     assert again.exit_code == 0 and "seed 100 (" not in again.output
+    before = sorted(out.rglob("*"))
+    there = RUN.invoke(app, ["measure", name, "--no-run", "--seeds", "100,101", "--out", str(out)])
+    assert there.exit_code == 0 and "Seeds 100; not run: 101." in there.output and sorted(out.rglob("*")) == before
+    assert as_markdown(summary["rows"]) in there.output
+    nothing = RUN.invoke(app, ["measure", name, "--no-run", "--out", str(out / "elsewhere")])
+    assert nothing.exit_code == 2 and not (out / "elsewhere").exists()
     return page
 
 

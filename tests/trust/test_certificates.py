@@ -240,13 +240,13 @@ def test_a_person_forgotten_is_told_as_that(tmp_path: Path, key: Path) -> None:
 
 def certify_unfinished(folder: Path, key: Path) -> list[Any]:
     """The design chapter of a node that nobody finished."""
-    from rrm.trust.gathering import _design
+    from rrm.trust.gathering import design_of
     from rrm.trust.snapshot import copied, linked
     from rrm.view.reading import Reader
 
     linked(folder)
     with copied(folder) as copy, Reader(copy) as reader:
-        return [_design(reader, copy, reader.nodes["t"], {})]
+        return [design_of(reader, copy, reader.nodes["t"], {})]
 
 
 def test_rows_that_were_rewritten_are_told(run: Path, key: Path) -> None:

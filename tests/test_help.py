@@ -31,6 +31,8 @@ from tests.docs.pages import ROOT, blocks
 from tests.view import synthetic
 
 STARTERS = ("starter", "passage")
+NAMED = ("demo/recursive", "paper", "mine", "letters", "acl", "moves", "by-people", "seed0", "seed1", "seed2")
+"""Runs that examples name."""
 
 
 def rrm(*arguments: str | Path) -> Result:
@@ -56,7 +58,7 @@ def test_every_command_has_examples_that_parse(
     for line in lines:
         typed = shlex.split(line)
         assert tuple(typed[: len(words) + 1]) == ("rrm", *words), line
-        for there in ("demo/recursive", "paper", "mine", "letters", "acl", "moves"):  # what they name
+        for there in NAMED:
             (tmp_path / "runs" / there).mkdir(parents=True, exist_ok=True)
         (tmp_path / "paper.json").touch()
         command.make_context(words[-1], typed[len(words) + 1 :])

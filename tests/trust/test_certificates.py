@@ -481,9 +481,9 @@ def test_a_run_that_is_written_to_while_it_is_copied_is_copied_again(
     copy, left = shutil.copyfile, [3]
     with closing(Store(run / "run.db")) as store:
 
-        def copied(source: Path, target: Path) -> None:
-            copy(source, target)
-            if source.name == "run.db" and left[0]:
+        def copied(source: Path, target: Path, **how: bool) -> None:
+            copy(source, target, **how)
+            if Path(source) == run / "run.db" and left[0]:
                 left[0] -= 1
                 store.log("toy", 9, "fit", left[0], {"loss": 1.0})
                 store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

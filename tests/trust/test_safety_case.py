@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from rrm.command.cli import app
 from rrm.trust.shelf import keep
-from rrm.view.comparisons import FILTERS
+from rrm.view.lists import FILTERS
 from rrm.view.reading import Reader, ReadError
 from rrm.view.safety_case import LETTERS, as_markdown, case_of, file_in, nested, numbered, read_predicate, state_of
 from rrm.view.web.static_copy import export

@@ -433,9 +433,10 @@ def test_of_a_part_alone_nobody_is_asked_for_a_level() -> None:
 
 def test_the_pages_of_a_run_show_what_a_part_is_part_of_and_figures_leave_it_out(run: tuple[Path, str]) -> None:
     from rrm.view import comparisons as shown
+    from rrm.view.lists import Query, find
 
     with Reader(run[0]) as reader:
-        lines = shown.find(reader, "toy", "parts").lines
+        lines = find(reader, "toy", Query("parts")).lines
         assert len(lines) == 6
         one = shown.comparison(reader, lines[0].seq)
         assert one is not None and one.part in ("head", "tail") and "".join(one.a.around).strip()

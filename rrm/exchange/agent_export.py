@@ -77,6 +77,9 @@ def export_agent(
     """Write a node's agent: weights, tokenizer with chat template, generation_config.json that samples as it was
     trained, README.md.
 
+    Raises `NoAdapter` for an agent that is a whole model without `merged`; `ModelError` if the folder is there, what
+    was written gives other log-probabilities, or weights of few bits are to be merged; and as `agent_of` does.
+
     Parameters
     ----------
     card: makes the README.md.
@@ -85,9 +88,6 @@ def export_agent(
     round: of which; by default the last.
     base: what the adapter names as its base model; by default where the run's starting model is here, which for a
         folder is its path.
-
-    Raises `NoAdapter` for an agent that is a whole model without `merged`; `ModelError` if the folder is there, what
-    was written gives other log-probabilities, or weights of few bits are to be merged; and as `agent_of` does.
     """
     if folder.exists():
         raise ModelError(f"{folder} is there already; name another folder, or remove it")

@@ -99,6 +99,60 @@ class PlantedFigures(Part):
     """How often this assistant called something wrong where all that it covers was right."""
 
 
+class WrongClaimFigures(Part):
+    """Of claims of an assistant that are wrong."""
+
+    claims_that_are_wrong: Any
+    """How often what this assistant claims of a fact is wrong."""
+    verdicts_wrong_if_all_are: Any
+    """How often the user is wrong where all that this assistant claims is."""
+    propagated: Any
+    """How many more verdicts go wrong for each share of this assistant's claims that is made wrong."""
+
+
+class GainFigures(Part):
+    """Of what assistance is worth."""
+
+    with_assistance: Any
+    """How often the user prefers the truly better outcome with assistance."""
+    alone: Any
+    """How often the user prefers the truly better outcome without assistance."""
+    gain: Any
+    """How much more often the user is right with assistance than without."""
+    reward_model: Any
+    """How often the reward model prefers the truly better outcome."""
+    wrong_claims: Mapping[str, WrongClaimFigures]
+    """What wrong claims of an assistant add to wrong verdicts."""
+
+
+class MisledFigures(Part):
+    """Of a user whose assistants say one kind of thing."""
+
+    user_right: Any
+    """How often the user prefers the truly better outcome with what these assistants say."""
+    reward_model_right: Any
+    """How often the reward model prefers the truly better outcome with what these assistants say."""
+    checked_claims_found_wrong: Any
+    """How often a claim of these assistants that the user checked was wrong."""
+    user_says_otherwise: Any
+    """How often the user's verdict is another than with honest assistants."""
+    reward_model_turned: Any
+    """How often the reward model's order of a pair is another than with honest assistants."""
+
+
+class MisleadingFigures(Part):
+    """Of assistants that mislead."""
+
+    honest: MisledFigures
+    """What comes of assistants that say what they found."""
+    wrong: MisledFigures
+    """What comes of assistants that say the opposite of what they found."""
+    sandbagging: MisledFigures
+    """What comes of assistants that say that all is right."""
+    colluding: MisledFigures
+    """What comes of assistants that say that all is right of an ally's outcomes, and wrong of others'."""
+
+
 class AuditFigures(Part):
     """Of all parts of an audit."""
 
@@ -116,3 +170,7 @@ class AuditFigures(Part):
     """Whether edits that change no fact move the score."""
     planted: Mapping[str, PlantedFigures]
     """Whether assistants find one fact that was made wrong, and leave in peace what is right."""
+    gain: GainFigures
+    """Whether the user is right more often with assistance than without it."""
+    misleading: MisleadingFigures
+    """How often the user and the reward model are right where every assistant misleads."""

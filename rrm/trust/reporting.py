@@ -49,7 +49,7 @@ def report(
     paths: Sequence[Path], out: Path, command: str, seed: int = 0, examples: int = 3, title: str = ""
 ) -> WrittenReport:
     """Write OUT/report.html, OUT/report.md and OUT/figures/*.{svg,pdf}. The same runs, told the same, give the same
-    bytes (with the same matplotlib).
+    bytes (with the same matplotlib). Raises `ReadError` or `RunError` where there is no run, or one cannot be read.
 
     Parameters
     ----------
@@ -57,8 +57,6 @@ def report(
     command: what writes the report again, as it stands in it.
     seed: decides which comparisons are shown as examples.
     examples: how many of each node.
-
-    Raises `ReadError` or `RunError` where there is no run, or one cannot be read.
     """
     runs = told_of(paths, seed, examples)
     named = title or f"Report on {', '.join(run.title for run in runs[:4])}" + (" and others" if len(runs) > 4 else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -211,8 +211,9 @@ def averaged(by_case: Clusters, why: str) -> dict[str, Any]:
 
 
 def ratio(clusters: Iterable[tuple[float, float]], why: str) -> dict[str, Any]:
-    """A sum over a sum, each (above, below), by cases."""
-    return figure(mean(one for one in clusters if one[1] > 0), why)
+    """A sum over a sum, each (above, below), by cases; as many values as there are cases."""
+    known = mean(one for one in clusters if one[1] > 0)
+    return figure(None if known is None else replace(known, n=known.cases), why)
 
 
 def figure(known: Known | None, why: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 from rrm.core.shares import most
 from rrm.trust.bounding import Count, hoeffding
 from rrm.trust.gathering import held_out
+from rrm.view.comparisons import PARTS
 from rrm.view.reading import Reader
 
 _CURRENT = "c.task = ? AND NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
@@ -24,6 +25,7 @@ DRAWN = (
     "had to spend were not: claims about these are no more often wrong."
 )
 EVEN = "An assistant that claims more of one pair than of another is wrong in no other share of its claims."
+MOST = "No pair brings more claims of an assistant than the most that was seen of one."
 LOOKED = "Where the judge looked it saw the truth."
 CASES = "Cases are independent, and drawn as those are for which the bound is used."
 LATER = "The agent is the one that was judged: optimizing it further moves it to where nothing was counted."
@@ -65,23 +67,42 @@ class Spots:
 
 def spot_checked(run: Reader, node: str) -> dict[str, Spots]:
     """Of each assistant, at any level, that claimed something at a node. What the judge chose to check is left out:
-    nobody knows how often what it did not choose is wrong."""
+    nobody knows how often what it did not choose is wrong. So is what earlier versions of an assistant claimed, and
+    what was claimed of parts of outcomes, whose cases are those of the whole ones again."""
     cases: dict[str, dict[str, bool]] = {}
     claims: Counter[str] = Counter()
+    newest: dict[str, str] = {}
+    rows = []
     for case, checks, *sides in run.rows(
         "SELECT c.case_id, c.checks, sa.body, sb.body FROM comparisons c JOIN blobs sa ON sa.id = c.assistance_a"
-        f" JOIN blobs sb ON sb.id = c.assistance_b WHERE {_CURRENT} AND c.purpose != 'derived' ORDER BY c.seq",
+        f" JOIN blobs sb ON sb.id = c.assistance_b WHERE {_CURRENT} AND NOT {PARTS} AND c.purpose != 'derived'"
+        " ORDER BY c.seq",
         (node,),
     ):
-        claims |= Counter(by for side in sides for one in json.loads(side) for by in _claimed(one))
-        for check in json.loads(checks):
-            if check["by"] != node and check.get("spot") is not None:
+        said = [json.loads(side) for side in sides]
+        versions = {name: version for side in said for one in side for name, version in _versions(one)}
+        newest |= versions
+        claimed = Counter(by for side in said for one in side for by in _claimed(one))
+        rows.append((case, json.loads(checks), versions, claimed))
+    for case, checks, versions, claimed in rows:
+        now = {name for name, version in versions.items() if version == newest[name]}
+        claims |= Counter({name: n for name, n in claimed.items() if name in now})
+        for check in checks:
+            if check["by"] in now and check.get("spot") is not None:
                 cases.setdefault(check["by"], {}).setdefault(case, not check["right"])
     found = {name: cases.get(name, {}) for name in sorted({*claims, *cases})}
     return {
         name: Spots(Count(float(sum(wrong.values())), float(len(wrong))), max(1, claims[name]))
         for name, wrong in found.items()
     }
+
+
+def _versions(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(assistant, version) of all who said something, down the tree of assistance as it is kept."""
+    yield one["assistant"], one["version"]
+    for answer in one["answers"]:
+        for below in answer["below"]:
+            yield from _versions(below)
 
 
 def _claimed(one: Mapping[str, Any]) -> Iterator[str]:
@@ -134,7 +155,7 @@ def _adds(spots: Mapping[str, Spots], each: float) -> Bounded:
     ]
     if total >= 1:
         return Bounded(says, None, f"so little was checked at random that it may be anything ({'; '.join(parts)})")
-    return Bounded(says, total, "; ".join(parts), (DRAWN, EVEN, LOOKED, CASES, LATER))
+    return Bounded(says, total, "; ".join(parts), (DRAWN, EVEN, MOST, LOOKED, CASES, LATER))
 
 
 def _differs(held: Mapping[str, list[tuple[float, float, float]]], each: float) -> Bounded:

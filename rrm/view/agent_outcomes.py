@@ -8,10 +8,12 @@ another, directly or through others, and is told as its distance from their mean
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rrm.view.comparisons import ShownAnswer, said, start
+from rrm.core.records import digest
+from rrm.view.comparisons import ShownAnswer, said, start, whole
 from rrm.view.reading import Reader
 from rrm.view.truth import JOINS, WITHOUT, attached
 
@@ -28,6 +30,7 @@ class Produced:
     Attributes
     ----------
     case, text: their beginnings; `blob`: the id of the whole text.
+    same: the same for outcomes of the same text.
     length: characters in all.
     finished: whether it ended by itself, and not at the limit of its length.
     copies: outcomes of this text in the round, of any case, this one among them.
@@ -42,6 +45,7 @@ class Produced:
     case_blob: str
     text: str
     blob: str
+    same: str
     length: int
     finished: bool
     copies: int
@@ -116,15 +120,15 @@ def produced(run: Reader, task: str, round: int) -> list[Produced]:
         for case, pairs in edges.items() for some in apart(pairs) for blob, value in some.items()
     }  # fmt: skip
     looked = {blob: _looked(run, blob) for blob in {blob for _, blob in first}}
-    same: dict[str, int] = {}
-    for _, blob in first:
-        same[looked[blob][0]] = same.get(looked[blob][0], 0) + 1
+    alike = _alike(run, looked)
+    same = Counter(alike[blob] for _, blob in first)
     found = []
     for (case, blob), (seq, side, _, true) in first.items():
         text, length, finished = looked[blob]
         found.append(
             Produced(
-                start(run, case, 120)[0], case, text, blob, length, finished, same[text], scores.get((case, blob)),
+                start(run, case, 120)[0], case, text, blob, alike[blob], length, finished, same[alike[blob]],
+                scores.get((case, blob)),
                 counts[case, blob][0], counts[case, blob][1], counts[case, blob][2], true, seq, side,
             )
         )  # fmt: skip
@@ -133,11 +137,27 @@ def produced(run: Reader, task: str, round: int) -> list[Produced]:
 
 def _looked(run: Reader, blob: str) -> tuple[str, int, bool]:
     """An outcome's beginning, its length in characters, and whether it ended by itself."""
-    text, _ = start(run, blob, BEGIN)
+    text, cut = start(run, blob, BEGIN)
     length, finished = run.row(
         "SELECT length(json_extract(body, '$.text')), json_extract(body, '$.finished') FROM blobs WHERE id = ?", (blob,)
     )
+    if cut and not length:  # data that nobody described
+        length = len(whole(run, blob) or "")
     return text, int(length or 0) or len(text), bool(finished)
+
+
+def _alike(run: Reader, looked: Mapping[str, tuple[str, int, bool]]) -> dict[str, str]:
+    """Record -> what stands for its text: the same for the same text, whatever its tokens. Whole texts are compared
+    only where beginning and length are alike."""
+    groups: dict[tuple[str, int], list[str]] = {}
+    for blob, (text, length, _) in looked.items():
+        groups.setdefault((text, length), []).append(blob)
+    found = {}
+    for (text, length), blobs in groups.items():
+        for blob in blobs:
+            more = digest(whole(run, blob)) if len(blobs) > 1 and length > len(text) else ""
+            found[blob] = f"{digest(text, length)}{more}"
+    return found
 
 
 def with_answers(run: Reader, found: Sequence[Produced]) -> list[Produced]:
@@ -176,7 +196,7 @@ def in_short(found: Sequence[Produced]) -> InShort:
     half = len(scored) // 2
     known = [one for one in found if one.true is not None]
     return InShort(
-        len(found), len({one.case_blob for one in found}), len(found) - len({one.text for one in found}),
+        len(found), len({one.case_blob for one in found}), len(found) - len({one.same for one in found}),
         sum(not one.finished for one in found), sum((one.true or 0) < 0 for one in known) if known else None,
         sum(one.length for one in found) / len(found) if found else 0.0,
         sum(scored[:half]) / half - sum(scored[-half:]) / half if half > 1 else None,

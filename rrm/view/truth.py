@@ -46,7 +46,7 @@ def attached(run: Reader) -> bool:
                 return True
             run.db.execute("DETACH DATABASE truth")  # a newer one, or none yet
             return False
-        except sqlite3.OperationalError:  # a folder that cannot be written, with a file in WAL
+        except sqlite3.DatabaseError:  # a folder that cannot be written, with a file in WAL; or no database at all
             if any(name == "truth" for _, name, _ in run.rows("PRAGMA database_list")):
                 run.db.execute("DETACH DATABASE truth")
     return False

@@ -66,6 +66,20 @@ def test_a_round_s_outcomes_by_score(folder: Path) -> None:
         assert produced(run, "paper", 7) == []
 
 
+def test_texts_that_only_begin_alike_are_not_the_same(tmp_path: Path) -> None:
+    long = "x" * 500
+    store = Store(tmp_path / "run.db")
+    for i, (a, b) in enumerate(((long + "1", long + "2"), (long + "1", long + "22"))):
+        pair = Pair("paper", Case(f"case {i}"), Outcome(a), Outcome(b))
+        store.add(Comparison(pair, Judgement(1.0), 0, "u"), i)
+    store.close()
+    synthetic.configure(tmp_path)
+    with Reader(tmp_path) as run:
+        found = produced(run, "paper", 0)
+        assert sorted((one.length, one.copies) for one in found) == [(501, 1), (501, 2), (501, 2), (502, 1)]
+        assert in_short(found).same == 1
+
+
 def test_the_page(folder: Path) -> None:
     with open_app(folder) as client:
         shown = client.get(f"/r/{folder.name}/outcomes/paper").text

@@ -149,9 +149,12 @@ def test_without_a_truth_there_is_none_of_it(tmp_path: Path) -> None:
         assert not attached(opened) and rightness(opened, "toy") is None
         assert not lists.filters_of(opened).keys() & lists.BY_TRUTH.keys()
         assert len(lists.find(opened, "toy", lists.Query("user_wrong")).lines) == 5  # an unknown filter is none
+    (tmp_path / "truth.db").write_bytes(b"no database at all " * 100)
+    with Reader(tmp_path) as opened:
+        assert not attached(opened) and len(lists.find(opened, "toy").lines) == 5
+    (tmp_path / "truth.db").unlink()
     Truths(tmp_path).close()
     with Reader(tmp_path) as opened:
-        opened.db.execute("SELECT 1")
         assert attached(opened) and rightness(opened, "toy") == []
 
 

@@ -78,6 +78,15 @@ def test_a_run_is_its_folder_or_that_ones_name(tmp_path: Path, monkeypatch: pyte
     assert "rrm inspect runs/letters paper" in rrm("inspect", "letters").output
 
 
+def test_another_folder_of_its_name_does_not_hide_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    synthetic.make(tmp_path / "runs" / "letters", [synthetic.comparison(0)], [0.5])
+    (tmp_path / "letters").mkdir()
+    assert run_folder("letters") == Path("runs/letters")
+    synthetic.make(tmp_path / "letters", [synthetic.comparison(0)], [0.5])
+    assert run_folder("letters") == Path("letters")
+
+
 def test_a_node_is_its_path_or_an_end_of_it(tmp_path: Path) -> None:
     paths = ["paper", "paper/proofs", "paper/proofs/steps", "paper/experiments/steps"]
     for name in ("paper/proofs", "proofs"):

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from rrm.command.common import DEBUG, MODEL, SIZE, USUAL, app, clean_errors, quiet_loading, say, user_of, usual
 from rrm.command.configuration import configure, split
-from rrm.command.helping import examples
+from rrm.command.helping import command, examples, say_next
 from rrm.command.naming import found_run, node_of
-from rrm.command.trees import load_task
-from rrm.core.errors import ConfigError, RRMError, TaskError
+from rrm.command.trees import load_task, named_trees
+from rrm.core.errors import ConfigError, RRMError
 from rrm.core.parallel import started
 from rrm.core.sizes import sized
 from rrm.core.validation import plant
@@ -137,17 +137,18 @@ def _measure_truth(run: str | None, tree: str | None) -> None:
     if run is None:
         raise ConfigError("truth: of which run? Give its folder: rrm measure truth RUN")
     folder = found_run(run) or Path(run)
-    name = tree or tree_named(folder)
-    try:
-        task = load_task(name)
-    except TaskError as error:
-        if tree is not None:
-            raise
-        raise ConfigError(f"{run}: its tree {name!r} has no name here; give --tree, a file or a module") from error
+    if tree is None:  # a run is no code that anybody trusts: only what is installed counts, by name
+        known = named_trees().get(name := tree_named(folder))
+        if known is None:
+            raise ConfigError(f"{run}: its tree {name!r} has no name here; give --tree, a file or a module")
+        task = known.load()
+    else:
+        task = load_task(tree)
     written = write_truths(folder, task, say)
     say(f"{written}")
     with Reader(folder) as reader:
         for node in reader.nodes.values():
             for one in rightness(reader, node.path, seconds=60.0) or ():
                 say(f"{node.path}: {one.who}: {one.share or '–'}, {one.wrong:,} wrong")
-    say(f"next: rrm inspect {shlex.quote(run)} --node NODE --show user_wrong, or rrm view {shlex.quote(run)}")
+    shown = command("inspect", folder, reader.root, "--show", "user_wrong")
+    say_next([(shown, "where the user was wrong"), (command("view", folder), "the same as pages")])

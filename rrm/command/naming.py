@@ -14,6 +14,7 @@ import typer
 from rrm.core.spelling import named_node, nearest
 from rrm.store.config import read_config
 
+MARKS = ("run.db", "config.json")
 RUNS = Path("runs")
 """Where `rrm train` puts runs unless it is told."""
 
@@ -21,7 +22,13 @@ RUNS = Path("runs")
 def found_run(text: str) -> Path | None:
     """The folder that is meant; None if there is nothing of that name."""
     path = Path(text)
-    return next((one for one in (path, RUNS / path) if one.exists()), None)
+    there = [one for one in (path, RUNS / path) if one.exists()]
+    return next((one for one in there if _is_run(one)), there[0] if there else None)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether it is a run, a file, or a folder of runs: another folder of a run's name does not hide it."""
+    return path.is_file() or any((path / name).exists() for name in MARKS) or any(path.glob("*/run.db"))
 
 
 def run_folder(text: str) -> Path:

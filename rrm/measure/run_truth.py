@@ -9,10 +9,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from rrm.acting.episodes import ARCHIVE
 from rrm.core.errors import Malformed, RRMError
-from rrm.core.records import Assistance, Case, Outcome
+from rrm.core.records import Assistance, Case, Outcome, digest
 from rrm.core.task import Task
 from rrm.core.validation import plant
+from rrm.loop.provenance import PACKAGES, code_digests
 from rrm.measure.oracle import matter, score
 from rrm.store.store import Store
 from rrm.store.truths import Told, TrueOutcome, Truths
@@ -26,12 +28,13 @@ AT_ONCE = 200
 def write_truths(folder: Path, task: Task, say: Callable[[str], None] = lambda text: None) -> Path:
     """Write what is so of every outcome that was compared in a run; what is known already is not asked again.
 
-    `task` is the root of the run's tree. Returns the file. Raises `RRMError` if the run is of another tree, or its
-    tasks know of no facts.
+    `task` is the root of the run's tree; what other code than its own found before is found anew. Returns the file.
+    Raises `RRMError` if the run is of another tree, or its tasks know of no facts.
     """
     tasks = {one.path: one for one in plant(task).walk()}
     if not (folder / "run.db").exists():
         raise RRMError(f"{folder}: no run there (a run's folder holds run.db)")
+    ARCHIVE.open(folder)  # where agents act, what they did lies there
     run = Store(folder / "run.db")
     try:
         judged = list(dict.fromkeys(path for path, _ in run.rounds()))
@@ -41,8 +44,13 @@ def write_truths(folder: Path, task: Task, say: Callable[[str], None] = lambda t
                 f"{folder} judged at {strange[0]!r}, which the tree {task.name!r} lacks (its nodes: "
                 f"{', '.join(tasks)}); give the run's own with --tree"
             )
+        for path in judged:  # a tree that knows of no facts leaves no file
+            ids = run.compared(path)[0]
+            true_outcome(tasks[path], ids, *run.record(ids))
         truths = Truths(folder)
         try:
+            if truths.begin(digest(code_digests(task))):
+                say("other code than this found what was known before: it is found anew")
             for path in judged:
                 known = truths.known(path)
                 waiting = [ids for ids in run.compared(path) if ids not in known]
@@ -87,10 +95,14 @@ def told_of(assistance: Sequence[Assistance], holds: Mapping[str, bool]) -> tupl
 
 
 def tree_named(folder: Path) -> str:
-    """The name of a run's root, by which its tree may be known (`rrm trees`). Raises `RRMError` if there is no run."""
+    """The name of a run's root, by which its tree may be known (`rrm trees`). Raises `RRMError` if there is no run, or
+    it was trained with code of its own beside ours, so that a tree of the same name would be another."""
     try:
-        tree = json.loads((folder / "config.json").read_text(encoding="utf-8"))["tree"]
-    except (OSError, ValueError, KeyError) as error:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        tops = [path for path in config["tree"] if "/" not in path]
+        code = [name for name in config.get("about", {}).get("code", {}) if name not in PACKAGES]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise RRMError(f"{folder}: no run there that says what its tree is ({error}); give --tree") from error
-    tops = [path for path in tree if "/" not in path]
+    if code:
+        raise RRMError(f"{folder} was trained with a tree in {', '.join(code)}; give that one with --tree")
     return str(tops[-1]) if tops else ""

@@ -15,6 +15,7 @@ from rrm.store.upgrades import TRUTHS
 FILE = "truth.db"
 """In a run's folder."""
 SCHEMA = """
+CREATE TABLE IF NOT EXISTS origin (code TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS outcomes (
     task TEXT NOT NULL, case_id TEXT NOT NULL, outcome TEXT NOT NULL, score REAL NOT NULL,
     PRIMARY KEY (task, case_id, outcome)
@@ -69,6 +70,17 @@ class Truths(Database):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / FILE, SCHEMA, (), TRUTHS)
+
+    def begin(self, code: str) -> bool:
+        """Go on with what this code found; what other code found is left out from now on. Returns whether any was."""
+        with self._writing():
+            kept = {one for (one,) in self._db.execute("SELECT code FROM origin")}
+            if kept == {code}:
+                return False
+            for table in ("origin", "outcomes", "facts", "said"):
+                self._db.execute(f"DELETE FROM {table}")
+            self._db.execute("INSERT INTO origin VALUES (?)", (code,))
+        return bool(kept)
 
     def known(self, task: str) -> set[tuple[str, str, str]]:
         """(case, outcome, assistance) of what is known at a task."""

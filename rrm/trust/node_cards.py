@@ -68,7 +68,7 @@ def _front(run: RunTold, base: str, library: str, pipeline: str) -> dict[str, st
     told: dict[str, str | list[str]] = {"library_name": library, "pipeline_tag": pipeline}
     if license := license_of(base):
         told["license"] = license.lower()
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists():
+    if re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", base) and not Path(base).exists():
         told["base_model"] = base
     tags = ["recursive-reward-modeling"] + (["lora"] if library == "peft" else [])
     told["tags"] = [*tags, *(f"judged-by-{kind}" for kind in sorted(kinds))]

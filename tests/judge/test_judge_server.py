@@ -173,7 +173,7 @@ def test_the_command_scores_a_file_and_says_who_was_not_asked(trained: tuple[Pat
     found = {line["name"]: line["right"] for line in whole["lines"]}
     assert found["the longer"]["mean"] == 1.0 and found["the node"]["n"] == 3
     done = CliRunner().invoke(app, ["serve", str(trained[0]), "elsewhere"])
-    assert done.exit_code == 2 and "its nodes: toy/sub, toy" in done.output
+    assert done.exit_code == 2 and "its nodes: toy/sub, toy" in done.output.lower()
     done = CliRunner().invoke(app, ["serve", str(trained[0]), "toy", "--host", "0.0.0.0"])
     assert done.exit_code == 2 and "--token" in done.output
 

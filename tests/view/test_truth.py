@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rrm.core.judgements import Comparison, Judgement, Pair
 from rrm.core.records import Answer, Assistance, Case, Finding, Outcome
 from rrm.core.validation import plant
 from rrm.measure.oracle import matter, true_score
-from rrm.measure.run_truth import write_truths
+from rrm.measure.run_truth import tree_named, write_truths
 from rrm.store.store import Store
 from rrm.store.truths import Truths
 from rrm.view import comparisons as judged
@@ -141,6 +142,34 @@ def test_measuring_again_adds_what_is_new_and_leaves_the_run_as_it_is(tmp_path: 
         write_truths(tmp_path, toy.task("other"))
     with pytest.raises(RRMError, match="no run there"):
         write_truths(tmp_path / "nowhere", toy.task())
+
+
+def test_other_code_finds_it_anew_and_code_that_knows_of_no_facts_leaves_no_file(tmp_path: Path) -> None:
+    run(tmp_path, 5)
+    tree = toy.task(assistants=(toy.sub(),))
+    with pytest.raises(RRMError, match="no facts"):
+        write_truths(tmp_path, toy.task(facts=lambda case, outcome: [], assistants=(toy.sub(),)))
+    assert not (tmp_path / "truth.db").exists()
+    write_truths(tmp_path, tree)
+    truths = Truths(tmp_path)
+    known = truths.known("toy")
+    assert known and truths.begin("other code") and not truths.known("toy") and not truths.begin("other code")
+    truths.close()
+    told: list[str] = []
+    write_truths(tmp_path, tree, told.append)
+    truths = Truths(tmp_path)
+    assert truths.known("toy") == known and "found anew" in told[0]
+    truths.close()
+
+
+def test_a_tree_is_known_by_its_root_only_if_it_is_one_of_ours(tmp_path: Path) -> None:
+    synthetic.configure(tmp_path)
+    assert tree_named(tmp_path) == "paper"
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["about"]["code"] = {"rrm": "1", "rrm_tasks": "2", "mine.py": "3"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RRMError, match=r"a tree in mine\.py"):
+        tree_named(tmp_path)
 
 
 def test_without_a_truth_there_is_none_of_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from rrm.view.agent_outcomes import beside, in_short, produced, rounds_with, with_answers
 from rrm.view.truth import attached
-from rrm.view.web.rendering import node_of, reader, render, url, whole_number
+from rrm.view.web.rendering import node_of, reader, render, round_number, url, whole_number
 
 PAGE = 50
 
@@ -20,7 +20,7 @@ def outcomes(request: Request) -> Response:
     with reader(request) as run:
         here = node_of(run, request)
         rounds = rounds_with(run, here.path)
-        wanted, other = (whole_number(asked.get(name)) for name in ("round", "beside"))
+        wanted, other = (round_number(asked.get(name)) for name in ("round", "beside"))
         round = wanted if wanted in rounds else rounds[-1] if rounds else 0
         found = produced(run, here.path, round)
         pairs = beside(found, produced(run, here.path, other)) if other in rounds and other is not None else None

@@ -30,7 +30,7 @@ from rrm.view.spoken import counted_remarks
 from rrm.view.truth import attached, rightness, true_sides
 from rrm.view.web.diff import differences, pieces
 from rrm.view.web.plots import Plot, sparkline
-from rrm.view.web.rendering import duration, node_of, number, reader, render, url, whole_number
+from rrm.view.web.rendering import duration, node_of, number, reader, render, round_number, url, whole_number
 
 LOGGED = ("entropy", "length", "reward_std", "kl_k3", "grad_norm", "finished", "skipped")
 """What improvers log besides reward and KL, in the order in which it is plotted."""
@@ -372,7 +372,7 @@ def _wanted(run: Reader, asked: Mapping[str, str]) -> lists.Query:
     """What a query asks for; what it does not know is left out."""
     show, says = asked.get("show", ""), asked.get("says", "")
     return lists.Query(
-        show if show in lists.filters_of(run) else "all", asked.get("text", "")[:200], whole_number(asked.get("round")),
+        show if show in lists.filters_of(run) else "all", asked.get("text", "")[:200], round_number(asked.get("round")),
         asked.get("who", "") if says in lists.SAYS else "", says if asked.get("who") and says in lists.SAYS else "",
         asked.get("of", "") if asked.get("of") in ("a", "b") else "", asked.get("labeler", ""),
         asked.get("order", "") if asked.get("order") in lists.ORDERS else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,11 @@ def node_of(run: Reader, request: Request) -> NodeView:
     if path not in run.nodes:
         raise HTTPException(404, f"{run.title} has no task {path!r}.")
     return run.nodes[path]
+
+
+def round_number(text: str | None) -> int | None:
+    """A round of a query, below 0 for what was imported; None if it is none."""
+    return int(text) if text and re.fullmatch(r"-?\d{1,15}", text, re.ASCII) else None
 
 
 def whole_number(text: str | None) -> int | None:

@@ -197,4 +197,5 @@ def test_ctrl_c_ends_all_and_says_how_to_go_on(files: tuple[Path, Path], tmp_pat
     except subprocess.TimeoutExpired:
         pytest.fail("still running a minute after Ctrl-C")
     assert code != 0
-    assert err.count("Stopped. Nothing judged is lost; to go on: torchrun --nproc_per_node 2 -m rrm train") == 1
+    assert err.count("Stopped. Nothing judged is lost.") == 1
+    assert err.count("next: torchrun --nproc_per_node 2 -m rrm train") == 1

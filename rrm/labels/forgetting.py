@@ -26,6 +26,7 @@ from rrm.labels.queue import ASKED, Labels
 from rrm.labels.remarking import Sides, read, written
 from rrm.labels.rows import LABEL, QUESTION, label_of, question_of, within
 from rrm.store import encoding
+from rrm.store.config import read_config
 from rrm.store.store import Store, remark_name
 
 PSEUDONYM = "somebody"
@@ -95,7 +96,8 @@ def _round(round: int) -> str:
 
 def people(folder: Path) -> dict[str, int]:
     """Who has judged in a run -> judgements that they are in, or outcomes of which they alone said something. Simulated
-    users and models are none of them."""
+    users and models are none of them, nor is the program that the run's config.json names as its user."""
+    program = read_config(folder).get("user", {}).get("name", "")
     counts: dict[str, set[tuple[str, int, str]]] = {}
     store = Store(folder / "run.db")
     try:
@@ -112,13 +114,14 @@ def people(folder: Path) -> dict[str, int]:
         for name, question in said:
             counts.setdefault(name, set()).add((str(ASKED), 0, question))
     for user, *judged in rows:
-        for name in named_in(user):
+        for name in named_in(user) if user != program else ():
             counts.setdefault(name, set()).add(tuple(judged))  # once, though it may have been judged anew
     return {name: len(found) for name, found in counts.items()}
 
 
 def named_in(user: str) -> list[str]:
-    """The people in the name of a comparison's user: "human(Ann, Ben)"; an imported one is its own."""
+    """The people in the name of a comparison's user: "human(Ann, Ben)"; an imported one is its own. So is that of a
+    program without settings, which the name alone does not tell from a person's."""
     if (several := re.fullmatch(r"human\((.*)\)", user, re.DOTALL)) is not None:
         return several[1].split(", ") if several[1] else []
     return [] if re.fullmatch(r"(?<!\w)(?:\w++\(.*\)|human|\d++ people)", user, re.DOTALL) else [user]

@@ -8,7 +8,7 @@ import os
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from rrm.trust.statement import (
     Found,
     Helper,
     Judge,
+    Kind,
     NotKnown,
     Predicate,
     Scope,
@@ -50,6 +51,8 @@ _CURRENT = "c.task = ? AND NOT EXISTS (SELECT 1 FROM comparisons later WHERE lat
 _WHOLE = f"{_CURRENT} AND NOT {PARTS}"
 """Figures are of comparisons of whole outcomes (`rrm.core.parts`)."""
 _DERIVED = "derived"
+ORACLE = "oracle"
+"""The user of `rrm.measure.oracle`, who knows the truth: simulated, though its name has no settings."""
 
 
 @dataclass(frozen=True)
@@ -172,28 +175,53 @@ def design_of(run: Reader, copy: Path, node: NodeView, children: Mapping[str, st
 
 def _judges(run: Reader, copy: Path, node: NodeView) -> tuple[Judge, ...]:
     """Who judged; people are counted together and not named: a certificate is for strangers."""
-    counts: Counter[tuple[str, str]] = Counter()
-    people: dict[str, set[str]] = {}
-    query = f"SELECT c.user, COUNT(*) FROM comparisons c WHERE {_CURRENT} AND c.purpose != ? GROUP BY c.user"
-    for user, n in run.rows(query, (node.path, _DERIVED)):
-        named = named_in(user)
-        several = user.removesuffix(" people").isdigit()
-        kind = "people" if named or user == "human" or several else "other"
-        if kind == "other":
-            kind = "model" if re.match(r"(?:model|endpoint)\(", user) else "simulated"
+    counts: Counter[tuple[str, Kind]] = Counter()
+    people: set[str] = set()
+    labelers = _labelers(copy)
+    query = (
+        f"SELECT c.user, c.round < 0, COUNT(*) FROM comparisons c WHERE {_CURRENT} AND c.purpose != ?"
+        " GROUP BY c.user, c.round < 0"
+    )
+    for user, imported, n in run.rows(query, (node.path, _DERIVED)):
+        kind = _kind(user, bool(imported), labelers)
         name = "people" if kind == "people" else user
+        if kind == "imported" and named_in(user):
+            name = "imported"  # a name that a file gives may be a person's
         counts[name, kind] += n
-        people.setdefault(name, set()).update(named)
+        if kind == "people":
+            people.update(named_in(user))
     agreed: Found = NotKnown(not_known="nobody judged what somebody else judged, too")
     if (copy / "labels.db").exists():
         agreed = _alpha(copy, node.path)
     nobody = NotKnown(not_known="no people")
     return tuple(
         Judge(
-            name=name, kind=kind, judgements=n, people=len(people[name]), alpha=agreed if kind == "people" else nobody
+            name=name, kind=kind, judgements=n, people=len(people) if kind == "people" else 0,
+            alpha=agreed if kind == "people" else nobody,
         )
         for (name, kind), n in sorted(counts.items())
     )  # fmt: skip
+
+
+def _kind(user: str, imported: bool, labelers: Set[str]) -> Kind:
+    """People only where that is sure: they judged through labels.db, or votes of several were imported as theirs. A
+    name that an imported file gives says nothing of whose it is, and one without parentheses is a program's that is not
+    rrm's."""
+    if re.fullmatch(r"human(\(.*\))?|\d+ people", user, re.DOTALL) or user in labelers:
+        return "people"
+    if re.match(r"(?:model|openai|endpoint)\(", user):
+        return "model"
+    if user.startswith("imported(") or (imported and named_in(user)):
+        return "imported"
+    return "other" if named_in(user) and user != ORACLE else "simulated"
+
+
+def _labelers(copy: Path) -> frozenset[str]:
+    """Whoever gave a label in a run's labels.db."""
+    if not (copy / "labels.db").exists():
+        return frozenset()
+    with closing(sqlite3.connect(copy / "labels.db")) as db:
+        return frozenset(name for (name,) in db.execute("SELECT DISTINCT labeler FROM labels"))
 
 
 def _alpha(copy: Path, task: str) -> Found:
@@ -330,6 +358,8 @@ def not_shown_of(
         said.append("That people would judge so: simulated users judged, in a world that was made for it.")
     if "model" in kinds:
         said.append("That people would judge so: a language model judged.")
+    if "imported" in kinds:
+        said.append("Who judged what was imported: the run does not say whether people did.")
     if "people" in kinds:
         said.append("That the people who judged want what others want.")
     said.append("That what the judge preferred is truly better: the reward model learned preferences, not the truth.")

@@ -126,7 +126,7 @@ class RunTold:
         return json.dumps(told, sort_keys=True, default=str)
 
     def judged_by(self) -> dict[str, set[str]]:
-        """Kind (simulated, model, people, other) -> names, over all nodes."""
+        """Kind (simulated, model, people, imported, other) -> names, over all nodes."""
         found: dict[str, set[str]] = {}
         for judge in (judge for node in self.nodes.values() for judge in node.design.judges):
             found.setdefault(judge.kind, set()).add(judge.name)

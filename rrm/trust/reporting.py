@@ -29,7 +29,8 @@ WAY: Mapping[str, str] = {
     "simulated": "a simulated user: a program with a limited attention, in a world that was made for it",
     "model": "a language model, no person",
     "people": "people",
-    "other": "a user of a kind that rrm does not know",
+    "imported": "whoever gave the labels that were imported, people or not: the run does not say",
+    "other": "a program of a kind that rrm does not know",
 }  # fmt: skip
 SMALLER = ("ties", "no judgement", "what it expected of those", "Brier score of those")
 """Figures that the table over runs leaves out; they stand with each node."""
@@ -106,8 +107,9 @@ def judged_by(runs: Sequence[RunTold]) -> str:
         return "Nobody has judged anything in these runs so far."
     told = [f"{WAY[kind]} ({', '.join(sorted(names))})" if kind != "people" else WAY[kind]
             for kind, names in sorted(kinds.items())]  # fmt: skip
-    start = "SIMULATED. " if "people" not in kinds else ""
-    end = " No person judged anything here." if "people" not in kinds else ""
+    nobody = not {"people", "imported"} & {*kinds}
+    start = "SIMULATED. " if nobody else ""
+    end = " No person judged anything here." if nobody else ""
     return f"{start}Judged by {'; and by '.join(told)}.{end}"
 
 

@@ -58,12 +58,17 @@ class NotKnown(Part):
 Found = Figure | NotKnown
 
 
+Kind = Literal["simulated", "model", "people", "imported", "other"]
+"""Of whoever judged. imported: labels of a file, of whose givers the run knows nothing; other: a program of a kind that
+rrm does not know."""
+
+
 class Judge(Part):
     """Who judged at a node."""
 
     name: str
     """As in the run; people's names are not in a certificate, see `people`."""
-    kind: Literal["simulated", "model", "people", "other"]
+    kind: Kind
     judgements: int
     people: int
     """How many people, if any."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import unicodedata
 import uuid
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from rrm.labels.questions import LabelError, combine
 from rrm.labels.queue import Labels
 from rrm.store.store import Store
 from tests.label.material import pair
+from tests.view.synthetic import configure
 
 NAME = "Zoë Quixbury"
 N = 12
@@ -167,6 +169,14 @@ def test_names_within_others_words_and_pseudonyms(tmp_path: Path) -> None:
     assert [c.preference for c in store.comparisons()] == [None, None, None, 1.0, 1.0]
     assert named_in("human(a, b)") == ["a", "b"] and named_in("human()") == [] == named_in("human")
     labels.close()
+
+
+def test_the_program_that_a_run_names_as_its_user_is_no_person(tmp_path: Path) -> None:
+    configure(tmp_path, "overlap")
+    with closing(Store(tmp_path / "run.db")) as store:
+        for i, user in enumerate(("overlap", "Ann")):
+            store.add(Comparison(pair(i), Judgement(1.0), 0, user, 1.0), i)
+    assert people(tmp_path) == {"Ann": 1}
 
 
 def test_nobody_of_that_name_and_no_answer_are_errors(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -97,6 +98,23 @@ def test_people_are_called_people_and_not_by_name(tmp_path: Path, undrawn: None)
     assert "Ada" not in report([tmp_path / "run"], tmp_path / "out", "x").markdown.read_text()
 
 
+def test_only_people_are_called_people(tmp_path: Path) -> None:
+    """Imported labels are nobody's that the run knows, a program is one whatever its name, and names are not told."""
+    users = ("imported(p.jsonl)", "Ada", "overlap", "oracle", "openai(m)", "3 people")
+    rows = [replace(synthetic.comparison(i, user=user), round=-(user in ("Ada", "imported(p.jsonl)", "3 people")))
+            for i, user in enumerate(users)]  # fmt: skip
+    told = run_told(synthetic.make(tmp_path / "run", rows))
+    assert told.judged_by() == {
+        "imported": {"imported(p.jsonl)", "imported"}, "other": {"overlap"}, "simulated": {"oracle"},
+        "model": {"openai(m)"}, "people": {"people"},
+    }  # fmt: skip
+    assert any(line.startswith("Who judged what was imported") for line in told.nodes["paper"].not_shown)
+    said = judged_by([run_told(synthetic.make(tmp_path / "only", rows[:2]))])
+    assert "imported" in said and "imulated" not in said and "SIMULATED" not in said and "No person" not in said
+    said = judged_by([run_told(synthetic.make(tmp_path / "program", rows[2:3]))])
+    assert "No person judged" in said and "by a program of a kind" in said
+
+
 def test_runs_that_differ_in_their_seeds_alone_are_one_experiment_with_a_mean(tmp_path: Path, undrawn: None) -> None:
     runs = seeds(tmp_path, 0, 1, 2)
     other = synthetic.make(tmp_path / "other", ROWS)
@@ -114,8 +132,6 @@ def test_runs_that_differ_in_their_seeds_alone_are_one_experiment_with_a_mean(tm
 
 
 def test_a_mean_over_runs_has_students_interval_over_them(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     told = run_told(synthetic.make(tmp_path / "run", ROWS))
     node = told.nodes["paper"]
     runs = [

@@ -37,7 +37,8 @@ def export_inspect(run: Path, file: Path, node: str | None = None) -> int:
     with Reader(run) as reader:
         path = node or reader.root
         query = "SELECT pair, margin, held FROM scores WHERE task = ? ORDER BY round"
-        margins = {pair: (float(margin), bool(held)) for pair, margin, held in reader.rows(query, (path,))}
+        rows = reader.rows(query, (path,)) if "scores" in reader.tables else []  # runs of old kept none
+        margins = {pair: (float(margin), bool(held)) for pair, margin, held in rows}
     with closing(Store(run / "run.db")) as store:
         comparisons = store.comparisons(path)
     if not comparisons:

@@ -327,7 +327,10 @@ def _shift(audits: Sequence[Mapping[str, Any]]) -> Found:
 
 
 def held_out(run: Reader, node: NodeView) -> dict[str, list[tuple[float, float, float]]]:
-    """Case -> (right, expected, squared error) of the comparisons that were held out of the node's last fit."""
+    """Case -> (right, expected, squared error) of the comparisons that were held out of the node's last fit;
+    none where no scores were kept."""
+    if "scores" not in run.tables:
+        return {}
     last = _one(run, "SELECT MAX(round) FROM checkpoints WHERE task = ? AND part = 'reward'", node.path)
     rows = run.rows(
         "SELECT c.case_id, c.preference, s.margin FROM scores s JOIN comparisons c ON c.task = s.task"

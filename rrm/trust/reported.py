@@ -17,7 +17,7 @@ from rrm.core.settings import Settings
 from rrm.core.shares import mean
 from rrm.trust.gathering import design_of, evidence_of, not_shown_of, testing_of, three_of
 from rrm.trust.shelf import kept, weights_of
-from rrm.trust.snapshot import copied, hash_of
+from rrm.trust.snapshot import copied, hash_of, up_to_date
 from rrm.trust.statement import Chapter, DesignChoices, Found, NotKnown, Testing
 from rrm.view.comparisons import ShownComparison, comparison
 from rrm.view.figures import FigureTable, tables_of
@@ -103,7 +103,7 @@ class RunTold:
     root: str
     nodes: Mapping[str, NodeTold]
     evidence: str
-    """Of the rows of run.db: how many, and the root of their links; empty for runs of before rows were linked."""
+    """Of the rows of run.db: how many, and the root of their links, of older runs as `rrm certify` would link them."""
     config_hash: str
     """SHA-256 of config.json; empty without one."""
 
@@ -135,9 +135,12 @@ class RunTold:
 
 @contextmanager
 def opened(run: Path, name: str = "") -> Iterator[tuple[Path, Reader]]:
-    """A copy of a run as it is now, and a reader of it: a run may go on training meanwhile."""
-    with copied(run) as copy, Reader(copy, name) as reader:
-        yield copy, reader
+    """A copy of a run as it is now, and a reader of it: a run may go on training meanwhile. One of an older version
+    is brought up to date there, and stays as it is where it lies."""
+    with copied(run) as copy:
+        up_to_date(copy)
+        with Reader(copy, name) as reader:
+            yield copy, reader
 
 
 def told_of(paths: Iterable[Path], seed: int = 0, examples: int = 3) -> list[RunTold]:

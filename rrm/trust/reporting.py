@@ -83,8 +83,8 @@ def _blocks(
         "Shares and means with 95 % intervals and n. An interval of one run is over its cases; of several runs of one "
         f"experiment it is Student's over the runs, each of which is one value. What is missing is \"{MISSING}\"."
     )
-    groups = experiments(runs)
-    if len(runs) > 1:
+    groups = experiments([run for run in runs if run.nodes])
+    if len(runs) > 1 and groups:
         yield from _together(groups)
     for number, group in enumerate(groups, 1):
         yield from _experiment(group, number, len(groups), drawn)
@@ -219,6 +219,10 @@ def _short(one: Shown) -> str:
 
 
 def _run(run: RunTold, seed: int, several: bool) -> Iterator[Block]:
+    if not run.nodes:
+        yield Title(2, f"Run {run.title}")
+        yield Words(f"It is being set up: it has no tree and no judgements so far, and every figure is {MISSING}.")
+        return
     yield Title(2, f"Run {run.title}, seed {run.seed}" if several else f"What was judged and found, seed {run.seed}")
     state = "" if run.state == "finished" else f" It is not finished ({run.state}): figures are as far as it has come."
     yield Words(judged_by([run]) + state)

@@ -20,6 +20,7 @@ from rrm.labels.queue import Labels
 from rrm.store import links
 from rrm.store.database import Database
 from rrm.store.store import LINKED, Store
+from rrm.store.upgrades import RUN
 
 OTHERS = ("labels.db", "calls.db")
 KEPT: Mapping[str, Mapping[str, str]] = {
@@ -96,6 +97,17 @@ def _linked(source: str, target: str) -> None:
 def linked(folder: Path) -> None:
     """Bring a run of before up to date, so that its rows have links."""
     Store(folder / "run.db").close()
+
+
+def up_to_date(copy: Path) -> None:
+    """Bring a copy of an older version's run up to date, if its databases are what they seem: what reads it asks for
+    columns of today. Raises `Disguised`."""
+    with closing(sqlite3.connect(copy / "run.db")) as db:
+        tables = {table for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        old = db.execute("PRAGMA user_version").fetchone()[0] < len(RUN) and "comparisons" in tables
+    if old:  # a newer one, or none of ours, is refused by whoever reads it
+        look(copy)
+        linked(copy)
 
 
 def look(folder: Path) -> None:

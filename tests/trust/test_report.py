@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rrm.command.cli import app
+from rrm.store.store import Store
 from rrm.trust import reporting
 from rrm.trust.documents import Cells, Document, Title, Verbatim, Words, as_html, as_md
 from rrm.trust.report_figures import DrawnFigure
@@ -19,6 +23,7 @@ from rrm.trust.reported import MISSING, Shown, experiments, over_runs, run_told,
 from rrm.trust.reporting import bibtex, judged_by, report
 from tests.view import synthetic
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 USER = "bounded(attention=4)"
 ROWS = [
     synthetic.comparison(
@@ -113,6 +118,30 @@ def test_only_people_are_called_people(tmp_path: Path) -> None:
     assert "imported" in said and "imulated" not in said and "SIMULATED" not in said and "No person" not in said
     said = judged_by([run_told(synthetic.make(tmp_path / "program", rows[2:3]))])
     assert "No person judged" in said and "by a program of a kind" in said
+
+
+@pytest.mark.parametrize("name", ["run_of_0_1_0", "labels_of_0_1_0"])
+def test_a_run_of_an_older_version_is_told_and_stays_as_it_is(tmp_path: Path, undrawn: None, name: str) -> None:
+    run = Path(shutil.copytree(FIXTURES / name, tmp_path / name))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    text = report([run], tmp_path / "out", "x").markdown.read_text()
+    assert ("simulated user" in text) == (name == "run_of_0_1_0") and "## This report" in text
+    assert all(path.read_bytes() == body for path, body in before.items())
+
+
+def test_a_run_that_has_just_begun_is_being_set_up(tmp_path: Path, undrawn: None) -> None:
+    (tmp_path / "new").mkdir()
+    Store(tmp_path / "new" / "run.db").close()
+    for runs in ([tmp_path / "new"], [tmp_path / "new", *seeds(tmp_path / "runs", 0, 1)]):
+        assert "It is being set up" in report(runs, tmp_path / "out", "x").markdown.read_text()
+
+
+def test_a_run_without_scores_has_nothing_held_out(tmp_path: Path, undrawn: None) -> None:
+    run = synthetic.make(tmp_path / "run", ROWS[:3])
+    with closing(sqlite3.connect(run / "run.db")) as db:
+        db.execute("DROP TABLE scores")
+    figures = run_told(run).nodes["paper"].figures
+    assert figures["held-out preferences predicted"].value is None and figures["ties"].value == 0
 
 
 def test_runs_that_differ_in_their_seeds_alone_are_one_experiment_with_a_mean(tmp_path: Path, undrawn: None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,13 @@ def run(tmp_path: Path) -> Path:
 def test_what_is_no_log_is_said(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ExchangeError, match=r"ends in \.eval"):
         export_inspect(run, tmp_path / "x.jsonl")
+    with pytest.raises(ExchangeError, match="no comparisons at 'toy/sub'"):
+        export_inspect(run, tmp_path / "x.eval", "toy/sub")
+
+
+def test_a_run_of_before_scores_were_kept_is_read(run: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(run / "run.db")) as db:
+        db.execute("DROP TABLE scores")
     with pytest.raises(ExchangeError, match="no comparisons at 'toy/sub'"):
         export_inspect(run, tmp_path / "x.eval", "toy/sub")
 

@@ -27,7 +27,10 @@ LONGEST = 1500
 """Characters of a text that an example shows."""
 MISSING = "not measured"
 NOT_COMPARED = ("about", "seed")
-"""Parts of config.json in which runs of one experiment may differ; so may their users' seeds."""
+"""Parts of config.json in which runs of one experiment may differ, but for what `MADE_WITH` names; so may their users'
+seeds."""
+MADE_WITH = ("rrm", "bits", "code", "model", "decided")
+"""What of `about` makes runs others: versions, code, the starting model's bytes, precision and learning rates."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +122,19 @@ class RunTold:
         return int(self.config.get("seed", 0))
 
     @property
-    def experiment(self) -> str:
-        """The same of runs that differ in nothing but their seeds."""
+    def compared(self) -> Mapping[str, Any]:
+        """In what it may differ from a run of another experiment."""
         told = {key: value for key, value in self.config.items() if key not in NOT_COMPARED}
         told["user"] = {key: value for key, value in told.get("user", {}).items() if key != "seed"}
-        return json.dumps(told, sort_keys=True, default=str)
+        made = {key: self.about[key] for key in MADE_WITH if key in self.about}
+        if isinstance(decided := made.get("decided"), Mapping):  # how long that took is another matter
+            made["decided"] = {key: value for key, value in decided.items() if key != "probe_seconds"}
+        return told | {"made with": made} | ({} if "tree" in told else {"nodes": [*self.nodes]})
+
+    @property
+    def experiment(self) -> str:
+        """The same of runs that differ in nothing but their seeds."""
+        return json.dumps(self.compared, sort_keys=True, default=str)
 
     def judged_by(self) -> dict[str, set[str]]:
         """Kind (simulated, model, people, imported, other) -> names, over all nodes."""
@@ -237,6 +248,16 @@ def experiments(runs: Sequence[RunTold]) -> list[list[RunTold]]:
     found: dict[str, list[RunTold]] = {}
     for run in runs:
         found.setdefault(run.experiment, []).append(run)
+    return [*found.values()]
+
+
+def counted(runs: Sequence[RunTold]) -> list[RunTold]:
+    """Those of one experiment that means are of: finished ones, and of runs with the same seeds the first, as a second
+    shows nothing of what another seed would do."""
+    found: dict[tuple[int, Any], RunTold] = {}
+    for run in runs:
+        if run.state == "finished":
+            found.setdefault((run.seed, run.config.get("user", {}).get("seed")), run)
     return [*found.values()]
 
 

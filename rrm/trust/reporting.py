@@ -13,7 +13,7 @@ from rrm.core.version import VERSION
 from rrm.store.files import file_name, write_atomically
 from rrm.trust.documents import Block, Cells, Document, Drawing, Lines, Title, Verbatim, Words, as_html, as_md
 from rrm.trust.report_figures import DrawnFigure, draw
-from rrm.trust.reported import MISSING, NodeTold, RunTold, Shown, experiments, over_runs, told_of
+from rrm.trust.reported import MISSING, NodeTold, RunTold, Shown, counted, experiments, over_runs, told_of
 from rrm.trust.statement import Figure
 from rrm.view.comparisons import ShownComparison, nth, verdict
 
@@ -125,15 +125,17 @@ def _together(groups: Sequence[Sequence[RunTold]]) -> Iterator[Block]:
         for run in group:
             node = run.nodes[run.root]
             judged = f"{node.progress.comparisons:,}"
-            rows.append([f"{number}", run.title, f"{run.seed}", judged, *(_short(node.figures[one]) for one in names)])
-        if len(group) > 1:
-            over = over_runs(group, group[0].root)
-            seeds = ", ".join(str(run.seed) for run in group)
-            rows.append([f"{number}", f"mean of {len(group)}", seeds, "", *(_short(over[one]) for one in names)])
-    yield Cells(["experiment", "run", "seed", "judgements at the root", *names], rows)
+            figures = (_short(node.figures[one]) for one in names)
+            rows.append([f"{number}", run.title, f"{run.seed}", run.state, judged, *figures])
+        if len(some := counted(group)) > 1:
+            over = over_runs(some, group[0].root)
+            seeds = ", ".join(str(run.seed) for run in some)
+            rows.append([f"{number}", f"mean of {len(some)}", seeds, "", "", *(_short(over[one]) for one in names)])
+    yield Cells(["experiment", "run", "seed", "state", "judgements at the root", *names], rows)
     yield Words(
-        "Runs with one number differ in nothing but their seeds; figures are of each tree's root. Why a figure is not "
-        "measured stands with the node."
+        "Runs with one number differ in nothing but their seeds: settings, user, code, rrm's version, starting model "
+        "and what was decided when they began are the same. Figures are of each tree's root. Why a figure is not "
+        "measured stands with the node. Means are of finished runs, and of several with one seed the first counts."
     )
     if len(groups) > 1:
         yield from (Lines(lines) for lines in [_differences(groups)] if lines)
@@ -141,10 +143,10 @@ def _together(groups: Sequence[Sequence[RunTold]]) -> Iterator[Block]:
 
 def _differences(groups: Sequence[Sequence[RunTold]]) -> list[str]:
     """What tells each experiment from the first."""
-    first = _flat(groups[0][0].config)
+    first = _flat(groups[0][0].compared)
     found = []
     for number, group in enumerate(groups[1:], 2):
-        own = _flat(group[0].config)
+        own = _flat(group[0].compared)
         keys = [key for key in dict.fromkeys([*first, *own]) if first.get(key) != own.get(key)]
         told = "; ".join(f"{key} {own.get(key, 'none')}, not {first.get(key, 'none')}" for key in keys[:8])
         more = f"; and {len(keys) - 8} more" if len(keys) > 8 else ""
@@ -153,12 +155,13 @@ def _differences(groups: Sequence[Sequence[RunTold]]) -> list[str]:
 
 
 def _flat(value: Any, where: str = "") -> dict[str, str]:
+    """Setting -> value; hashes are cut."""
     if not isinstance(value, Mapping):
-        return {where: str(value)}
+        said = str(value)
+        return {where: said[:12] if re.fullmatch(r"[0-9a-f]{64}", said) else said}
     return {
-        key: one for name, inner in value.items() if where or name not in ("about", "seed")
+        key: one for name, inner in value.items()
         for key, one in _flat(inner, f"{where}.{name}" if where else str(name)).items()
-        if not (where == "user" and name == "seed")
     }  # fmt: skip
 
 
@@ -178,9 +181,9 @@ def _experiment(group: Sequence[RunTold], number: int, of: int, drawn: dict[str,
     )
     model = first.config.get("model", {})
     yield Words(f"Starting model: {model.get('name', MISSING)}, fingerprint {model.get('fingerprint', MISSING)}.")
-    if len(group) > 1:
-        yield Title(3, f"Every node, mean over {len(group)} runs")
-        over = {path: over_runs(group, path) for path in first.nodes}
+    if len(some := counted(group)) > 1:
+        yield Title(3, f"Every node, mean over {len(some)} runs")
+        over = {path: over_runs(some, path) for path in first.nodes}
         yield _figures_of({path: figures for path, figures in over.items()})
     yield Title(3, "Curves")
     any_drawn = False

@@ -19,7 +19,7 @@ from rrm.store.store import Store
 from rrm.trust import reporting
 from rrm.trust.documents import Cells, Document, Title, Verbatim, Words, as_html, as_md
 from rrm.trust.report_figures import DrawnFigure
-from rrm.trust.reported import MISSING, Shown, experiments, over_runs, run_told, told_of
+from rrm.trust.reported import MISSING, Shown, counted, experiments, over_runs, run_told, told_of
 from rrm.trust.reporting import bibtex, judged_by, report
 from tests.view import synthetic
 
@@ -42,8 +42,17 @@ def seeds(folder: Path, *numbers: int) -> list[Path]:
         config |= {"seed": seed, "user": config["user"] | {"seed": seed}}
         config["about"] |= {"started": float(seed), "command": f"rrm train paper --seed {seed}"}
         (run / "config.json").write_text(json.dumps(config))
+        with closing(Store(run / "run.db")) as store:
+            store.checkpoint("paper", 0, "agent", "agent.safetensors", "0" * 64)  # finished
         made.append(run)
     return made
+
+
+def noted(run: Path, **about: object) -> Path:
+    config = json.loads((run / "config.json").read_text())
+    config["about"] |= about
+    (run / "config.json").write_text(json.dumps(config))
+    return run
 
 
 @pytest.fixture
@@ -158,6 +167,36 @@ def test_runs_that_differ_in_their_seeds_alone_are_one_experiment_with_a_mean(tm
     assert over["agreement with the truth, assisted"].value is None
     text = report([*runs, other], tmp_path / "out", "x").markdown.read_text()
     assert "mean of 3" in text and "Experiment 2 differs from 1 in: user.name bounded(attention=9)" in text
+
+
+@pytest.mark.parametrize(
+    "about", [{"code": {"rrm": "a" * 64}}, {"rrm": "9.9"}, {"bits": 0}, {"decided": {"precision": "bfloat16"}}]
+)
+def test_runs_of_other_code_are_another_experiment(tmp_path: Path, about: dict[str, object]) -> None:
+    runs = seeds(tmp_path, 0, 1)
+    noted(runs[0], decided={"precision": "float32", "probe_seconds": 1.0}, processor="x")
+    noted(runs[1], decided={"precision": "float32", "probe_seconds": 2.0}, processor="y")
+    assert len(experiments(told_of(runs))) == 1
+    noted(runs[1], **about)
+    groups = experiments(told_of(runs))
+    assert len(groups) == 2
+    (said,) = reporting._differences(groups)
+    assert f"made with.{next(iter(about))}" in said and "a" * 13 not in said
+
+
+def test_means_are_of_finished_runs_and_of_each_seed_once(tmp_path: Path, undrawn: None) -> None:
+    runs = seeds(tmp_path, 0, 1, 2)
+    shutil.copytree(runs[0], tmp_path / "again")
+    with closing(sqlite3.connect(runs[2] / "run.db")) as db, db:
+        for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            db.execute(f"DROP TRIGGER {name}")
+        db.execute("DELETE FROM checkpoints")
+    told = told_of([*runs, tmp_path / "again"])
+    (group,) = experiments(told)
+    assert len(group) == 4 and counted(group) == told[:2]
+    text = report([*runs, tmp_path / "again"], tmp_path / "out", "x").markdown.read_text()
+    assert "mean of 2" in text and "mean over 2 runs" in text
+    assert re.search(r"\| seed2 \| 2 \| (stopped|training) \|", text)
 
 
 def test_a_mean_over_runs_has_students_interval_over_them(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import itertools
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -24,20 +24,39 @@ from rrm.trust.linear import (
     Rise,
     bounds,
     can_rise,
+    exactly,
     find_rise,
     least_cautious,
     limited,
     moving,
     never_rises,
+    rises,
 )
 from rrm.trust.solver import MISSING, Searched, search_rise, search_slope, there
 from rrm.view.reading import Reader
 
 Verdict = Literal["holds", "fails", "not decided"]
+BY_Z3 = "z3: from no scores that the weights allow does such a step raise it"
+"""Why it holds, where z3 alone says so."""
 FLOOR = -20.0
 """Nats: no token of an outcome is taken to be less likely to the starting model."""
+CAN, CANNOT, LATE = "it can rise", "it cannot rise", "no answer in time"
+"""What z3 says."""
+SILENT = (f"not asked: {MISSING}", LATE)
+"""What is said where it says nothing."""
 TALL = 4
 """A share of facts called wrong is a feature between 0 and this."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a direction: see `decide`."""
+
+    what: str
+    direction: Mapping[int, Fraction]
+    amount: Fraction
+    caution: Fraction
+    within: bool
 
 
 @dataclass(frozen=True)
@@ -50,6 +69,8 @@ class Decided:
     counterexample: Mapping[str, Any] | None = None
     z3: str = ""
     """What z3 said; empty where there is nothing to ask it."""
+    question: Question | None = None
+    """What was decided; None where it was not about a direction."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
@@ -94,7 +115,6 @@ def subject_of(
     """
     from rrm.models.features import FINDINGS, SURPRISE
     from rrm.models.reward import LIMIT
-    from rrm.trust.linear import exactly
 
     if "heads.weight" not in state:
         raise RunError(f"{node}: its reward model is a network over the steps of an episode, and no linear head")
@@ -239,10 +259,19 @@ def _called_wrong(subject: Subject) -> Iterator[Decided]:
 
 
 def decide(
-    subject: Subject, what: str, direction: Mapping[int, Fraction], amount: Fraction, caution: Fraction, within: bool
-) -> Decided:
+    subject: Subject, what: str, direction: Mapping[int, Fraction], amount: Fraction, caution: Fraction, within: bool,
+    asking: bool = True,
+) -> Decided:  # fmt: skip
     """Whether more of a direction, with all else equal, never raises the reward. within: only while no head's score is
-    at its limit."""
+    at its limit. asking: whether z3 is asked."""
+    question = Question(what, direction, amount, caution, within)
+    return replace(_decided(subject, question, asking), question=question)
+
+
+def _decided(subject: Subject, question: Question, asking: bool) -> Decided:
+    what, direction, amount, caution, within = (
+        question.what, question.direction, question.amount, question.caution, question.within
+    )  # fmt: skip
     heads, ranges = subject.heads, subject.ranges
     reward = f"the reward (mean - {float(caution):g} std)" if caution else "the mean of the heads"
     where = f", as long as no head is at its limit of {float(heads.limit):g}" if within else ""
@@ -251,17 +280,21 @@ def decide(
     if within:
         may = (False,) * len(may)
     holds = never_rises(slope, may, caution)
-    asked, z3 = _asked(subject, slope, may, amount, caution, within)
+    asked, z3 = _asked(subject, slope, may, amount, caution, within) if asking else (Searched(None), "")
     if holds and asked.can:
         raise RRMError(f"two proofs contradict each other, of: {says} Please report this, with {slope}")
     if holds:
         return Decided(says, "holds", _reason(slope, may, caution), z3=z3)
     if asked.can is False:  # it looks at what the scores can be, and not only at where which of them move
-        return Decided(says, "holds", "z3: from no scores that the weights allow does such a step raise it", z3=z3)
+        return Decided(says, "holds", BY_Z3, z3=z3)
     scores = [asked.scores] if asked.scores else []
     found = find_rise(heads, ranges, direction, amount, caution, scores, within)
     if found is None:
         return Decided(says, "not decided", "neither a proof nor a counterexample was found", z3=z3)
+    return _failed(subject, says, found, direction, z3)
+
+
+def _failed(subject: Subject, says: str, found: Rise, direction: Mapping[int, Fraction], z3: str) -> Decided:
     real = _real(subject, found, direction)
     if found.inside is None:
         why = "the starting model's last normalization is not known, so whether a hidden state can be so is not"
@@ -270,6 +303,27 @@ def decide(
         return Decided(says, "not decided", "it fails at features outside of their ranges; within, none were found",
                        real, z3)  # fmt: skip
     return Decided(says, "fails", "the reward rises at the counterexample, by exact arithmetic", real, z3)
+
+
+def shown_at(subject: Subject, one: Decided, features: str) -> Decided | None:
+    """A statement with a counterexample that somebody else found, in the place of its own: checked by exact arithmetic.
+
+    features: base64 of float32. None: nothing rises there. Raises what a damaged text raises.
+    """
+    heads, asked = subject.heads, one.question
+    x = exactly(_unpacked(features))
+    if asked is None or heads.scale is None or len(x) != len(heads.weight[0]):
+        return None
+    moved = tuple(value + asked.amount * asked.direction.get(i, Fraction(0)) for i, value in enumerate(x))
+    raw = (heads.raw(x), heads.raw(moved))
+    before, after = (heads.clamped(side) for side in raw)
+    beyond = asked.within and any(abs(score) > heads.limit for side in raw for score in side)
+    if beyond or not rises(before, after, asked.caution):
+        return None
+    both = (subject.ranges.inside(x), subject.ranges.inside(moved))
+    inside = False if False in both else None if None in both else True
+    found = Rise(x, asked.amount, before, after, inside)
+    return replace(_failed(subject, one.says, found, asked.direction, one.z3), question=asked)
 
 
 def _reason(slope: Sequence[Fraction], may: Sequence[bool], caution: Fraction) -> str:
@@ -296,7 +350,7 @@ def _asked(
     if not any(slope):  # nothing to ask
         return Searched(None), ""
     if not there():
-        return Searched(None), f"not asked: {MISSING}"
+        return Searched(None), SILENT[0]
     said = Searched(None)
     if caution:
         said = search_slope(slope, may, caution)
@@ -304,8 +358,7 @@ def _asked(
     if not caution or (said.can and (whole or not can_rise(slope, caution))):
         between = [(-limit, limit)] * len(slope) if within else reaches(subject)
         said = search_rise(slope, between, amount, caution, None if within else limit, whole)
-    words = {True: "it can rise", False: "it cannot rise", None: "no answer in time"}
-    return said, words[said.can]
+    return said, {True: CAN, False: CANNOT, None: LATE}[said.can]
 
 
 def reaches(subject: Subject) -> list[tuple[Fraction, Fraction] | None]:

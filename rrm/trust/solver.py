@@ -1,5 +1,7 @@
 """The same question put to z3 (de Moura and Bjorner 2008), which knows nothing of how `rrm.trust.linear` decides it.
 
+Each question has a context of its own: in one that is shared, what z3 finds hangs on what it was asked before.
+
 Each head's score is a real number between what it can be at all, together with the others free: more than the features
 allow. So what z3 finds impossible is impossible, and what it finds possible must be traced back to features.
 """
@@ -54,29 +56,29 @@ def search_rise(
         raise ConfigError(MISSING)
     import z3  # late: it takes a third of a second
 
-    n = len(slope)
-    solver: Any = z3.Solver() if not caution else z3.Tactic("qfnra-nlsat").solver()
+    n, own = len(slope), z3.Context()
+    solver: Any = z3.Solver(ctx=own) if not caution else z3.Tactic("qfnra-nlsat", ctx=own).solver()
     solver.set("timeout", int(seconds * 1000))
-    step = z3.Real("step")
-    before = [z3.Real(f"s{h}") for h in range(n)]
-    after = [s + _value(z3, v) * step for s, v in zip(before, slope, strict=True)]
-    solver.add(step > 0, step == _value(z3, amount) if whole else step <= _value(z3, amount))
+    step = z3.Real("step", own)
+    before = [z3.Real(f"s{h}", own) for h in range(n)]
+    after = [s + _value(own, v) * step for s, v in zip(before, slope, strict=True)]
+    solver.add(step > 0, step == _value(own, amount) if whole else step <= _value(own, amount))
     for s, t, between in zip(before, after, reach, strict=True):
         for one in (s, t) if between is not None else ():
             assert between is not None
-            solver.add(one >= _value(z3, between[0]), one <= _value(z3, between[1]))
-    first, second = ([_clamped(z3, one, limit) for one in side] for side in (before, after))
+            solver.add(one >= _value(own, between[0]), one <= _value(own, between[1]))
+    first, second = ([_clamped(one, limit) for one in side] for side in (before, after))
     gained = z3.Sum(second) - z3.Sum(first)
     if caution:
         roots = []
         for name, side in (("p", first), ("q", second)):
-            root = z3.Real(name)  # n * std
-            own = [z3.Real(f"{name}{h}") for h in range(n)]
-            solver.add(*(a == b for a, b in zip(own, side, strict=True)))
-            total = z3.Sum(own)
-            solver.add(root >= 0, root * root == n * z3.Sum([a * a for a in own]) - total * total)
+            root = z3.Real(name, own)  # n * std
+            scored = [z3.Real(f"{name}{h}", own) for h in range(n)]
+            solver.add(*(a == b for a, b in zip(scored, side, strict=True)))
+            total = z3.Sum(scored)
+            solver.add(root >= 0, root * root == n * z3.Sum([a * a for a in scored]) - total * total)
             roots.append(root)
-        gained = gained - _value(z3, caution) * (roots[1] - roots[0])
+        gained = gained - _value(own, caution) * (roots[1] - roots[0])
     solver.add(gained > 0)
     said: Literal["sat", "unsat", "unknown"] = str(solver.check())  # type: ignore[assignment]
     if said != "sat":
@@ -102,10 +104,11 @@ def search_slope(
 
     n, until = len(slope), time.monotonic() + seconds
     for v in moving(slope, may):
-        u = [z3.Real(f"u{h}") for h in range(n)]
-        solver: Any = z3.Tactic("qfnra-nlsat").solver()
+        own = z3.Context()
+        u = [z3.Real(f"u{h}", own) for h in range(n)]
+        solver: Any = z3.Tactic("qfnra-nlsat", ctx=own).solver()
         solver.set("timeout", max(1, int((until - time.monotonic()) * 1000)))
-        grown = z3.Sum([_value(z3, one) - _value(z3, caution * one) * a for a, one in zip(u, v, strict=True)])
+        grown = z3.Sum([_value(own, one) - _value(own, caution * one) * a for a, one in zip(u, v, strict=True)])
         solver.add(z3.Sum(u) == 0, z3.Sum([a * a for a in u]) <= n, grown > 0)
         said = str(solver.check())
         if said == "unknown":
@@ -118,14 +121,18 @@ def search_slope(
     return Searched(False)
 
 
-def _value(z3: Any, x: Fraction) -> Any:
-    return z3.Q(x.numerator, x.denominator)
+def _value(own: Any, x: Fraction) -> Any:
+    import z3
+
+    return z3.RealVal(f"{x.numerator}/{x.denominator}", own)
 
 
-def _clamped(z3: Any, x: Any, limit: Fraction | None) -> Any:
+def _clamped(x: Any, limit: Fraction | None) -> Any:
+    import z3
+
     if limit is None:
         return x
-    low, high = _value(z3, -limit), _value(z3, limit)
+    low, high = _value(x.ctx, -limit), _value(x.ctx, limit)
     return z3.If(x > high, high, z3.If(x < low, low, x))
 
 

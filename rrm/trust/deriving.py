@@ -2,18 +2,21 @@
 verifies: each with the inputs that the certificate names, from the run's rows of then and its weights.
 
 Bounds follow from the rows alone, and proofs from the reward model's file and a normalization that stands beside them:
-both are derived always. The rest takes the starting model, and some of it the tree's code and whoever judged: it is
-derived if these are given (`Again`). What is not derived is taken as signed, and that is said (`Taken`).
+both are derived always, but for that normalization, which is the starting model's. The rest takes that model, and some
+of it the tree's code and whoever judged: it is derived if these are given (`Again`). What is not derived is taken as
+signed, and that is said (`Taken`).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,18 +27,31 @@ from rrm.core.parties import User
 from rrm.core.task import Task
 from rrm.trust.differing import differences, near, short
 from rrm.trust.guarantees import bounded
-from rrm.trust.machines import moved, this_code, this_machine
+from rrm.trust.machines import PARTS, moved, this_code, this_machine
+from rrm.trust.shelf import ASIDE
 from rrm.trust.statement import Figure, Predicate
 from rrm.view.reading import Reader
 
 if TYPE_CHECKING:
-    from rrm.trust.proving import Subject
+    from rrm.trust.proving import Decided, Subject
 
 Found = Mapping[str, Any]
 Entry = Mapping[str, Any]
 """What a chapter holds: name, command, found; and, of what can be derived again, inputs and on."""
 ASKED = "z3"
 """The key of what z3 said."""
+EXACT = ("bounds", "proofs")
+"""What no other machine says otherwise, whatever machine a certificate names."""
+ARITHMETIC = r"\.counterexample\.(before|after)\.(mean|std|reward)$"
+"""Of a counterexample what the reward model's own arithmetic, in float32, makes of it."""
+NORM = "inputs.norm, the starting model's last normalization, was not compared with a model (--model compares it)"
+INPUTS = {
+    "bounds": {"confidence"}, "proofs": {"floor", "norm"}, "positions": {"up_to"}, "attribution": {"limit"},
+    "words": {"words"},
+}  # fmt: skip
+"""What an entry may name as found from, by its name."""
+AUDIT = {"cases", "budget", "seed", "shifted", "asked"}
+"""The same of audits."""
 
 
 @dataclass(frozen=True)
@@ -107,21 +123,33 @@ def entries(predicate: Predicate) -> Iterator[tuple[str, str, Entry]]:
         yield f"testing.audits[{i}]", "audits", one
 
 
-def derive(folder: Path, predicate: Predicate, again: Again | None = None) -> Iterator[Derived | Taken]:
+def derive(
+    folder: Path, predicate: Predicate, again: Again | None = None, compared: bool = False
+) -> Iterator[Derived | Taken]:
     """Derive again what can be of a certificate.
 
-    folder: a copy of the run as it was, with its weights, that may be written to.
+    folder: a copy of the run as it was, with its weights, that may be written to. compared: whether the normalization
+    that proofs name was compared with a starting model (`Started.norms`).
     """
     for place, chapter, one in entries(predicate):
         start, called = time.perf_counter(), str(one.get("name", ""))
+        if wrong := [f"{place} {what}" for what in _misshapen(chapter, one)]:
+            yield Derived(place, called, tuple(wrong))
+            continue
         try:
-            found, here = _found(folder, predicate, chapter, one, again)
+            found, here, left = _found(folder, predicate, chapter, one, again)
             told = json.loads(json.dumps(found))
             given = {key: value for key, value in one["found"].items() if key != "times"}
-            exact = called in ("bounds", "proofs")  # no other machine says otherwise of these, but for last digits
-            last = moved(one["on"], here)
-            otherwise = (moved(one["on"], this_code()) if exact else last, last)
-            yield _compared(place, called, given, told, otherwise, time.perf_counter() - start)
+            done = _compared(place, called, given, told, moved(one["on"], here))
+            taken = [(f"{place}.{part}", why) for part, why in left]
+            if called == "proofs" and one["inputs"]["norm"] is not None and not compared:
+                taken.append((f"{place}.inputs.norm", NORM))
+            said, free = _command(predicate.node, chapter, one)
+            if said:
+                done = replace(done, other=(*done.other, f"{place}.command: {said}"))
+            elif free:
+                taken.append((f"{place}.command", free))
+            yield replace(done, seconds=time.perf_counter() - start, taken=tuple(taken))
         except (NotHere, ModelError, ConfigError) as error:
             yield Taken(predicate.node, place, str(error), called)
         except (RRMError, *BROKEN) as error:
@@ -129,28 +157,75 @@ def derive(folder: Path, predicate: Predicate, again: Again | None = None) -> It
             yield Derived(place, called, (what,))
 
 
+def _misshapen(chapter: str, one: Entry) -> Iterator[str]:
+    """What an entry has that nothing here would write, and nobody could derive: room for anything."""
+    if more := sorted({*one} - {*ASIDE}):
+        yield f"has {', '.join(more)}, which is no part of what was found"
+    for key, kind in (("name", str), ("command", str), ("found", Mapping), ("inputs", Mapping), ("on", Mapping)):
+        if key in one and not isinstance(one[key], kind):
+            yield f"has a {key} of another kind"
+        elif key not in one and key in ASIDE[:3]:
+            yield f"has no {key}"
+    inputs, on = one.get("inputs"), one.get("on")
+    known = AUDIT if chapter == "audits" else INPUTS.get(str(one.get("name")))
+    if known is not None and isinstance(inputs, Mapping) and (more := sorted({*inputs} - known)):
+        yield f"has inputs.{', inputs.'.join(more)}, from which nothing is found"
+    if isinstance(on, Mapping) and (more := sorted({*on} - {*PARTS})):
+        yield f"has on.{', on.'.join(more)}, which is no part of a machine"
+
+
+def _command(node: str, chapter: str, one: Entry) -> tuple[str, str]:
+    """What is wrong with the command that is said to find it again, and what of it is the word of whoever signed."""
+    name, inputs, said = one["name"], one["inputs"], one["command"]
+    anything = "(?P<free>.*)"
+    if chapter == "audits":
+        start = f"rrm audit RUN {node}"
+        end = f" --only {name} --cases {inputs['cases']} --budget {inputs['budget']} --seed {inputs['seed']}"
+    elif name == "words":
+        start, end = f"rrm explain RUN {node} --tree TREE", "".join(f" --word {json.dumps(w)}" for w in inputs["words"])
+    elif name == "positions":
+        start, anything = f"rrm prove RUN {node}", r" --floor -?[\d.e+-]+"  # of which positions do not depend
+        end = "" if inputs["up_to"] is None else f" --up-to {inputs['up_to']}"
+    elif name in ("bounds", "proofs", "attribution"):
+        anything = ""
+        start, end = {
+            "bounds": lambda: (f"rrm bound RUN {node}", f" --confidence {inputs['confidence']:g}"),
+            "proofs": lambda: (f"rrm prove RUN {node}", f" --floor {inputs['floor']:g}"),
+            "attribution": lambda: (f"rrm explain RUN {node}", f" --limit {inputs['limit']}"),
+        }[name]()
+    else:
+        start = end = ""
+    found = re.fullmatch(re.escape(start) + anything + re.escape(end), said)
+    if found is None:
+        return f"it says {short(said)}, which is not what finds this again ({start} ...{end})", ""
+    free = found.groupdict().get("free")
+    return "", f"of its command, {short(free.strip())} is the word of whoever signed" if free else ""
+
+
 def _found(
     folder: Path, predicate: Predicate, chapter: str, one: Entry, again: Again | None
-) -> tuple[Found, Mapping[str, Any]]:
-    """What an entry should say, and on what that was computed. Raises `NotHere`."""
+) -> tuple[Found, Mapping[str, Any], Sequence[tuple[str, str]]]:
+    """What an entry should say, on what that was computed, and (part, why) of what it says that is taken as signed.
+    Raises `NotHere`."""
     name, node = one["name"], predicate.node
     if not isinstance(one.get("inputs"), Mapping) or not isinstance(one.get("on"), Mapping):
         raise NotHere("it does not say what it was found from: an older rrm made it, or other code")
     inputs, threads = one["inputs"], one["on"].get("threads")
     if chapter == "guarantees" and name == "bounds":
-        return _bounds(folder, predicate, inputs), this_code()
+        return _bounds(folder, predicate, inputs), this_code(), ()
     if chapter == "formal_verification" and name == "proofs":
-        return _proofs(folder, node, inputs), this_machine() | {"threads": threads}
+        found, left = _proofs(folder, node, inputs, one["found"])
+        return found, this_machine() | {"threads": threads}, left
     if again is None:
         raise NotHere("it takes the starting model, and some of it the tree: give --again")
     with _computing(threads):
         here = this_machine()
         if chapter == "interpretability" and name in ("attribution", "words"):
-            return _explained(folder, node, name, inputs, again), here
+            return _explained(folder, node, name, inputs, again), here, ()
         if chapter == "audits":
-            return _audited(folder, node, name, inputs, again), here
+            return _audited(folder, node, name, inputs, again), here, ()
         if name in again.others:
-            return again.others[name](folder, node, inputs), here
+            return again.others[name](folder, node, inputs), here, ()
     raise NotHere(f"nothing here finds {name!r} again")
 
 
@@ -176,17 +251,75 @@ def _bounds(folder: Path, predicate: Predicate, inputs: Found) -> Found:
 
 
 def _subject(folder: Path, node: str, inputs: Found) -> Subject:
-    from rrm.trust.proving import norm_in, state_of, subject_of
+    from rrm.trust.proving import inputs_of, norm_in, state_of, subject_of
 
+    floor = inputs["floor"]
+    if not isinstance(floor, float) or not -math.inf < floor <= 0:
+        raise RunError("its floor is no logarithm of a probability")
     with Reader(folder) as run:
-        return subject_of(run, node, state_of(run, node), norm_in(inputs), inputs["floor"])
+        subject = subject_of(run, node, state_of(run, node), norm_in(inputs), floor)
+    if inputs_of(subject, floor) != inputs:
+        raise RunError("its inputs are written down in another way than they are by rrm prove")
+    return subject
 
 
-def _proofs(folder: Path, node: str, inputs: Found) -> Found:
+def _proofs(
+    folder: Path, node: str, inputs: Found, given: Found | None = None
+) -> tuple[Found, Sequence[tuple[str, str]]]:
+    """What is proved; where there is a choice (which counterexample, whether z3 had an answer), as it was signed."""
     from rrm.trust.proving import prove
 
     subject = _subject(folder, node, inputs)
-    return {"statements": [one.plain() for one in prove(subject)], "assumptions": [*subject.assumptions]}
+    done, signed = prove(subject), (given or {}).get("statements")
+    if not isinstance(signed, list) or len(signed) != len(done):
+        signed = [None] * len(done)
+    told, left = [], []
+    for i, (mine, one) in enumerate(zip(done, signed, strict=True)):
+        found, why = _as_signed(subject, mine, one if isinstance(one, dict) else {})
+        told.append(found)
+        if why:
+            left.append((f"found.statements[{i}]", why))
+    return {"statements": told, "assumptions": [*subject.assumptions]}, left
+
+
+def _as_signed(subject: Subject, mine: Decided, signed: Found) -> tuple[Found, str]:
+    """A statement as it should have been signed, and why something of it is not derived again here: whether z3 answers
+    hangs on its being installed, and on how long it takes. It excuses what z3 is said to have said, and that less is
+    claimed, but never that a counterexample was left out."""
+    from rrm.trust.proving import BY_Z3, CAN, CANNOT, SILENT, decide
+
+    own, said = _counterexample(subject, mine, signed), signed.get(ASKED)
+    if not mine.z3 or said == mine.z3 or not isinstance(said, str):
+        return own.plain(), ""
+    if said in SILENT:
+        if mine.verdict == "fails" or mine.z3 in SILENT:
+            return own.plain() | {ASKED: said}, f"z3 had no answer there ({said}); it claims no more than is found here"
+        assert mine.question is not None
+        without = decide(subject, **vars(mine.question), asking=False)
+        return _counterexample(subject, without, signed).plain() | {ASKED: said}, (
+            "z3 had no answer there, and has one here; it claims no more than is found here"
+        )
+    if mine.z3 in SILENT and said in (CAN, CANNOT):
+        why = f"z3 was asked, and has no answer here ({mine.z3})"
+        if said == CANNOT and own.verdict == "not decided":
+            return {"statement": mine.says, "verdict": "holds", "why": BY_Z3, ASKED: said}, why
+        if said == (CANNOT if own.verdict == "holds" else CAN):
+            return own.plain() | {ASKED: said}, why
+    return own.plain(), ""
+
+
+def _counterexample(subject: Subject, mine: Decided, signed: Found) -> Decided:
+    """With the counterexample that was signed in the place of the one found here, if it is as good, or better."""
+    from rrm.trust.proving import shown_at
+
+    theirs = signed.get("counterexample")
+    if mine.verdict == "holds" or not isinstance(theirs, Mapping):
+        return mine
+    try:
+        found = shown_at(subject, mine, theirs["features"])
+    except BROKEN:
+        return mine
+    return found if found is not None and found.verdict in (mine.verdict, "fails") else mine
 
 
 def _explained(folder: Path, node: str, name: str, inputs: Found, again: Again) -> Found:
@@ -203,10 +336,16 @@ def _explained(folder: Path, node: str, name: str, inputs: Found, again: Again) 
 
 def _audited(folder: Path, node: str, name: str, inputs: Found, again: Again) -> Found:
     from rrm.trust.auditing import NOBODY, audit
+    from rrm.users.human import HumanUser
 
-    nobody = inputs.get("asked") == NOBODY
+    asked, judged = inputs.get("asked"), None if again.user is None else again.user.name
+    nobody = asked == NOBODY
+    if asked == HumanUser().name or (isinstance(again.user, HumanUser) and not nobody):
+        raise NotHere("people were asked, and nobody asks them again")
     if again.tree is None or (again.user is None and not nobody):
         raise NotHere("it takes the tree and whoever judged: give --tree, and --user if the tree does not say")
+    if not nobody and asked != judged:
+        raise NotHere(f"it says that {short(asked)} was asked, and {judged} was given")
     if inputs["shifted"]:
         raise NotHere("it takes the tree with cases of another kind; its command finds it again")
     try:
@@ -222,56 +361,21 @@ def _audited(folder: Path, node: str, name: str, inputs: Found, again: Again) ->
 # --- compared ----------------------------------------------------------------------------------------
 
 
-def _compared(
-    place: str, called: str, given: Any, told: Any, otherwise: tuple[str, str], seconds: float
-) -> Derived:
-    """otherwise: why it may be another here, and why its last digits may."""
+def _compared(place: str, called: str, given: Any, told: Any, otherwise: str) -> Derived:
+    """otherwise: how this machine is said to differ from that of the certificate. It is the word of whoever signed, and
+    excuses no difference, but for last digits of the model's own arithmetic at a counterexample, which says it besides
+    what is exact; of what is not exact it leaves open whether a number was changed."""
     other: list[str] = []
-    taken: list[tuple[str, str]] = []
-    close = 0
-    for where, is_, was in _apart(f"{place}.found", given, told, taken):
-        if otherwise[1] and near(is_, was):
+    exact, close = called in EXACT, 0
+    for where, is_, was in differences(given, told, f"{place}.found"):
+        if exact and otherwise and re.search(ARITHMETIC, where) and near(is_, was):
             close += 1
-        else:
-            other.append(f"{where}: it says {short(is_)}, and what was derived again {short(was)}")
-    return Derived(place, called, tuple(other), close, otherwise[0], seconds, tuple(taken))
-
-
-def _apart(place: str, given: Any, told: Any, taken: list[tuple[str, str]]) -> Iterator[tuple[str, Any, Any]]:
-    """Differences, but for statements of which z3 had an answer on one side only: that hangs on its being installed,
-    and on how long it took."""
-    mine, theirs = (side.get("statements") if isinstance(side, dict) else None for side in (given, told))
-    if not isinstance(mine, list) or not isinstance(theirs, list) or len(mine) != len(theirs):
-        yield from differences(given, told, place)
-        return
-    for i, (one, other) in enumerate(zip(mine, theirs, strict=True)):
-        where = f"{place}.statements[{i}]"
-        if one == other:
             continue
-        excused = _excused(one, other)
-        if excused:
-            taken.append((where, excused))
-        else:
-            yield from differences(one, other, where)
-    rest, anew = ({key: value for key, value in side.items() if key != "statements"} for side in (given, told))
-    yield from differences(rest, anew, place)
-
-
-def _excused(one: Any, other: Found) -> str:
-    """Why a statement that was signed may be another than is derived here; empty if nothing excuses it."""
-    if not isinstance(one, dict) or one.get("statement") != other.get("statement") or _silent(one) == _silent(other):
-        return ""
-    if _silent(other) and other["verdict"] in (one.get("verdict"), "not decided"):
-        return f"z3 was asked, and has no answer here ({other[ASKED]})"
-    if _silent(one) and one.get("verdict") in (other["verdict"], "not decided"):
-        return "z3 had no answer there, and has one here; it claims no more than is found here"
-    return ""
-
-
-def _silent(one: Any) -> bool:
-    """Whether z3 was asked and did not answer, or was not there to be asked."""
-    said = one.get(ASKED, "") if isinstance(one, dict) else ""
-    return isinstance(said, str) and (said.startswith("not asked") or said == "no answer in time")
+        last = ", which is the same but for last digits" if not exact and near(is_, was) else ""
+        other.append(f"{where}: it says {short(is_)}, and what was derived again {short(was)}{last}")
+    if exact and other and otherwise:
+        other[0] += f" (it names another machine, which excuses nothing here: {otherwise})"
+    return Derived(place, called, tuple(other), close, "" if exact else otherwise)
 
 
 # --- the starting model ------------------------------------------------------------------------------
@@ -285,6 +389,8 @@ class Started:
     right: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     """What could not be compared, and why."""
+    norms: bool = False
+    """Whether the last normalization was compared with that of the very model it started from."""
 
 
 def check_start(config: Mapping[str, Any], predicates: Sequence[Predicate], model: str) -> Started:
@@ -301,7 +407,8 @@ def check_start(config: Mapping[str, Any], predicates: Sequence[Predicate], mode
     called, about, found = str(config["model"]["name"]), config.get("about", {}), Started()
     words = called.rpartition(" and ")[2]  # of agents that act: the model of the nodes that write
     known = about.get("model")
-    if known == {}:
+    proved = any(one.get("name") == "proofs" for predicate in predicates for _, _, one in entries(predicate))
+    if known == {} and not proved and not config["model"].get("prompts"):  # no reward model reads a text
         return Started(left=[f"{called} starts from no model"])
     backbone = Backbone.load(model or words, template=config["model"].get("prompts", {}).get("template"))
     for part, digest in backbone.identity.items() if known else ():
@@ -316,6 +423,9 @@ def check_start(config: Mapping[str, Any], predicates: Sequence[Predicate], mode
         same = backbone.fingerprint == config["model"]["fingerprint"]
         what = f"{words}: its weights here: {'' if same else 'not '}the fingerprint (64 bits) of those it started from"
         (found.right if same else found.wrong).append(what)
+    elif not known:
+        found.left.append(f"{words}: the run does not say by its weights what its words start from: not compared")
+    found.norms = bool(known) or words == called
     precision = Precision(**about.get("decided", about).get("precision", {}))
     if backbone.adapters == "lora" and backbone.precision.weights != precision.weights:
         backbone.precision = precision  # as it computed there: rounded, its normalization is another

@@ -11,6 +11,8 @@ from rrm.core.version import VERSION
 
 Machine = Mapping[str, Any]
 """What, such as "threads" -> which."""
+PARTS = ("torch", "threads", "processor", "z3", "rrm")
+"""All that is said of one."""
 
 
 def this_code() -> dict[str, Any]:

@@ -172,6 +172,8 @@ def _packed(values: Sequence[Fraction]) -> str:
 
 def _unpacked(text: str) -> list[float]:
     body = base64.b64decode(text, validate=True)
+    if len(body) % 4:
+        raise ValueError("these are no numbers of 4 bytes each")
     return [*struct.unpack(f"<{len(body) // 4}f", body)]
 
 

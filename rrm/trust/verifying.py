@@ -289,7 +289,7 @@ def _derived(
     run: Path, copy: Path, config: dict[str, Any], found: Verified, again: Again | None, model: str | None
 ) -> None:
     """What was computed of the weights, derived again; and the starting model compared, if it is to be loaded."""
-    root = next(iter(found.predicates))
+    root, start = next(iter(found.predicates)), Started()
     if again is None and model is None:
         why = "the starting model and its tokenizer were not looked at (--model compares them)"
         found.taken.append(Taken(root, "design.model", why))
@@ -311,7 +311,7 @@ def _derived(
     beside(run, copy)
     for node, predicate in found.predicates.items():
         done = []
-        for one in derive(copy, predicate, again):
+        for one in derive(copy, predicate, again, start.norms):
             if isinstance(one, Taken):
                 found.taken.append(one)
                 continue

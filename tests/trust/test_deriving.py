@@ -8,6 +8,8 @@ import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 
 from rrm.command.proof_commands import positions_again
 from rrm.command.trees import load_task
-from rrm.trust import deriving
+from rrm.trust import deriving, proving, solver
 from rrm.trust.certifying import certify, file_of
 from rrm.trust.demands import unmet
 from rrm.trust.deriving import Again, Derived, Taken, check_start, derive, entries
@@ -25,9 +27,11 @@ from rrm.trust.signing import make_key
 from rrm.trust.snapshot import beside, copied, cut
 from rrm.trust.statement import Predicate, read_payload
 from rrm.trust.verifying import CODES, verify
+from rrm.users.human import HumanUser
 from rrm.worlds.games import PlayoutUser
 from tests.test_resume import tiny
 from tests.trust.test_certificates import certified, key, read, rewritten, run  # noqa: F401
+from tests.trust.test_proofs import subject
 
 pytest.importorskip("securesystemslib", reason="needs the extra trust")
 pytest.importorskip("z3", reason="what z3 said is compared, too")
@@ -170,6 +174,128 @@ def test_a_lie_about_a_bound_is_found_and_what_is_not_derived_is_listed(pile: Pa
     assert found.code == CODES["changed"] and len(found.faults) == 1 and "at most: it says" in found.faults[0].what
 
 
+# --- what a signer may choose, and what not ----------------------------------------------------------
+
+
+def failing() -> tuple[proving.Subject, proving.Decided]:
+    """A statement that fails, and that z3 was asked about."""
+    one = subject(1, tilt=-2.0, scale=9.0)
+    what, direction, amount = proving.directions(one)[0]
+    found = proving.decide(one, what, direction, amount, Fraction(0), False)
+    assert found.verdict == "fails" and found.z3 == proving.CAN
+    return one, found
+
+
+def test_what_z3_finds_does_not_hang_on_what_it_was_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    import z3
+
+    def shared() -> Any:
+        raise AssertionError("what all questions would share")
+
+    monkeypatch.setattr(z3.z3, "main_ctx", shared)
+    slope, anything = [Fraction(1, 3), Fraction(-1, 7)], [(Fraction(-9), Fraction(9))] * 2
+    for caution in (Fraction(0), Fraction(1, 2)):
+        assert solver.search_rise(slope, anything, Fraction(4), caution, Fraction(20)).can
+    assert solver.search_slope(slope, [True, True], Fraction(1, 2)).can
+
+
+def test_a_counterexample_is_checked_and_another_is_as_good() -> None:
+    one, mine = failing()
+    question = mine.question
+    assert question is not None and mine.counterexample is not None
+    own = proving._unpacked(mine.counterexample["features"])
+    near, far = ([one * by for one in own[:-3]] + own[-3:] for by in (0.99, 1e6))
+    other = proving.shown_at(one, mine, proving._packed([*map(Fraction, near)]))
+    assert other is not None and other.verdict == "fails" and other.counterexample != mine.counterexample
+    signed = other.plain()
+    assert deriving._as_signed(one, mine, signed) == (signed, "")
+    outside = proving._packed([*map(Fraction, far)])
+    for part, value in (("features", mine.counterexample["features"]), ("features", "AAAA"), ("features", 3),
+                        ("features", outside), ("changes", {}), ("before", {"mean": 1.0})):  # fmt: skip
+        lie = {**signed, "counterexample": {**signed["counterexample"], part: value}}
+        assert deriving._as_signed(one, mine, lie)[0] != lie, part
+    back = replace(question, direction={i: -by for i, by in question.direction.items()})
+    assert proving.shown_at(one, replace(mine, question=back), mine.counterexample["features"]) is None
+
+
+def test_z3_that_did_not_answer_excuses_no_failure_and_nothing_beside_it() -> None:
+    one, mine = failing()
+    silent = {**mine.plain(), "z3": proving.LATE}
+    told, why = deriving._as_signed(one, mine, silent)
+    assert told == silent and "no answer there" in why
+    hidden = {"statement": mine.says, "verdict": "not decided", "why": "we trust it", "z3": proving.SILENT[0]}
+    assert deriving._as_signed(one, mine, hidden)[0]["verdict"] == "fails"
+    for lie in ({**silent, "why": "proved by somebody"}, {**silent, "extra": 1}, {**silent, "z3": "not asked: why"},
+                {**silent, "verdict": "holds"}, {**mine.plain(), "z3": proving.CANNOT}):  # fmt: skip
+        assert deriving._as_signed(one, mine, lie)[0] != lie, lie
+    # Here it has no answer: what was signed may rest on one, in the words that such a proof has.
+    late = proving.Decided(mine.says, "not decided", "neither was found", None, proving.LATE, mine.question)
+    signed = {"statement": mine.says, "verdict": "holds", "why": proving.BY_Z3, "z3": proving.CANNOT}
+    assert deriving._as_signed(one, late, signed)[0] == signed
+    assert deriving._as_signed(one, late, {**signed, "why": "so it is"})[0] != {**signed, "why": "so it is"}
+
+
+def test_another_machine_excuses_no_digit() -> None:
+    given, told = {"share": 0.7300}, {"share": 0.7301}
+    found = deriving._compared("audits", "planted", given, told, "torch 3, not 2")
+    assert found.other and found.moved and not found.close  # it cannot be told
+    found = deriving._compared("guarantees.found[0]", "bounds", given, told, "rrm 3, not 2")
+    assert found.other and not found.moved  # it was changed
+    both = ({"counterexample": {"before": {"mean": one}}} for one in (0.7300, 0.7301))
+    assert deriving._compared("proofs", "proofs", *both, "torch 3, not 2").close == 1
+
+
+def test_a_shaved_bound_a_note_and_another_command_are_faults(pile: Path) -> None:
+    predicate = said(pile)
+    body = predicate.model_dump(mode="json")
+    body["formal_verification"]["found"] = []
+    bound = body["guarantees"]["found"][0]
+    lies: list[tuple[str, Any]] = [
+        ("note", "audited by somebody"), ("command", "rm -rf /"), ("command", f"{bound['command']} --all"),
+        ("inputs", {**bound["inputs"], "note": "so"}), ("on", {**bound["on"], "note": "so"}), ("on", "good"),
+        ("found", "good"),
+    ]  # fmt: skip
+    with as_it_was(pile, predicate) as there:
+        assert not lies_in(there, body)
+        for part, value in lies:
+            lie = copy.deepcopy(body)
+            lie["guarantees"]["found"][0][part] = value
+            (told,) = lies_in(there, lie)
+            assert not told.moved, part
+        lie = copy.deepcopy(body)
+        (one,) = lie["guarantees"]["found"]
+        one["on"]["rrm"] = "0.0.9"
+        shaved = next(single for single in one["found"]["statements"] if "at most" in single)
+        shaved["at most"] -= 0.0005
+        (told,) = lies_in(there, lie)
+        assert not told.moved and not told.close and "at most: it says" in told.other[0]
+
+
+def test_a_normalization_that_was_not_compared_is_the_word_of_whoever_signed(pile: Path) -> None:
+    predicate = said(pile, f"{NODE}/reply")
+    with as_it_was(pile, predicate) as there:
+        for compared in (False, True):
+            done = [one for one in derive(there, predicate, None, compared) if isinstance(one, Derived)]
+            taken = [Taken(predicate.node, *part) for one in done for part in one.taken]
+            assert [one.place.rpartition(".")[2] for one in taken] == ([] if compared else ["norm"])
+            policy = {"root": {"formal_verification": "derived"}}
+            assert bool(unmet(policy, {predicate.node: predicate}, predicate.node, taken)) != compared
+
+
+def test_people_are_never_asked_again_and_somebody_else_is_not_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rrm.trust import auditing
+
+    def asks(*given: Any, **more: Any) -> Any:
+        raise AssertionError("somebody was asked")
+
+    monkeypatch.setattr(auditing, "audit", asks)
+    tree, playout, people = load_task(str(CERTIFIED / "pile.py")), PlayoutUser(attention=16), HumanUser()
+    for user, asked in ((people, people.name), (playout, people.name), (people, playout.name), (playout, "Ann")):
+        inputs = {"asked": asked, "cases": 1, "budget": 1, "seed": 0, "shifted": False}
+        with pytest.raises(deriving.NotHere, match="asked"):
+            deriving._audited(Path(), NODE, "planted", inputs, Again(tree, user))
+
+
 @pytest.mark.slow
 def test_every_number_of_the_rest_is_derived_again(pile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predicate = said(pile)
@@ -201,6 +327,19 @@ def test_another_starting_model_or_tokenizer_is_told(monkeypatch: pytest.MonkeyP
     assert not found.wrong and "tokenizers 0.1" in found.left[0]
     assert "64 bits" in check_start({"model": start}, [], "").right[0]
     assert check_start({"model": {**start, "fingerprint": "0"}}, [], "").wrong
+
+
+def test_a_run_with_a_text_model_does_not_start_from_none(pile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rrm.models.backbone import Backbone
+
+    backbone = tiny()
+    monkeypatch.setattr(Backbone, "load", lambda name, **given: backbone)
+    none: dict[str, Any] = {"model": {"name": "m", "fingerprint": "0"}, "about": {"model": {}}}
+    assert check_start(none, [], "").left and not check_start(none, [], "").norms
+    assert check_start(none, [said(pile)], "").wrong  # it has proofs, so its reward model reads texts
+    assert check_start({**none, "model": {**none["model"], "prompts": {"text": "t"}}}, [], "").wrong
+    acting = check_start({"model": {"name": "ppo and m", "fingerprint": "0"}}, [], "")
+    assert not acting.wrong and acting.left and not acting.norms
 
 
 def test_the_start_is_a_subject_and_older_runs_and_certificates_say_less(

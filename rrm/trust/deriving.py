@@ -139,7 +139,7 @@ def derive(
         try:
             found, here, left = _found(folder, predicate, chapter, one, again)
             told = json.loads(json.dumps(found))
-            given = {key: value for key, value in one["found"].items() if key != "times"}
+            given = {key: value for key, value in one["found"].items() if key != "times" or chapter != "audits"}
             done = _compared(place, called, given, told, moved(one["on"], here))
             taken = [(f"{place}.{part}", why) for part, why in left]
             if called == "proofs" and one["inputs"]["norm"] is not None and not compared:
@@ -166,6 +166,9 @@ def _misshapen(chapter: str, one: Entry) -> Iterator[str]:
             yield f"has a {key} of another kind"
         elif key not in one and key in ASIDE[:3]:
             yield f"has no {key}"
+    times = one["found"].get("times", 1) if chapter == "audits" and isinstance(one.get("found"), Mapping) else 1
+    if type(times) is not int or times < 1:
+        yield "has found.times that is no number of times"
     inputs, on = one.get("inputs"), one.get("on")
     known = AUDIT if chapter == "audits" else INPUTS.get(str(one.get("name")))
     if known is not None and isinstance(inputs, Mapping) and (more := sorted({*inputs} - known)):

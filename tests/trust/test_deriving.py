@@ -158,7 +158,7 @@ def test_a_lie_about_a_bound_is_found_and_what_is_not_derived_is_listed(pile: Pa
     found = verify(path, here, keys)
     assert found.code == 0 and any("derived again from the weights" in note for note in found.notes)
     places = {one.place for one in found.taken if one.node == NODE}
-    assert {"design.made_with", "design.model", "testing.audits[0]"} <= places
+    assert {"design.made_with", "design.model", "testing.audits[0]", "formal_verification.found[1].inputs.norm"} <= places
     assert "guarantees.found[0]" not in places
     for place, least in (("guarantees", 0), ("testing.audits", 1), ("interpretability", 1), ("design.made_with", 1)):
         missed = unmet({"root": {place: "derived"}}, found.predicates, NODE, found.taken)
@@ -253,7 +253,7 @@ def test_a_shaved_bound_a_note_and_another_command_are_faults(pile: Path) -> Non
     lies: list[tuple[str, Any]] = [
         ("note", "audited by somebody"), ("command", "rm -rf /"), ("command", f"{bound['command']} --all"),
         ("inputs", {**bound["inputs"], "note": "so"}), ("on", {**bound["on"], "note": "so"}), ("on", "good"),
-        ("found", "good"),
+        ("found", "good"), ("found", {**bound["found"], "times": "as often as it took"}),
     ]  # fmt: skip
     with as_it_was(pile, predicate) as there:
         assert not lies_in(there, body)
@@ -262,6 +262,9 @@ def test_a_shaved_bound_a_note_and_another_command_are_faults(pile: Path) -> Non
             lie["guarantees"]["found"][0][part] = value
             (told,) = lies_in(there, lie)
             assert not told.moved, part
+        lie = copy.deepcopy(body)
+        lie["testing"]["audits"][0]["found"]["times"] = "as often as it took"
+        assert len(lies_in(there, lie)) == 1
         lie = copy.deepcopy(body)
         (one,) = lie["guarantees"]["found"]
         one["on"]["rrm"] = "0.0.9"

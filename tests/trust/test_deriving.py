@@ -158,7 +158,8 @@ def test_a_lie_about_a_bound_is_found_and_what_is_not_derived_is_listed(pile: Pa
     found = verify(path, here, keys)
     assert found.code == 0 and any("derived again from the weights" in note for note in found.notes)
     places = {one.place for one in found.taken if one.node == NODE}
-    assert {"design.made_with", "design.model", "testing.audits[0]", "formal_verification.found[1].inputs.norm"} <= places
+    assert {"design.made_with", "design.model", "testing.audits[0]"} <= places
+    assert "formal_verification.found[1].inputs.norm" in places
     assert "guarantees.found[0]" not in places
     for place, least in (("guarantees", 0), ("testing.audits", 1), ("interpretability", 1), ("design.made_with", 1)):
         missed = unmet({"root": {place: "derived"}}, found.predicates, NODE, found.taken)

@@ -123,8 +123,8 @@ TRACKERS: Mapping[str, Callable[[str, Path, Mapping[str, Any]], Tracker]] = {
 
 
 class Begun:
-    """A tracker that is made when a run has begun, at the first event. Making one begins a record, and TensorBoard's takes the
-    place of what an earlier session wrote: a start that is refused (the run is in use, another seed) must not."""
+    """A tracker that is made when a run has begun, at its first event. Making one begins a record, and TensorBoard's
+    takes the place of what an earlier session wrote: a start that is refused (a run in use, another seed) must not."""
 
     def __init__(self, make: Callable[[], Tracker]) -> None:
         self._make = make

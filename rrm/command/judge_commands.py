@@ -151,7 +151,7 @@ def serve(
     """Serve a finished node as a judge: POST /judge a prompt and outcomes; back come rewards, how sure they are, and
     what its assistants found, with the places.
 
-    Nothing that is asked is kept. Of agents that act there is none.
+    Nothing that is asked is kept, but for small caches in memory. Of agents that act there is none.
     """
     with clean_errors(debug):
         from rrm.exchange.judge_server import create_judge  # late, all: it takes seconds

@@ -160,8 +160,16 @@ def test_what_waits_is_asked_together_and_nobody_fails_for_another() -> None:
     prompts = ["first", "1", "2", "bad", "4", "broken", "6"]
     found = asyncio.run(all_of(prompts, Batcher(together=4, waiting=6)))
     said = [one["prompt"] if isinstance(one, dict) else type(one).__name__ for one in found]
-    assert said == ["first", "1", "2", "RRMError", "4", "HTTPException", "HTTPException"]
-    assert passes == [1, 4, 1, 1, 1, 1, 2]
+    assert said == ["first", "1", "2", "RRMError", "4", "HTTPException", "6"]
+    assert passes == [1, 4, 1, 1, 1, 1, 2, 1, 1]
+
+
+def test_what_is_asked_leaves_no_masks(client: TestClient, node: ServedNode) -> None:
+    forms = node.reward.backbone.forms
+    for status, prompt in ((200, "w3"), (422, "w3 " * 9000)):
+        assert forms.number(b"\1" * forms._size) == 1 and len(forms._masks) == 2  # as a pass leaves it
+        assert client.post("/judge", json={**BODY, "prompt": prompt}).status_code == status
+        assert len(forms._masks) == 1
 
 
 def test_the_command_scores_a_file_and_says_who_was_not_asked(trained: tuple[Path, Assistant], tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ class ServeError(RRMError, OSError):
 
 
 def access_for(host: str, token: str | None) -> Access:
-    """Who may ask a server on `host`: beyond loopback only with a token that the user has set. Raises `ServeError` where
-    that is missing, too short, or empty: an empty one would be no secret at all."""
+    """Who may ask a server on `host`: beyond loopback only with a token that the user has set. Raises `ServeError`
+    where that is missing, too short, or empty: an empty one would be no secret at all."""
     if token is not None and not token.strip():
         raise ServeError("--token is empty: anybody could ask; give one, or leave --token out for a new one")
     if is_loopback(host):

@@ -161,9 +161,12 @@ def serve(
         quiet_loading()
         node = str(node_of(run, node))
         access = access_for(host, token)
-        served = _served(run, node, tree)
-        bound = listen(host, port)
-        judge = create_judge(served, access, together)
+        bound = listen(host, port)  # a port that is taken is told before a model is loaded
+        try:
+            judge = create_judge(_served(run, node, tree), access, together)
+        except BaseException:
+            bound.close()
+            raise
         name, number = bound.getsockname()[:2]
         where = f"http://{f'[{name}]' if ':' in name else name}:{number}"
         say(f"{node} of {run} judges at {where}/judge  (Ctrl-C ends)\nTry it:\n")

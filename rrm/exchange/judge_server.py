@@ -242,6 +242,7 @@ class Batcher:
         self, judge: Judging, some: Sequence[tuple[Group, asyncio.Future[dict[str, Any]]]]
     ) -> None:
         asked = run_in_threadpool(judge, [group for group, _ in some])
+        found: Sequence[dict[str, Any]] | BaseException
         (found,) = await asyncio.gather(asked, return_exceptions=True)
         if isinstance(found, BaseException):
             if len(some) > 1:

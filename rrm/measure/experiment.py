@@ -218,7 +218,7 @@ def _whole(kept: Mapping[int, Mapping[str, Any]]) -> tuple[dict[int, Result], st
 
     A file that does not say which arms there are (an older one) has those of the fullest of its kind.
     """
-    fullest = max((one["result"] for one in kept.values() if "arms" not in one), key=len, default={})
+    fullest: Mapping[str, Any] = max((one["result"] for one in kept.values() if "arms" not in one), key=len, default={})
     arms = {seed: list(one.get("arms", fullest)) for seed, one in kept.items()}
     has = {seed: sum(arm in one["result"] for arm in arms[seed]) for seed, one in kept.items()}
     whole = [seed for seed in kept if has[seed] == len(arms[seed])]

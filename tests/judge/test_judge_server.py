@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from rrm import Assistant, BoundedUser, Case, Finding, Group, Outcome, RRMError, train
+from rrm.command import judge_commands
 from rrm.command.cli import app
 from rrm.core.errors import RunError
 from rrm.core.validation import plant
@@ -184,6 +185,17 @@ def test_the_command_scores_a_file_and_says_who_was_not_asked(trained: tuple[Pat
     assert done.exit_code == 2 and "its nodes: toy/sub, toy" in done.output.lower()
     done = CliRunner().invoke(app, ["serve", str(trained[0]), "toy", "--host", "0.0.0.0"])
     assert done.exit_code == 2 and "--token" in done.output
+
+
+def test_a_port_that_is_taken_is_told_before_a_model_is_loaded(
+    trained: tuple[Path, Assistant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr(judge_commands, "_served", lambda *given: loaded.append(given))
+    with listen("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        done = CliRunner().invoke(app, ["serve", str(trained[0]), "toy", "--port", port])
+    assert done.exit_code == 2 and f"127.0.0.1:{port}" in done.output and not loaded
 
 
 def test_over_a_socket(node: ServedNode) -> None:

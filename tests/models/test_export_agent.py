@@ -171,3 +171,15 @@ def test_a_tree_that_breaks_off_leaves_nothing(run: Path, tmp_path: Path, monkey
     with pytest.raises(OSError, match="no space"):
         handing_out.hand_out_tree(run, tmp_path / "tree")
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("toy/sub --agent toy", "NODE: of comparisons, not of --agent"), ("--ties --reward-model toy", "--ties"),
+     ("--messages --as remarks --tree", "--messages, --as"), ("--format parquet --tree", "--format"),
+     ("--node toy --tree", "NODE"), ("--refit --agent toy", "--refit goes with"), ("--refit", "--refit goes with"),
+     ("--base x", "--base goes with")],
+)  # fmt: skip
+def test_an_option_that_cannot_apply_is_refused(tmp_path: Path, words: str, said: str) -> None:
+    done = rrm("export", tmp_path, *words.split(), "-o", tmp_path / "out")
+    assert done.exit_code == 2 and said in done.stderr and not (tmp_path / "out").exists()

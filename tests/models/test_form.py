@@ -248,6 +248,7 @@ def test_forms_from_anybody_do_not_pile_up(backbone, monkeypatch):
     forms.forget()
     assert len(forms._masks) == len(forms._numbers) == 1
     other, again = forms.guide("c").allowed(), forms.guide("a").allowed()
-    assert other == first and again != first and torch.equal(forms.restrict(logits.clone(), torch.tensor([again])), before)
+    assert other == first and again != first
+    assert torch.equal(forms.restrict(logits.clone(), torch.tensor([again])), before)
     ended = forms.restrict(logits.clone(), torch.tensor([forms.ending]))
     assert torch.isfinite(ended).nonzero().tolist() == [[0, forms.end]]

@@ -179,6 +179,10 @@ def test_new_writes_over_nothing_unless_it_is_asked_to(tmp_path: Path, monkeypat
     file.write_text("mine")
     again = rrm("new", file, "--from", "moves")
     assert again.exit_code == 2 and "--force" in again.stderr and file.read_text() == "mine"
+    (tmp_path / "folder.py").mkdir()
+    for more in ((), ("--force",)):
+        odd = rrm("new", tmp_path / "folder.py", *more)
+        assert odd.exit_code == 2 and ("cannot be written" if more else "is there already") in odd.stderr
     assert rrm("new", file, "--from", "moves", "--force").exit_code == 0 and "Task(" in file.read_text()
     for words, part in ((("new", tmp_path / "mine"), "mine.py"), (("new", file, "--from", "mooves"), "'moves'"),
                         (("new", tmp_path / "no" / "mine.py", "--from", "moves"), "no folder")):  # fmt: skip

@@ -151,7 +151,7 @@ def serve(
     """Serve a finished node as a judge: POST /judge a prompt and outcomes; back come rewards, how sure they are, and
     what its assistants found, with the places.
 
-    Nothing that is asked is kept. Of agents that act there is none.
+    Nothing that is asked is kept, but for small caches in memory. Of agents that act there is none.
     """
     with clean_errors(debug):
         from rrm.exchange.judge_server import create_judge  # late, all: it takes seconds
@@ -161,9 +161,12 @@ def serve(
         quiet_loading()
         node = str(node_of(run, node))
         access = access_for(host, token)
-        served = _served(run, node, tree)
-        bound = listen(host, port)
-        judge = create_judge(served, access, together)
+        bound = listen(host, port)  # a port that is taken is told before a model is loaded
+        try:
+            judge = create_judge(_served(run, node, tree), access, together)
+        except BaseException:
+            bound.close()
+            raise
         name, number = bound.getsockname()[:2]
         where = f"http://{f'[{name}]' if ':' in name else name}:{number}"
         say(f"{node} of {run} judges at {where}/judge  (Ctrl-C ends)\nTry it:\n")

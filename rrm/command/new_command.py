@@ -46,6 +46,8 @@ def new(
                 out.write(text)
         except FileExistsError as error:
             raise ConfigError(f"{file} is there already; give another name, or --force to write over it") from error
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be written ({error.strerror or error}); give another name") from error
         say(f"{file}: {len(text.splitlines())} lines; its root is {root!r}")
         say_next(_steps(file, root))
 

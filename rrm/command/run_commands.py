@@ -298,6 +298,13 @@ def export_(
             raise ConfigError(f"{' and '.join(given)}: give one of them")
         if (merged or base) and not (agent or tree):
             raise ConfigError(f"{'--merged' if merged else '--base'} goes with --agent or --tree")
+        if refit and not (reward_model or tree):
+            raise ConfigError("--refit goes with --reward-model or --tree")
+        if given:
+            options = {"NODE": node or said, "--format": format, "--ties": ties, "--messages": messages,
+                       "--as": what != "comparisons"}  # fmt: skip
+            if beside := [name for name, one in options.items() if one]:
+                raise ConfigError(f"{', '.join(beside)}: of comparisons, not of {given[0]}; leave it out")
         node = node_of(run, node or said)
         if given:
             from transformers.utils import logging  # late, like all that takes seconds

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -28,6 +26,7 @@ from rrm.models.fetching import resolve
 from rrm.models.packing import PrefixGroup
 from rrm.models.peft_folder import write_adapter
 from rrm.models.vllm_sampler import BOUNDS
+from rrm.store.files import refuse_existing, whole_folder
 from rrm.store.store import Store
 
 TRIED = 16
@@ -77,8 +76,9 @@ def export_agent(
     """Write a node's agent: weights, tokenizer with chat template, generation_config.json that samples as it was
     trained, README.md.
 
-    Raises `NoAdapter` for an agent that is a whole model without `merged`; `ModelError` if the folder is there, what
-    was written gives other log-probabilities, or weights of few bits are to be merged; and as `agent_of` does.
+    Raises `NoAdapter` for an agent that is a whole model without `merged`; `RunError` if the folder is there;
+    `ModelError` if what was written gives other log-probabilities, or weights of few bits are to be merged; and as
+    `agent_of` does.
 
     Parameters
     ----------
@@ -89,8 +89,7 @@ def export_agent(
     base: what the adapter names as its base model; by default where the run's starting model is here, which for a
         folder is its path.
     """
-    if folder.exists():
-        raise ModelError(f"{folder} is there already; name another folder, or remove it")
+    refuse_existing(folder)
     agent = agent_of(run, node, round)
     return write_agent(agent, node, _judged(Path(run), node), folder, card, merged, base)
 
@@ -114,10 +113,7 @@ def write_agent(
     same = sum(_ids(tokenizer, prompt) == backbone.render(prompt) for prompt in prompts)
     where, _, _ = resolve(backbone.name)
     start = str(Path(where).resolve()) if Path(where).is_dir() else where
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    above = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    part = above / folder.name
-    try:
+    with whole_folder(folder) as part:
         if merged:
             _merged(agent).save_pretrained(part)
         else:
@@ -136,9 +132,6 @@ def write_agent(
                 f"nats a token (at most {bound:g} is expected); nothing was written"
             )
         (part / "README.md").write_text(card(done), encoding="utf-8")
-        part.rename(folder)
-    finally:
-        shutil.rmtree(above, ignore_errors=True)
     return done
 
 

@@ -8,7 +8,8 @@ of the node's parent, puts the node itself to work as an assistant; `GET /` says
 `error`, and a status: 400 what cannot be read, 401 no token, 413 too large, 422 what cannot be judged, 503 too many
 waiting.
 
-What comes in while the model computes is asked together, a pass at a time. Nothing is kept.
+What comes in while the model computes is asked together, a pass at a time. Nothing is kept but in caches of
+bounded size, in memory (`rrm.models.form.KEPT` forms, for one).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,20 +113,30 @@ class ServedNode:
 
     def judge(self, groups: Sequence[Group]) -> list[dict[str, Any]]:
         """Of each group the answer, as JSON. Raises `RRMError` for one that cannot be judged."""
-        seen = assist(self.assistant.helpers, groups) if self.assistant else list(groups)
-        scored = border.scored(self.reward.score(seen), seen, f"{self.node}: the reward model")
+        with self._forgetting():
+            seen = assist(self.assistant.helpers, groups) if self.assistant else list(groups)
+            scored = border.scored(self.reward.score(seen), seen, f"{self.node}: the reward model")
         return [self._judged(group, scores) for group, scores in zip(seen, scored, strict=True)]
 
     def examine(self, groups: Sequence[Group]) -> list[dict[str, Any]]:
         """What the node says, as an assistant, of outcomes of its parent."""
         assert self.assistant is not None and self.parent is not None  # else there is no such address
-        found = self.assistant.examine(groups)
+        with self._forgetting():
+            found = self.assistant.examine(groups)
         return [
             {"node": self.node, "version": self.assistant.version, "outcomes": [
                 said_of(one, outcome.text, self.parent.located(group.case, outcome))
                 for one, outcome in zip(row, group.outcomes, strict=True)
             ]} for group, row in zip(groups, found, strict=True)
         ]  # fmt: skip
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        """One pass is made at a time, and after it nobody has a number of a mask."""
+        try:
+            yield
+        finally:
+            self.reward.backbone.forms.forget()
 
     def _judged(self, group: Group, scores: Scores) -> dict[str, Any]:
         mean, std = scores.mean.tolist(), scores.std.tolist()
@@ -188,7 +200,7 @@ class FullError(RRMError):
 class Batcher:
     """Asks what waits together, one pass at a time: whatever comes in meanwhile is of the next pass.
 
-    A pass that fails is done again one by one, so that nobody fails for somebody else's text.
+    A pass that fails, whatever it fails of, is done again one by one: nobody fails for somebody else's text.
     """
 
     def __init__(self, together: int = TOGETHER, waiting: int = WAITING) -> None:
@@ -229,14 +241,20 @@ class Batcher:
     async def _pass(
         self, judge: Judging, some: Sequence[tuple[Group, asyncio.Future[dict[str, Any]]]]
     ) -> None:
-        try:
-            found = await run_in_threadpool(judge, [group for group, _ in some])
-        except RRMError as error:
+        asked = run_in_threadpool(judge, [group for group, _ in some])
+        found: Sequence[dict[str, Any]] | BaseException
+        (found,) = await asyncio.gather(asked, return_exceptions=True)
+        if isinstance(found, BaseException):
             if len(some) > 1:
                 for one in some:
                     await self._pass(judge, [one])
-            elif not some[0][1].done():
-                some[0][1].set_exception(error)
+                return
+            if not isinstance(found, RRMError):  # a mistake, or no memory for this text: it is told, and others go on
+                told = {"message": "a request to the judge failed", "exception": found}
+                asyncio.get_running_loop().call_exception_handler(told)
+                found = HTTPException(500, "this failed; the terminal says where")
+            if not some[0][1].done():
+                some[0][1].set_exception(found)
             return
         for (_, answer), said in zip(some, found, strict=True):
             if not answer.done():

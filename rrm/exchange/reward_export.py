@@ -27,6 +27,7 @@ from rrm.loop.reopen import reward_of
 from rrm.models.backbone import Backbone
 from rrm.models.packing import PrefixGroup
 from rrm.models.reward import TextRewardModel, trunk
+from rrm.store.files import refuse_existing, whole_folder
 from rrm.store.store import Store
 
 CLOSE = {"float32": 1e-4, "bfloat16": 0.1}
@@ -81,8 +82,10 @@ def export_reward(
     refit: fit it anew on the run's comparisons of the node, without surprise and findings and without reading the
     assistance: what remains can be exported. (`round` does not matter then: all comparisons count.)
 
-    Raises `ModelError` if it cannot be exported exactly, and says how it could.
+    The folder appears whole or not at all. Raises `ModelError` if it cannot be exported exactly, and says how it could;
+    `RunError` if the folder is there already.
     """
+    refuse_existing(folder)
     reward = reward_of(run, node, round)
     comparisons = _comparisons(Path(run), node)
     fit = None
@@ -118,12 +121,12 @@ def write_reward(
     reads = reward.settings.reward_sees == "assistance"
     about = {"node": node, "offset": offset, "reads_assistance": reads}
     model.config.rrm = about
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     done = Exported(offset, error, tried, same_text, pad, fit)
     own = _readme(node, done, reads, separator, bool(backbone.tokenizer.chat_template))
-    (folder / "README.md").write_text("\n".join(one for one in (card[0], own, card[1]) if one), encoding="utf-8")
+    with whole_folder(folder) as part:
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        (part / "README.md").write_text("\n".join(one for one in (card[0], own, card[1]) if one), encoding="utf-8")
     return done
 
 

@@ -169,13 +169,21 @@ def run(
 
 
 def there_is(name: str, out: Path, seeds: Sequence[int]) -> str:
-    """What there is of an experiment, or of "all" that were begun, without running what is missing. Raises `RRMError`
-    where there is nothing."""
+    """What there is of an experiment, or of "all" that were begun, without running what is missing; of several, one
+    that cannot be summarized yet says why. Raises `RRMError` where there is nothing."""
     begun = [one for one in EXPERIMENTS if any((out / one / f"{seed}.json").exists() for seed in seeds)]
     names = begun if name == "all" else _named(name)
     if not names:
         raise RRMError(f"{out} holds no experiment of these seeds; rrm measure NAME runs one")
-    return "\n\n".join(kept_so_far(one, EXPERIMENTS[one], seeds, out) for one in names)
+    if len(names) == 1:
+        return kept_so_far(names[0], EXPERIMENTS[names[0]], seeds, out)
+    parts = []
+    for one in names:
+        try:
+            parts.append(kept_so_far(one, EXPERIMENTS[one], seeds, out))
+        except RRMError as error:
+            parts.append(f"# {one}\n\nNothing yet: {error}")
+    return "\n\n".join(parts)
 
 
 def publish(names: Sequence[str], out: Path, folder: Path) -> list[Path]:

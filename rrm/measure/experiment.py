@@ -145,8 +145,9 @@ def _completed(
     arms: Mapping[str, Callable[[], Any]], kept: dict[str, Any], path: Path, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """With the arms that it lacks, each kept as it ends; without those that there are no more, which stay in the file.
-    "codes" says which code made each arm."""
-    kept = {**kept, "codes": kept.get("codes") or dict.fromkeys(kept["result"], kept["code"])}
+    "codes" says which code made each arm, "arms" which there are once it is whole."""
+    codes = kept.get("codes") or dict.fromkeys(kept["result"], kept["code"])
+    kept = {**kept, "codes": codes, "arms": [*arms]}
     for arm in [arm for arm in arms if arm not in kept["result"]]:
         say(arm)
         start = time.monotonic()
@@ -181,9 +182,10 @@ def made_by(seeded: Mapping[int, Mapping[str, Any]]) -> str:
 
 
 def kept_so_far(name: str, experiment: Experiment | OfArms, seeds: Sequence[int], out: Path) -> str:
-    """What there is of an experiment, as Markdown, and which seeds are missing; nothing is run or written.
+    """What there is of an experiment, as Markdown, of the seeds that are whole, and which are half or missing; nothing
+    is run or written.
 
-    Raises `RRMError` if there is no seed, or if its seeds are of different trees or sizes.
+    Raises `RRMError` if there is no whole seed, or if its seeds are of different trees or sizes.
     """
     there = {seed: out / name / f"{seed}.json" for seed in seeds}
     kept = {seed: json.loads(path.read_text()) for seed, path in there.items() if path.exists()}
@@ -193,18 +195,36 @@ def kept_so_far(name: str, experiment: Experiment | OfArms, seeds: Sequence[int]
     sizes = {json.dumps(one, sort_keys=True) for one in told}  # settings are a digest that has the seed in it
     if len(sizes) > 1:
         raise RRMError(f"{out / name}: its seeds were measured otherwise: {' and '.join(sorted(sizes))}; name some")
+    whole, half = _whole(kept) if isinstance(experiment, OfArms) else ({s: k["result"] for s, k in kept.items()}, "")
+    if not whole:
+        raise RRMError(f"{out / name}: none of its seeds is whole yet: {half}")
     try:
-        summary = experiment.summarize([one["result"] for one in kept.values()])
+        summary = experiment.summarize([*whole.values()])
     except KeyError as error:
-        raise RRMError(f"{out / name}: its seeds are not whole yet ({error} is missing in one); name some") from error
+        raise RRMError(f"{out / name}: its seeds are not whole ({error} is missing in one); name some") from error
     missing = [seed for seed in seeds if seed not in kept]
-    lacking = f"; not run: {', '.join(map(str, missing))}" if missing else ""
-    parts = [f"# {name}", experiment.QUESTION, f"Simulated. Seeds {', '.join(map(str, kept))}{lacking}.",
+    lacking = f"; half run, and left out: {half}" if half else ""
+    lacking += f"; not run: {', '.join(map(str, missing))}" if missing else ""
+    parts = [f"# {name}", experiment.QUESTION, f"Simulated. Seeds {', '.join(map(str, whole))}{lacking}.",
              as_markdown(without_nan(summary.rows))]  # fmt: skip
     for title, rows in summary.tables.items():
         parts += [f"## {title}", as_markdown(without_nan(rows))]
     parts += ["\n".join(f"- {line}" for line in [*summary.notes, *summary.limits])]
     return "\n\n".join(parts)
+
+
+def _whole(kept: Mapping[int, Mapping[str, Any]]) -> tuple[dict[int, Result], str]:
+    """(whole seeds' results, of the arms that all of them have; in words, how much there is of the others).
+
+    A file that does not say which arms there are (an older one) has those of the fullest of its kind.
+    """
+    fullest: Mapping[str, Any] = max((one["result"] for one in kept.values() if "arms" not in one), key=len, default={})
+    arms = {seed: list(one.get("arms", fullest)) for seed, one in kept.items()}
+    has = {seed: sum(arm in one["result"] for arm in arms[seed]) for seed, one in kept.items()}
+    whole = [seed for seed in kept if has[seed] == len(arms[seed])]
+    common = [arm for arm in arms[whole[0]] if all(arm in arms[seed] for seed in whole)] if whole else []
+    half = ", ".join(f"{seed} ({has[seed]} of {len(arms[seed])} arms)" for seed in kept if seed not in whole)
+    return {seed: {arm: kept[seed]["result"][arm] for arm in common} for seed in whole}, half
 
 
 def code() -> str:

@@ -6,14 +6,14 @@ training and under the reference model. Well-known trainers guide the sampling o
 policy than the one that wrote the outcomes; what the form forces gets a gradient, and a price in KL.
 
 Which tokens may come next is llguidance's to say (Rust; derivatives of the expression over the vocabulary's trie). Such
-a set is a mask; there are few different ones, so each is kept once, and a token carries the number of its mask.
+a set is a mask; there are few different ones, so each is kept once, and a token carries the number of its mask. A
+server, to which anybody's forms come, drops them after each pass (`Forms.forget`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ from rrm.models.tokens import Tokens
 
 _BITS = (torch.arange(256)[:, None] >> torch.arange(8) & 1).bool()
 """(256, 8): the bits of a byte."""
+KEPT = 256
+"""Most forms that are kept compiled: those used last."""
 
 
 class Forms:
@@ -52,15 +54,23 @@ class Forms:
         self._trie: Any = None
         self._matchers: dict[str, Any] = {}
         self._size = -(-vocabulary // 32) * 4  # bytes of a mask
-        self._numbers: dict[bytes, int] = {b"\xff" * self._size: FREE}
-        self._masks: list[bytes] = list(self._numbers)
+        self._numbers: dict[bytes, int] = {}
+        self._masks: list[bytes] = []
+        self.forget()
 
     def guide(self, form: str) -> Guide:
         """A guide through one outcome, at its beginning. Raises `ModelError` if the form is no regular expression, or
         the tokenizer's tokens are not known as bytes."""
-        if form not in self._matchers:
-            self._matchers[form] = self._compile(form)
-        return Guide(self, form, self._matchers[form].deep_copy())
+        matcher = self._matchers.pop(form, None) or self._compile(form)
+        self._matchers[form] = matcher  # the last in order is the last that was used
+        if len(self._matchers) > KEPT:
+            del self._matchers[next(iter(self._matchers))]
+        return Guide(self, form, matcher.deep_copy())
+
+    def forget(self) -> None:
+        """Drop the masks. Numbers that were given out before mean nothing afterwards, so only where nobody has any."""
+        self._numbers = {b"\xff" * self._size: FREE}
+        self._masks = list(self._numbers)
 
     def allowed(self, form: str, tokens: Sequence[int]) -> Tensor:
         """(tokens,) numbers of masks: what could have come instead of each token of an outcome. An outcome from
@@ -86,7 +96,7 @@ class Forms:
         kept = int.from_bytes(mask, "little") & ~(self._barred & ~self._end if ending else self._barred)
         return kept.to_bytes(len(mask), "little")
 
-    @cached_property
+    @property
     def ending(self) -> int:
         """The number of the mask that allows the end and nothing else."""
         mask = bytearray(self._size)

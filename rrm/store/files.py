@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import mkdtemp
 
 from rrm.core.errors import RunError
 
@@ -47,6 +50,31 @@ def write_atomically(path: Path, body: bytes) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise RunError(f"cannot write {path} ({error}); nothing judged is lost: make room and run again") from error
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raises `RunError` if something of this name is there, a link that leads nowhere too."""
+    if folder.exists() or folder.is_symlink():
+        raise RunError(f"{folder} is there already; name another folder, or remove it")
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """What is written into the folder that this yields, still to be made and of the same name, is `folder` if all went
+    well, and gone if not. Raises `RunError` if `folder` is there already, before or after, or cannot be made."""
+    refuse_existing(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        above = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise RunError(f"cannot write {folder} ({error})") from error
+    part = above / folder.name
+    try:
+        yield part
+        refuse_existing(folder)  # POSIX would rename onto an empty one
+        part.rename(folder)
+    finally:
+        shutil.rmtree(above, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:

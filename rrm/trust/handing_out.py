@@ -10,7 +10,7 @@ from pathlib import Path
 from rrm.core.errors import ModelError, RRMError, RunError
 from rrm.exchange.agent_export import ExportedAgent, NoAdapter, export_agent
 from rrm.exchange.reward_export import Exported, export_reward
-from rrm.store.files import file_name, write_atomically
+from rrm.store.files import file_name, refuse_existing, whole_folder, write_atomically
 from rrm.trust.documents import Cells, Document, Title, Words, as_md
 from rrm.trust.node_cards import agent_card, reward_card
 from rrm.trust.reported import RunTold, run_told
@@ -52,21 +52,22 @@ def hand_out_tree(
     """Every node of a run, a folder each: its agent, and in it, where it can be exported, its reward model; with an
     index (README.md, index.json) that says of the others why they are not there.
 
-    refit: reward models that do not read text alone are fitted anew. Raises `NoAdapter` where agents are whole models
-    and `merged` is not asked for, `RunError` if nothing could be exported or OUT is there already.
+    refit: reward models that do not read text alone are fitted anew. OUT appears whole or not at all. Raises
+    `NoAdapter` where agents are whole models and `merged` is not asked for, `RunError` if nothing could be exported or
+    OUT is there already.
     """
-    if out.exists():
-        raise RunError(f"{out} is there already; name another folder, or remove it")
+    refuse_existing(out)
     told = run_told(run)
-    done = []
-    for path in told.nodes:
-        say(f"{path} ...")
-        done.append(_node(run, told, path, out, merged, refit, base))
-    if not any(one.agent or one.reward for one in done):
-        raise RunError(f"{run}: no node can be exported: {done[0].why[0]}")
-    index = {"run": told.title, "seed": told.seed, "root": told.root, "nodes": [asdict(one) for one in done]}
-    write_atomically(out / "index.json", json.dumps(index, indent=2).encode() + b"\n")
-    write_atomically(out / "README.md", as_md(Document([*_index(told, done)])).encode())
+    with whole_folder(out) as part:
+        done = []
+        for path in told.nodes:
+            say(f"{path} ...")
+            done.append(_node(run, told, path, part, merged, refit, base))
+        if not any(one.agent or one.reward for one in done):
+            raise RunError(f"{run}: no node can be exported: {done[0].why[0]}")
+        index = {"run": told.title, "seed": told.seed, "root": told.root, "nodes": [asdict(one) for one in done]}
+        write_atomically(part / "index.json", json.dumps(index, indent=2).encode() + b"\n")
+        write_atomically(part / "README.md", as_md(Document([*_index(told, done)])).encode())
     return done
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -121,13 +122,43 @@ TRACKERS: Mapping[str, Callable[[str, Path, Mapping[str, Any]], Tracker]] = {
 }  # fmt: skip
 
 
+class Begun:
+    """A tracker that is made when a run has begun, at its first event. Making one begins a record, and TensorBoard's
+    takes the place of what an earlier session wrote: a start that is refused (a run in use, another seed) must not."""
+
+    def __init__(self, make: Callable[[], Tracker]) -> None:
+        self._make = make
+
+    def begin(self) -> None:
+        """Make it now: whatever it lacks (a key, room) fails before anything was judged."""
+        _ = self._tracker
+
+    @cached_property
+    def _tracker(self) -> Tracker:
+        return self._make()
+
+    def metrics(self, values: Mapping[str, float], step: int, own: Mapping[str, int]) -> None:
+        """See `Tracker`."""
+        self._tracker.metrics(values, step, own)
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], step: int) -> None:
+        """See `Tracker`."""
+        self._tracker.table(name, columns, rows, step)
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        if "_tracker" in vars(self):
+            self._tracker.close()
+
+
 def tracker_of(name: str, run: Path, config: Mapping[str, Any]) -> Tracker:
-    """A tracker by its name, "wandb", or with a project, "wandb:mine". Raises `ConfigError` if there is none, or its
-    client is not installed."""
+    """A tracker by its name, "wandb", or with a project, "wandb:mine"; it writes and sends nothing before it is told
+    something. Raises `ConfigError` if there is none, or its client is not installed."""
     kind, _, project = name.partition(":")
     if kind not in TRACKERS:
         raise ConfigError(f"--report-to {name}: give {', '.join(TRACKERS)}, with a project behind it: wandb:mine")
-    return TRACKERS[kind](project or PROJECT, run, config)
+    _imported(kind)  # the clients have the names of their modules
+    return Begun(partial(TRACKERS[kind], project or PROJECT, run, config))
 
 
 def configuration(task: Task, **more: Any) -> dict[str, Any]:
@@ -149,6 +180,10 @@ class Reporting:
         self._step, self._times, self._known = 0, Counter[str](), set[str]()
 
     def __call__(self, node: Watched, event: Event) -> None:
+        if not self._known:
+            for one in self.trackers:
+                if isinstance(one, Begun):
+                    one.begin()
         if event.task not in self._known:
             self._known.add(event.task)
             self._before(node)

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from rrm import Assistant, BoundedUser, Case, Finding, Group, Outcome, RRMError, train
+from rrm.command import judge_commands
 from rrm.command.cli import app
 from rrm.core.errors import RunError
 from rrm.core.validation import plant
@@ -160,8 +161,16 @@ def test_what_waits_is_asked_together_and_nobody_fails_for_another() -> None:
     prompts = ["first", "1", "2", "bad", "4", "broken", "6"]
     found = asyncio.run(all_of(prompts, Batcher(together=4, waiting=6)))
     said = [one["prompt"] if isinstance(one, dict) else type(one).__name__ for one in found]
-    assert said == ["first", "1", "2", "RRMError", "4", "HTTPException", "HTTPException"]
-    assert passes == [1, 4, 1, 1, 1, 1, 2]
+    assert said == ["first", "1", "2", "RRMError", "4", "HTTPException", "6"]
+    assert passes == [1, 4, 1, 1, 1, 1, 2, 1, 1]
+
+
+def test_what_is_asked_leaves_no_masks(client: TestClient, node: ServedNode) -> None:
+    forms = node.reward.backbone.forms
+    for status, prompt in ((200, "w3"), (422, "w3 " * 9000)):
+        assert forms.number(b"\1" * forms._size) == 1 and len(forms._masks) == 2  # as a pass leaves it
+        assert client.post("/judge", json={**BODY, "prompt": prompt}).status_code == status
+        assert len(forms._masks) == 1
 
 
 def test_the_command_scores_a_file_and_says_who_was_not_asked(trained: tuple[Path, Assistant], tmp_path: Path) -> None:
@@ -176,6 +185,17 @@ def test_the_command_scores_a_file_and_says_who_was_not_asked(trained: tuple[Pat
     assert done.exit_code == 2 and "its nodes: toy/sub, toy" in done.output.lower()
     done = CliRunner().invoke(app, ["serve", str(trained[0]), "toy", "--host", "0.0.0.0"])
     assert done.exit_code == 2 and "--token" in done.output
+
+
+def test_a_port_that_is_taken_is_told_before_a_model_is_loaded(
+    trained: tuple[Path, Assistant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr(judge_commands, "_served", lambda *given: loaded.append(given))
+    with listen("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        done = CliRunner().invoke(app, ["serve", str(trained[0]), "toy", "--port", port])
+    assert done.exit_code == 2 and f"127.0.0.1:{port}" in done.output and not loaded
 
 
 def test_over_a_socket(node: ServedNode) -> None:

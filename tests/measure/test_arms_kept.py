@@ -12,8 +12,8 @@ import pytest
 
 from rrm.core.errors import RRMError
 from rrm.measure import experiment
-from rrm.measure.catalog import EXPERIMENTS
-from rrm.measure.experiment import OfArms, Result, Summary, document, made_by, measure
+from rrm.measure.catalog import EXPERIMENTS, there_is
+from rrm.measure.experiment import OfArms, Result, Summary, document, kept_so_far, made_by, measure
 from rrm.measure.experiments import challenges
 from rrm.measure.stage import Stage
 from rrm.users.bounded import BoundedUser
@@ -141,3 +141,28 @@ def test_of_the_challenges_only_the_missing_arm_is_trained(tmp_path: Path, monke
     found = experiment._completed(challenges.by_arm(stage), code, path, lambda arm: None)  # type: ignore[arg-type]
     assert trained == ["with hierarchical feedback"] and len(found["result"]) == len(every) + 1
     assert "4 hierarchical feedback" in {row["approach"] for row in challenges.summarize([found["result"]]).rows}
+
+
+def test_what_there_is_meanwhile_is_of_whole_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever seed is the half one; and one experiment without a whole seed hides no other."""
+    toy = Toy("a", "bb")
+    toy.broken = "bb"
+    with pytest.raises(KeyboardInterrupt):
+        ran(toy, tmp_path, "commit 1", monkeypatch)
+    with pytest.raises(RRMError, match=r"none of its seeds is whole yet: 7 \(1 of 2 arms\)"):
+        kept_so_far("toy", toy, [7], tmp_path)
+    whole = kept(tmp_path) | {"result": {"a": {"length": 1}, "bb": {"length": 2}}}
+    for seed in (6, 8):
+        (tmp_path / "toy" / f"{seed}.json").write_text(json.dumps(whole))
+        page = kept_so_far("toy", toy, [7, seed, 9], tmp_path)
+        assert f"Seeds {seed}; half run, and left out: 7 (1 of 2 arms); not run: 9." in page and "| bb | 2 |" in page
+    old = {key: value for key, value in whole.items() if key != "arms"}  # it does not say which arms there are
+    (tmp_path / "toy" / "6.json").write_text(json.dumps(old | {"result": {"a": {"length": 1}}}))
+    (tmp_path / "toy" / "8.json").write_text(json.dumps(old))
+    assert "Seeds 8; half run, and left out: 6 (1 of 2 arms)." in kept_so_far("toy", toy, [6, 8], tmp_path)
+    monkeypatch.setattr("rrm.measure.catalog.EXPERIMENTS", {"toy": toy, "other": toy})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "7.json").write_text((tmp_path / "toy" / "7.json").read_text())
+    (tmp_path / "toy" / "7.json").write_text(json.dumps(whole))
+    both = there_is("all", tmp_path, [7])
+    assert "Seeds 7." in both and "# other\n\nNothing yet: " in both and "1 of 2 arms" in both

@@ -20,6 +20,7 @@ from rrm.exchange.agent_export import ExportedAgent, NoAdapter, template_of, wri
 from rrm.loop.reopen import agent_of
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
+from rrm.trust import handing_out
 from tests import toy
 from tests.models.conftest import network, tokenizer
 
@@ -158,3 +159,27 @@ def test_a_whole_tree_goes_out_with_an_index(run: Path, tmp_path: Path) -> None:
     assert "SIMULATED" in page and "toy\\~sub" not in page and "| toy/sub |" in page
     both = rrm("export", run, "--tree", "--agent", "toy", "-o", tmp_path / "x")
     assert both.exit_code == 2 and "give one of them" in both.stderr
+    again = rrm("export", run, "--tree", "-o", tmp_path / "tree")
+    assert again.exit_code == 2 and "is there already" in again.stderr
+
+
+def test_a_tree_that_breaks_off_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object, **more: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(handing_out, "export_agent", full)
+    with pytest.raises(OSError, match="no space"):
+        handing_out.hand_out_tree(run, tmp_path / "tree")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("toy/sub --agent toy", "NODE: of comparisons, not of --agent"), ("--ties --reward-model toy", "--ties"),
+     ("--messages --as remarks --tree", "--messages, --as"), ("--format parquet --tree", "--format"),
+     ("--node toy --tree", "NODE"), ("--refit --agent toy", "--refit goes with"), ("--refit", "--refit goes with"),
+     ("--base x", "--base goes with")],
+)  # fmt: skip
+def test_an_option_that_cannot_apply_is_refused(tmp_path: Path, words: str, said: str) -> None:
+    done = rrm("export", tmp_path, *words.split(), "-o", tmp_path / "out")
+    assert done.exit_code == 2 and said in done.stderr and not (tmp_path / "out").exists()

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rrm import Case, Group, Outcome, Settings
-from rrm.core.errors import ModelError
-from rrm.exchange.reward_export import Exported, write_reward
+from rrm.core.errors import ModelError, RunError
+from rrm.exchange.reward_export import Exported, export_reward, write_reward
 from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel, trunk
 
@@ -106,3 +106,17 @@ def test_what_is_not_text_is_refused_and_nothing_is_written(
     with pytest.raises(ModelError, match=rf"{named} beside it.*--refit.*t\.{named}=false"):
         write_reward(model, "t", GROUPS, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_there_is_left_as_it_is(tiny: Callable[..., Backbone], tmp_path: Path) -> None:
+    """A run's own, too; and of an export that breaks off nothing stays."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.db").write_text("mine")
+    with pytest.raises(RunError, match="is there already"):
+        export_reward(run, "t", run)
+    with pytest.raises(RunError, match="is there already"):
+        write_reward(reward(tiny()), "t", GROUPS, run)
+    with pytest.raises(TypeError):
+        write_reward(reward(tiny()), "t", GROUPS, tmp_path / "out", card=(1, 2))  # type: ignore[arg-type]
+    assert [one.name for one in tmp_path.iterdir()] == ["run"] and [one.name for one in run.iterdir()] == ["run.db"]

@@ -11,6 +11,7 @@ from rrm import Case, Group, Outcome, Pool, Settings
 from rrm.core.errors import ModelError
 from rrm.exchange.trl import as_reward_func
 from rrm.learning.text_maker import IMPROVERS
+from rrm.models import form
 from rrm.models.agent import TextAgent, prefix_groups, reference_logprobs
 from rrm.models.backbone import Backbone
 from rrm.models.probing import probe
@@ -234,3 +235,20 @@ def test_trl_is_told_the_form(backbone):
     )  # fmt: skip
     own = [value for score in reward.score(groups) for value in score.mean.tolist()]
     assert told == pytest.approx(own, abs=1e-4)
+
+
+def test_forms_from_anybody_do_not_pile_up(backbone, monkeypatch):
+    """Those used last stay compiled; after `forget` the masks are gone, and numbers are given anew, and rightly."""
+    monkeypatch.setattr(form, "KEPT", 2)
+    forms, logits = backbone().forms, torch.zeros(1, len(letters()) + 5)
+    for text in ("a", "b", "a", "c", "a"):
+        first = forms.guide(text).allowed()
+        before = forms.restrict(logits.clone(), torch.tensor([first]))
+    assert list(forms._matchers) == ["c", "a"] and len(forms._masks) == 4
+    forms.forget()
+    assert len(forms._masks) == len(forms._numbers) == 1
+    other, again = forms.guide("c").allowed(), forms.guide("a").allowed()
+    assert other == first and again != first
+    assert torch.equal(forms.restrict(logits.clone(), torch.tensor([again])), before)
+    ended = forms.restrict(logits.clone(), torch.tensor([forms.ending]))
+    assert torch.isfinite(ended).nonzero().tolist() == [[0, forms.end]]

@@ -167,3 +167,20 @@ def test_beyond_loopback_only_with_a_token_of_ones_own() -> None:
 def test_odd_addresses_get_a_plain_answer(client: TestClient, access: Access, path: str) -> None:
     enter(client, access)
     assert client.get(path).status_code in (200, 404)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "0.0.0.0"])
+@pytest.mark.parametrize("token", ["", "  "])
+def test_an_empty_token_is_refused(host: str, token: str) -> None:
+    with pytest.raises(ServeError, match="--token is empty"):
+        access_for(host, token)
+
+
+def test_the_whole_of_loopback_is_answered(folder: Path) -> None:
+    access = access_for("127.0.0.2", None)
+    app = create_app([folder], access)
+    with TestClient(app, base_url="http://127.0.0.2:8431", follow_redirects=False) as client:
+        enter(client, access)
+        assert client.get("/").status_code == 200
+        assert client.get("/", headers={"host": "127.0.0.3:8431"}).status_code == 403
+    assert access_for("0:0:0:0:0:0:0:1", "t").hosts == access_for("localhost", None).hosts | {"0:0:0:0:0:0:0:1"}

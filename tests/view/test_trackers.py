@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rrm import Case, Comparison, Judgement, Outcome, Pair
-from rrm.core.errors import ConfigError
+from rrm.core.errors import ConfigError, RunError
 from rrm.core.judgements import Event
 from rrm.view.trackers import COLUMNS, LONGEST, Reporting, configuration, tracker_of
 from tests import toy
@@ -93,6 +93,20 @@ def test_a_long_text_is_cut_and_another_name_is_an_error(tmp_path: Path) -> None
     assert len(kept.tables[0][1][0][COLUMNS.index("A")]) == LONGEST
     with pytest.raises(ConfigError, match="trackio, wandb, tensorboard"):
         tracker_of("mlflow", tmp_path, {})
+
+
+def test_a_start_that_is_refused_leaves_what_was_reported(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    with Reporting([tracker_of("tensorboard", tmp_path, CONFIG)]) as watch:
+        played(watch)
+
+    def content() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / "tensorboard").iterdir()}
+
+    before = content()
+    with pytest.raises(RunError), Reporting([tracker_of("tensorboard", tmp_path, CONFIG)]):
+        raise RunError("in use")
+    assert before and content() == before
 
 
 def test_tensorboard_has_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from dataclasses import replace
 from urllib.parse import quote
 
 import uvicorn
@@ -18,9 +19,13 @@ class ServeError(RRMError, OSError):
 
 
 def access_for(host: str, token: str | None) -> Access:
-    """Who may ask a server on `host`: beyond loopback only with a token that the user has set."""
+    """Who may ask a server on `host`: beyond loopback only with a token that the user has set. Raises `ServeError`
+    where that is missing, too short, or empty: an empty one would be no secret at all."""
+    if token is not None and not token.strip():
+        raise ServeError("--token is empty: anybody could ask; give one, or leave --token out for a new one")
     if is_loopback(host):
-        return Access() if token is None else Access(token)
+        access = Access() if token is None else Access(token)
+        return replace(access, hosts=frozenset({*LOOPBACK, *_names(host)}))
     if token is None:
         raise ServeError(
             f"--host {host} lets other machines reach these pages; set --token (16 characters or more), "
@@ -30,6 +35,14 @@ def access_for(host: str, token: str | None) -> Access:
         return Access.network(token)
     except ValueError as error:
         raise ServeError(f"--token: {error}") from error
+
+
+def _names(host: str) -> tuple[str, ...]:
+    """What a browser that was given `host` calls it: 127.0.0.2 is this machine, too."""
+    try:
+        return host, str(ipaddress.ip_address(host))
+    except ValueError:
+        return (host.lower(),)
 
 
 def is_loopback(host: str) -> bool:

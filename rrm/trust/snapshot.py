@@ -40,15 +40,17 @@ class Disguised(RunError):
 
 
 @contextmanager
-def copied(run: Path) -> Iterator[Path]:
-    """A folder with copies of a run's databases, its config.json, and a measurement beside it (report.json). Raises
-    `RunError` where there is no run, or one of these is no file."""
+def copied(run: Path, measured: bool = True) -> Iterator[Path]:
+    """A folder with copies of a run's databases, its config.json, and a measurement beside it (report.json), which is
+    no part of it: without, if `measured` is False. Raises `RunError` where there is no run, or one of these is no
+    file."""
     with TemporaryDirectory(prefix="rrm-") as made:
         folder = Path(made) / run.resolve().name
         folder.mkdir()
         names = [f"{name}{more}" for name in ("run.db", *OTHERS) for more in ("", "-wal")]
         sources = [(run / name, folder) for name in (*names, "config.json")]
-        sources.append((run.resolve().parent / "report.json", folder.parent))
+        if measured:
+            sources.append((run.resolve().parent / "report.json", folder.parent))
         for _ in range(TRIES):  # a run that trains may write in between, and halves of two states are none
             before = _states(sources)
             for path, to in sources:

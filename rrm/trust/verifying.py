@@ -19,7 +19,7 @@ from rrm.store.store import LINKED
 from rrm.trust.certifying import file_of, public_beside
 from rrm.trust.deriving import Again, Started, Taken, check_start, derive
 from rrm.trust.differing import differences, short
-from rrm.trust.gathering import Hashed, evidence_of, predicate_of
+from rrm.trust.gathering import Hashed, evidence_of, measured_truths, predicate_of
 from rrm.trust.origins import machine_of, subjects_of
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
 from rrm.trust.snapshot import OTHERS, Disguised, beside, copied, cut, databases_of, hash_of, look, weights_in
@@ -130,7 +130,7 @@ def verify(
     if not (run / "run.db").exists():
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")
     try:
-        with copied(run) as copy:
+        with copied(run, measured=False) as copy:
             _whole(copy)
             told = _same_rows(copy, predicate, found)
             if told is None:
@@ -275,6 +275,9 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
     if any("not_known" not in figure.model_dump() for figure in predicate.testing.agreement.values()):
         why = "agreement with the truth was measured beside the run, and is no part of its records"
         found.taken.append(Taken(node, "testing.agreement", why))
+    if measured_truths(check.reader, node, predicate.testing.challenges):
+        why = "true scores were measured beside the run, and are no part of its records"
+        found.taken += [Taken(node, f"testing.challenges.{one}.*.truth", why) for one in ("amount", "gaming")]
     if predicate.testing.audits:
         why = "how often a part of an audit was done until it was as it is nobody recorded"
         found.taken.append(Taken(node, "testing.audits.*.found.times", why))
@@ -347,7 +350,7 @@ def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[st
     evidence, databases = check.records
     again = predicate_of(
         check.reader, check.copy, Hashed(evidence, predicate.files, databases), predicate.node, predicate.made,
-        children, chapters, predicate.testing.audits, predicate.testing.agreement, predicate.version,
+        children, chapters, predicate.testing.audits, predicate.testing, predicate.version,
     )  # fmt: skip
     anew = json.loads(json.dumps(again.model_dump(mode="json")))
     told, found = ({key: one for key, one in side.items() if key not in NOTED} for side in (given, anew))

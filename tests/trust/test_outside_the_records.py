@@ -1,0 +1,39 @@
+"""What lies outside the records of a run, or is not named by its certificate, decides nothing of whether it holds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rrm.trust.certifying import certify, file_of
+from tests.trust.test_certificates import certified, checked, key, kinds, rewritten, run
+
+__all__ = ["certified", "key", "run"]
+pytest.importorskip("securesystemslib", reason="needs the extra trust")
+
+
+def test_true_scores_beside_the_run_are_taken_as_signed_wherever_the_report_is(run: Path, key: Path) -> None:
+    report = run.parent / "report.json"
+    score, start = {"mean": 0.9, "low": 0.8, "high": 1.0, "n": 12}, {"mean": 0.4, "low": 0.3, "high": 0.5, "n": 12}
+    body = json.dumps({"run": {"score": score}, "start": {"score": start}})
+    report.write_text(body)
+    assert checked(run, key).code == 0, "measured after it was certified"
+    (*_, done) = certify(run, key=key)
+    amount = done.predicate.testing.challenges["amount"]
+    assert [row["truth"] for row in amount if isinstance(row["truth"], float)] == [0.4, 0.9]
+    for said in (body, body.replace("0.9", "0.2"), '{"run": 3, "start": {"score": 1}}', None):
+        report.unlink() if said is None else report.write_text(said)
+        found = checked(run, key)
+        assert found.code == 0 and "testing.challenges.amount.*.truth" in {one.place for one in found.taken}
+
+    def more(statement: dict[str, Any]) -> None:
+        rows = statement["predicate"]["testing"]["challenges"]["amount"]
+        rows.append({**rows[-1], "round": 99})
+
+    rewritten(file_of(run / "certificates", "toy"), more, key)
+    assert kinds(checked(run, key)) == {"changed"}, "only of the start and the last round was anything measured"

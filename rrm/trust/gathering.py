@@ -21,6 +21,7 @@ from rrm.labels.agreement import Estimate, alpha
 from rrm.labels.forgetting import named_in
 from rrm.labels.queue import Labels
 from rrm.store import links
+from rrm.store.truths import FILE as TRUTHS
 from rrm.trust.origins import unsure_origins
 from rrm.trust.snapshot import Rows, hash_of
 from rrm.trust.statement import (
@@ -44,9 +45,9 @@ from rrm.view.comparisons import PARTS
 from rrm.view.five_figures import challenges_of, watched_truth
 from rrm.view.reading import NodeView, Reader
 
-SKIPPED = ("run.db", "labels.db", "calls.db", "lock")
-"""Files of a run that are hashed in another way, or come and go; so are what SQLite puts beside its own, halves of
-files, certificates, and what is in these as it was (trust)."""
+SKIPPED = ("run.db", "labels.db", "calls.db", "lock", TRUTHS)
+"""Files of a run that are hashed in another way, come and go, or are measured beside it; so are what SQLite puts
+beside its own, halves of files, certificates, and what is in these as it was (trust)."""
 _CURRENT = "c.task = ? AND NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
 _WHOLE = f"{_CURRENT} AND NOT {PARTS}"
 """Figures are of comparisons of whole outcomes (`rrm.core.parts`)."""

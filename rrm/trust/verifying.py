@@ -20,7 +20,7 @@ from rrm.trust.certifying import file_of, public_beside
 from rrm.trust.deriving import Again, Started, Taken, check_start, derive
 from rrm.trust.differing import differences, short
 from rrm.trust.gathering import Hashed, evidence_of, measured_truths, predicate_of
-from rrm.trust.origins import machine_of, subjects_of
+from rrm.trust.origins import machine_of, started_from, subjects_of
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
 from rrm.trust.snapshot import OTHERS, Disguised, beside, copied, cut, databases_of, hash_of, look, weights_in
 from rrm.trust.statement import CertificateError, Predicate, digest_of, read_payload
@@ -344,6 +344,8 @@ def _files(check: _Check, predicate: Predicate) -> Iterable[str]:
 
 def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[str]:
     """Places at which the certificate says otherwise than the records do."""
+    if predicate.version == 1 and started_from(check.reader) is not None:
+        yield "it is of version 1, which leaves out what this run started from by SHA-256 (about.model in config.json)"
     given, subjects = predicate.model_dump(mode="json"), read_payload(payload)[0]
     children = {child.node: child.sha256 for child in predicate.children}
     chapters = {name: getattr(predicate, name) for name in ("interpretability", "formal_verification", "guarantees")}

@@ -50,3 +50,27 @@ def test_the_truth_of_what_was_judged_is_no_part_of_a_certificate(run: Path, key
         assert checked(run, key).code == 0
     (run / "truth.db").write_bytes(b"no database")
     assert checked(run, key).code == 0
+
+
+def test_nobody_signs_less_of_a_run_by_writing_an_older_version(certified: Path, key: Path, tmp_path: Path) -> None:
+    from rrm.trust.statement import PREDICATE
+
+    def older(statement: dict[str, Any]) -> None:
+        statement["predicateType"], statement["predicate"]["version"] = f"{PREDICATE}1", 1
+        words = ("On what it was trained", "Which weights and which tokenizer")
+        said = statement["predicate"]["not_shown"]
+        statement["predicate"]["not_shown"] = [one for one in said if not one.startswith(words)]
+        for subject in statement["subject"]:
+            if "rrmFingerprint" in subject["digest"]:
+                subject["digest"].pop("sha256", None)
+
+    for noted, expected in ((True, {"changed"}), (False, set())):
+        run = shutil.copytree(certified, tmp_path / str(noted))
+        config = json.loads((run / "config.json").read_text())
+        config["about"].pop("model", None)
+        config["about"] |= {"model": {"weights": "0" * 64}} if noted else {}
+        (run / "config.json").write_text(json.dumps(config))
+        certify(run, "sub", key=key)
+        rewritten(file_of(run / "certificates", "toy/sub"), older, key)
+        found = checked(run, key, "toy/sub")
+        assert kinds(found) == expected and all("of version 1" in fault.what for fault in found.faults)

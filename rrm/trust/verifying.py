@@ -22,7 +22,7 @@ from rrm.trust.differing import differences, short
 from rrm.trust.gathering import Hashed, evidence_of, measured_truths, predicate_of
 from rrm.trust.origins import machine_of, started_from, subjects_of
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
-from rrm.trust.snapshot import OTHERS, Disguised, beside, copied, cut, databases_of, hash_of, look, weights_in
+from rrm.trust.snapshot import OTHERS, Disguised, beside, copied, cut, databases_of, hash_of, look, weights_in, within
 from rrm.trust.statement import CertificateError, Predicate, digest_of, read_payload
 from rrm.view.reading import Reader
 
@@ -98,8 +98,8 @@ class _Check:
     def hash_of(self, name: str) -> str | None:
         """SHA-256 of a file of the run; None if there is none, or it lies elsewhere."""
         if name not in self.hashes:
-            path = (self.run / name).resolve()
-            self.hashes[name] = hash_of(path) if path.is_relative_to(self.run.resolve()) else None
+            path = within(self.run, name)
+            self.hashes[name] = None if path is None else hash_of(path)
         return self.hashes[name]
 
     def say(self, what: Iterable[str], node: str, kind: str = "changed") -> None:
@@ -311,7 +311,7 @@ def _derived(
             words = str(config["model"]["name"]).rpartition(" and ")[2]
             config["model"]["name"] = str(config["model"]["name"]).removesuffix(words) + where
             (copy / "config.json").write_text(json.dumps(config))
-    beside(run, copy)
+    beside(run, copy, {name for predicate in found.predicates.values() for name in predicate.files})
     for node, predicate in found.predicates.items():
         done = []
         for one in derive(copy, predicate, again):

@@ -74,3 +74,21 @@ def test_nobody_signs_less_of_a_run_by_writing_an_older_version(certified: Path,
         rewritten(file_of(run / "certificates", "toy/sub"), older, key)
         found = checked(run, key, "toy/sub")
         assert kinds(found) == expected and all("of version 1" in fault.what for fault in found.faults)
+
+
+def test_only_files_that_a_certificate_names_are_copied_and_no_link_is_followed(run: Path, tmp_path: Path) -> None:
+    from rrm.trust.snapshot import beside
+
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "secret").write_text("s")
+    (run / "stuff").symlink_to(tmp_path / "else")
+    (run / "nodes" / "one").symlink_to(tmp_path / "else" / "secret")
+    (run / "nodes" / "unnamed").write_text("u")
+    weights = "nodes/toy/0/agent.safetensors"
+    outside = str(tmp_path / "else" / "secret")
+    beside(run, tmp_path / "c" / "copy", [weights, "stuff/secret", "nodes/one", "nodes/../../else/secret", outside])
+    left = [path.relative_to(tmp_path / "c").as_posix() for path in (tmp_path / "c").rglob("*") if path.is_file()]
+    assert left == [f"copy/{weights}"]
+    beside(run, tmp_path / "all")
+    assert (tmp_path / "all" / "nodes" / "unnamed").exists() and (tmp_path / "all" / weights).exists()
+    assert not (tmp_path / "all" / "stuff").exists() and not (tmp_path / "all" / "nodes" / "one").exists()

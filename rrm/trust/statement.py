@@ -21,6 +21,8 @@ PREDICATE = "urn:recursive-reward-modeling:certificate:v"
 VERSION: Literal[2] = 2
 """Of what is written. Version 1 named the starting model and its tokenizer by 64 bits only; it is read, and derived
 again as it was then."""
+TIMES = "testing.audits.*.found.times"
+"""How often a part of an audit was done until it was as it is: nobody recorded it, and it is always taken as signed."""
 Json = Any
 """Numbers, texts, lists and mappings, as JSON has them."""
 

@@ -23,7 +23,7 @@ from rrm.trust.gathering import Hashed, evidence_of, measured_truths, predicate_
 from rrm.trust.origins import machine_of, started_from, subjects_of
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
 from rrm.trust.snapshot import OTHERS, Disguised, beside, copied, cut, databases_of, hash_of, look, weights_in, within
-from rrm.trust.statement import CertificateError, Predicate, digest_of, read_payload
+from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
 from rrm.view.reading import Reader
 
 CODES = {"format": 3, "signature": 4, "key": 5, "run": 6, "changed": 7, "rewritten": 8, "policy": 9, "untold": 10}
@@ -280,7 +280,7 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
         found.taken += [Taken(node, f"testing.challenges.{one}.*.truth", why) for one in ("amount", "gaming")]
     if predicate.testing.audits:
         why = "how often a part of an audit was done until it was as it is nobody recorded"
-        found.taken.append(Taken(node, "testing.audits.*.found.times", why))
+        found.taken.append(Taken(node, TIMES, why))
     if (machine := machine_of(check.reader)) is not None:
         why = f"on what it was trained ({machine}) is the word of whoever signed"
         found.taken.append(Taken(node, "design.made_with", why))

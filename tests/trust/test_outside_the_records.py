@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 
 from rrm.trust.certifying import certify, file_of
+from rrm.trust.demands import unmet
+from rrm.trust.deriving import Taken
+from rrm.trust.statement import Predicate
 from tests.trust.test_certificates import certified, checked, key, kinds, rewritten, run
 
 __all__ = ["certified", "key", "run"]
@@ -92,3 +96,22 @@ def test_only_files_that_a_certificate_names_are_copied_and_no_link_is_followed(
     beside(run, tmp_path / "all")
     assert (tmp_path / "all" / "nodes" / "unnamed").exists() and (tmp_path / "all" / weights).exists()
     assert not (tmp_path / "all" / "stuff").exists() and not (tmp_path / "all" / "nodes" / "one").exists()
+
+
+def test_derived_is_demanded_of_what_is_there_and_of_audits_without_their_times(certified: Path, key: Path) -> None:
+    found = checked(certified, key)
+    whole = found.predicates["toy"]
+    audit = {"name": "power", "command": "rrm audit RUN", "found": {"value": 0.5, "times": 3}}
+    predicate = whole.model_copy(update={"testing": whole.testing.model_copy(update={"audits": (audit,)})})
+    times = Taken("toy", "testing.audits.*.found.times", "nobody recorded it")
+
+    def said(place: str, taken: Sequence[Taken] = (times,), demand: str = "derived", of: Predicate = predicate) -> str:
+        return " ".join(unmet({"root": {place: demand}}, {"toy": of}, "toy", taken))
+
+    assert not said("testing.audits") and not said("testing.audits.*.found") and not said("testing.judged")
+    assert "nobody recorded" in said("testing.audits.*.found.times")
+    assert "no tree" in said("testing.audits", [times, Taken("toy", "testing.audits.power", "no tree")])
+    assert "it is not known" in said("testing.agreement.assisted")
+    assert "it is empty: no bound" in said("guarantees")
+    assert "it is not known" in said("testing.challenges.tampering", demand="known")
+    assert "there is nothing" in said("testing.audits", of=whole)

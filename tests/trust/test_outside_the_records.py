@@ -115,3 +115,22 @@ def test_derived_is_demanded_of_what_is_there_and_of_audits_without_their_times(
     assert "it is empty: no bound" in said("guarantees")
     assert "it is not known" in said("testing.challenges.tampering", demand="known")
     assert "there is nothing" in said("testing.audits", of=whole)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"name": "x", "found": "good"},
+        {"name": "x"},
+        {"found": {}},
+        {"name": "x", "found": {"statements": 3}},
+        {"name": "x", "found": {"statements": ["good"]}},
+    ],
+)
+def test_an_entry_that_is_none_is_refused_when_it_is_read(entry: dict[str, Any], run: Path, key: Path) -> None:
+    path = file_of(run / "certificates", "toy/sub")
+    good = path.read_bytes()
+    for place in (("testing", "audits"), ("formal_verification", "found")):
+        path.write_bytes(good)
+        rewritten(path, lambda said, place=place: said["predicate"][place[0]].update({place[1]: [entry]}), key)
+        assert kinds(checked(run, key, "toy/sub")) == {"format"}

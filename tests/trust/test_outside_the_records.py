@@ -15,7 +15,7 @@ from rrm.trust.certifying import certify, file_of
 from rrm.trust.demands import unmet
 from rrm.trust.deriving import Taken
 from rrm.trust.statement import Predicate
-from tests.trust.test_certificates import certified, checked, key, kinds, rewritten, run
+from tests.trust.test_certificates import certified, checked, key, kinds, lie, rewritten, run
 
 __all__ = ["certified", "key", "run"]
 pytest.importorskip("securesystemslib", reason="needs the extra trust")
@@ -130,7 +130,7 @@ def test_derived_is_demanded_of_what_is_there_and_of_audits_without_their_times(
 def test_an_entry_that_is_none_is_refused_when_it_is_read(entry: dict[str, Any], run: Path, key: Path) -> None:
     path = file_of(run / "certificates", "toy/sub")
     good = path.read_bytes()
-    for place in (("testing", "audits"), ("formal_verification", "found")):
+    for chapter, place in (("testing", "audits"), ("formal_verification", "found")):
         path.write_bytes(good)
-        rewritten(path, lambda said, place=place: said["predicate"][place[0]].update({place[1]: [entry]}), key)
+        rewritten(path, lie(chapter, place, value=[entry]), key)
         assert kinds(checked(run, key, "toy/sub")) == {"format"}

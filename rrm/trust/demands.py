@@ -12,7 +12,8 @@ A TOML file. A table for every node, for the root, or for a node by its path; in
     "design.assistants.*.misses.high" = "<= 0.3"
     "formal_verification" = "holds"
 
-"derived": nothing of it was taken as signed, all was derived again by whoever verifies (`rrm verify --again`);
+"derived": it is known, and nothing of it was taken as signed, all was derived again by whoever verifies (`rrm verify
+--again`), but for how often a part of an audit was done (`times`), which nobody can: that has to be demanded itself;
 "known": there is something; "empty": a list has nothing; "holds": a chapter, or audits, in which something was found,
 and nothing that fails or is not known.
 """
@@ -28,7 +29,7 @@ from typing import Any
 
 from rrm.core.errors import RRMError
 from rrm.trust.deriving import Taken
-from rrm.trust.statement import Predicate
+from rrm.trust.statement import TIMES, Predicate
 
 OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq,
@@ -74,13 +75,17 @@ def unmet(
 
 def _unmet(body: Any, place: str, demand: str, taken: Sequence[Taken]) -> Iterable[str]:
     for where, value in _places(body, place.split("."), place):
-        if why := _taken(where, taken) if demand == "derived" else _why(value, demand):
+        why = _why(value, demand)
+        if demand == "derived" and not why:
+            bare = value == [] and (where == "testing.audits" or where.endswith(".found"))
+            why = "there is nothing" if bare else _taken(where, taken)
+        if why:
             yield f"{where} is to be {demand}, and {why}"
 
 
 def _places(value: Any, parts: list[str], place: str, where: str = "") -> Iterable[tuple[str, Any]]:
     """What is there; something not known ends the way."""
-    if not parts or (isinstance(value, Mapping) and "not_known" in value):
+    if not parts or _unknown(value) is not None:
         yield where, value
         return
     first, *rest = parts
@@ -95,10 +100,12 @@ def _places(value: Any, parts: list[str], place: str, where: str = "") -> Iterab
 
 
 def _taken(where: str, taken: Sequence[Taken]) -> str:
-    """Why a place, or something in it, or what it is in, was not derived again; empty if it was."""
+    """Why a place, or something in it but `times`, or what it is in, was not derived again; empty if it was."""
     here = tuple(re.findall(r"[^.\[\]]+", where))
     for one in taken:
         there = tuple(re.findall(r"[^.\[\]]+", one.place))
+        if one.place == TIMES and len(here) < len(there):
+            continue
         if all("*" in pair or pair[0] == pair[1] for pair in zip(here, there, strict=False)):
             return f"{one.place} was taken as signed: {one.why}"
     return ""
@@ -106,19 +113,26 @@ def _taken(where: str, taken: Sequence[Taken]) -> str:
 
 def _why(value: Any, demand: str) -> str:
     """Why a value does not fulfil a demand; empty if it does."""
-    if isinstance(value, Mapping) and "not_known" in value:
-        return f"it is not known: {value['not_known']}"
+    if (unknown := _unknown(value)) is not None:
+        return f"it is not known: {unknown}"
     if demand == "holds":
         return _failing(value)
-    if demand == "known":
-        empty = value.get("empty") if isinstance(value, Mapping) else None
-        return f"it is empty: {empty}" if empty else "" if value is not None else "there is none"
+    if demand in ("known", "derived"):
+        if isinstance(value, Mapping) and {*value} == {"found", "empty"} and not value["found"]:
+            return f"it is empty: {value['empty']}"
+        return "" if value is not None else "there is none"
     if demand == "empty":
         return f"it has {', '.join(map(str, value)):.200}" if value else ""
     compare, limit = _read("", demand)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return f"it is {value!r:.100}"
     return "" if compare(value, limit) else f"it is {value:g}"
+
+
+def _unknown(value: Any) -> str | None:
+    """Why a figure is not known; None if it is. The five challenges say it in words (`rrm.view.challenge_records`)."""
+    told = [value[key] for key in ("not_known", "not known") if key in value] if isinstance(value, Mapping) else []
+    return str(told[0]) if told else None
 
 
 def _failing(value: Any) -> str:

@@ -21,6 +21,7 @@ from rrm.labels.agreement import Estimate, alpha
 from rrm.labels.forgetting import named_in
 from rrm.labels.queue import Labels
 from rrm.store import links
+from rrm.store.truths import FILE as TRUTHS
 from rrm.trust.origins import unsure_origins
 from rrm.trust.snapshot import Rows, hash_of
 from rrm.trust.statement import (
@@ -41,12 +42,12 @@ from rrm.trust.statement import (
 )
 from rrm.view.challenge_records import plain
 from rrm.view.comparisons import PARTS
-from rrm.view.five_figures import challenges_of
+from rrm.view.five_figures import challenges_of, watched_truth
 from rrm.view.reading import NodeView, Reader
 
-SKIPPED = ("run.db", "labels.db", "calls.db", "lock")
-"""Files of a run that are hashed in another way, or come and go; so are what SQLite puts beside its own, halves of
-files, certificates, and what is in these as it was (trust)."""
+SKIPPED = ("run.db", "labels.db", "calls.db", "lock", TRUTHS)
+"""Files of a run that are hashed in another way, come and go, or are measured beside it; so are what SQLite puts
+beside its own, halves of files, certificates, and what is in these as it was (trust)."""
 _CURRENT = "c.task = ? AND NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
 _WHOLE = f"{_CURRENT} AND NOT {PARTS}"
 """Figures are of comparisons of whole outcomes (`rrm.core.parts`)."""
@@ -67,7 +68,7 @@ class Hashed:
 def predicate_of(
     run: Reader, copy: Path, records: Hashed, path: str, made: str, children: Mapping[str, str],
     chapters: Mapping[str, Chapter] | None = None, audits: Sequence[Mapping[str, Any]] = (),
-    agreement: Mapping[str, Found] | None = None, version: Literal[1, 2] = VERSION,
+    signed: Testing | None = None, version: Literal[1, 2] = VERSION,
 ) -> Predicate:  # fmt: skip
     """All that a certificate of a node says. Raises `RunError` for a node that is not finished.
 
@@ -78,7 +79,7 @@ def predicate_of(
     made: when.
     children: node -> SHA-256 of its certificate's payload.
     chapters: those of interpretability, formal_verification and guarantees that there are.
-    agreement: as measured beside the run; by default what a report.json there says.
+    signed: of an earlier certificate, what was measured beside the run; by default what a report.json there says.
     version: of the certificate; what is written is of the newest.
     """
     if path not in run.nodes:
@@ -89,7 +90,7 @@ def predicate_of(
         raise RunError(f"{path} is not finished ({state}), and only what is can have a certificate: go on training it")
     found = chapters or {}
     design = design_of(run, copy, node, children)
-    testing = testing_of(run, node, audits, agreement)
+    testing = testing_of(run, node, audits, signed)
     three = three_of(found)
     scope = Scope(
         cases=_one(run, f"SELECT COUNT(DISTINCT c.case_id) FROM comparisons c WHERE {_WHOLE}", path),
@@ -279,10 +280,10 @@ def _helpers(
 
 
 def testing_of(
-    run: Reader, node: NodeView, audits: Sequence[Mapping[str, Any]] = (), given: Mapping[str, Found] | None = None
+    run: Reader, node: NodeView, audits: Sequence[Mapping[str, Any]] = (), signed: Testing | None = None
 ) -> Testing:
-    """What the judged comparisons say of a node, finished or not. given: agreement with the truth, as measured beside
-    the run; by default what a report.json there says."""
+    """What the judged comparisons say of a node, finished or not. signed: where agreement with the truth and true
+    scores are taken from, which were measured beside the run; by default what a report.json there says."""
     rows = run.rows(
         f"SELECT c.case_id, c.preference FROM comparisons c WHERE {_WHOLE} AND c.purpose != ?",
         (node.path, _DERIVED),
@@ -297,7 +298,7 @@ def testing_of(
     expected, brier = (
         _mean(((sum(o[i] for o in some), len(some)) for some in held.values()), few) for i in (1, 2)
     )
-    measured = run.report.get("agreement", {}) if node.path == run.root else {}
+    measured = run.report.get("agreement", {}) if node.path == run.root and signed is None else {}
     untrue = NotKnown(not_known="nobody measured it: the truth is not known here, or was not asked for")
     agreement: Found = untrue
     if isinstance(measured, dict) and all(isinstance(measured.get(one, 0), int | float) for one in ("mean", "n")) and (
@@ -312,9 +313,30 @@ def testing_of(
         tied=_share(((sum(p == 0.5 for p in some), len(some)) for some in by_case.values()), none),
         abstained=_share(((sum(p is None for p in some), len(some)) for some in by_case.values()), none),
         held_out=right, expected=expected, brier=brier,
-        agreement={"assisted": agreement, "unassisted": untrue} if given is None else dict(given),
-        challenges=plain(challenges_of(run, node)), audits=tuple(dict(one) for one in audits),
+        agreement={"assisted": agreement, "unassisted": untrue} if signed is None else dict(signed.agreement),
+        challenges=plain(challenges_of(run, node, None if signed is None else truths_in(signed.challenges))),
+        audits=tuple(dict(one) for one in audits),
     )  # fmt: skip
+
+
+def truths_in(challenges: Mapping[str, Any]) -> dict[int, float]:
+    """Round -> true score after it, of the challenges of a certificate, whatever else somebody put there."""
+    found: dict[int, float] = {}
+    for name in ("amount", "gaming"):
+        rows = challenges.get(name)
+        for row in rows if isinstance(rows, list | tuple) else ():
+            round, truth = (row.get("round"), row.get("truth")) if isinstance(row, Mapping) else (None, None)
+            if not isinstance(round, int):
+                continue
+            pair = truth if isinstance(truth, list | tuple) and len(truth) == 2 else (None, truth)
+            given = zip((round - 1, round), pair, strict=True)
+            found |= {at: one for at, one in given if isinstance(one, int | float) and not isinstance(one, bool)}
+    return found
+
+
+def measured_truths(run: Reader, node: str, challenges: Mapping[str, Any]) -> bool:
+    """Whether true scores in a certificate's challenges were measured beside the run, and are not of its records."""
+    return bool(truths_in(challenges)) and not watched_truth(run.metrics(node, ("truth",)))
 
 
 def _shift(audits: Sequence[Mapping[str, Any]]) -> Found:

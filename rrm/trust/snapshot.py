@@ -40,15 +40,17 @@ class Disguised(RunError):
 
 
 @contextmanager
-def copied(run: Path) -> Iterator[Path]:
-    """A folder with copies of a run's databases, its config.json, and a measurement beside it (report.json). Raises
-    `RunError` where there is no run, or one of these is no file."""
+def copied(run: Path, measured: bool = True) -> Iterator[Path]:
+    """A folder with copies of a run's databases, its config.json, and a measurement beside it (report.json), which is
+    no part of it: without, if `measured` is False. Raises `RunError` where there is no run, or one of these is no
+    file."""
     with TemporaryDirectory(prefix="rrm-") as made:
         folder = Path(made) / run.resolve().name
         folder.mkdir()
         names = [f"{name}{more}" for name in ("run.db", *OTHERS) for more in ("", "-wal")]
         sources = [(run / name, folder) for name in (*names, "config.json")]
-        sources.append((run.resolve().parent / "report.json", folder.parent))
+        if measured:
+            sources.append((run.resolve().parent / "report.json", folder.parent))
         for _ in range(TRIES):  # a run that trains may write in between, and halves of two states are none
             before = _states(sources)
             for path, to in sources:
@@ -79,12 +81,25 @@ def _states(sources: Iterable[tuple[Path, Path]]) -> list[tuple[int, int] | None
     return found
 
 
-def beside(run: Path, copy: Path) -> None:
+def beside(run: Path, copy: Path, names: Iterable[str] | None = None) -> None:
     """Put a run's weights and episodes beside the copies of its databases, linked where that can be: nothing is written
-    in place there."""
-    for path in sorted(run.iterdir()):
-        if path.is_dir() and path.name not in ("trust", "certificates", "films", "lock"):
-            shutil.copytree(path, copy / path.name, copy_function=_linked, dirs_exist_ok=True)
+    in place there, and no symbolic link is followed. names: paths in the run of those wanted; by default all."""
+    if names is None:
+        names = [path.relative_to(run).as_posix() for path in sorted(run.rglob("*"))]
+    for name in names:
+        folders = Path(name).parts[:-1]
+        if not folders or folders[0] in ("trust", "certificates", "films", "lock"):
+            continue
+        if (path := within(run, name)) is not None and not (copy / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            _linked(str(path), str(copy / name))
+
+
+def within(run: Path, name: str) -> Path | None:
+    """Where a file of a run is; None where there is none, or the way to it leads through a symbolic link or out."""
+    whole = run.resolve()
+    path = whole / name
+    return path if path.is_file() and path.resolve() == path and path.is_relative_to(whole) else None
 
 
 def _linked(source: str, target: str) -> None:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from rrm.core.errors import RRMError
 
@@ -21,6 +21,8 @@ PREDICATE = "urn:recursive-reward-modeling:certificate:v"
 VERSION: Literal[2] = 2
 """Of what is written. Version 1 named the starting model and its tokenizer by 64 bits only; it is read, and derived
 again as it was then."""
+TIMES = "testing.audits.*.found.times"
+"""How often a part of an audit was done until it was as it is: nobody recorded it, and it is always taken as signed."""
 Json = Any
 """Numbers, texts, lists and mappings, as JSON has them."""
 
@@ -61,6 +63,21 @@ Found = Figure | NotKnown
 Kind = Literal["simulated", "model", "people", "imported", "other"]
 """Of whoever judged. imported: labels of a file, of whose givers the run knows nothing; other: a program of a kind that
 rrm does not know."""
+
+
+def _shaped(entry: Mapping[str, Json]) -> Mapping[str, Json]:
+    """An entry as whoever reads it takes it: a name, and what was found, with statements that are mappings if any."""
+    found = entry.get("found")
+    if not isinstance(entry.get("name"), str) or not isinstance(found, Mapping):
+        raise ValueError("an entry has a name, and names what was found")
+    statements = found.get("statements", [])
+    if not isinstance(statements, list | tuple) or not all(isinstance(one, Mapping) for one in statements):
+        raise ValueError(f"the statements of {entry['name']!r} are no list of such")
+    return entry
+
+
+Shaped = Annotated[Mapping[str, Json], AfterValidator(_shaped)]
+"""Something that was found, and from what."""
 
 
 class Judge(Part):
@@ -129,13 +146,13 @@ class Testing(Part):
     """How often the judge prefers the truly better, with and without assistance, where that was measured."""
     challenges: Mapping[str, Json]
     """The five challenges in figures, by round (`rrm inspect --challenges --json`)."""
-    audits: tuple[Mapping[str, Json], ...] = ()
+    audits: tuple[Shaped, ...] = ()
 
 
 class Chapter(Part):
     """One of the other three: what was shown, and where nothing was, why."""
 
-    found: tuple[Mapping[str, Json], ...] = ()
+    found: tuple[Shaped, ...] = ()
     empty: str = ""
     """Why there is nothing; empty if there is something."""
 

@@ -19,11 +19,11 @@ from rrm.store.store import LINKED
 from rrm.trust.certifying import file_of, public_beside
 from rrm.trust.deriving import Again, Started, Taken, check_start, derive
 from rrm.trust.differing import differences, short
-from rrm.trust.gathering import Hashed, evidence_of, predicate_of
-from rrm.trust.origins import machine_of, subjects_of
+from rrm.trust.gathering import Hashed, evidence_of, measured_truths, predicate_of
+from rrm.trust.origins import machine_of, started_from, subjects_of
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
-from rrm.trust.snapshot import OTHERS, Disguised, beside, copied, cut, databases_of, hash_of, look, weights_in
-from rrm.trust.statement import CertificateError, Predicate, digest_of, read_payload
+from rrm.trust.snapshot import OTHERS, Disguised, beside, copied, cut, databases_of, hash_of, look, weights_in, within
+from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
 from rrm.view.reading import Reader
 
 CODES = {"format": 3, "signature": 4, "key": 5, "run": 6, "changed": 7, "rewritten": 8, "policy": 9, "untold": 10}
@@ -98,8 +98,8 @@ class _Check:
     def hash_of(self, name: str) -> str | None:
         """SHA-256 of a file of the run; None if there is none, or it lies elsewhere."""
         if name not in self.hashes:
-            path = (self.run / name).resolve()
-            self.hashes[name] = hash_of(path) if path.is_relative_to(self.run.resolve()) else None
+            path = within(self.run, name)
+            self.hashes[name] = None if path is None else hash_of(path)
         return self.hashes[name]
 
     def say(self, what: Iterable[str], node: str, kind: str = "changed") -> None:
@@ -130,7 +130,7 @@ def verify(
     if not (run / "run.db").exists():
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")
     try:
-        with copied(run) as copy:
+        with copied(run, measured=False) as copy:
             _whole(copy)
             told = _same_rows(copy, predicate, found)
             if told is None:
@@ -275,9 +275,12 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
     if any("not_known" not in figure.model_dump() for figure in predicate.testing.agreement.values()):
         why = "agreement with the truth was measured beside the run, and is no part of its records"
         found.taken.append(Taken(node, "testing.agreement", why))
+    if measured_truths(check.reader, node, predicate.testing.challenges):
+        why = "true scores were measured beside the run, and are no part of its records"
+        found.taken += [Taken(node, f"testing.challenges.{one}.*.truth", why) for one in ("amount", "gaming")]
     if predicate.testing.audits:
         why = "how often a part of an audit was done until it was as it is nobody recorded"
-        found.taken.append(Taken(node, "testing.audits.*.found.times", why))
+        found.taken.append(Taken(node, TIMES, why))
     if (machine := machine_of(check.reader)) is not None:
         why = f"on what it was trained ({machine}) is the word of whoever signed"
         found.taken.append(Taken(node, "design.made_with", why))
@@ -308,7 +311,7 @@ def _derived(
             words = str(config["model"]["name"]).rpartition(" and ")[2]
             config["model"]["name"] = str(config["model"]["name"]).removesuffix(words) + where
             (copy / "config.json").write_text(json.dumps(config))
-    beside(run, copy)
+    beside(run, copy, {name for predicate in found.predicates.values() for name in predicate.files})
     for node, predicate in found.predicates.items():
         done = []
         for one in derive(copy, predicate, again, start.norms):
@@ -341,13 +344,15 @@ def _files(check: _Check, predicate: Predicate) -> Iterable[str]:
 
 def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[str]:
     """Places at which the certificate says otherwise than the records do."""
+    if predicate.version == 1 and started_from(check.reader) is not None:
+        yield "it is of version 1, which leaves out what this run started from by SHA-256 (about.model in config.json)"
     given, subjects = predicate.model_dump(mode="json"), read_payload(payload)[0]
     children = {child.node: child.sha256 for child in predicate.children}
     chapters = {name: getattr(predicate, name) for name in ("interpretability", "formal_verification", "guarantees")}
     evidence, databases = check.records
     again = predicate_of(
         check.reader, check.copy, Hashed(evidence, predicate.files, databases), predicate.node, predicate.made,
-        children, chapters, predicate.testing.audits, predicate.testing.agreement, predicate.version,
+        children, chapters, predicate.testing.audits, predicate.testing, predicate.version,
     )  # fmt: skip
     anew = json.loads(json.dumps(again.model_dump(mode="json")))
     told, found = ({key: one for key, one in side.items() if key not in NOTED} for side in (given, anew))

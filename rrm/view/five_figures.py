@@ -31,13 +31,17 @@ from rrm.view.margins import JudgedRow, distribution, promised, rows_of, spread
 from rrm.view.reading import NodeView, Reader
 
 
-def challenges_of(run: Reader, node: NodeView) -> Challenges:
-    """The five figures of a node, from what its run keeps."""
+def challenges_of(run: Reader, node: NodeView, measured: Mapping[int, float] | None = None) -> Challenges:
+    """The five figures of a node, from what its run keeps.
+
+    measured: round -> true score after it (-1: at the start), as measured beside the run; by default what a report.json
+    there says. Where a watcher kept true scores, these count.
+    """
     metrics = run.metrics(node.path, ("fit", "improve", "accept", "truth", "sample", ACTED))
     rows = rows_of(run, node.path)
     accept = _accepted(metrics)
     kept = _kept(metrics)
-    truth = _truth(run, node, metrics)
+    truth = _truth(run, node, metrics, measured)
     improved = _improved(metrics)
     return Challenges(
         node.path,
@@ -80,17 +84,24 @@ def _kept(metrics: _Metrics) -> dict[int, bool]:
     return found | {round: False for (round, *_), values in metrics.items() if "undone" in values}
 
 
-def _truth(run: Reader, node: NodeView, metrics: _Metrics) -> dict[int, float]:
-    """Round -> the true score after it; -1: at the start. From a watcher, else from a measurement beside the run."""
-    found = {
+def watched_truth(metrics: _Metrics) -> dict[int, float]:
+    """Round -> the true score after it, as a watcher kept it in the run; -1: at the start."""
+    return {
         round if step else round - 1: values["truth"]
         for (round, phase, step), values in metrics.items() if phase == "truth" and "truth" in values
     }  # fmt: skip
-    if not found:
+
+
+def _truth(run: Reader, node: NodeView, metrics: _Metrics, given: Mapping[int, float] | None) -> dict[int, float]:
+    """As `watched_truth`, else from a measurement beside the run: of the start and of the last round, no other."""
+    if found := watched_truth(metrics):
+        return found
+    last = max((round for round, phase, _ in metrics if phase == "improve"), default=0)
+    if given is None:
         measured = run.measured_nodes.get(node.path, {})
-        last = max((round for round, phase, _ in metrics if phase == "improve"), default=0)
-        found = {at: measured[when]["mean"] for at, when in ((-1, "start"), (last, "trained")) if when in measured}
-    return found
+        given = {at: measured[when]["mean"] for at, when in ((-1, "start"), (last, "trained")) if when in measured}
+    told = {at: given[at] for at in (-1, last) if at in given}
+    return {at: one for at, one in told.items() if isinstance(one, int | float) and math.isfinite(one)}
 
 
 def _true(found: Mapping[int, float], round: int) -> float | Unknown:

@@ -327,7 +327,7 @@ def test_the_commands_and_a_policy(run: Path, tmp_path: Path) -> None:
         ('[root]\n"formal_verification" = "holds"\n', 9),
         ('[root]\n"testing.agreement.assisted.low" = "> 0.5"\n', 9),
         ('["toy/sub"]\n"children" = "empty"\n', 0),
-        ('[root]\n"formal_verification" = "derived"\n', 0),
+        ('[root]\n"formal_verification" = "derived"\n', 9),
         ('[every]\n"design.made_with" = "derived"\n', 9),
         ('[root]\n"testing.nonsense" = ">= 1"\n', 2),
         ('[root]\n"testing.judged" = "many"\n', 2),

@@ -13,7 +13,8 @@ A TOML file. A table for every node, for the root, or for a node by its path; in
     "formal_verification" = "holds"
 
 "derived": it is known, and nothing of it was taken as signed, all was derived again by whoever verifies (`rrm verify
---again`), but for how often a part of an audit was done (`times`), which nobody can: that has to be demanded itself;
+--again`), but for how often a part of an audit was done (`times`) and what its command names (the tree, the user),
+which nobody can: these have to be demanded themselves;
 "known": there is something; "empty": a list has nothing; "holds": a chapter, or audits, in which something was found,
 and nothing that fails or is not known.
 """
@@ -100,11 +101,12 @@ def _places(value: Any, parts: list[str], place: str, where: str = "") -> Iterab
 
 
 def _taken(where: str, taken: Sequence[Taken]) -> str:
-    """Why a place, or something in it but `times`, or what it is in, was not derived again; empty if it was."""
+    """Why a place, or something in it but `times` and commands, or what it is in, was not derived again; empty if it
+    was."""
     here = tuple(re.findall(r"[^.\[\]]+", where))
     for one in taken:
         there = tuple(re.findall(r"[^.\[\]]+", one.place))
-        if one.place == TIMES and len(here) < len(there):
+        if (one.place == TIMES or there[-1] == "command") and len(here) < len(there):
             continue
         if all("*" in pair or pair[0] == pair[1] for pair in zip(here, there, strict=False)):
             return f"{one.place} was taken as signed: {one.why}"

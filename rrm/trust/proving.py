@@ -49,7 +49,7 @@ TALL = 4
 
 
 @dataclass(frozen=True)
-class Question:
+class ProofQuestion:
     """What is asked of a direction: see `decide`."""
 
     what: str
@@ -69,7 +69,7 @@ class Decided:
     counterexample: Mapping[str, Any] | None = None
     z3: str = ""
     """What z3 said; empty where there is nothing to ask it."""
-    question: Question | None = None
+    question: ProofQuestion | None = None
     """What was decided; None where it was not about a direction."""
 
     def plain(self) -> dict[str, Any]:
@@ -266,11 +266,11 @@ def decide(
 ) -> Decided:  # fmt: skip
     """Whether more of a direction, with all else equal, never raises the reward. within: only while no head's score is
     at its limit. asking: whether z3 is asked."""
-    question = Question(what, direction, amount, caution, within)
+    question = ProofQuestion(what, direction, amount, caution, within)
     return replace(_decided(subject, question, asking), question=question)
 
 
-def _decided(subject: Subject, question: Question, asking: bool) -> Decided:
+def _decided(subject: Subject, question: ProofQuestion, asking: bool) -> Decided:
     what, direction, amount, caution, within = (
         question.what, question.direction, question.amount, question.caution, question.within
     )  # fmt: skip

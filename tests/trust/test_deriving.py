@@ -254,7 +254,7 @@ def test_a_shaved_bound_a_note_and_another_command_are_faults(pile: Path) -> Non
     lies: list[tuple[str, Any]] = [
         ("note", "audited by somebody"), ("command", "rm -rf /"), ("command", f"{bound['command']} --all"),
         ("inputs", {**bound["inputs"], "note": "so"}), ("on", {**bound["on"], "note": "so"}), ("on", "good"),
-        ("found", "good"), ("found", {**bound["found"], "times": "as often as it took"}),
+        ("found", {**bound["found"], "times": "as often as it took"}),
     ]  # fmt: skip
     with as_it_was(pile, predicate) as there:
         assert not lies_in(there, body)
@@ -263,6 +263,10 @@ def test_a_shaved_bound_a_note_and_another_command_are_faults(pile: Path) -> Non
             lie["guarantees"]["found"][0][part] = value
             (told,) = lies_in(there, lie)
             assert not told.moved, part
+        lie = copy.deepcopy(body)
+        lie["guarantees"]["found"][0]["found"] = "good"
+        with pytest.raises(ValueError, match="names what was found"):
+            lies_in(there, lie)
         lie = copy.deepcopy(body)
         lie["testing"]["audits"][0]["found"]["times"] = "as often as it took"
         assert len(lies_in(there, lie)) == 1

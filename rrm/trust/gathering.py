@@ -208,7 +208,7 @@ def _kind(user: str, imported: bool, labelers: Set[str]) -> Kind:
     """People only where that is sure: they judged through labels.db, or votes of several were imported as theirs. A
     name that an imported file gives says nothing of whose it is, and one without parentheses is a program's that is not
     rrm's."""
-    if re.fullmatch(r"human(\([^()]{0,200}\))?|\d{1,9} people", user, re.DOTALL) or user in labelers:
+    if re.fullmatch(r"human(\(.{0,200}\))?|\d{1,9} people", user, re.DOTALL) or user in labelers:
         return "people"
     if re.match(r"(?:model|openai|endpoint)\(", user):
         return "model"

@@ -61,7 +61,7 @@ def _run(block: Block, names: dict[str, Any]) -> str:
         return out.getvalue()
     where = f"{block.page.name}, line {block.line}:\n{block.code}"
     lines = [line for line in block.code.splitlines() if line and not line.startswith("#")]
-    if all(line.startswith("rrm ") for line in lines):  # in this process, which has imported everything
+    if all(line.startswith("rrm ") and " || " not in line for line in lines):  # here, where everything is imported
         said = ""
         for line in lines:
             done = CliRunner().invoke(app, shlex.split(line, comments=True)[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -162,17 +163,14 @@ def serve(
         node = str(node_of(run, node))
         access = access_for(host, token)
         bound = listen(host, port)  # a port that is taken is told before a model is loaded
-        try:
+        with closing(bound):
             judge = create_judge(_served(run, node, tree), access, together)
-        except BaseException:
-            bound.close()
-            raise
-        name, number = bound.getsockname()[:2]
-        where = f"http://{f'[{name}]' if ':' in name else name}:{number}"
-        say(f"{node} of {run} judges at {where}/judge  (Ctrl-C ends)\nTry it:\n")
-        body = json.dumps({"prompt": "...", "outcomes": ["...", "..."]})
-        say(f"  curl {where}/judge -H 'Authorization: Bearer {access.token}' -d '{body}'\n")
-        run_server(judge, bound)
+            name, number = bound.getsockname()[:2]
+            where = f"http://{f'[{name}]' if ':' in name else name}:{number}"
+            say(f"{node} of {run} judges at {where}/judge  (Ctrl-C ends)\nTry it:\n")
+            body = json.dumps({"prompt": "...", "outcomes": ["...", "..."]})
+            say(f"  curl {where}/judge -H 'Authorization: Bearer {access.token}' -d '{body}'\n")
+            run_server(judge, bound)
 
 
 def _served(run: Path, node: str, tree: str | None) -> ServedNode:

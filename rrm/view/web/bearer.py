@@ -6,12 +6,11 @@ Host header must name this server all the same, and no body is read beyond a lim
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rrm.view.web.security import Access, body_of, host_name, replay, same
+from rrm.view.web.security import Access, body_of, host_name, replay, same, with_headers
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
@@ -34,14 +33,7 @@ class BearerGuard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
+        send_guarded = with_headers(send, HEADERS)
         request = Request(scope, receive)
         if (refusal := self._refusal(request)) is not None:
             await refusal(scope, receive, send_guarded)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -76,6 +76,19 @@ class Access:
         return hmac.new(self._key, purpose.encode(), hashlib.sha256).hexdigest()
 
 
+def with_headers(send: Send, headers: Mapping[str, str]) -> Send:
+    """Sends the same, with these headers in every answer that has none of their names."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            there = MutableHeaders(scope=message)
+            for name, value in headers.items():
+                there.setdefault(name, value)
+        await send(message)
+
+    return sending
+
+
 class Guard:
     """ASGI middleware: see the module's text. WebSockets are refused."""
 
@@ -89,15 +102,7 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
+        send_guarded = with_headers(send, {**HEADERS, "Cache-Control": "no-store"})
         request = Request(scope, receive)
         refusal, body = await self._examine(request)
         if refusal is not None:

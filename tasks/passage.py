@@ -88,7 +88,7 @@ task = Task(
 
 
 class Overlap(User):
-    """A user in ten lines: prefers what keeps closer to the words of the passage, at every node."""
+    """A user in a dozen lines: prefers what keeps closer to the words of the passage, at every node."""
 
     name = "overlap"
 
@@ -97,3 +97,6 @@ class Overlap(User):
         passage = words(material(pair.case, "passage"))
         a, b = (len(said & passage) / max(1, len(said)) for said in map(words, (pair.a.text, pair.b.text)))
         return Judgement(0.5 if a == b else float(a > b))
+
+    def recall(self, task: Task, judgement: Judgement) -> None:
+        """After an interruption, hear of what was judged before; nothing of it matters here."""

@@ -13,6 +13,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from rrm.command.configuration import configure_user
+from rrm.command.own_users import is_file, user_of_file
 from rrm.core.clean import visible
 from rrm.core.errors import ConfigError, RRMError
 from rrm.core.parallel import ProcessError, started
@@ -93,6 +94,8 @@ def say(text: str, style: str = "", err: bool = False) -> None:
 
 def user_of(name: str, seed: int, assignments: Sequence[str]) -> User:
     """Who judges, with their settings. Raises `ConfigError`, or `ModelError` if a model cannot be loaded."""
+    if is_file(name):
+        return user_of_file(name, seed, assignments)
     if name in user_names():
         return cast(User, configure_user(named_user(name)(seed=seed), assignments))  # training looks at it again
     if name == "bounded":
@@ -105,7 +108,7 @@ def user_of(name: str, seed: int, assignments: Sequence[str]) -> User:
     if kind != "model" or not where:
         raise ConfigError(
             f"--user {name}: no such user; give {', '.join(['bounded', *user_names(), 'human'])}, model:PATH "
-            "(model:embedded), or openai:MODEL@URL"
+            "(model:embedded), openai:MODEL@URL, or a class of yours, ./mine.py:Class"
         )
     if assignments:
         raise ConfigError(f"{assignments[0]}: --user {name} has no settings")

@@ -138,11 +138,12 @@ def check(
         acting = model or usual(task, "model")
         for line in timed(whole, acting, (size,) if size is not None else SIZES):
             say(line, "dim")
-        more = [] if model is None else ["--model", model]
+        on = [] if model is None else ["--model", model]
+        more = [*on, *([] if user is None else ["--user", user])]
         say_next([
             (command("train", tree, *more, "--size", size or "smoke"), "see that everything runs"),
             *([(command("train", tree, *more), "in earnest")] * (size is None)),
-            *([(command("look", tree, *more), "what the untrained model makes of each role")] * (not acts(acting))),
+            *([(command("look", tree, *on), "what the untrained model makes of each role")] * (not acts(acting))),
         ])  # fmt: skip
 
 
@@ -192,6 +193,7 @@ def look(
         "rrm train ./mine.py --size smoke",
         "rrm train paper --out runs/mine --set paper.rounds=3 --set '*.lr=3e-4'",
         "rrm train letters.py --model smollm2 --user human",
+        "rrm train letters.py --user ./mine.py:Reader",
     )
 )
 def train(
@@ -211,7 +213,7 @@ def train(
         str | None,
         typer.Option(
             help="Who judges: bounded or another that is simulated (see `rrm settings`), model:PATH, openai:MODEL@URL, "
-            "or human (see `rrm label`).",
+            "human (see `rrm label`), or a class of yours, ./mine.py:Class.",
             show_default=USUAL,
         ),
     ] = None,

@@ -40,9 +40,9 @@ class NamedTree:
 
     def load(self) -> Task:
         """The task. Raises `TaskError` if it cannot be imported, or is neither a task nor a function that makes one."""
-        found = _running(self.entry.value, self.entry.load)
+        found = called(self.entry.value, self.entry.load)
         if callable(found) and not isinstance(found, Task):
-            found = _running(self.entry.value, found)
+            found = called(self.entry.value, found)
         if isinstance(found, Task):
             return found
         raise TaskError(
@@ -116,10 +116,17 @@ def _root_among(trees: Mapping[str, Task]) -> str:
     return max(reversed(list(trees)), key=rank)
 
 
-def _from_file(path: Path) -> ModuleType:
+def of_file(path: Path) -> ModuleType:
+    """The module of a file, which may be that of a tree that was loaded: then it is not run once more, so that what it
+    defines is one thing. Raises `TaskError`."""
+    loaded = [name for name, file in NEIGHBORS.files.items() if file == str(path.resolve()) and name in sys.modules]
+    return sys.modules[loaded[-1]] if loaded and path.is_file() else _from_file(path, "defines who judges")
+
+
+def _from_file(path: Path, what: str = "defines `task`") -> ModuleType:
     """The module of a file, under a name that collides with nothing; one of a package, in a package of such a name."""
     if not path.is_file():
-        raise TaskError(_no_file(path))
+        raise TaskError(_no_file(path, what))
     path = path.resolve()
     NEIGHBORS.show(path.parent, path.parent.parent)
     own = f"rrm_tree_{hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]}"
@@ -133,14 +140,15 @@ def _from_file(path: Path) -> ModuleType:
     return _execute(f"{own}.{path.stem}", path)
 
 
-def _no_file(path: Path) -> str:
+def _no_file(path: Path, wanted: str) -> str:
     what = "is a folder" if path.is_dir() else "no such file"
     if path.stem in named_trees():  # tasks/paper.py, where there is no checkout
         near = f"; did you mean the tree {path.stem!r}?"
     else:
         beside = path if path.is_dir() else path.parent
         near = nearest(str(path), (str(other) for other in beside.glob("*.py") if other.name != "__init__.py"))
-    return f"{path}: {what}{near}; give a Python file that defines `task`, or a name: `rrm trees` lists them"
+    names = ", or a name: `rrm trees` lists them" if "`task`" in wanted else ""
+    return f"{path}: {what}{near}; give a Python file that {wanted}{names}"
 
 
 def _execute(name: str, path: Path, within: list[str] | None = None) -> ModuleType:
@@ -150,7 +158,7 @@ def _execute(name: str, path: Path, within: list[str] | None = None) -> ModuleTy
     loader, module = spec.loader, importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        _running(str(path), lambda: loader.exec_module(module))
+        called(str(path), lambda: loader.exec_module(module))
     except TaskError as error:
         del sys.modules[name]
         raise TaskError(f"{error}{_hidden(error.__cause__, path.parent)}") from error.__cause__
@@ -174,7 +182,7 @@ def _hidden(error: BaseException | None, folder: Path) -> str:
 def _from_name(name: str) -> ModuleType:
     NEIGHBORS.show(Path.cwd())
     try:
-        return _running(name, lambda: importlib.import_module(name))
+        return called(name, lambda: importlib.import_module(name))
     except TaskError as error:
         missing = error.__cause__.name if isinstance(error.__cause__, ModuleNotFoundError) else None
         if missing and (name == missing or name.startswith(f"{missing}.")):
@@ -196,7 +204,7 @@ def _beside(name: str) -> str:
 Loaded = TypeVar("Loaded")
 
 
-def _running(what: str, load: Callable[[], Loaded]) -> Loaded:
+def called(what: str, load: Callable[[], Loaded]) -> Loaded:
     """Run a tree's own code, which may raise anything; a failure says which line of the file led to it."""
     try:
         return load()

@@ -72,6 +72,10 @@ class ModelError(RRMError):
     """A model cannot be loaded, or cannot do what is asked of it."""
 
 
+class ContextError(ModelError):
+    """A sequence is longer than what the model can read."""
+
+
 class StoreError(RRMError, OSError):
     """A database cannot be read or written."""
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from rrm.core.errors import ContextError
 from rrm.core.records import Assistance, Group, Outcome
 from rrm.core.task import Assistant, assist
 from rrm.exchange.exporting import ExchangeError
@@ -158,9 +159,10 @@ def _pairs(
             else:
                 part = named.get((origins[0].file, origins[0].row), "")
                 kept.append((group, float(comparison.preference or 0.0) > 0.5, part))
-        for (group, a_better, part), diffs in zip(
-            kept, _differences(reward, [group for group, _, _ in kept], helpers, ordered), strict=True
-        ):
+        seen = _examined(reward, helpers, [group for group, _, _ in kept], left)
+        fit = [(group, a, part) for group, (_, a, part) in zip(seen, kept, strict=True) if group is not None]
+        differing = _differences(reward, [group for group, _, _ in fit], ordered)
+        for (group, a_better, part), diffs in zip(fit, differing, strict=True):
             right = {name: _right(diff, a_better) for name, diff in diffs.items()}
             judged.append(_Judged(group.case.id, part, right))
         progress(len(judged))
@@ -168,12 +170,9 @@ def _pairs(
     return judged
 
 
-def _differences(
-    reward: TextRewardModel, groups: Sequence[Group], helpers: Sequence[Assistant], ordered: bool
-) -> Iterator[dict[str, float]]:
+def _differences(reward: TextRewardModel, groups: Sequence[Group], ordered: bool) -> Iterator[dict[str, float]]:
     """Of each pair and judge: by how much it favors the first."""
-    seen = assist(helpers, groups)
-    for group, (score, likely, mean) in zip(seen, _scored(reward, seen), strict=True):
+    for group, (score, likely, mean) in zip(groups, _scored(reward, groups), strict=True):
         a, b = group.outcomes
         found = {NODE: score[0] - score[1], LENGTH: len(a.shown) - len(b.shown)}
         found |= {FIRST: 1.0} if ordered else {}
@@ -206,10 +205,30 @@ def _right(difference: float, a_better: bool) -> float:
 
 
 def _too_long(reward: TextRewardModel, group: Group) -> bool:
-    """Whether an outcome does not fit into the model's context; what assistants say of it is not counted."""
+    """Whether an outcome, with what was said of it so far, does not fit into the model's context."""
     front = len(reward.backbone.render(group.case.prompt))
-    longest = max(len(tokens_of(reward.backbone, group.case, outcome)) for outcome in group.outcomes)
+    longest = max(
+        len(tokens_of(reward.backbone, group.case, outcome)) + len(reward.backbone.encode(reward.said(group, i)))
+        for i, outcome in enumerate(group.outcomes)
+    )
     return bool(front + longest + 1 > reward.backbone.limit)
+
+
+def _examined(
+    reward: TextRewardModel, helpers: Sequence[Assistant], groups: Sequence[Group], left: Counter[str]
+) -> list[Group | None]:
+    """The groups with assistance; None where that is too long, for an assistant or for the reward model."""
+    try:
+        seen = assist(helpers, groups)
+    except ContextError:
+        if len(groups) > 1:  # which is it?
+            return [found for group in groups for found in _examined(reward, helpers, [group], left)]
+        left["too long for an assistant"] += 1
+        return [None]
+    fitting = [None if _too_long(reward, group) else group for group in seen]
+    if helpers and (long := fitting.count(None)):
+        left["too long for the model, with what assistants say"] += long
+    return fitting
 
 
 # --- labels of steps -----------------------------------------------------------------------------------
@@ -234,7 +253,9 @@ def _steps(
             left["too long for the model, or for what a critic is shown"] += 1
         else:
             numbers = list(answers)
-            seen = assist(helpers, [group])
+            seen = [one for one in _examined(reward, helpers, [group], left) if one is not None]
+            if not seen:
+                continue
             ((score, likely, mean),) = _scored(reward, seen)
             says = {NODE: numbers[int(np.argmax(score))], NONE_WRONG: None, FIRST: 0, LAST_STEP: len(labeled.steps) - 1}
             says |= {LIKELY: numbers[int(np.argmax(likely))], MEAN: numbers[int(np.argmax(mean))]}

@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from rrm.core.errors import ModelError
+from rrm.core.errors import ContextError, ModelError
 from rrm.core.parallel import World, join, place
 from rrm.core.seeding import generator
 from rrm.models.architecture import Architecture, warn_of_experts
@@ -362,9 +362,9 @@ class Backbone:
         return self.capacity.training if training else self.capacity.reading
 
     def check_length(self, length: int) -> None:
-        """Raise `ModelError` if a sequence is longer than the model's context."""
+        """Raise `ContextError` if a sequence is longer than the model's context."""
         if length > self.limit:
-            raise ModelError(
+            raise ContextError(
                 f"a sequence of {length} tokens exceeds the context of {self.name!r} ({self.limit}: "
                 f"{self.architecture.why}); shorten the case, lower max_tokens, or use a model with a longer context"
             )

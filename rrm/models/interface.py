@@ -54,7 +54,7 @@ class SharedModel(Protocol):
         """The starting model."""
 
     def check_length(self, tokens: int) -> None:
-        """Raises `ModelError` if a sequence of so many tokens is too long for the model."""
+        """Raises `ContextError` if a sequence of so many tokens is too long for the model."""
 
 
 class Trunk(SharedModel, Protocol):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rrm import Case, Finding, Group, Outcome, Settings
+from rrm.core.errors import ContextError
 from rrm.core.tool_agent import tool_assistant
 from rrm.core.tools import Report
 from rrm.exchange.exporting import ExchangeError
@@ -130,6 +131,26 @@ def test_what_cannot_be_scored_is_counted_or_said(shorter: Shorter, tmp_path: Pa
     assert scored(shorter, tmp_path, [*ROWS, long]).left == {"too long for the model": 1}
     with pytest.raises(ExchangeError, match="1: nobody preferred either"):
         scored(shorter, tmp_path, [tie])
+
+
+class Talks:
+    """Says more than a model can read of what has an x, and cannot read what has a y."""
+
+    name, instruction, version = "talks", "What is there to say?", "1"
+
+    def __call__(self, case: Case, outcome: Outcome) -> Report:
+        if "y" in outcome.text:
+            raise ContextError("it has a y")
+        return Report(tuple(Finding(f"fact{i}", holds=False) for i in range(2000 if "x" in outcome.text else 1)))
+
+
+def test_what_is_too_long_with_assistance_is_left_out_and_the_others_are_scored(
+    shorter: Shorter, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"Q{i}", "chosen": "good", "rejected": bad} for i, bad in enumerate(["no", "x", "bad", "y"])]
+    found = scored(shorter, tmp_path, rows, helpers=(tool_assistant(Talks()),))
+    assert found.left == {"too long for the model, with what assistants say": 1, "too long for an assistant": 1}
+    assert found.parts[0].pairs == 2
 
 
 def test_llmbar_and_processbench_are_imported_too(tmp_path: Path) -> None:

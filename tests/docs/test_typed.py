@@ -1,4 +1,4 @@
-"""What the pages say to type can be typed: commands that no block runs are those that there are, with options they have.
+"""What the pages say to type can be typed: commands that no block runs are those there are, with options they have.
 
 Blocks are run as they stand (`test_docs.py`). What stands in sentences, in blocks that are only shown, on the pages of
 results, and in what the code itself says, is looked up here.

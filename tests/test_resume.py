@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from rrm import BoundedUser, Task, train
+from rrm.command.cli import app
 from rrm.core.errors import Notice, RunError
 from rrm.models.backbone import Backbone
 from tests import mini, toy
@@ -204,17 +206,20 @@ def test_what_an_older_run_does_not_say_is_not_missed(tmp_path: Path) -> None:
 def test_other_threads_are_one_line_on_the_terminal(tmp_path: Path) -> None:
     """And none of --quiet's."""
     (tmp_path / "tree.py").write_text("from tests.toy import task as make\ntask = make()\n")
-    command = [sys.executable, "-m", "rrm", "train", str(tmp_path / "tree.py"), "--out", str(tmp_path / "run")]
-
-    def said(*more: str) -> str:
-        done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stderr
+    before = torch.get_num_threads()
 
     def noted(*more: str) -> list[str]:
-        return [line for line in said(*more).splitlines() if line.startswith("note: ") and " there, " in line]
+        command = ["train", str(tmp_path / "tree.py"), "--out", str(tmp_path / "run"), *more]
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("default")
+            done = CliRunner().invoke(app, command)
+            torch.set_num_threads(before)
+            assert done.exit_code == 0, done.output
+            notes = [one for one in heard if issubclass(one.category, Notice)]
+            return [warnings.formatwarning(one.message, one.category, "", 0) for one in notes]
 
     train(toy.task(), BoundedUser(), "embedded", tmp_path / "run")
-    (line,) = noted("--threads", "2")
-    assert "threads 1 there, 2 here" in line
-    assert said("--threads", "2", "--quiet") == ""
+    (line,) = [one for one in noted("--threads", f"{before + 1}") if " there, " in one]
+    assert line.startswith("note: ") and line.count("\n") == 1 and line.endswith("\n")
+    assert f"threads {before} there, {before + 1} here" in line
+    assert noted("--threads", f"{before + 1}", "--quiet") == []

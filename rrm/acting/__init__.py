@@ -6,13 +6,13 @@
 where the task's cases are `rrm.acting.cases("CartPole-v1")`. The extra `env` brings what it needs.
 """
 
+from rrm.core.extras import bring
+
 try:
     import gymnasium  # noqa: F401
     import stable_baselines3  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        f"{error}: agents that act need gymnasium and stable-baselines3: pip install 'recursive-reward-modeling[env]'"
-    ) from error
+    raise ImportError(f"{error}: agents that act need gymnasium and stable-baselines3; {bring('env')}") from error
 
 from rrm.acting.acting_maker import Acting
 from rrm.acting.demonstrating import demonstrate

@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from rrm.core.errors import Abstain, ToolMissing
+from rrm.core.extras import bring
 from rrm.core.records import Case, Finding, Outcome, digest
 from rrm.core.verdicts import one_line, write
 
@@ -76,7 +77,7 @@ def installed(package: str, extra: str) -> str:
         return version(package)
     except PackageNotFoundError as error:
         raise ToolMissing(
-            f"{package} is not installed; pip install -e '.[{extra}]' in rrm's checkout brings it"
+            f"{package} is not installed; {bring(extra)}"
         ) from error
 
 

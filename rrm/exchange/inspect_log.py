@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rrm.core.errors import ConfigError
+from rrm.core.extras import bring
 from rrm.core.judgements import Comparison
 from rrm.core.records import Assistance
 from rrm.exchange.exporting import ExchangeError
@@ -24,7 +25,7 @@ from rrm.store.store import Store
 from rrm.view.reading import Reader
 
 AGREES, AHEAD = "agrees", "agrees_held_out"
-NEEDS = "--format inspect needs inspect-ai; pip install 'recursive-reward-modeling[inspect]'"
+NEEDS = f"--format inspect needs inspect-ai; {bring('inspect')}"
 
 
 def export_inspect(run: Path, file: Path, node: str | None = None) -> int:

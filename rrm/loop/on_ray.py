@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from rrm.core.errors import ConfigError, Notice, RRMError, RunError
+from rrm.core.extras import bring
 from rrm.core.neighbors import NEIGHBORS
 from rrm.core.parties import Deciding, Expectant, Maker, Naming, Recording, User
 from rrm.core.records import digest
@@ -111,8 +112,7 @@ def ready(setting: OnRay) -> None:
             os.environ.setdefault(name, value)
     if find_spec("ray") is None:
         raise ConfigError(
-            "Ray is not installed: pip install 'ray>=2.50,<3' (or recursive-reward-modeling[ray]); without it, leave "
-            "--on out"
+            f"Ray is not installed: pip install 'ray>=2.50,<3' ({bring('ray')}, too); without it, leave --on out"
         )
 
 

@@ -27,6 +27,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationErro
 
 from rrm.core.border import plain
 from rrm.core.errors import RRMError
+from rrm.core.extras import bring
 from rrm.core.records import digest
 from rrm.core.settings import Explained, SettingError
 from rrm.models import wire
@@ -385,7 +386,7 @@ class Endpoint(Explained):
             from openai import AsyncOpenAI
         except ImportError as error:
             raise EndpointError(
-                f"{self.where}: needs the openai client; in rrm's checkout: pip install -e '.[openai]'"
+                f"{self.where}: needs the openai client; {bring('openai')}"
             ) from error
         return AsyncOpenAI
 

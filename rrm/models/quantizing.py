@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rrm.core.errors import ModelError
+from rrm.core.extras import bring
 
 Kind = Literal["int8", "nf4"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -28,7 +29,7 @@ def _library() -> Any:
         from bitsandbytes import functional
     except ImportError as error:
         raise ModelError(
-            "weights of 8 and 4 bits need bitsandbytes: pip install 'recursive-reward-modeling[quantized]'"
+            f"weights of 8 and 4 bits need bitsandbytes; {bring('quantized')}"
         ) from error
     return functional
 

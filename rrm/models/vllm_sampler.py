@@ -31,6 +31,7 @@ import torch
 
 from rrm.core.border import plain
 from rrm.core.errors import ConfigError, Notice, RRMError
+from rrm.core.extras import bring
 from rrm.core.seeding import generator, seed_of
 from rrm.core.spelling import nearest
 from rrm.models import wire
@@ -436,6 +437,6 @@ class VLLMSampler:
             from openai import AsyncOpenAI
         except ImportError as error:
             raise SamplerError(
-                f"{self.setting.where}: needs the openai client; in rrm's checkout: pip install -e '.[openai]'"
+                f"{self.setting.where}: needs the openai client; {bring('openai')}"
             ) from error
         return AsyncOpenAI

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from rrm.core.errors import RRMError
+from rrm.core.extras import bring
 from rrm.store.files import write_atomically
 from rrm.trust.statement import CertificateError
 
 PAYLOAD = "application/vnd.in-toto+json"
-NEEDS = "signing needs securesystemslib: pip install 'recursive-reward-modeling[trust]'"
+NEEDS = f"signing needs securesystemslib; {bring('trust')}"
 
 
 class SignatureError(RRMError, ValueError):

@@ -16,11 +16,12 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from rrm.core.errors import ConfigError
+from rrm.core.extras import bring
 from rrm.trust.linear import moving
 
 SECONDS = 5.0
 """z3 may take so long for one question."""
-MISSING = "z3 is not installed: pip install 'recursive-reward-modeling[tools]'"
+MISSING = f"z3 is not installed; {bring('tools')}"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from rrm.core.errors import ConfigError
+from rrm.core.extras import bring
 from rrm.core.judgements import Comparison, Event
 from rrm.core.parties import Watched
 from rrm.core.task import Task
@@ -245,5 +246,5 @@ def _imported(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f"--report-to {name} needs {name} ({error}); pip install 'recursive-reward-modeling[{name}]'"
+            f"--report-to {name} needs {name} ({error}); {bring(name)}"
         ) from error

@@ -110,4 +110,4 @@ def test_the_package_says_what_is_missing(tmp_path: Path) -> None:
 
     code = "import sys; sys.modules['stable_baselines3'] = None\nimport rrm.acting"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert "pip install 'recursive-reward-modeling[env]'" in done.stderr
+    assert "pip install -e '.[env]'" in done.stderr

@@ -85,6 +85,7 @@ def test_a_preference_that_is_none_stops_the_run_by_name(tmp_path: Path, prefere
         ({"by": None}, "the name is None"),
         ({"checks": ("steps",)}, "a list of Check"),
         ({"checks": (Check("steps", True, True, spot=0.0),)}, "chance of a spot check is 0"),
+        ({"checks": (Check("steps", True, True, side="c"),)}, "a check is of the side 'c'"),  # type: ignore[arg-type]
     ],
 )
 def test_numbers_and_texts_beside_the_preference(tmp_path: Path, given: dict[str, Any], why: str) -> None:

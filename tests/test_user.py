@@ -90,6 +90,18 @@ def test_a_contested_claim_has_a_record_of_its_own() -> None:
     assert user.trust("paper", "paper/all", False, contested=True) == pytest.approx(1 - user.prior)
 
 
+def test_a_check_says_which_fact_of_which_outcome_was_looked_at() -> None:
+    """It tells nothing that the fact it names would not: who was right is who said what is so of that fact."""
+    user = BoundedUser(attention=8, error=0.0, spot_checks=0.5)
+    sides = set()
+    for pair in pairs(20, misleading):
+        for check in user.judge(PAPER, pair).checks:
+            named = {fact.name: fact for fact in facts(pair.case, pair.a if check.side == "a" else pair.b)}
+            assert check.right == (check.said == matter(named[check.fact]))
+            sides.add(check.side)
+    assert sides == {"a", "b"}
+
+
 def test_more_attention_is_not_worse() -> None:
     asked = pairs(300)
     low, middle, high = (agreement(BoundedUser(attention=n, error=0, biases={}), asked) for n in (0, 12, 200))
@@ -185,6 +197,7 @@ def test_a_part_is_looked_at_once_and_who_was_refuted_is_not_believed_again() ->
     for accusers in (("one",), ("one", "two")):
         said = BoundedUser(attention=6, error=0).judge(task, Pair("t", case, a, b, says(*accusers), ()))
         assert said.attention == 1 and [check.by for check in said.checks] == [*accusers]
+        assert {(check.side, check.fact, check.part) for check in said.checks} == {("a", "f", 0)}
         assert said.preference == 0.5, "b was accused by nobody, and looks no better"
 
 

@@ -159,6 +159,9 @@ def judged(judgement: Any, where: str) -> Judgement:
     for check in checks:
         if check.spot is not None and not 0 < finite(check.spot, f"{where}: the chance of a spot check") <= 1:
             raise BorderError(f"{where}: the chance of a spot check is {check.spot:g}; it is above 0, and at most 1")
+        if check.side not in ("", "a", "b"):
+            raise BorderError(f"{where}: a check is of the side {_shown(check.side)}; it is a, b, or empty: not known")
+        said(check.fact, f"{where}: the fact of a check")
     a, b = (remarked(found, where) for found in (judgement.remarks_a, judgement.remarks_b))
     return replace(
         judgement, preference=preference, attention=int(attention), seconds=seconds, margin=margin, checks=checks,

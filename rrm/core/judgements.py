@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field as Kept
 
@@ -76,6 +76,16 @@ class Check:
     """A spot check: the chance with which it was drawn, at random and whatever anybody said, that this fact of the
     outcome is looked at. None: whoever judges chose to look, or it is not known. Shares of the former say something of
     all that was claimed; those of the latter of what was chosen."""
+    side: Annotated[Literal["", "a", "b"], Kept(exclude_if=lambda side: not side)] = ""
+    """The outcome of the pair that the claim is about. Empty: it is not known, as in older runs."""
+    fact: Annotated[str, Kept(exclude_if=lambda fact: not fact)] = ""
+    """The fact of that outcome that was looked at. Empty: an answer as a whole, or it is not known."""
+    part: Annotated[int | None, Kept(exclude_if=lambda part: part is None)] = None
+    """The part of the fact, from 0, where only that was looked at: it holds, and so who pointed at it was wrong."""
+
+    def turned(self) -> Check:
+        """The same check of a pair with B in A's place."""
+        return replace(self, side="b" if self.side == "a" else "a") if self.side else self
 
 
 @dataclass(frozen=True)

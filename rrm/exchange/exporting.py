@@ -137,6 +137,7 @@ def row_of(comparison: Comparison) -> Row:
     a_chosen = judgement.preference is None or judgement.preference >= 0.5
     ordered = pair if a_chosen else pair.swapped()
     preference = judgement.preference if a_chosen or judgement.preference is None else 1 - judgement.preference
+    checks = judgement.checks if a_chosen else tuple(check.turned() for check in judgement.checks)
     record = {
         "case": dict(pair.case.data),
         "form": pair.case.form,
@@ -144,7 +145,7 @@ def row_of(comparison: Comparison) -> Row:
         "rejected": sampled(ordered.b),
         "assistance_chosen": _said.dump_python(ordered.assistance_a, mode="json"),
         "assistance_rejected": _said.dump_python(ordered.assistance_b, mode="json"),
-        "checks": _checks.dump_python(judgement.checks, mode="json"),
+        "checks": _checks.dump_python(checks, mode="json"),
     }
     sides = (judgement.remarks_a, judgement.remarks_b)
     for name, remarks in zip(("chosen", "rejected"), sides if a_chosen else reversed(sides), strict=True):

@@ -197,7 +197,12 @@ def checks_of(pair: Pair, marks: Mapping[str, Verdict]) -> list[Check]:
         findings = one.answer.findings
         below = {f.fact: f.holds for sub in one.answer.below for under in sub.tree() for f in under.findings}
         contested = any(below.get(f.fact, f.holds) != f.holds for f in findings)
-        found.append(Check(one.by.assistant, all(f.holds for f in findings), verdict == "yes", contested))
+        side: Literal["a", "b"] = "a" if one.at.startswith("a") else "b"
+        fact = findings[0].fact if len(findings) == 1 else ""
+        right = verdict == "yes"
+        found.append(
+            Check(one.by.assistant, all(f.holds for f in findings), right, contested, side=side, fact=fact)
+        )
     return found
 
 

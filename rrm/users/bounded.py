@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, PrivateAttr
 
@@ -153,11 +153,15 @@ class BoundedUser(Explained):
         """Perceive the value of both, each with half of the attention, and prefer the higher."""
         checks: list[Check] = []
         views, spent, answers, stood = [], 0, 0, 0
-        for outcome, assistance in ((pair.a, pair.assistance_a), (pair.b, pair.assistance_b)):
+        both: tuple[tuple[Literal["a", "b"], Outcome, tuple[Assistance, ...]], ...]
+        both = ("a", pair.a, pair.assistance_a), ("b", pair.b, pair.assistance_b)
+        for side, outcome, assistance in both:
             rng = random.Random(digest(self.seed, pair.case.id, outcome.id))
             meter = Attention(self.attention // 2, self.error, rng)
             down = Descent(task, self.descent, self.stands, partial(meter.read, self.reading), meter.check)
-            views.append(self._view(task, pair.case, outcome, assistance, meter, down, rng, checks))
+            found: list[Check] = []
+            views.append(self._view(task, pair.case, outcome, assistance, meter, down, rng, found))
+            checks += [replace(one, side=side) for one in found]
             spent, answers, stood = spent + meter.spent, answers + down.answers, stood + down.stood
         a, b = views
         difference = a.value - b.value
@@ -221,10 +225,12 @@ class BoundedUser(Explained):
             believed[fact.name] = float(holds)
             looked.add(fact.name)
             said = claims.get(fact.name, ())
-            checks.extend(_checked(claim, holds, spot) for claim in said)
+            checks.extend(_checked(fact, claim, holds, spot) for claim in said)
             contested = any(claim.holds != fact.claims for claim in said)
             made = own.get(fact.name, ())
-            checks.extend(Check(task.path, one, holds == fact.claims, contested, spot) for one in made)
+            checks.extend(
+                Check(task.path, one, holds == fact.claims, contested, spot, fact=fact.name) for one in made
+            )
 
         def credible(fact: Fact) -> list[Claim]:
             return [claim for claim in claims.get(fact.name, ()) if claim.by not in refuted[fact.name]]
@@ -252,7 +258,7 @@ class BoundedUser(Explained):
             if target is fact or not holds:  # a part that fails settles the whole
                 settle(open_facts.pop(fact.name), holds)
             else:
-                checks.append(_checked(claim, True))
+                checks.append(replace(_checked(fact, claim, True), part=claim.part))
                 sound.add((fact.name, claim.part))
                 refuted[fact.name].add(claim.by)
                 believed[fact.name] = self._believe(task.path, credible(fact), standing[fact.name])
@@ -323,5 +329,5 @@ class BoundedUser(Explained):
         return [(target, fact, claim) for *_, target, fact, claim in sorted(found, key=lambda row: row[:3])]
 
 
-def _checked(claim: Claim, holds: bool, spot: float | None = None) -> Check:
-    return Check(claim.by, claim.holds, claim.holds == holds, claim.contested, spot)
+def _checked(fact: Fact, claim: Claim, holds: bool, spot: float | None = None) -> Check:
+    return Check(claim.by, claim.holds, claim.holds == holds, claim.contested, spot, fact=fact.name)

@@ -21,6 +21,7 @@ from rrm.view import lists
 from rrm.view.accuracy import counted
 from rrm.view.attributions import Attributed, attributed
 from rrm.view.figures import tables_of
+from rrm.view.positions import bias_figures
 from rrm.view.reading import Calls, NodeView, Reader
 from rrm.view.rounds import NodeRound, rounds_of
 from rrm.view.spoken import ShownRemark, counted_remarks
@@ -119,6 +120,18 @@ def _show_rightness(run: Reader, node: NodeView, console: Console) -> None:
     console.print(table)
 
 
+def _show_positions(run: Reader, node: NodeView, console: Console) -> None:
+    """How much the order in which outcomes are shown moves who judged, where that is on record."""
+    if not (found := bias_figures(run, node.path, seconds=30.0)):
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("position bias", overflow="fold")
+    table.add_column("", justify="right")
+    for what, known in found:
+        table.add_row(Text(visible(what)), str(known))
+    console.print(table)
+
+
 def _count(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
 
@@ -143,6 +156,7 @@ def show_node(
         told = ", ".join(f"{n:,} {kind}" for kind, n in counts.items())
         console.print(Text(f"said of single outcomes: {told}", style="dim"))
     _show_rightness(run, node, console)
+    _show_positions(run, node, console)
     found = lists.find(run, node.path, lists.Query(show, text), after, limit=limit)
     for one in found.lines:
         comparison = judged.comparison(run, one.seq, LONGEST)

@@ -12,6 +12,7 @@ from typing import Any
 
 from rrm.core.records import rendering
 from rrm.view.comparisons import PARTS, SHOWN, accepting, retrained, start
+from rrm.view.positions import FLIPS, POSITION, in_both_orders
 from rrm.view.reading import Reader
 from rrm.view.truth import BETTER, JOINS, WITHOUT, attached, hurried, untrue_of
 
@@ -59,6 +60,8 @@ BY_TRUTH = {
     "untrue": ("an assistant against truth", f"({untrue_of('a')} OR {untrue_of('b')})"),
 }
 """Of runs beside which a truth was measured."""
+BY_POSITION = {"flips": ("the verdict flips with the order", FLIPS)}
+"""Of runs whose user was asked in both orders."""
 ORDERS = {
     "": ("the order they were judged", ""),
     "newest": ("newest first", "c.seq"),
@@ -66,8 +69,10 @@ ORDERS = {
     "against": ("reward model most against the user", "(0.5 - c.preference) * s.margin"),
     "attention": ("most attention", "c.attention"),
     "slow": ("took longest", "c.seconds"),
+    "position": ("most position bias", f"abs({POSITION})"),
 }
-"""Largest first; those that are equal, and those of which the number is not known, by number."""
+"""Largest first; those that are equal, and those of which the number is not known, by number. The last only of runs
+whose user was asked in both orders (`orders_of`)."""
 SAYS = {
     "no": "EXISTS (SELECT 1 FROM json_each(o.value, '$.answers') n, json_each(n.value, '$.findings') f"
           " WHERE NOT json_extract(f.value, '$.holds'))",
@@ -83,7 +88,7 @@ class Query:
 
     Attributes
     ----------
-    show: a key of `FILTERS`, or of `BY_TRUTH`; one that is unknown, or not to be had here, is "all".
+    show: a key of `FILTERS`, `BY_TRUTH` or `BY_POSITION`; one that is unknown, or not to be had here, is "all".
     text: what case or outcomes must contain, in upper or lower case.
     who: an assistant's path; with `says` (yes, no, N/A) and `of` (a, b; "": either) what it must say of which outcome.
     labeler: who judged.
@@ -102,7 +107,8 @@ class Query:
 
 @dataclass(frozen=True)
 class Line:
-    """A comparison in a list. `better`: by how much A is truly better than B, where that is known."""
+    """A comparison in a list. `better`: by how much A is truly better than B, where that is known. `position`: by how
+    much it moved the judge's probability of A that A was shown first, where that is known (`rrm.view.positions`)."""
 
     seq: int
     round: int
@@ -116,6 +122,7 @@ class Line:
     accept: bool
     """Whether it was asked to decide if an improvement stands."""
     better: float | None
+    position: float | None
     case: str
     a: str
     b: str
@@ -137,7 +144,12 @@ class Found:
 
 def filters_of(run: Reader) -> dict[str, tuple[str, str]]:
     """Name -> (in words, in SQL): what lists of a run can show."""
-    return FILTERS | BY_TRUTH if attached(run) else FILTERS
+    return FILTERS | (BY_TRUTH if attached(run) else {}) | (BY_POSITION if in_both_orders(run) else {})
+
+
+def orders_of(run: Reader) -> dict[str, tuple[str, str]]:
+    """Name -> (in words, in SQL): how lists of a run can be sorted."""
+    return ORDERS if in_both_orders(run) else {name: order for name, order in ORDERS.items() if name != "position"}
 
 
 def _query(run: Reader, task: str, wanted: Query) -> tuple[str, str, dict[str, Any]]:
@@ -182,7 +194,7 @@ def find(
     hit, source, values = _query(run, task, wanted)
     columns = (
         f"c.seq, ({hit}) AS hit, c.round, c.preference, s.margin, s.std, c.attention, c.seconds, c.user,"
-        f" c.shown != '[]', {accepting(run)}, {BETTER}, c.case_id, c.a, c.b"
+        f" c.shown != '[]', {accepting(run)}, {BETTER}, {POSITION}, c.case_id, c.a, c.b"
     )
     text = wanted.text.strip()
     if ORDERS.get(wanted.order, ("", ""))[1]:

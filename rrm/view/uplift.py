@@ -7,6 +7,7 @@ from pathlib import Path
 from rrm.labels.agreement import Uplift, report, side, uplifts
 from rrm.labels.questions import Label
 from rrm.labels.queue import Labels
+from rrm.view.positions import first_preferred
 from rrm.view.reading import Reader
 
 
@@ -14,6 +15,10 @@ def told(folder: Path, labels: Labels, labeler: str) -> list[str]:
     """The report on a person's labels, in words."""
     lines = report(labels, labeler).lines()
     with Reader(folder) as run:
+        lines += [
+            f"prefers what was shown first in {one.share} (the order is drawn at random: without a bias 0.50)"
+            for one in first_preferred(run) if one.labeler == labeler
+        ]
         for one in by_reward_model(run, labels, labeler):
             n = one.assisted.worth.n + one.unassisted.worth.n
             if n:

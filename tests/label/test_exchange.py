@@ -29,7 +29,8 @@ def comparisons() -> list[Comparison]:
         around = (" ", "\n\n") if i else ("", "")
         a = Outcome(one.a.text, (1, 2, i), (-0.5, -1.25, -2.0), False, around=around)
         one = replace(one, a=a, task="t/sub")
-        judgement = Judgement(preference, (Check("t/proofs", True, False),), i, f"note {i}", assisted=i != 4)
+        checks = (Check("t/proofs", True, False, side="b", fact="s"),)
+        judgement = Judgement(preference, checks, i, f"note {i}", assisted=i != 4)
         out.append(Comparison(one, judgement, i // 3, "human(ann)", 1.5))
     return out
 

@@ -162,8 +162,8 @@ def test_marks_become_checks_of_the_assistants_they_are_about(tmp_path: Path) ->
     marks: dict[str, Verdict] = {"a/0": "no", "b/1": "yes", "b/0": "n/a", "a/2": "yes"}
     labels.answer(key(), ids[0], "ann", "first", marks=marks, note="so")
     judgement = combine(one, labels.labels())
-    assert [(c.by, c.said, c.right, c.contested) for c in judgement.checks] == [
-        ("t/proofs", True, False, True), ("t/proofs/steps", True, True, False)
+    assert [(c.by, c.said, c.right, c.contested, c.side) for c in judgement.checks] == [
+        ("t/proofs", True, False, True, "a"), ("t/proofs/steps", True, True, False, "b")
     ]  # fmt: skip
     assert judgement.note == "so"
     with pytest.raises(LabelError, match="marks"):

@@ -114,7 +114,7 @@ def test_what_an_answer_points_at_lights_up_in_the_text(page: tuple[Page, str]) 
     tab.goto(f"{base}/r/run/c/{len(TEXTS) + 2 + 2 * len(TEXTS)}")
     lit = tab.locator(".lit")
     assert lit.count() == 0
-    answers = tab.locator(".side").first.locator(".answer")
+    answers = tab.locator(".aligned td:nth-of-type(1) .answer")
     proofs, steps = answers.nth(0), answers.nth(1)
     proofs.hover()
     assert "".join(lit.all_text_contents()) == "le"
@@ -154,6 +154,8 @@ def test_everything_can_be_reached_by_keys_alone(page: tuple[Page, str]) -> None
     tab.wait_for_url("**/c/2/a/0.0")
     tab.keyboard.press("u")
     tab.wait_for_url("**/c/2")
+    tab.keyboard.press("m")
+    assert tab.locator("details.marks[open]").count() == 1
     tab.keyboard.press("?")
     assert tab.locator("dialog[open]").count() == 1
     tab.keyboard.press("]")  # nothing behind the legend

@@ -43,7 +43,7 @@ def test_a_comparison_says_who_thinks_what(tmp_path: Path) -> None:
     with open_app(synthetic.make(tmp_path / "run", made, [-0.5, -0.25])) as client:
         text = plain(client.get("/r/run/c/1").text)
         assert "user A" in text and "reward model B by 0.50 ± 0.50" in text and "assistance shown" in text
-        assert "proofs no ranks at 75%" in text and "data N/A" in text and "preferred" in text
+        assert "proofs A no ranks at 75%" in text and "data A N/A" in text and "preferred" in text
         text = plain(client.get("/r/run/c/2").text)
         assert "user B" in text and "assistance none" in text
         text = plain(client.get("/r/run/c/1/a/0.0").text)

@@ -197,7 +197,7 @@ def swapped(comparison: Comparison) -> Comparison:
     told = comparison.judgement
     turned = replace(
         told, preference=None if preference is None else 1 - preference, remarks_a=told.remarks_b,
-        remarks_b=told.remarks_a,
+        remarks_b=told.remarks_a, checks=tuple(check.turned() for check in told.checks),
     )  # fmt: skip
     return replace(comparison, pair=comparison.pair.swapped(), judgement=turned)
 

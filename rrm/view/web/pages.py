@@ -19,16 +19,13 @@ from rrm.store.films import image
 from rrm.view import comparisons as judged
 from rrm.view import lists
 from rrm.view.accuracy import ENOUGH, counted
-from rrm.view.attributions import attributed
-from rrm.view.clips import clips_of, moments_of
 from rrm.view.figures import tables_of
-from rrm.view.pictures import framed, seen
+from rrm.view.positions import bias_figures, in_both_orders
 from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, ReadError, Series, open_runs
 from rrm.view.rounds import rounds_of
 from rrm.view.safety_case import case_of, file_in, nested, read_predicate
 from rrm.view.spoken import counted_remarks
-from rrm.view.truth import attached, rightness, true_sides
-from rrm.view.web.diff import differences, pieces
+from rrm.view.truth import attached, rightness
 from rrm.view.web.plots import Plot, sparkline
 from rrm.view.web.rendering import duration, node_of, number, reader, render, round_number, url, whole_number
 
@@ -258,7 +255,7 @@ def node(request: Request) -> Response:
             settings=settings, remarks=counted_remarks(run, here.path),
             versions=[(json.loads(shown), first, last, n) for shown, first, last, n in versions],
             filters=lists.filters_of(run), verdict=judged.verdict, truth=rightness(run, here.path),
-            certified=file_in(run.folder, here.path).exists(),
+            certified=file_in(run.folder, here.path).exists(), bias=bias_figures(run, here.path),
             measured=run.report if here.path == run.root else run.measured_nodes.get(here.path, {}),
         )  # fmt: skip
 
@@ -361,10 +358,10 @@ def listing(request: Request) -> Response:
             request, "list.html", run=run, node=here, found=found, wanted=wanted,
             earlier=None if found.before is None else url(*here_is, **back, **chosen),
             later=None if found.after is None else url(*here_is, after=found.after, **chosen),
-            filters=lists.filters_of(run), orders=lists.ORDERS, labelers=lists.labelers(run, here.path),
+            filters=lists.filters_of(run), orders=lists.orders_of(run), labelers=lists.labelers(run, here.path),
             rounds=sorted(run.counts.get(here.path, {})), verdict=judged.verdict, total=total,
             matching=lists.matching(run, here.path, wanted) if chosen.keys() - {"order"} else total,
-            scored="scores" in run.tables, truth=attached(run),
+            scored="scores" in run.tables, truth=attached(run), positions=in_both_orders(run),
         )  # fmt: skip
 
 
@@ -377,53 +374,6 @@ def _wanted(run: Reader, asked: Mapping[str, str]) -> lists.Query:
         asked.get("of", "") if asked.get("of") in ("a", "b") else "", asked.get("labeler", ""),
         asked.get("order", "") if asked.get("order") in lists.ORDERS else "",
     )  # fmt: skip
-
-
-def comparison(request: Request) -> Response:
-    """A comparison whole, with the words marked that differ between A and B. 404 if there is none of this number."""
-    with reader(request) as run:
-        c = _comparison(run, request)
-        marked = differences(c.a.text, c.b.text)
-        sides = []
-        for name, side, changed, drawn, clip in zip(
-            ("A", "B"), (c.a, c.b), marked or ((), ()), seen(run, c), clips_of(run, c), strict=True
-        ):
-            shown = pieces(side.text, changed, side.spans)
-            sides.append({
-                "name": name, "key": name.lower(), "side": side, "pieces": shown, "accused": _accused(side),
-                "clip": clip, "frames": framed(drawn, clip),
-                "moments": moments_of(side.answers, clip.of) if clip else (),
-            })  # fmt: skip
-        beside = [
-            run.row(f"SELECT {f}(seq) FROM comparisons WHERE task = ? AND seq {sign} ?", (c.task, c.seq))[0]
-            for f, sign in (("MAX", "<"), ("MIN", ">"))
-        ]
-        return render(
-            request, "comparison.html", run=run, c=c, sides=sides, marked=marked is not None, beside=beside,
-            verdict=judged.verdict, played=any(one["frames"] for one in sides),
-            instruction=run.nodes[c.task].instruction if c.task in run.nodes else "",
-            moved=attributed(run, c.task, c.pair),
-            truth=true_sides(run, c.task, c.case_blob, (c.a.blob, c.b.blob)),
-        )  # fmt: skip
-
-
-def answer(request: Request) -> Response:
-    """An assistant's own outcome, what was said of it, and what trained the assistant."""
-    with reader(request) as run:
-        c = _comparison(run, request)
-        side = c.a if request.path_params["side"] == "a" else c.b
-        chain = judged.follow(side.answers, request.path_params["way"])
-        if not chain:
-            raise HTTPException(404, "This comparison has no such answer.")
-        until = judged.trained_before(run, c.task, chain[0].assistant, chain[0].version, chain[-1].assistant)
-        here = chain[-1]
-        trained = lists.find(run, here.assistant, before=until, limit=5) if until else None
-        spans = side.spans
-        return render(
-            request, "answer.html", run=run, c=c, side=request.path_params["side"], outcome=side, chain=chain,
-            here=here, pieces=pieces(side.text, (), spans), until=until, trained=trained, verdict=judged.verdict,
-            accused={judged.points(finding, spans) for finding in here.wrong}, node=run.nodes.get(here.assistant),
-        )  # fmt: skip
 
 
 def text(request: Request) -> Response:
@@ -448,19 +398,6 @@ def film(request: Request) -> Response:
     return Response(body, media_type="image/png", headers=alone)
 
 
-def _accused(side: judged.Side) -> set[str]:
-    """Located facts that an assistant, anywhere below, calls wrong: the part it points at where there is one."""
-    return {judged.points(finding, side.spans) for one in walk(side.answers) for finding in one.wrong}
-
-
-def _comparison(run: Reader, request: Request) -> judged.ShownComparison:
-    seq = request.path_params["seq"]
-    found = judged.comparison(run, seq) if seq < 2**63 else None  # SQLite's largest number
-    if found is None:
-        raise HTTPException(404, f"{run.title} has no comparison {seq}.")
-    return found
-
-
 ROUTES = [
     Route("/", runs),
     Route("/two", pick),
@@ -471,8 +408,6 @@ ROUTES = [
     Route("/r/{run}/challenges/{task:path}", challenges),
     Route("/r/{run}/case/{task:path}", safety_case),
     Route("/r/{run}/list/{task:path}", listing),
-    Route("/r/{run}/c/{seq:int}", comparison),
-    Route("/r/{run}/c/{seq:int}/{side:str}/{way:str}", answer),
     Route("/r/{run}/text/{blob}", text),
     Route("/r/{run}/film/{case}/{outcome}/{number:int}.png", film),
 ]

@@ -15,7 +15,7 @@ document.addEventListener("keydown", (event) => {
   if (!target) return;
   event.preventDefault();
   if (target.matches("input, textarea, select")) { target.focus(); if (target.select) target.select(); }
-  else target.click();
+  else { target.click(); if (target.matches("summary")) target.focus(); }
 });
 
 function legend() { document.getElementById("legend").showModal(); }

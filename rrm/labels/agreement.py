@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import krippendorff
 import numpy as np
 
+from rrm.labels.controls import OwnControls
 from rrm.labels.questions import Label
 from rrm.labels.queue import Labels
 
@@ -208,10 +209,13 @@ class AgreementReport:
     people: list[Uplift]
     """Only those who were asked about pairs with assistance."""
     withdrawn_late: int
+    controls: Mapping[str, OwnControls] = field(default_factory=dict)
+    """Labeler -> how they judged gold questions, and pairs shown twice."""
 
     def lines(self) -> list[str]:
         """In words, for a page or a terminal."""
         out = [f"{name}: {n} judged" for name, n in sorted(self.judged.items())]
+        out += [line for name, own in sorted(self.controls.items()) for line in own.lines(name)]
         for one in self.people:
             out.append(f"{one.labeler}, pairs with assistance to be seen:")
             for title, arm in (("shown", one.assisted), ("not shown", one.unassisted)):
@@ -244,4 +248,5 @@ def report(labels: Labels, labeler: str | None = None) -> AgreementReport:
     drawn = [one for one in labels.labels(drawn=True) if labeler in (None, one.labeler)]
     judged = Counter(one.labeler for one in given if labeler in (None, one.labeler) and one.preference is not None)
     lifts = uplifts(drawn, cases, with_others(given))
-    return AgreementReport(judged, alpha(given, cases), lifts, labels.withdrawn_late())
+    own = {name: one for name, one in labels.controlled().items() if labeler in (None, name)}
+    return AgreementReport(judged, alpha(given, cases), lifts, labels.withdrawn_late(), own)

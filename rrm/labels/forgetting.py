@@ -24,7 +24,7 @@ from rrm.core.remarks import Remark
 from rrm.labels.questions import Label, LabelError, Question, combine
 from rrm.labels.queue import ASKED, Labels
 from rrm.labels.remarking import Sides, read, written
-from rrm.labels.rows import LABEL, QUESTION, label_of, question_of, within
+from rrm.labels.rows import LABEL, QUESTION, label_of, question_of, take_back, within
 from rrm.store import encoding
 from rrm.store.config import read_config
 from rrm.store.store import Store, remark_name
@@ -205,7 +205,9 @@ def _labelers(queue: Labels | None) -> set[str]:
     if queue is None:
         return set()
     with queue._reading():
-        return {one for (one,) in queue._db.execute("SELECT labeler FROM labels UNION SELECT labeler FROM claims")}
+        return {one for (one,) in queue._db.execute(
+            "SELECT labeler FROM labels UNION SELECT labeler FROM claims UNION SELECT labeler FROM controls"
+        )}
 
 
 def _own(queue: Labels | None, name: str) -> set[int]:
@@ -325,23 +327,25 @@ def _supersede(store: Store, seq: int, left: Judgement, taken: _Names) -> None:
 
 
 def _in_labels(queue: Labels, own: set[int], taken: _Names, withdraw: bool) -> None:
-    with queue.rewriting(("labels", "closed")):
+    with queue.rewriting(("labels", "closed", "controls", "control_labels")):
         db = queue._db
         if withdraw:
             current = db.execute("SELECT seq, question FROM current WHERE labeler = ?", (taken.old,)).fetchall()
             for seq, question in current:
-                db.execute(
-                    "INSERT INTO labels (key, kind, question, labeler, preference, strength, swapped, assisted, looked,"
-                    " seconds, note, marks, at, supersedes)"
-                    " VALUES (?, 'undo', ?, ?, NULL, '', 0, 0, 0, 0, '', '{}', ?, ?)",
-                    (str(uuid.uuid4()), question, taken.new, queue._stamp(question), seq),
-                )
+                take_back(db, "labels", str(uuid.uuid4()), question, taken.new, queue._stamp(question), seq)
             _judge_anew(queue, own, taken)
-        db.execute("UPDATE labels SET labeler = ? WHERE labeler = ?", (taken.new, taken.old))
+            for seq, question in db.execute(
+                "SELECT seq, question FROM current_controls WHERE labeler = ?", (taken.old,)
+            ).fetchall():
+                take_back(db, "control_labels", str(uuid.uuid4()), question, taken.new, queue._stamp(question), seq)
+        for table in ("labels", "controls", "control_labels"):
+            db.execute(f"UPDATE {table} SET labeler = ? WHERE labeler = ?", (taken.new, taken.old))
         db.execute("DELETE FROM claims WHERE labeler = ?", (taken.old,))
         changes: tuple[tuple[str, str, str, Callable[[str], str]], ...] = (
             ("labels", "note", "seq", taken.text),
             ("labels", "remarks", "seq", lambda body: written(_of_sides(read(body), taken))),
+            ("control_labels", "note", "seq", taken.text),
+            ("control_labels", "remarks", "seq", lambda body: written(_of_sides(read(body), taken))),
             ("closed", "judgement", "question", lambda body: _renamed(body, taken)),
         )
         for table, column, key, change in changes:

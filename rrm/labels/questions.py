@@ -122,6 +122,11 @@ class Question:
         """The kinds of remarks that are asked for -> levels, of ratings."""
         return parse(self.ask)
 
+    @property
+    def assistable(self) -> bool:
+        """Whether there is assistance on it, shown or not."""
+        return bool(self.pair.assistance_a or self.pair.assistance_b)
+
     def swapped(self, labeler: str) -> bool:
         """Whether this person sees B first. Random, and the same however often the page is loaded."""
         return random.Random(digest("order", self.id, labeler)).random() < 0.5
@@ -129,7 +134,7 @@ class Question:
     def assisted(self, labeler: str) -> bool:
         """Whether this person sees the assistance: a random share of pairs, `unassisted`, is shown without. Always the
         same for the same person."""
-        if not (self.pair.assistance_a or self.pair.assistance_b):
+        if not self.assistable:
             return False
         return random.Random(digest("assisted", self.id, labeler)).random() >= self.unassisted
 

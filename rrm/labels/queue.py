@@ -16,7 +16,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,8 @@ from rrm.core.judgements import Judgement, Pair
 from rrm.core.records import Case, Outcome, Spans, digest
 from rrm.core.remarks import Remark
 from rrm.core.task import Drawing, no_pictures, no_spans
+from rrm.labels import controls
+from rrm.labels.controls import Control, Gold, Mixing, OwnControls
 from rrm.labels.questions import (
     STRENGTHS,
     Choice,
@@ -40,7 +42,7 @@ from rrm.labels.questions import (
     said,
 )
 from rrm.labels.remarking import heard, written
-from rrm.labels.rows import LABEL, OFFERED, QUESTION, Standing, body_of, label_of, question_of, within
+from rrm.labels.rows import LABEL, OFFERED, QUESTION, Standing, body_of, label_of, question_of, take_back, within
 from rrm.store.database import TICK, Database
 from rrm.store.upgrades import LABELS
 
@@ -105,9 +107,9 @@ class LabelerProgress:
     answered: int = 0
     """Those with all the labels they need."""
     left: int = 0
-    """Those that this person can still be asked."""
+    """Those that this person can still be asked, and the controls that they hold."""
     mine: int = 0
-    """Labels of this person in this run."""
+    """Labels of this person in this run, those of controls included, as they cannot tell which these are."""
     pace: float | None = None
     """Median seconds of this person's latest labels."""
 
@@ -119,7 +121,10 @@ class Labels(Database):
     """The queue and the labels of one run. Safe for several processes and threads at once."""
 
     def __init__(self, folder: Path | str) -> None:
-        super().__init__(Path(folder) / "labels.db", SCHEMA, ("questions", "labels", "closed"), LABELS)
+        tables = ("questions", "labels", "closed", *controls.TABLES)
+        super().__init__(Path(folder) / "labels.db", SCHEMA + controls.SCHEMA, tables, LABELS)
+        self.mixing: Mixing | None = None
+        """What comes in between for whoever is asked through this object."""
         self._first_open = 0
         self._newest = (0, 0.0)
         """The newest label that `take` has seen, and when, by a clock that nobody sets."""
@@ -233,11 +238,11 @@ class Labels(Database):
     def _stamp(self, question: str) -> float:
         """Now; later than the last label, and than when this question was closed, if the clock was set back."""
         row = self._db.execute(
-            "SELECT MAX((SELECT at FROM labels ORDER BY seq DESC LIMIT 1), COALESCE((SELECT at FROM closed"
-            " WHERE question = ?), 0))",
+            "SELECT MAX(COALESCE((SELECT at FROM labels ORDER BY seq DESC LIMIT 1), 0), COALESCE((SELECT at FROM closed"
+            " WHERE question = ?), 0), COALESCE((SELECT at FROM control_labels ORDER BY seq DESC LIMIT 1), 0))",
             (question,),
         ).fetchone()
-        return max(time.time(), (row[0] or 0.0) + TICK)
+        return max(time.time(), row[0] + TICK)
 
     def _closed(self, ids: Sequence[str]) -> dict[str, Judgement]:
         rows = within(self._db, "SELECT question, judgement FROM closed WHERE question IN", ids)
@@ -263,23 +268,33 @@ class Labels(Database):
     def claim(self, labeler: str, n: int = 1, lease: float = LEASE) -> list[Question]:
         """The next questions for this person, theirs for `lease` seconds; those they hold already come first.
 
-        Nobody is asked what they have answered or skipped, and no more people at once than `overlap` demands.
+        Nobody is asked what they have answered or skipped, and no more people at once than `overlap` demands. Controls
+        are among them if there is `mixing`.
         """
         labeler = named(labeler)
         with self._writing():
             now = time.time()
             rows = self._db.execute(
-                f"SELECT id FROM ({OFFERED}) ORDER BY held DESC, seq LIMIT :n",
+                f"SELECT id, held FROM ({OFFERED}) ORDER BY held DESC, seq LIMIT :n",
                 {"labeler": labeler, "now": now, "limit": now + FURTHEST, "n": n, "since": self._since()},
             ).fetchall()
-            ids = [id for (id,) in rows]
+            ids = [id for id, _ in rows]
             self._db.executemany(
                 "INSERT INTO claims (question, labeler, until) VALUES (?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET until = excluded.until",
                 [(id, labeler, now + min(lease, LEASE)) for id in ids],
             )
+            if self.mixing is not None:
+                controls.give(self._db, labeler, [id for id, held in rows if not held], self.mixing, now)
+                ids = controls.mixed(self._db, labeler, ids)[:n]
         found = self.questions(ids)
-        return [found[id] for id in ids]
+        return [found[id] if id in found else self.question(id) for id in ids]
+
+    def mix(self, gold: Sequence[Gold], mixing: Mixing) -> None:
+        """From now on ask controls in between, these gold questions among them."""
+        with self._writing():
+            controls.keep(self._db, gold, time.time())
+        self.mixing = replace(mixing, known=tuple(one.id for one in gold))
 
     def release(self, labeler: str) -> None:
         """Give back what this person holds unanswered."""
@@ -305,6 +320,11 @@ class Labels(Database):
         if not 8 <= len(key) <= 100:
             raise LabelError("key: give 8 to 100 characters that no other judgement has, such as a UUID")
         asked = self.question(question)
+        table, current = ("labels", "current")
+        if isinstance(asked, Control):
+            table, current = ("control_labels", "current_controls")
+            if asked.labeler != labeler:
+                raise LabelError(f"question {question!r} is not for {labeler}; load the page again")
         swapped, assisted = asked.swapped(labeler), asked.assisted(labeler)
         preference = preference_of(choice, strength, swapped)
         unknown = set(marks) - ({one.at for one in said(asked.pair)} if assisted else set())
@@ -321,12 +341,12 @@ class Labels(Database):
                     raise LabelError(f"key {key!r} was used for another judgement; give each its own")
                 return Receipt("repeated", question, self._is_closed(question, before[2]))
             if self._db.execute(
-                "SELECT 1 FROM current WHERE question = ? AND labeler = ?", (question, labeler)
+                f"SELECT 1 FROM {current} WHERE question = ? AND labeler = ?", (question, labeler)
             ).fetchone():
                 return Receipt("known", question)
             late = self._is_closed(question)
             self._db.execute(
-                "INSERT INTO labels (key, kind, question, labeler, preference, strength, swapped, assisted, looked,"
+                f"INSERT INTO {table} (key, kind, question, labeler, preference, strength, swapped, assisted, looked,"
                 " seconds, note, marks, at, remarks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     key, "skip" if choice == "skip" else "label", question, labeler, preference, strength, swapped,
@@ -346,22 +366,17 @@ class Labels(Database):
         with self._writing():
             if (before := self._sent(key)) is not None:
                 return Receipt("repeated", before[0], self._is_closed(before[0], before[2]))
-            row = self._db.execute(
-                "SELECT seq, question FROM current WHERE labeler = ?1 AND (?2 IS NULL OR key = ?2)"
-                " ORDER BY seq DESC LIMIT 1",
-                (labeler, target),
-            ).fetchone()
-            if row is None:
+            latest = "SELECT at, seq, question, '{0}' FROM {1} WHERE labeler = ?1 AND (?2 IS NULL OR key = ?2)"
+            rows = [
+                self._db.execute(f"{latest} ORDER BY seq DESC LIMIT 1".format(*where), (labeler, target)).fetchone()
+                for where in (("labels", "current"), ("control_labels", "current_controls"))
+            ]
+            if rows == [None, None]:
                 return Receipt("nothing")
-            seq, question = row
+            _, seq, question, table = max(row for row in rows if row is not None)
             late, now = self._is_closed(question), time.time()
-            at = self._stamp(question)
-            self._db.execute(
-                "INSERT INTO labels (key, kind, question, labeler, preference, strength, swapped, assisted, looked,"
-                " seconds, note, marks, at, supersedes) VALUES (?, 'undo', ?, ?, NULL, '', 0, 0, 0, 0, '', '{}', ?, ?)",
-                (key, question, labeler, at, seq),
-            )
-            if not late:
+            take_back(self._db, table, key, question, labeler, self._stamp(question), seq)
+            if not late and table == "labels":
                 self._db.execute(
                     "INSERT OR REPLACE INTO claims (question, labeler, until) VALUES (?, ?, ?)",
                     (question, labeler, now + LEASE),
@@ -378,7 +393,11 @@ class Labels(Database):
         return self._first_open
 
     def _sent(self, key: str) -> tuple[str, str, float] | None:
-        row = self._db.execute("SELECT question, labeler, at FROM labels WHERE key = ?", (key,)).fetchone()
+        row = self._db.execute(
+            "SELECT question, labeler, at FROM labels WHERE key = ?1"
+            " UNION ALL SELECT question, labeler, at FROM control_labels WHERE key = ?1",
+            (key,),
+        ).fetchone()
         return None if row is None else (row[0], row[1], row[2])
 
     def _is_closed(self, question: str, before: float | None = None) -> bool:
@@ -389,9 +408,12 @@ class Labels(Database):
     # --- reading -------------------------------------------------------------------------------------
 
     def question(self, id: str) -> Question:
-        """Raises `LabelError` if there is no such question."""
+        """A question, or a control. Raises `LabelError` if there is none such."""
         with self._reading():
             row = self._db.execute(f"SELECT {QUESTION} FROM questions WHERE id = ?", (id,)).fetchone()
+            control = controls.control_of(self._db, id) if row is None else None
+        if control is not None:
+            return control
         if row is None:
             raise LabelError(f"no question {id!r} in {self.path}; load the page again")
         return question_of(row)
@@ -441,10 +463,21 @@ class Labels(Database):
                 "SELECT seconds FROM current WHERE labeler = ? AND kind = 'label' ORDER BY seq DESC LIMIT 20",
                 (labeler,),
             ).fetchall()
-            (mine,) = self._db.execute("SELECT COUNT(*) FROM current WHERE labeler = ?", (labeler,)).fetchone()
+            (mine,) = self._db.execute(
+                "SELECT (SELECT COUNT(*) FROM current WHERE labeler = ?1)"
+                " + (SELECT COUNT(*) FROM current_controls WHERE labeler = ?1)",
+                (labeler,),
+            ).fetchone()
+            if self.mixing is not None:
+                left += len(controls.pending(self._db, labeler))
         pace = sorted(seconds for (seconds,) in times)[len(times) // 2] if times else None
         task, round = head or ("", 0)
         return LabelerProgress(task, round, asked, answered, left, mine, pace)
+
+    def controlled(self) -> Mapping[str, OwnControls]:
+        """Labeler -> how they judged gold questions, and pairs shown twice."""
+        with self._reading():
+            return controls.results(self._db)
 
     def withdrawn_late(self) -> int:
         """Labels taken back after training had used them."""

@@ -87,3 +87,12 @@ def label_of(row: Sequence[Any]) -> Label:
         seq, key, question, labeler, preference, strength, bool(swapped), bool(assisted), bool(looked), seconds,
         note, json.loads(marks), at, *read(remarks),
     )  # fmt: skip
+
+
+def take_back(db: Any, table: str, key: str, question: str, labeler: str, at: float, seq: int) -> None:
+    """Supersede a label, the one of this number, of `labels` or `control_labels`."""
+    db.execute(
+        f"INSERT INTO {table} (key, kind, question, labeler, preference, strength, swapped, assisted, looked,"
+        " seconds, note, marks, at, supersedes) VALUES (?, 'undo', ?, ?, NULL, '', 0, 0, 0, 0, '', '{}', ?, ?)",
+        (key, question, labeler, at, seq),
+    )

@@ -20,9 +20,10 @@ LABELS: tuple[str, ...] = (
     "",
     "ALTER TABLE questions ADD COLUMN ask TEXT NOT NULL DEFAULT '';\n"
     "ALTER TABLE labels ADD COLUMN remarks TEXT NOT NULL DEFAULT '';",
+    "",
 )
 """labels.db. To 1: versions are new. To 2: what is asked of each outcome, and what was said of it, of which older ones
-have nothing."""
+have nothing. To 3: the tables of gold questions and repeats (`rrm.labels.controls`) are new."""
 CALLS: tuple[str, ...] = ("",)
 """calls.db. To 1: versions are new."""
 TRUTHS: tuple[str, ...] = ("",)

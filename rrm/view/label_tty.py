@@ -209,7 +209,7 @@ class Terminal:
         ]
         out.print(Columns(panels, padding=(0, 1)))
         self._step(question, swapped)
-        if pair.assistance_a or pair.assistance_b:
+        if question.assistable:
             if not question.assisted(self.labeler):
                 self._print("You judge this pair without assistance: that shows what it does for you.", "dim")
             elif self.hidden:

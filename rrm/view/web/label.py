@@ -194,7 +194,7 @@ def as_shown(
         "instruction": visible(question.asks),
         "case": visible(pair.case.prompt),
         "assisted": assisted,
-        "any": bool(pair.assistance_a or pair.assistance_b),
+        "any": question.assistable,
         "opening": 0 if any(clips.values()) else question.opening,
         "sides": [
             {

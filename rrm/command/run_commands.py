@@ -14,6 +14,7 @@ from rrm.command.common import DEBUG, app, clean_errors, say
 from rrm.command.helping import command, examples, say_next
 from rrm.command.naming import AnyNode, Run, Runs, node_of
 from rrm.core.errors import ConfigError, RunError
+from rrm.labels.queue import Labels
 from rrm.store.config import read_config
 from rrm.users.human import HumanUser
 from rrm.view.challenge_records import plain
@@ -152,7 +153,12 @@ def view(
         serve(web, bound)
 
 
-@app.command(epilog=examples("rrm label runs/letters --as Ann", "rrm label letters --tty"))
+@app.command(
+    epilog=examples(
+        "rrm label runs/letters --as Ann", "rrm label letters --tty --guidelines guidelines.txt",
+        "rrm label letters --gold gold.jsonl --repeats 0.05",
+    )
+)  # fmt: skip
 def label(
     run: Run,
     name: Annotated[str | None, typer.Option("--as", help="Who judges; otherwise the page asks.")] = None,
@@ -162,6 +168,27 @@ def label(
         int, typer.Option(help="The same at every start, so that a page still open finds the server again.")
     ] = 8431,
     token: Annotated[str | None, typer.Option(help="What other machines must know to reach the page.")] = None,
+    guidelines: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A text for whoever judges; the key g shows it.", dir_okay=False)
+    ] = None,
+    gold: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", dir_okay=False,
+            help="Pairs of which the better is known (prompt, chosen, rejected, as rrm import reads them), to be asked "
+            "in between. They train nothing.",
+        ),
+    ] = None,
+    gold_share: Annotated[
+        float, typer.Option("--gold-share", help="With --gold: the share of what a person is shown.", min=0, max=0.5)
+    ] = 0.1,
+    repeats: Annotated[
+        float,
+        typer.Option(
+            help="The share of what a person is shown that they judged before, A and B exchanged. They train nothing.",
+            min=0, max=0.5,
+        ),
+    ] = 0.0,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Be the user: judge the pairs that `rrm train ... --user human` waits for. Several people may, at once.
@@ -170,18 +197,20 @@ def label(
     """
     with clean_errors(debug):
         from rrm.labels.questions import named
-        from rrm.labels.queue import Labels  # late, here and below: training needs no server
 
         asked, run = run, _run_of(run)
         find_runs([run])  # the folder of a run, or an error that says so
         if asked == run:
             _judged_by_people(run)
+        told = _guidelines(guidelines)
         labels = Labels(asked)
+        if gold is not None or repeats:
+            _mix(labels, run, gold, gold_share, repeats)
         if tty:
             from rrm.view.label_tty import Terminal
 
             who = name or typer.prompt("Your name, kept with each of your judgements")
-            Terminal(run, labels, named(who), CleanConsole()).run()
+            Terminal(run, labels, named(who), CleanConsole(), guidelines=told).run()
             return
         from rrm.view.web.app import create_app
         from rrm.view.web.label import ROUTES
@@ -189,9 +218,30 @@ def label(
 
         access = access_for(host, token)
         bound = listen(host, port)
-        app = create_app([run], access, ROUTES, labels=labels, folder=run, labeler=named(name) if name else None)
+        who = named(name) if name else None
+        app = create_app([run], access, ROUTES, labels=labels, folder=run, labeler=who, guidelines=told)
         say(f"Judge at {address(bound, access, '/label')}  (Ctrl-C ends; nothing judged is lost)")
         serve(app, bound)
+
+
+def _guidelines(file: Path | None) -> str:
+    """A text for whoever judges. Raises `ConfigError` if it cannot be read."""
+    try:
+        return "" if file is None else file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--guidelines {file}: {error}; give a file with a text, in UTF-8") from error
+
+
+def _mix(labels: Labels, run: Path, gold: Path | None, share: float, repeats: float) -> None:
+    """Have gold questions and repeats asked in between."""
+    from rrm.exchange.imports.gold import gold_of
+    from rrm.labels.controls import Mixing
+
+    known = []
+    if gold is not None:
+        with Reader(run) as reader:
+            known = gold_of(gold, reader.root, [*reader.nodes])
+    labels.mix(known, Mixing(share if known else 0.0, repeats))
 
 
 def _run_of(folder: Path) -> Path:

@@ -37,6 +37,23 @@ class Said:
     answer: Answer | None
     """None: there was nothing to ask this assistant about."""
 
+    @property
+    def verdict(self) -> str:
+        """What it comes down to, in the words of the viewer: "yes", "no" or "N/A"."""
+        if self.answer is None or not self.answer.findings:
+            return "N/A"
+        return "no" if self.accused else "yes"
+
+    @property
+    def accused(self) -> list[str]:
+        """What it says does not hold: "step1, part 2"."""
+        return [plainly(f.fact, f.part) for f in (self.answer.findings if self.answer else ()) if not f.holds]
+
+    @property
+    def markable(self) -> bool:
+        """Whether it can be right or wrong: N/A is neither."""
+        return self.answer is not None and bool(self.answer.findings)
+
 
 def said(pair: Pair) -> list[Said]:
     """Every answer on a pair, down the tree: an assistant's answer, then what was said of that answer."""
@@ -53,18 +70,9 @@ def said(pair: Pair) -> list[Said]:
     return out
 
 
-def verdict_of(one: Said) -> str:
-    """What an answer comes down to: "right", "wrong: step1", "N/A"."""
-    if one.answer is None:
-        return "N/A"
-    if one.answer.unreadable:
-        return f"N/A (unreadable: {one.answer.unreadable})"
-    if not one.answer.findings:
-        return "N/A"
-    wrong = [
-        f.fact + ("" if f.part is None else f" (part {f.part + 1})") for f in one.answer.findings if not f.holds
-    ]
-    return f"wrong: {', '.join(wrong)}" if wrong else "right"
+def plainly(fact: str, part: int | None = None) -> str:
+    """A fact by the name that its task gives it, or a part of it: "step1, part 2"."""
+    return fact if part is None else f"{fact}, part {part + 1}"
 
 
 @dataclass(frozen=True)

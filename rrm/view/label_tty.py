@@ -17,23 +17,23 @@ from rrm.core.clean import visible
 from rrm.core.records import Outcome
 from rrm.core.remarks import Kind, Remark
 from rrm.core.task import Picture
-from rrm.labels.questions import Choice, LabelError, Question, Said, Verdict, said, verdict_of
+from rrm.labels.questions import Choice, LabelError, Question, Said, Verdict, said
 from rrm.labels.queue import Labels
 from rrm.labels.remarking import heard, offered, remark_of
 from rrm.view.accuracy import RANKS, confidence_of
 from rrm.view.clips import Clip, Frame, clip_of
+from rrm.view.guide import asked_below
+from rrm.view.label_end import LabelEnd, end_of
 from rrm.view.reading import Reader
 from rrm.view.spoken import in_words
 from rrm.view.uplift import told
 
-KEYS = (
-    "1 A is better   2 B is better   0 tie   s skip   u undo   3 only slightly   n TEXT note   h hide or show\n"
-    "j k next, previous answer   y x this answer is right, is wrong   c hide or show ranks   ? keys\n"
-    ", . step back, step on, through the pictures of A and B, where there are any\n"
-    "q quit (what is judged is kept)"
-)
+JUDGING = "1 A is better   2 B is better   0 tie   s skip   3 only slightly   n TEXT note"
 END = "."
 """A line that ends what is written over several."""
+MARKED: dict[Verdict, str] = {"yes": "right", "no": "wrong", "n/a": "cannot tell"}
+"""What a person finds of an answer, in words: assistants say yes, no or N/A, and people that this is right or wrong."""
+STYLES = {"yes": "green not dim", "no": "red not dim", "N/A": "dim"}
 CHOICES: dict[str, Choice] = {"1": "first", "2": "second", "0": "tie", "s": "skip"}
 
 
@@ -42,9 +42,12 @@ class Terminal:
 
     def __init__(
         self, folder: Path, labels: Labels, labeler: str, console: Console, ask: Callable[[str], str] = input,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep, guidelines: str = "",
     ) -> None:  # fmt: skip
         self.folder, self.labels, self.labeler, self.console = folder, labels, labeler, console
+        self.guidelines = guidelines
+        self.taught = False
+        """Whether the keys were told."""
         self.ask, self.sleep = ask, sleep
         self.hidden = False
         self.ranked = True
@@ -59,8 +62,7 @@ class Terminal:
 
     def run(self) -> None:
         """Ask until training is finished, or until the person quits."""
-        self._print(KEYS, "dim")
-        waiting = False
+        waiting, end = False, LabelEnd("", "")
         try:
             while True:
                 questions = self.labels.claim(self.labeler)
@@ -69,18 +71,22 @@ class Terminal:
                     if not self._judge(questions[0]):
                         break
                     continue
-                if not self.labels.progress(self.labeler).asked and self._finished():
-                    self._print("Everything is judged; training is finished.", "bold")
+                before, end = end, self._end()
+                if end.over:
                     break
-                if not waiting:
-                    self._print("Nothing to judge just now; the next pairs appear by themselves. Ctrl-C ends.", "dim")
+                if not waiting or before != end:
+                    self._print(f"{end.title}. {end.text} Ctrl-C ends.", "dim")
                     waiting = True
                 self.sleep(1.0)
         except (EOFError, KeyboardInterrupt):
             self.console.print()
         self.labels.release(self.labeler)
+        if end.over:
+            self._print(f"{end.title}. {end.text}", "bold")
         for line in told(self.folder, self.labels, self.labeler):
             self._print(line)
+        for typed, what in end.steps:
+            self.console.print(Text.assemble("next: ", visible(typed), (f"  {what}", "dim")), soft_wrap=True)
 
     def _judge(self, question: Question) -> bool:
         """Ask one question until it is answered; False to quit."""
@@ -95,6 +101,9 @@ class Terminal:
         self.remarks = ({}, {})
         with Reader(self.folder) as run:
             self.knowing = run.knowing
+        if not self.taught:
+            self.taught = True
+            self._print(self._keys(question, answers), "dim")
         self._show(question, answers, swapped)
         while True:
             word, _, rest = self.ask(self._prompt()).strip().partition(" ")
@@ -129,15 +138,48 @@ class Terminal:
                     self._remark(question, "ab".index(word), rest.strip())
                 case "," | "." if any(self._pictures(question, assisted)):
                     self._step(question, swapped, 1 if word == "." else -1)
+                case "g":
+                    self._guide(question)
                 case "j" | "k" if answers:
                     spot = min(len(answers) - 1, max(0, spot + (1 if word == "j" else -1)))
                     self.console.print(self._line(answers[spot], swapped, marks))
+                case "y" | "x" if answers and not answers[spot].markable:
+                    self._print("That answer is N/A: there is nothing in it that could be right or wrong.")
                 case "y" | "x" if answers:
                     marks[answers[spot].at] = "yes" if word == "y" else "no"
                     self.console.print(self._line(answers[spot], swapped, marks))
                 case _:
-                    self._print(KEYS, "dim")
+                    self._print(self._keys(question, answers), "dim")
                     self._offers(question)
+
+    def _keys(self, question: Question, answers: Sequence[Said]) -> str:
+        """The keys that do something now, three lines of them."""
+        undo = ["u undo"] if self.labels.progress(self.labeler).mine else []
+        helped = ["h hide or show the assistance"] if answers else []
+        helped += ["j k next, previous answer"] if len(answers) > 1 else []
+        helped += ["y x this answer is right, is wrong"] if any(one.markable for one in answers) else []
+        ranked = any(confidence_of(one, self.knowing) is not None for one in answers)
+        helped += ["c hide or show ranks"] if ranked else []
+        steps = max(map(len, self._pictures(question, bool(answers)))) > 1
+        helped += [", . step back, step on, through the pictures"] if steps else []
+        rest = ["g guidelines", "? keys", "q quit (what is judged is kept)"]
+        return "\n".join("   ".join(line) for line in ([JUDGING, *undo], helped, rest) if line)
+
+    def _guide(self, question: Question) -> None:
+        """What is asked, at more length, and what the assistants were asked."""
+        self._print(visible(question.asks), "bold")
+        if self.guidelines:
+            self._print(visible(self.guidelines))
+        with Reader(self.folder) as run:
+            below = asked_below(run, question.task)
+        for one in below:
+            looks = f" ({one.looks_at})" if one.looks_at else ""
+            self._print(visible(f"{'  ' * one.depth}{one.name} was asked: {one.asked or 'not known'}{looks}"), "dim")
+
+    def _end(self) -> LabelEnd:
+        progress = self.labels.progress(self.labeler)
+        with Reader(self.folder) as run:
+            return end_of(run, self.folder, progress, self.labels.path.parent != self.folder)
 
     def _remark(self, question: Question, i: int, said_of: str) -> None:
         """Say something of what is shown as A (0) or B (1) alone, or take it back: 4, +, -, !, = TEXT, or : TEXT."""
@@ -257,21 +299,23 @@ class Terminal:
     def _prompt(self) -> str:
         progress = self.labels.progress(self.labeler)
         left = f", about {progress.pace * progress.left / 60:.0f} min" if progress.pace else ""
-        return f"[{progress.answered}/{progress.asked} of this round, {progress.left} left for you{left}] > "
-
-    def _finished(self) -> bool:
-        with Reader(self.folder) as run:
-            return run.done
+        # a control adds nothing to what is judged of the round, which would tell it from the others
+        round = "" if self.labels.mixing else f"{progress.answered}/{progress.asked} of this round, "
+        return f"[{round}{progress.left} left for you{left}] > "
 
     def _line(self, one: Said, swapped: bool, marks: dict[str, Verdict]) -> Text:
         side = "A" if one.at.startswith("a") != swapped else "B"
         text = Text("  " * one.depth + f"{side} ", style="dim")
         text.append(visible(one.by.name), style="bold not dim")
-        text.append(f": {visible(verdict_of(one))}", style="not dim")
+        text.append(f" {one.verdict}", style=STYLES[one.verdict])
+        if one.accused:
+            text.append(f" {visible(', '.join(one.accused))}", style="red not dim")
+        if one.answer is not None and one.answer.unreadable:
+            text.append(f" could not be read: {visible(one.answer.unreadable)}", style="not dim")
         if self.ranked and (rank := confidence_of(one, self.knowing)) is not None:
             text.append(f", ranks at {rank:.0%}")
         if one.at in marks:
-            text.append(f"  (you: {marks[one.at]})", style="green")
+            text.append(f"  (you: {MARKED[marks[one.at]]})", style="green")
         return text
 
     def _print(self, text: str, style: str = "") -> None:

@@ -39,7 +39,7 @@ def test_a_page_gets_pairs_ahead_as_text_and_without_assistance_where_drawn(
     seen: dict[bool, int] = {True: 0, False: 0}
     for _ in range(12):
         answer = client.post("next", labeler="ann")
-        assert len(answer["questions"]) == 3 and answer["progress"]["asked"] == 40 and not answer["finished"]
+        assert len(answer["questions"]) == 3 and answer["progress"]["asked"] == 40 and answer["end"] is None
         shown = answer["questions"][0]
         question = labels.question(shown["id"])
         seen[shown["assisted"]] += 1

@@ -20,12 +20,14 @@ from starlette.routing import Route
 from rrm.core.clean import HIDDEN, visible
 from rrm.core.records import Outcome, Spans, digest
 from rrm.core.remarks import Kind, Remark
-from rrm.labels.questions import Choice, LabelError, Question, Said, Verdict, said, verdict_of
+from rrm.labels.questions import Choice, LabelError, Question, Said, Verdict, said
 from rrm.labels.queue import Labels
 from rrm.labels.remarking import offered, remark_of
 from rrm.view.accuracy import confidence_of
 from rrm.view.clips import Clip, clip_of, moments, steps_of
 from rrm.view.comparisons import points
+from rrm.view.guide import asked_below
+from rrm.view.label_end import LabelEnd, end_of
 from rrm.view.reading import Reader
 from rrm.view.uplift import told
 from rrm.view.web.diff import differences, pieces
@@ -88,7 +90,8 @@ def page(request: Request) -> Response:
     folder: Path = request.app.state.folder
     return render(
         request, "label.html", run=folder.name, place=digest(str(folder.resolve())),
-        labeler=request.app.state.labeler or "",
+        labeler=request.app.state.labeler or "", guidelines=getattr(request.app.state, "guidelines", ""),
+        pages=url("r", folder.name),
     )  # fmt: skip
 
 
@@ -100,11 +103,15 @@ async def next_pairs(request: Request) -> Response:
         progress = labels.progress(message.labeler)
         left = None if progress.pace is None else progress.pace * progress.left
         folder: Path = request.app.state.folder
-        knowing = known_of(folder) if questions else frozenset()
+        with Reader(folder, folder.name) as run:
+            guide = {question.task: _guide(run, question.task) for question in questions}
+            knowing = run.knowing if questions else frozenset()
+            end = None if questions else _end(end_of(run, folder, progress, labels.path.parent != folder))
         return {
             "questions": [as_shown(question, message.labeler, knowing, folder) for question in questions],
-            "progress": {**vars(progress), "seconds_left": left},
-            "finished": not questions and not progress.asked and finished(folder),
+            "guide": {visible(task): asked for task, asked in guide.items()},
+            "progress": {**vars(progress), "seconds_left": left, "mixed": labels.mixing is not None},
+            "end": end,
         }
 
     return await _reply(request, Next, answer)
@@ -160,10 +167,16 @@ async def _reply(request: Request, kind: type[Sent], answer: Callable[[Labels, S
         return JSONResponse({"error": str(error)}, 400)
 
 
-def finished(folder: Path) -> bool:
-    """Whether the run's training is done."""
-    with Reader(folder, folder.name) as run:
-        return run.done
+def _guide(run: Reader, task: str) -> list[dict[str, Any]]:
+    """What the assistants of a task were asked."""
+    return [
+        {"name": visible(one.name), "depth": one.depth, "asked": visible(one.asked), "looks": visible(one.looks_at)}
+        for one in asked_below(run, task)
+    ]
+
+
+def _end(end: LabelEnd) -> dict[str, Any]:
+    return {**vars(end), "steps": [{"command": visible(typed), "what": what} for typed, what in end.steps]}
 
 
 def known_of(folder: Path) -> frozenset[str]:
@@ -263,7 +276,12 @@ def _answer(one: Said, side: int, spans: Spans, knowing: Set[str]) -> dict[str, 
         "at": one.at,
         "depth": one.depth,
         "name": visible(one.by.name),
-        "verdict": visible(verdict_of(one)),
+        "verdict": one.verdict,
+        "accused": visible(", ".join(one.accused)),
+        "why": "nothing to judge in this outcome" if answer is None else (
+            f"could not be read: {visible(answer.unreadable)}" if answer.unreadable else ""
+        ),
+        "markable": one.markable,
         "points": [f"{side}:{points(vars(finding), spans)}" for finding in pointed],
         "text": visible(answer.outcome.shown) if answer else "",
         "confidence": confidence_of(one, knowing),

@@ -6,6 +6,7 @@
 const root = document.getElementById("label");
 const at = (id) => document.getElementById(id);
 const place = `rrm-label/${root.dataset.place}/`;
+const MARKED = { yes: "right", no: "wrong", "n/a": "cannot tell" }; // of an answer, which itself says yes, no or N/A
 const TOO_SOON = 300; // ms: nobody judges a pair so fast; it is the second click of a double click
 const store = {
   get: (name) => JSON.parse(localStorage.getItem(place + name) ?? "null"),
@@ -19,7 +20,8 @@ let csrf = document.querySelector("meta[name=csrf]").content;
 let ready = []; // questions this person holds; the first is in view
 let shown = null; // the question in view
 let done = []; // judged in this page: {key, question}, latest last
-let over = false; // training is finished
+let end = null; // what comes next, when nothing is left to judge; end.over: nothing ever will be
+let guides = {}; // of each task, what its assistants were asked
 let progress = null;
 let marks = {};
 let hidden = false; // the person hides assistance
@@ -141,7 +143,8 @@ async function fill() {
     // what is no longer mine (withdrawn, or given to another while this page slept) goes, unless it is in view and open
     ready = ready.filter((q) => held.has(q.id) || q === shown).concat(fresh);
     if (!store.names("send/").length) trouble("");
-    over = answer.finished;
+    end = answer.end;
+    Object.assign(guides, answer.guide);
     view();
   } catch (error) {
     trouble(error.message);
@@ -157,11 +160,44 @@ function view() {
   }
   at("pair").hidden = next === null;
   at("controls").hidden = next === null && !progress?.mine;
-  for (const button of document.querySelectorAll("[data-choice], #slightly, #hide, #unrank, #back, #on, #play, #time, #confirm, #refute, #note")) button.disabled = next === null;
+  for (const button of document.querySelectorAll("[data-choice], #slightly, #back, #on, #play, #time, #note")) button.disabled = next === null;
+  for (const one of document.querySelectorAll("[data-choice], #slightly, #helps")) one.hidden = next === null;
+  if (next === null) for (const id of ["hide", "unrank", "confirm", "refute"]) offer(id, false);
+  at("undo").disabled = !progress?.mine;
   at("idle").hidden = next !== null;
+  if (next !== null) told = "";
   if (next === null) idle();
+  else guide(next);
   tell();
 }
+
+// a button, and the key it stands for, only where they do something
+function offer(id, on) {
+  at(id).hidden = !on;
+  at(id).disabled = !on;
+}
+
+function guide(question) {
+  const below = guides[question.task] ?? [];
+  at("guide-asks").textContent = question.instruction;
+  at("guide-below").hidden = !below.length;
+  at("guide-list").replaceChildren(...below.map((one) => {
+    const li = document.createElement("li");
+    li.dataset.depth = Math.min(one.depth, 3);
+    const name = document.createElement("b");
+    name.textContent = one.name;
+    li.append(name, `: ${one.asked || "not known"}`, one.looks ? ` (${one.looks})` : "");
+    return li;
+  }));
+}
+at("guide").open = store.get("guide") ?? false;
+at("guide").addEventListener("toggle", () => {
+  const open = at("guide").open;
+  if (open === (store.get("guide") ?? false)) return;
+  store.put("guide", open);
+  say(open ? "Guidelines shown" : "Guidelines closed");
+  if (open) at("guide").scrollIntoView({ block: "nearest" });
+});
 
 function show(question) {
   const draft = store.get(`draft/${question.id}`) ?? {};
@@ -208,7 +244,15 @@ function item(answer) {
   li.tabIndex = 0;
   if (answer.points.length) li.dataset.points = answer.points.join(" "); // app.js lights up what it points at
   const head = document.createElement("span");
-  head.textContent = `${answer.name}: ${answer.verdict}`;
+  const name = document.createElement("b");
+  name.textContent = answer.name;
+  const verdict = document.createElement("span");
+  verdict.className = "chip";
+  verdict.dataset.state = verdict.textContent = answer.verdict;
+  const accused = document.createElement("span");
+  accused.className = "faults";
+  accused.textContent = answer.accused;
+  head.append(name, " ", verdict, accused);
   const rank = document.createElement("span");
   rank.className = "rank";
   rank.hidden = unranked;
@@ -220,16 +264,22 @@ function item(answer) {
   group.className = "marks";
   group.setAttribute("role", "group");
   group.setAttribute("aria-label", `Is the answer of ${answer.name} right?`);
-  for (const verdict of ["yes", "no", "n/a"]) {
+  for (const [mine, words] of Object.entries(MARKED)) {
     const button = document.createElement("button");
     button.type = "button";
-    button.dataset.verdict = verdict;
-    button.textContent = verdict === "n/a" ? "N/A" : verdict;
-    button.setAttribute("aria-pressed", String(marks[answer.at] === verdict));
-    button.addEventListener("click", () => mark(answer.at, verdict));
+    button.dataset.verdict = mine;
+    button.textContent = words;
+    button.setAttribute("aria-pressed", String(marks[answer.at] === mine));
+    button.addEventListener("click", () => mark(answer.at, mine));
     group.append(button);
   }
-  li.append(head, rank, group);
+  li.append(head, rank, ...(answer.markable ? [group] : []));
+  if (answer.why) {
+    const why = document.createElement("p");
+    why.className = "note";
+    why.textContent = answer.why;
+    li.append(why);
+  }
   if (answer.text) {
     const text = document.createElement("pre");
     text.textContent = answer.text;
@@ -241,14 +291,17 @@ function item(answer) {
 
 function mark(where, verdict) {
   if (where === null) { say("Move to an answer first, with j or k."); return; }
+  if (!spoken().some((answer) => answer.at === where && answer.markable)) { say("That answer is N/A: nothing in it could be right or wrong."); return; }
   if (marks[where] === verdict) delete marks[where];
   else marks[where] = verdict;
   for (const button of document.querySelectorAll(`li[data-at="${where}"] [data-verdict]`)) {
     button.setAttribute("aria-pressed", String(marks[where] === button.dataset.verdict));
   }
-  say(marks[where] ? `Marked ${marks[where]}` : "Mark taken back");
+  say(marks[where] ? `Marked: ${MARKED[marks[where]]}` : "Mark taken back");
   keep();
 }
+
+const spoken = () => (shown === null ? [] : shown.sides.flatMap((side) => side.answers));
 
 const drawn = () => (shown === null ? [[], []] : shown.sides.map((side) => (hidden ? side.pictures.alone : side.pictures.shown)));
 
@@ -305,11 +358,20 @@ function uncover(start = player.turn) {
   picture(start);
   for (const i of [0, 1]) at(`answers-${i}`).hidden = hidden;
   press("hide", hidden);
-  const ranks = shown !== null && shown.sides.some((side) => side.answers.some((answer) => answer.confidence !== null));
+  const ranks = spoken().some((answer) => answer.confidence !== null);
+  const marked = !hidden && spoken().some((answer) => answer.markable);
   for (const rank of document.querySelectorAll(".rank")) rank.hidden = unranked;
   at("ranks").hidden = hidden || unranked || !ranks;
-  at("unrank").hidden = !ranks;
+  offer("hide", spoken().length > 0);
+  offer("unrank", ranks && !hidden);
+  offer("confirm", marked);
+  offer("refute", marked);
   press("unrank", unranked);
+  const when = {
+    help: spoken().length > 0, ranks, marks: marked, several: !hidden && spoken().length > 1, pictures: player.length > 1,
+    remarks: shown !== null && shown.sides.some((side) => Object.keys(side.asked).length > 0),
+  };
+  for (const row of document.querySelectorAll("[data-when]")) row.hidden = !when[row.dataset.when];
   if (!hidden && shown?.assisted) looked = true;
 }
 
@@ -340,6 +402,7 @@ function judge(choice) {
 
 function undo() {
   const last = done.pop();
+  if (progress) progress.mine = Math.max(0, progress.mine - 1);
   enqueue("undo", { key: crypto.randomUUID(), target: last ? last.key : null });
   if (last) {
     ready.unshift(last.question); // in view at once; the server hears of it in order
@@ -370,7 +433,7 @@ at("confirm").addEventListener("click", () => mark(spot, "yes"));
 at("refute").addEventListener("click", () => mark(spot, "no"));
 // a key that is held down is one judgement
 document.addEventListener("keydown", (event) => {
-  if (!event.repeat || !"1203suhcyxp".includes(event.key) || event.target.closest("textarea, input:not([type=range])")) return;
+  if (!event.repeat || !"1203suhcyxpg".includes(event.key) || event.target.closest("textarea, input:not([type=range])")) return;
   event.preventDefault();
   event.stopImmediatePropagation();
 }, true);
@@ -380,7 +443,9 @@ document.addEventListener("keydown", (event) => {
 function tell() {
   at("who").textContent = labeler ? `judging as ${labeler}` : "";
   if (!progress) return;
-  const parts = [`${progress.answered} of ${progress.asked} pairs of this round judged`, `${progress.left} left for you`];
+  // a control adds nothing to what is judged of the round, which would tell it from the others
+  const parts = progress.mixed ? [] : [`${progress.answered} of ${progress.asked} pairs of this round judged`];
+  parts.push(`${progress.left} left for you`);
   if (progress.pace !== null && progress.left) parts.push(`about ${duration(progress.pace * progress.left)}`);
   parts.push(`${progress.mine} judged by you in all`);
   at("progress").textContent = parts.join(" · ");
@@ -391,12 +456,22 @@ function duration(seconds) {
 }
 
 let reported = false;
+let told = ""; // of the end, to a screen reader
 async function idle() {
-  at("idle-title").textContent = over ? "Everything is judged" : "Nothing to judge just now";
-  at("idle-text").textContent = over
-    ? "Training is finished. What the assistance did for you:"
-    : "The next pairs appear here by themselves, as soon as training asks for them.";
-  if (!over || reported) return;
+  if (end === null) return;
+  at("idle-title").textContent = end.title;
+  at("idle-text").textContent = end.text;
+  at("next-box").hidden = !end.steps.length;
+  at("next").replaceChildren(...end.steps.map((step) => {
+    const li = document.createElement("li");
+    const code = document.createElement("code");
+    code.textContent = step.command;
+    li.append(code, ` ${step.what}`);
+    return li;
+  }));
+  if (told !== end.text) say(end.text);
+  told = end.text;
+  if (!end.over || reported) return;
   reported = true;
   try {
     at("report").textContent = (await post("report", {})).lines.join("\n");

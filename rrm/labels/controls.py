@@ -142,12 +142,9 @@ class OwnControls:
 
     def lines(self, name: str) -> list[str]:
         """In words."""
-        out = []
-        if self.gold.n:
-            out.append(f"{name}: right on {self.gold}, of the gold questions")
-        if self.repeats.n:
-            out.append(f"{name}: the same again on {self.repeats}, of the pairs shown twice")
-        return out
+        gold = [f"{name}, gold questions: right on {self.gold}"] if self.gold.n else []
+        again = f"{name}, pairs shown twice, A and B exchanged: the same both times on {self.repeats}"
+        return gold + ([again] if self.repeats.n else [])
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:

@@ -242,7 +242,8 @@ class Labels(Database):
             " WHERE question = ?), 0), COALESCE((SELECT at FROM control_labels ORDER BY seq DESC LIMIT 1), 0))",
             (question,),
         ).fetchone()
-        return max(time.time(), row[0] + TICK)
+        latest: float = row[0]
+        return max(time.time(), latest + TICK)
 
     def _closed(self, ids: Sequence[str]) -> dict[str, Judgement]:
         rows = within(self._db, "SELECT question, judgement FROM closed WHERE question IN", ids)

@@ -174,11 +174,23 @@ def test_pairs_without_assistance_show_none_and_text_is_text(browser: sync_api.B
     assert person.page.locator("#unassisted").is_visible() and person.page.locator("#pair li").count() == 0
     width = person.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert width <= 0, "long text does not break the layout"
-    person.press("y")
-    person.press("h")
+    nothing = "#hide, #unrank, #confirm, #refute, #player, [data-when=several], [data-when=marks], [data-when=help]"
+    assert not any(one.is_visible() for one in person.page.locator(nothing).all()), "no buttons for what is not there"
+    assert person.page.locator("#undo").is_disabled()
+    person.press("y", "h", "u", "g")
+    assert "<script>" in person.page.locator("#guide-asks").inner_text()
+    person.page.reload()
+    person.wait()
+    assert person.page.locator("#guide-asks").is_visible(), "remembered"
     person.press("1")
     until(lambda: len(labels.labels()) == 1, 10)
     assert not labels.labels()[0].assisted and not labels.labels()[0].looked and person.troubles == []
+    person.page.locator("#next li").first.wait_for(timeout=10_000)
+    assert "You judged 1 pair." in person.page.locator("#idle-text").inner_text()
+    assert f"rrm view {tmp_path}" in person.page.locator("#next").inner_text()
+    assert person.page.locator("#undo").is_enabled() and not person.page.locator("[data-choice=tie]").is_visible()
+    person.press("v")
+    person.page.wait_for_url("**/r/**")
     context.close()
     server.kill()
 

@@ -177,6 +177,10 @@ function offer(id, on) {
   at(id).disabled = !on;
 }
 
+function tellKeys(when) {
+  for (const row of document.querySelectorAll("[data-when]")) row.hidden = !when[row.dataset.when];
+}
+
 function guide(question) {
   const below = guides[question.task] ?? [];
   at("guide-asks").textContent = question.instruction;
@@ -367,11 +371,10 @@ function uncover(start = player.turn) {
   offer("confirm", marked);
   offer("refute", marked);
   press("unrank", unranked);
-  const when = {
-    help: spoken().length > 0, ranks, marks: marked, several: !hidden && spoken().length > 1, pictures: player.length > 1,
-    remarks: shown !== null && shown.sides.some((side) => Object.keys(side.asked).length > 0),
-  };
-  for (const row of document.querySelectorAll("[data-when]")) row.hidden = !when[row.dataset.when];
+  tellKeys({
+    pair: true, help: spoken().length > 0, ranks: ranks && !hidden, marks: marked, several: !hidden && spoken().length > 1,
+    pictures: player.length > 1, remarks: shown !== null && shown.sides.some((side) => Object.keys(side.asked).length > 0),
+  });
   if (!hidden && shown?.assisted) looked = true;
 }
 
@@ -444,8 +447,8 @@ function tell() {
   at("who").textContent = labeler ? `judging as ${labeler}` : "";
   if (!progress) return;
   // a control adds nothing to what is judged of the round, which would tell it from the others
-  const parts = progress.mixed ? [] : [`${progress.answered} of ${progress.asked} pairs of this round judged`];
-  parts.push(`${progress.left} left for you`);
+  const parts = progress.mixed || !progress.asked ? [] : [`${progress.answered} of ${progress.asked} pairs of this round judged`];
+  if (progress.asked) parts.push(`${progress.left} left for you`);
   if (progress.pace !== null && progress.left) parts.push(`about ${duration(progress.pace * progress.left)}`);
   parts.push(`${progress.mine} judged by you in all`);
   at("progress").textContent = parts.join(" · ");
@@ -469,7 +472,8 @@ async function idle() {
     li.append(code, ` ${step.what}`);
     return li;
   }));
-  if (told !== end.text) say(end.text);
+  tellKeys({ end: end.steps.length > 0 });
+  if (told !== end.text) { at("status").textContent = end.text; at("said").textContent = ""; }
   told = end.text;
   if (!end.over || reported) return;
   reported = true;

@@ -1,0 +1,23 @@
+"""How people judged gold questions and pairs shown twice, for whoever looks at a run. Looking changes nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from rrm.labels import controls
+
+
+def control_lines(folder: Path) -> list[str]:
+    """A line or two for each person who judged any; none where nobody did, as in older runs."""
+    path = folder / "labels.db"
+    if not path.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'current_controls'").fetchone():
+                return []
+            return [line for name, own in controls.results(db).items() for line in own.lines(name)]
+    except sqlite3.OperationalError:  # not made yet, or unreadable: then nobody can judge either
+        return []

@@ -19,7 +19,7 @@ from rrm.store.config import read_config
 from rrm.users.human import HumanUser
 from rrm.view.challenge_records import plain
 from rrm.view.clean_console import CleanConsole
-from rrm.view.control_lines import control_lines
+from rrm.view.control_lines import judged_controls
 from rrm.view.five_figures import challenges_of
 from rrm.view.inspect import chosen, show_challenges, show_node, show_tree
 from rrm.view.reading import Reader, ReadError, find_runs
@@ -69,7 +69,7 @@ def inspect(
         with Reader(folder) as opened:
             if node is None:
                 show_tree(opened, CleanConsole())
-                for line in control_lines(folder):
+                for line in judged_controls(folder):
                     say(line)
                 say_next([(command("inspect", folder, opened.root), "what was judged there, and what assistants said")])
             else:

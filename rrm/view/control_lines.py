@@ -9,7 +9,7 @@ from pathlib import Path
 from rrm.labels import controls
 
 
-def control_lines(folder: Path) -> list[str]:
+def judged_controls(folder: Path) -> list[str]:
     """A line or two for each person who judged any; none where nobody did, as in older runs."""
     path = folder / "labels.db"
     if not path.exists():

@@ -159,10 +159,10 @@ class Terminal:
         helped += ["j k next, previous answer"] if len(answers) > 1 else []
         helped += ["y x this answer is right, is wrong"] if any(one.markable for one in answers) else []
         ranked = any(confidence_of(one, self.knowing) is not None for one in answers)
-        helped += ["c hide or show ranks"] if ranked else []
+        rest = ["c hide or show ranks"] if ranked else []
         steps = max(map(len, self._pictures(question, bool(answers)))) > 1
-        helped += [", . step back, step on, through the pictures"] if steps else []
-        rest = ["g guidelines", "? keys", "q quit (what is judged is kept)"]
+        rest += [", . step back, step on, through the pictures"] if steps else []
+        rest += ["g guidelines", "? keys", "q quit (what is judged is kept)"]
         return "\n".join("   ".join(line) for line in ([JUDGING, *undo], helped, rest) if line)
 
     def _guide(self, question: Question) -> None:

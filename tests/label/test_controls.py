@@ -18,7 +18,7 @@ from rrm.labels.controls import Control, Gold, Mixing, wilson
 from rrm.labels.questions import LabelError, Question
 from rrm.labels.queue import Labels
 from rrm.store.store import Store
-from rrm.view.control_lines import control_lines
+from rrm.view.control_lines import judged_controls
 from rrm.view.web.label import as_shown
 from tests.label.material import pair
 from tests.label.test_human import terminal
@@ -136,7 +136,7 @@ def test_the_report_counts_right_ones_and_agreement_with_oneself(tmp_path: Path)
     lines = report(labels, "ann").lines()
     assert any(line.startswith(f"ann, gold questions: right on {right} of {gold} (95 % interval") for line in lines)
     assert f"the same both times on {same} of {repeats} " in terminal(tmp_path).replace("\n", " ")
-    assert control_lines(tmp_path) == [line for line in lines if "gold" in line or "twice" in line]
+    assert judged_controls(tmp_path) == [line for line in lines if "gold" in line or "twice" in line]
     assert report(labels, "ben").controls == {}
 
 

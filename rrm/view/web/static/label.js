@@ -178,6 +178,7 @@ function offer(id, on) {
 }
 
 function tellKeys(when) {
+  when = { ...when, undo: Boolean(progress?.mine) };
   for (const row of document.querySelectorAll("[data-when]")) row.hidden = !when[row.dataset.when];
 }
 

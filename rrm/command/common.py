@@ -82,6 +82,7 @@ DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
 def main(show: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
     """Show the version; every command is a function of its own."""
     clean_tracebacks()
+    getLogger("bitsandbytes").setLevel(ERROR)  # it speaks of kernels and GPUs as soon as anything imports it
     if show:
         typer.echo(f"rrm {VERSION}")
         raise typer.Exit()
@@ -144,9 +145,8 @@ def named_user(name: str) -> type[Explained]:
 
 
 def quiet_loading(downloads: bool = False) -> None:
-    """No bars of transformers' from now on, which say nothing and write over the table, nor what bitsandbytes says of
-    GPUs when it is imported. `downloads`: but bars of what comes from the Hub stay, which can take long."""
-    getLogger("bitsandbytes").setLevel(ERROR)
+    """No bars of transformers' from now on, which say nothing and write over the table. `downloads`: but bars of what
+    comes from the Hub stay, which can take long."""
     from transformers.utils import logging  # late: it takes a second, and most commands do without
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +21,11 @@ from rrm.command.trees import load_task
 from rrm.core.clean import visible
 from rrm.store.files import write_atomically
 from rrm.view.clean_console import CleanConsole
+from rrm.view.comparisons import comparison
+from rrm.view.reading import Reader
+
+TYPED = 2_000
+"""Most characters of a request that is shown to be typed."""
 
 if TYPE_CHECKING:
     from rrm.core.task import Assistant
@@ -168,9 +174,25 @@ def serve(
             name, number = bound.getsockname()[:2]
             where = f"http://{f'[{name}]' if ':' in name else name}:{number}"
             say(f"{node} of {run} judges at {where}/judge  (Ctrl-C ends)\nTry it:\n")
-            body = json.dumps({"prompt": "...", "outcomes": ["...", "..."]})
-            say(f"  curl {where}/judge -H 'Authorization: Bearer {access.token}' -d '{body}'\n")
+            body = shlex.quote(json.dumps(_request(run, node)))
+            say(f"  curl {where}/judge -H 'Authorization: Bearer {access.token}' -d {body}\n")
             run_server(judge, bound)
+
+
+def _request(run: Path, node: str) -> dict[str, Any]:
+    """What is asked, to be typed: the newest pair of the run's own that is short enough, with the data that assistants
+    may need; else what one looks like."""
+    with Reader(run) as opened:
+        found = opened.rows("SELECT seq FROM comparisons WHERE task = ? ORDER BY seq DESC LIMIT 20", (node,))
+        for (seq,) in found:
+            one = comparison(opened, seq, TYPED)
+            if one is None or one.case_cut or one.a.cut or one.b.cut or len(one.data) == TYPED:
+                continue
+            data = json.loads(one.data or "{}")
+            asked = {"prompt": one.case, "outcomes": [one.a.text, one.b.text], **({"data": data} if data else {})}
+            if len(json.dumps(asked)) <= TYPED:
+                return asked
+    return {"prompt": "...", "outcomes": ["...", "..."]}
 
 
 def _served(run: Path, node: str, tree: str | None) -> ServedNode:

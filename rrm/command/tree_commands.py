@@ -154,9 +154,9 @@ def _rehearsed(task: Task, user: str, model: str | None) -> Rehearsal:
         return rehearse(task, user_of(user, 0, ()), maker_of(acting))
     backbone = None
     if model is not None:
+        quiet_loading(downloads=True)
         from rrm.models.backbone import Backbone  # late, like all that takes seconds
 
-        quiet_loading(downloads=True)
         backbone = Backbone.load(model)
     return rehearse(task, user_of(user, 0, ()), backbone)
 
@@ -176,6 +176,7 @@ def look(
 ) -> None:
     """Look at what an untrained model makes of each role of a tree: some of its outcomes, and how many can be read."""
     with clean_errors(debug):
+        quiet_loading()
         from rrm.measure.roles import begin  # late: it takes seconds
 
         task = configure(sized(plant(load_task(tree)), size), split(list(assign or ()))[0])

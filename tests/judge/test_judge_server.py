@@ -219,3 +219,17 @@ def test_a_quoted_word_is_a_place() -> None:
     assert places(Finding("spelling", False, note='"teh" is no word'), text, {}) == [(10, 13)]
     assert places(Finding("step", False, 2), text, {"step.2": (3, 8), "step": (0, 18)}) == [(3, 8)]
     assert places(Finding("grammar", True), text, {}) == []
+
+
+def test_the_request_that_is_shown_is_answered_as_it_stands(trained: tuple[Path, Assistant]) -> None:
+    """With the data that assistants may need: it is a pair of the run's own, of the node that was asked for."""
+    for path in ("toy", "toy/sub"):
+        whole = forgetting(assistant_of(trained[0], path, TREE))
+        assert isinstance(whole.reward, TextRewardModel)
+        served = ServedNode("run", path, whole.reward, whole, TREE if path != "toy" else None)
+        with TestClient(create_judge(served, ACCESS), base_url="http://127.0.0.1:8432", headers=SENT) as client:
+            asked = judge_commands._request(trained[0], path)
+            said = client.post("/judge", json=asked)
+        assert said.status_code == 200, said.text
+        assert len(said.json()["outcomes"]) == 2 and "..." not in json.dumps(asked)
+    assert judge_commands._request(trained[0], "toy/none")["prompt"] == "..."

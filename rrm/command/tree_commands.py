@@ -192,7 +192,7 @@ def look(
     epilog=examples(
         "rrm train moves",
         "rrm train ./mine.py --size smoke",
-        "rrm train paper --out runs/mine --set paper.rounds=3 --set '*.lr=3e-4'",
+        "rrm train paper --out runs/mine --set paper.rounds=3 --set '*.lr=3e-4' --tag baseline",
         "rrm train letters.py --model smollm2 --user human",
         "rrm train letters.py --user ./mine.py:Reader",
     )
@@ -284,6 +284,10 @@ def train(
             "wandb:mine."
         ),
     ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TAG", help="A word to find the run by; repeatable. `rrm tag` gives more, also later."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
@@ -321,7 +325,7 @@ def train(
         try:
             with live or nullcontext(), reporting or nullcontext():
                 loaded = shared or _model(model, compile, device, precision, variables(template or ()), sampler, shard)
-                run(task, judge, loaded, folder, seed, watch, where, sampler, typed)
+                run(task, judge, loaded, folder, seed, watch, where, sampler, typed, tag or ())
         except KeyboardInterrupt:
             if number == 0:
                 say("Stopped. Nothing judged is lost.", "yellow", err=True)

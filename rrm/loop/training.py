@@ -16,6 +16,7 @@ from rrm.core.errors import ConfigError, Notice
 from rrm.core.parties import Maker, Recording, User, Watch
 from rrm.core.task import Assistant, Task
 from rrm.core.validation import check
+from rrm.store.tags import retag, tag_named
 
 if TYPE_CHECKING:
     from rrm.learning.text_maker import TextMaker
@@ -88,6 +89,7 @@ def train(
     on: str | None = None,
     sampler: str = "own",
     command: str = "",
+    tags: Sequence[str] = (),
 ) -> Assistant:
     """Train a task tree from the leaves up. The same call again resumes an interrupted run.
 
@@ -113,6 +115,8 @@ def train(
         adapters, however small. `ConfigError` if it cannot be read.
     command: what was typed, if anything was; kept in config.json for whoever asks how the run was made (`rrm report`),
         and compared with nothing.
+    tags: words to find the run by, added to those it has (`rrm.store.tags`); nothing is trained otherwise for them.
+        `ConfigError` for one of more than 40 characters.
     """
     from rrm.core.parallel import join  # late, all: torch takes seconds, and looking at a run does without it
     from rrm.loop.lock import locked
@@ -121,6 +125,7 @@ def train(
     from rrm.loop.run import Run
 
     setting = None if on is None else _on_ray(on)
+    given = [tag_named(tag) for tag in tags]
     _somebody(user)
     border.said(user.name, f"{task.name}: the user's name")
     task = check(task)
@@ -147,6 +152,8 @@ def train(
             stack.enter_context(computing_with(setting.cpus))
         run = Run(out, maker, seed, watch)
         run.configure(config, origins_of(task, maker) | ({"command": command} if command else {}))
+        if given:
+            maker.world.once(lambda: retag(run.out, given))
         for part in (user, maker, *(a.agent for n in task.walk() for a in _finished(n.assistants))):
             if isinstance(part, Recording):
                 part.record(run.out)

@@ -16,6 +16,7 @@ from rich.text import Text
 from rrm.core.clean import visible
 from rrm.core.errors import RRMError
 from rrm.core.spelling import named_node
+from rrm.store.tags import tags_of
 from rrm.view import comparisons as judged
 from rrm.view import lists
 from rrm.view.accuracy import counted
@@ -84,7 +85,9 @@ def show_tree(run: Reader, console: Console) -> None:
             row += [_gain(p.truth), f"{p.seconds:.0f}s" if p.seconds else "", sparkline(rewards, 16)]
         table.add_row(*row)
     state = run.state
-    console.print(Text.assemble((visible(run.title), "bold"), "  ", (state, STYLES.get(state, "bold yellow"))))
+    tags = ", ".join(tags_of(run.folder))
+    told = (state, STYLES.get(state, "bold yellow"))
+    console.print(Text.assemble((visible(run.title), "bold"), "  ", told, "  ", (tags, "dim")))
     console.print(table)
     if run.calls:
         _show_calls(run.calls, console)

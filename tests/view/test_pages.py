@@ -87,7 +87,7 @@ def test_a_plot_says_in_numbers_what_it_draws() -> None:
     drawn = Plot("<Reward>", "step", {"a": [(0, 0.5), (1, 0.25)], "b": [(1, 2.0)]}).__html__()
     assert "<Reward>" not in drawn and "&lt;Reward&gt;" in drawn
     assert "<title" in drawn and "<desc" in drawn and "style=" not in drawn
-    rows = re.findall(r"<tr>(.*?)</tr>", drawn)
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", drawn)
     cells = [re.sub("<[^>]+>", " ", row).split() for row in rows]
     assert cells == [["step", "a", "b"], ["0", "0.5"], ["1", "0.25", "2"]]
     assert "nothing recorded" in Plot("x", "y", {"a": []}).__html__()

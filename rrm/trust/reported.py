@@ -3,7 +3,6 @@ and no figure computed a second way."""
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,15 +21,11 @@ from rrm.trust.statement import Chapter, DesignChoices, Found, NotKnown, Testing
 from rrm.view.comparisons import ShownComparison, comparison
 from rrm.view.figures import FigureTable, tables_of
 from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, find_runs
+from rrm.view.seeds import compared, experiment_of
 
 LONGEST = 1500
 """Characters of a text that an example shows."""
 MISSING = "not measured"
-NOT_COMPARED = ("about", "seed")
-"""Parts of config.json in which runs of one experiment may differ, but for what `MADE_WITH` names; so may their users'
-seeds."""
-MADE_WITH = ("rrm", "bits", "code", "model", "decided")
-"""What of `about` makes runs others: versions, code, the starting model's bytes, precision and learning rates."""
 
 
 @dataclass(frozen=True)
@@ -124,17 +119,12 @@ class RunTold:
     @property
     def compared(self) -> Mapping[str, Any]:
         """In what it may differ from a run of another experiment."""
-        told = {key: value for key, value in self.config.items() if key not in NOT_COMPARED}
-        told["user"] = {key: value for key, value in told.get("user", {}).items() if key != "seed"}
-        made = {key: self.about[key] for key in MADE_WITH if key in self.about}
-        if isinstance(decided := made.get("decided"), Mapping):  # how long that took is another matter
-            made["decided"] = {key: value for key, value in decided.items() if key != "probe_seconds"}
-        return told | {"made with": made} | ({} if "tree" in told else {"nodes": [*self.nodes]})
+        return compared(self.config, self.nodes)
 
     @property
     def experiment(self) -> str:
         """The same of runs that differ in nothing but their seeds."""
-        return json.dumps(self.compared, sort_keys=True, default=str)
+        return experiment_of(self.config, self.nodes)
 
     def judged_by(self) -> dict[str, set[str]]:
         """Kind (simulated, model, people, imported, other) -> names, over all nodes."""

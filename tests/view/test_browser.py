@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PAGES = (
-    "/", "/two/run/other", "/r/run", "/r/run/node/paper", "/r/run/node/paper/proofs/steps", "/r/run/list/paper",
+    "/", "/?text=run", "/two/run/other", "/compare?run=run&run=other&lines=runs",
+    "/r/run", "/r/run/node/paper", "/r/run/node/paper/proofs/steps", "/r/run/list/paper",
     "/r/run/list/paper?show=disagree&text=e", "/r/run/c/3", "/r/run/c/3/a/0.0", "/r/run/c/3/b/0.0.0.0", "/r/none",
 )  # fmt: skip
 
@@ -165,6 +166,30 @@ def test_everything_can_be_reached_by_keys_alone(page: tuple[Page, str]) -> None
     tab.wait_for_url("**/r/run")
 
 
+def test_runs_are_picked_by_keys_and_plots_say_their_values_by_pointer_and_by_keys(page: tuple[Page, str]) -> None:
+    tab, base = page
+    heard = complaints(tab)
+    tab.goto(base)
+    for key in "jxjxc":
+        tab.keyboard.press(key)
+    tab.wait_for_url("**/two/run/other")
+    plot, box = tab.locator(".canvas > svg").first, tab.locator(".readout").first
+    frame = plot.bounding_box()
+    assert frame is not None and not box.is_visible()
+    tab.mouse.move(frame["x"] + frame["width"] - 12, frame["y"] + 20)
+    said = [line.strip() for line in box.inner_text().split("\n")]
+    assert said == ["step of improvement 3", "run 0.75", "other 0.75"]
+    tab.mouse.move(0, 0)
+    assert not box.is_visible()
+    plot.focus()
+    tab.keyboard.press("Home")
+    tab.keyboard.press("ArrowRight")
+    assert plot.get_attribute("aria-valuetext") == "step of improvement 1: run 0.25, other 0.25" and box.is_visible()
+    assert plot.get_attribute("role") == "slider" and plot.get_attribute("aria-valuenow") == "1"
+    tab.keyboard.press("Escape")
+    assert not box.is_visible() and heard == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "rules"), [("light", ()), ("dark", ("color-contrast",))])
 def test_nobody_is_shut_out(browser: Browser, folders: list[Path], scheme: str, rules: tuple[str, ...]) -> None:
@@ -237,6 +262,9 @@ def test_the_static_copy_works_from_a_folder_without_a_server(
     tab.locator(".answer").first.hover()
     assert tab.locator(".lit").count() > 0, "its script runs"
     assert tab.evaluate("getComputedStyle(document.querySelector('.sides')).display") == "grid", "its style is there"
+    tab.goto((moved / "r" / "run" / "node" / "paper" / "index.html").as_uri())
+    tab.locator(".canvas > svg").first.hover()
+    assert (tab.locator(".readout:visible").text_content() or "").startswith("step of improvement")
     assert [one for one in heard if not one.startswith("request: file:")] == []
     for path in files:
         for link in tab.evaluate(

@@ -1,4 +1,4 @@
-"""The pages: what each shows, and where it is. Everything is read anew for every request."""
+"""The pages of a run: what each shows, and where it is. Everything is read anew for every request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from rrm.core.settings import Settings
@@ -21,7 +21,7 @@ from rrm.view import lists
 from rrm.view.accuracy import ENOUGH, counted
 from rrm.view.figures import tables_of
 from rrm.view.positions import bias_figures, in_both_orders
-from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, ReadError, Series, open_runs
+from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, ReadError, Series
 from rrm.view.rounds import rounds_of
 from rrm.view.safety_case import case_of, file_in, nested, read_predicate
 from rrm.view.spoken import counted_remarks
@@ -35,97 +35,6 @@ PROXY, HIDDEN = "proxy", "hidden "
 """Metrics of what an environment kept to itself: see `rrm.acting.rewarding`."""
 STEADY = 20.0
 """Seconds after which a page that follows a run is told of it even if nothing was recorded."""
-
-
-# --- runs --------------------------------------------------------------------------------------------
-
-
-def runs(request: Request) -> Response:
-    """All runs, a row each. Those that cannot be read are left out."""
-    found = []
-    for run in open_runs(request.app.state.runs):
-        root = run.nodes.get(run.root)
-        found.append(
-            {
-                "name": run.name, "title": run.title, "state": run.state, "task": run.root,
-                "done": sum(run.progress(n).state in ("finished", "elsewhere") for n in run.nodes.values()),
-                "nodes": len(run.nodes),
-                "comparisons": sum(sum(rounds.values()) for rounds in run.counts.values()),
-                "progress": run.progress(root) if root else None, "score": _score(run),
-                "user": run.config.get("user", {}).get("name", ""),
-                "model": run.config.get("model", {}).get("name", ""), "seed": run.config.get("seed"),
-                "started": run.started, "last": run.last,
-            }
-        )  # fmt: skip
-    return render(request, "runs.html", runs=found)
-
-
-def pick(request: Request) -> Response:
-    """The form that picks two runs."""
-    a, b = (request.query_params.get(side, "") for side in "ab")
-    return RedirectResponse(url("two", a, b) if a and b else "/", 303)
-
-
-def two(request: Request) -> Response:
-    """Two runs side by side. 404 if either is not open here."""
-    names = [request.path_params["a"], request.path_params["b"]]
-    known: Mapping[str, Any] = request.app.state.runs
-    for name in names:
-        if name not in known:
-            raise HTTPException(404, f"No run named {name!r} is open here.")
-    with Reader(known[names[0]], names[0]) as a, Reader(known[names[1]], names[1]) as b:
-        both = (a, b)
-        tasks = [*a.nodes, *(path for path in b.nodes if path not in a.nodes)]
-        progress = {
-            path: [run.progress(run.nodes[path]) if path in run.nodes else None for run in both] for path in tasks
-        }
-        shared = [path for path in tasks if path in a.nodes and path in b.nodes]
-        titles = [a.title, b.title] if a.title != b.title else [f"{a.title} (A)", f"{b.title} (B)"]
-        plots = []
-        for path in shared:
-            curves = [run.curves(run.nodes[path]) for run in both]
-            for name in ("reward", "kl"):
-                series = {t: c.steps[name] for t, c in zip(titles, curves, strict=True) if name in c.steps}
-                if series:
-                    plots.append(Plot(f"{path}: {NAMES.get(name, name)}", "step of improvement", series))
-        return render(
-            request, "two.html", a=a, b=b, titles=titles, progress=progress, plots=plots[:8],
-            differing=_differing(a.config, b.config), results=_results(a, b),
-        )  # fmt: skip
-
-
-def _results(a: Reader, b: Reader) -> list[tuple[str, Any, Any]]:
-    """What a measurement kept beside the runs says of both: (what, {mean, low, high} of A, of B)."""
-    rows = [(name, a.report.get(key), b.report.get(key)) for name, key in
-            (("user agrees with the truth", "agreement"), ("true score", "score"))]  # fmt: skip
-    aspects = [run.report.get("aspects", {}) for run in (a, b)]
-    rows += [(f"true score: {name}", *(side.get(name) for side in aspects)) for name in {**aspects[0], **aspects[1]}]
-    return [row for row in rows if row[1] or row[2]]
-
-
-def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Settings that are not the same, flattened: (name, in A, in B)."""
-    trees = [config.get("tree", {}) for config in (a, b)]
-    shared = {path for path in trees[0] if path in trees[1]}
-    flat = []
-    for config, nodes in zip((a, b), trees, strict=True):  # of a task that only one of them has, its name says enough
-        kept = {path: node if path in shared else {} for path, node in nodes.items()}
-        flat.append(_flat({**{key: value for key, value in config.items() if key != "about"}, "tree": kept}))
-    keys = sorted(flat[0].keys() | flat[1].keys())
-    return [
-        (key, flat[0].get(key, "–"), flat[1].get(key, "–")) for key in keys if flat[0].get(key) != flat[1].get(key)
-    ]
-
-
-def _flat(value: Any, name: str = "") -> dict[str, str]:
-    if isinstance(value, Mapping) and value:
-        return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}" if name else key).items()}
-    return {name: value if isinstance(value, str) else "yes" if value == {} else json.dumps(value)}
-
-
-def _score(run: Reader) -> float | None:
-    score = run.report.get("score", {}).get("mean")
-    return float(score) if score is not None else None
 
 
 # --- one run: its tree ---------------------------------------------------------------------------------
@@ -399,9 +308,6 @@ def film(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/", runs),
-    Route("/two", pick),
-    Route("/two/{a}/{b}", two),
     Route("/r/{run}", tree),
     Route("/r/{run}/events", events),
     Route("/r/{run}/node/{task:path}", node),

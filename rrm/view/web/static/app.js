@@ -11,6 +11,7 @@ document.addEventListener("keydown", (event) => {
   if (typing(event) || document.querySelector("dialog[open]")) return;
   if (event.key === "?") { legend(); event.preventDefault(); return; }
   if (event.key === "j" || event.key === "k") { if (step(event.key === "j" ? 1 : -1)) event.preventDefault(); return; }
+  if (event.key === "x" && tick()) { event.preventDefault(); return; }
   const target = document.querySelector(`[data-key="${CSS.escape(event.key)}"]:not([disabled])`);
   if (!target) return;
   event.preventDefault();
@@ -30,6 +31,13 @@ function step(by) {
   all[next].focus();
   all[next].scrollIntoView({ block: "nearest" });
   return true;
+}
+
+// x ticks, or no longer, the box in the row that has the focus
+function tick() {
+  const box = document.activeElement.closest("tr")?.querySelector("input[type=checkbox][name=run]");
+  if (box) box.checked = !box.checked;
+  return Boolean(box);
 }
 
 // --- what an answer points at: data-points="a:step1" lights up data-fact="a:step1" ----------------------------

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from rrm.view.reading import ReadError, find_runs
-from rrm.view.web import comparison_pages, outcome_pages, pages
+from rrm.view.web import comparison_pages, outcome_pages, pages, tree_pages
 from rrm.view.web.rendering import render
 from rrm.view.web.security import Access, Guard
 
@@ -33,7 +33,7 @@ def create_app(
     access = access or Access.loopback()
     static = Mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app = Starlette(
-        routes=[*routes, *pages.ROUTES, *comparison_pages.ROUTES, *outcome_pages.ROUTES, static],
+        routes=[*routes, *pages.ROUTES, *tree_pages.ROUTES, *comparison_pages.ROUTES, *outcome_pages.ROUTES, static],
         middleware=[Middleware(Guard, access=access)],
         exception_handlers={HTTPException: failed, ReadError: unreadable, 500: broke},
     )

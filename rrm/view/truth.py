@@ -69,18 +69,21 @@ class Rightness:
 
     Attributes
     ----------
-    who: in words.
+    who: in words; `what`: user, reward model, held out, holds or fails (an assistant's findings about what does, or
+        does not, hold); `node`: of an assistant, its path.
     share: of `of`; None where nothing was to be told.
     wrong: how many are wrong; `ties`: of those where no difference was seen although there is one.
     show: the filter that lists the wrong ones; `ties_show`: the ties.
     """
 
     who: str
+    what: str
     share: Known | None
     wrong: int
     ties: int = 0
     show: str = ""
     ties_show: str = ""
+    node: str = ""
 
 
 def rightness(run: Reader, task: str, seconds: float = 0.4) -> list[Rightness] | None:
@@ -98,22 +101,23 @@ def rightness(run: Reader, task: str, seconds: float = 0.4) -> list[Rightness] |
 def _judges(run: Reader, task: str) -> list[Rightness]:
     live = "c.task = :task AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0)"
     found = []
-    for who, where, join, said, show in (
-        ("user", "c.preference IS NOT NULL", "", "(c.preference - 0.5)", "user_wrong"),
-        ("reward model", "s.margin IS NOT NULL", SCORED, "s.margin", "reward_wrong"),
-        ("reward model, held out", "s.held", SCORED, "s.margin", ""),
+    for who, what, where, join, said, show in (
+        ("user", "user", "c.preference IS NOT NULL", "", "(c.preference - 0.5)", "user_wrong"),
+        ("reward model", "reward model", "s.margin IS NOT NULL", SCORED, "s.margin", "reward_wrong"),
+        ("reward model, held out", "held out", "s.held", SCORED, "s.margin", ""),
     ):
         if join and "scores" not in run.tables:
             continue
         rows = run.rows(
             f"SELECT c.case_id, SUM({said} * {BETTER} > 0), SUM({said} = 0), COUNT(*) FROM comparisons c{JOINS}{join}"
-            f" WHERE {live} AND {where} AND {BETTER} != 0 GROUP BY c.case_id",
+            f" WHERE {live} AND {where} AND {BETTER} != 0 GROUP BY c.case_id ORDER BY c.case_id",
             {"task": task},
         )
         right, ties, n = (sum(row[i] for row in rows) for i in (1, 2, 3))
         if n:
             known = share((row[1] + row[2] / 2, row[3]) for row in rows)
-            found.append(Rightness(who, known, n - right - ties, ties, show, "user_blind" if who == "user" else ""))
+            blind = "user_blind" if what == "user" else ""
+            found.append(Rightness(who, what, known, n - right - ties, ties, show, blind))
     return found
 
 
@@ -127,16 +131,17 @@ def _assistants(run: Reader, task: str) -> list[Rightness]:
     """Each of what was said of an outcome counts once, however often the outcome was compared."""
     rows = run.rows(
         "SELECT assistant, case_id, SUM(sound), SUM(alarms), SUM(flawed), SUM(misses) FROM truth.said"
-        " WHERE task = ? AND assistant != '' GROUP BY assistant, case_id ORDER BY assistant",
+        " WHERE task = ? AND assistant != '' GROUP BY assistant, case_id ORDER BY assistant, case_id",
         (task,),
     )
     found = []
     for name in dict.fromkeys(row[0] for row in rows):
         mine = [row for row in rows if row[0] == name]
-        for who, wrong, of in (("about what holds", 3, 2), ("about what does not hold", 5, 4)):
+        for who, what, wrong, of in (("about what holds", "holds", 3, 2), ("about what does not hold", "fails", 5, 4)):
             known = share((row[of] - row[wrong], row[of]) for row in mine)
             short = name.rsplit("/", 1)[-1]
-            found.append(Rightness(f"{short}, {who}", known, sum(row[wrong] for row in mine), show="untrue"))
+            wrongs = sum(row[wrong] for row in mine)
+            found.append(Rightness(f"{short}, {who}", what, known, wrongs, show="untrue", node=name))
     return found
 
 

@@ -43,7 +43,7 @@ def test_a_card_says_what_was_recorded_and_nothing_else(tmp_path: Path) -> None:
     assert found["paper"] == Card(f"with the truth {right / of:.2f}, n {of:.0f}", "", "1 kept, 2 undone, 1 not asked")
     (run.parent / "report.json").write_text(json.dumps({"run": {"agreement": {"mean": 0.75, "n": 12}}}))
     with Reader(run) as opened:
-        assert cards_of(opened)["paper"].agreement == "with the truth 0.75, n 12", "as it was measured on fresh outcomes"
+        assert cards_of(opened)["paper"].agreement == "with the truth 0.75, n 12", "of fresh outcomes"
 
 
 def test_gain_is_that_of_the_newest_weights(tmp_path: Path) -> None:

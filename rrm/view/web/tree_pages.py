@@ -22,7 +22,7 @@ from rrm.view.web.rendering import duration, number, reader, render
 STEADY = 20.0
 """Seconds after which a page that follows a run is told of it even if nothing was recorded."""
 LARGE = 12
-"""Nodes from which on what is below a node's children's children is folded until somebody unfolds it."""
+"""A tree of more nodes begins with what is below the root's children's children folded."""
 CARD = (("agreement", "agreement"), ("gain", "gain"), ("rounds", "rounds"), ("silent", "N/A"))
 """Figures of a card (`rrm.view.tree_cards.Card`), and what they are called there."""
 

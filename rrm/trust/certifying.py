@@ -15,13 +15,15 @@ from rrm.core.spelling import named_node
 from rrm.store import links
 from rrm.store.files import file_name, write_atomically
 from rrm.store.store import LINKED
+from rrm.store.truths import FILE as TRUTH
 from rrm.trust.gathering import Hashed, evidence_of, files_of, predicate_of
 from rrm.trust.origins import subjects_of
 from rrm.trust.shelf import kept
 from rrm.trust.signing import PublicKey, make_key, now, read_public, sign
-from rrm.trust.snapshot import copied, databases_of, linked, look, weights_in
+from rrm.trust.snapshot import copied, databases_of, linked, look, only_judged, weights_in
 from rrm.trust.statement import Predicate, digest_of, payload_of
 from rrm.view.reading import Reader
+from rrm.view.truth import attached
 
 FOLDER = "certificates"
 OWN_KEY = "key-{}.pub"
@@ -70,10 +72,15 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
             return done
     made = now()
     written: dict[str, Certified] = {}
-    with copied(run) as copy, Reader(copy) as reader:
+    with copied(run, truth=True) as copy, Reader(copy) as reader:
         top = named(reader, node)
         nodes = [path for path in reader.nodes if path == top or path.startswith(f"{top}/")]
         records = _records(run, copy, nodes)
+        if (copy / TRUTH).exists() and not attached(reader):
+            raise RunError(
+                f"{run / TRUTH} cannot be read: another version of rrm made it, or it is damaged; take it away, or "
+                "measure the truth again"
+            )
         for path in reversed(nodes):
             if reader.nodes[path].finished is not None:
                 continue  # trained in another run, whose certificate it is
@@ -88,6 +95,7 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
 def _records(run: Path, copy: Path, nodes: Iterable[str]) -> Hashed:
     """What is hashed of a run, if it agrees with itself. Raises `RunError`."""
     look(copy)
+    only_judged(copy)
     with closing(sqlite3.connect(copy / "run.db")) as db:
         broken = links.faults(db, LINKED)
     if broken:

@@ -40,6 +40,7 @@ from rrm.trust.statement import (
     Scope,
     Testing,
 )
+from rrm.trust.true_figures import by_truth_of
 from rrm.view.challenge_records import plain
 from rrm.view.comparisons import PARTS
 from rrm.view.five_figures import challenges_of, watched_truth
@@ -299,7 +300,11 @@ def testing_of(
         _mean(((sum(o[i] for o in some), len(some)) for some in held.values()), few) for i in (1, 2)
     )
     measured = run.report.get("agreement", {}) if node.path == run.root and signed is None else {}
-    untrue = NotKnown(not_known="nobody measured it: the truth is not known here, or was not asked for")
+    by_truth = by_truth_of(run, node, signed)
+    untrue = NotKnown(
+        not_known="nobody measured it: the truth is not known here, or was not asked for" if by_truth is None
+        else "nobody measured it of new outcomes; by_truth is of those that were judged"
+    )  # fmt: skip
     agreement: Found = untrue
     if isinstance(measured, dict) and all(isinstance(measured.get(one, 0), int | float) for one in ("mean", "n")) and (
         "mean" in measured
@@ -315,7 +320,7 @@ def testing_of(
         held_out=right, expected=expected, brier=brier,
         agreement={"assisted": agreement, "unassisted": untrue} if signed is None else dict(signed.agreement),
         challenges=plain(challenges_of(run, node, None if signed is None else truths_in(signed.challenges))),
-        audits=tuple(dict(one) for one in audits),
+        audits=tuple(dict(one) for one in audits), by_truth=by_truth,
     )  # fmt: skip
 
 

@@ -3,9 +3,12 @@ of the last, and of the machine, what is no more than the word of whoever signed
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from rrm.store.truths import FILE as TRUTH
 from rrm.trust.statement import Predicate
 from rrm.view.reading import Reader
 
@@ -17,6 +20,9 @@ def subjects_of(run: Reader, predicate: Predicate) -> dict[str, dict[str, str]]:
     found = {f"{part} of {path}": {"sha256": newest[part][1]} for part in ("agent", "reward") if part in newest}
     found["config.json"] = {"sha256": predicate.files.get("config.json", "")}
     found["rows of run.db"] = {"sha256": predicate.evidence.root}
+    if TRUTH in predicate.databases:
+        tables = json.dumps(sorted(predicate.databases[TRUTH].items()))
+        found["rows of truth.db"] = {"sha256": hashlib.sha256(tables.encode()).hexdigest()}
     for name, digest in sorted(_about(run).get("code", {}).items()):
         found[f"code of {name}"] = {"sha256": str(digest)}
     model = run.config.get("model", {})

@@ -138,7 +138,7 @@ class RunTold:
 def opened(run: Path, name: str = "") -> Iterator[tuple[Path, Reader]]:
     """A copy of a run as it is now, and a reader of it: a run may go on training meanwhile. One of an older version
     is brought up to date there, and stays as it is where it lies."""
-    with copied(run) as copy:
+    with copied(run, truth=True) as copy:
         up_to_date(copy)
         with Reader(copy, name) as reader:
             yield copy, reader

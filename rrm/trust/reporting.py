@@ -14,7 +14,7 @@ from rrm.store.files import file_name, write_atomically
 from rrm.trust.documents import Block, Cells, Document, Drawing, Lines, Title, Verbatim, Words, as_html, as_md
 from rrm.trust.report_figures import DrawnFigure, draw
 from rrm.trust.reported import MISSING, NodeTold, RunTold, Shown, counted, experiments, over_runs, told_of
-from rrm.trust.statement import Figure
+from rrm.trust.statement import ByTruth, Figure
 from rrm.view.comparisons import ShownComparison, nth, verdict
 
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
@@ -241,6 +241,8 @@ def _run(run: RunTold, seed: int, several: bool) -> Iterator[Block]:
         for node in run.nodes.values() for name, one in node.figures.items() if one.value is None and one.why
     }  # fmt: skip
     yield Lines(sorted(missing))
+    yield Title(3, "By the truth")
+    yield from _by_truth(run)
     for path, node in run.nodes.items():
         yield from _node(path, node, seed)
     yield Title(3, "Commands, versions, hashes")
@@ -253,6 +255,40 @@ def _run(run: RunTold, seed: int, several: bool) -> Iterator[Block]:
             "config.json holds every setting."
         )
     yield Cells(["what", "value"], [*_made_of(run)])
+
+
+def _by_truth(run: RunTold) -> Iterator[Block]:
+    """Who is right, of what was judged; where nobody measured the truth, that."""
+    rows = [
+        [path if not number else "", who, str(one)]
+        for path, node in run.nodes.items() if any(one.value is not None for _, one in _right(node.testing.by_truth))
+        for number, (who, one) in enumerate(_right(node.testing.by_truth))
+    ]  # fmt: skip
+    if not rows:
+        there = any(node.testing.by_truth is not None for node in run.nodes.values())
+        why = "truth.db says nothing of what was judged" if there else "the run has no truth.db that can be read"
+        yield Words(
+            f"{MISSING.capitalize()}: {why}. Where the tree's tasks know what is true of an outcome, rrm measure truth "
+            "writes it."
+        )
+        return
+    yield Cells(["node", "who", "is right"], rows)
+    yield Words(
+        "By truth.db (rrm measure truth), which neither user nor training knew. Of pairs of which one is truly better, "
+        "a difference that is not seen counting half; of assistants, of what they said of facts. 95 % intervals, over "
+        "cases."
+    )
+
+
+def _right(found: ByTruth | None) -> Iterator[tuple[str, Shown]]:
+    if found is None:
+        return
+    yield "user", Shown.found(found.user)
+    yield "reward model", Shown.found(found.reward_model)
+    yield "reward model, held out", Shown.found(found.held_out)
+    for one in found.assistants:
+        yield f"{one.node}, about what holds", Shown.found(one.right_of_holding)
+        yield f"{one.node}, about what does not hold", Shown.found(one.right_of_failing)
 
 
 def _judges(node: NodeTold) -> Iterator[list[str]]:

@@ -20,6 +20,8 @@ from rrm.labels.queue import Labels
 from rrm.store import links
 from rrm.store.database import Database
 from rrm.store.store import LINKED, Store
+from rrm.store.truths import FILE as TRUTH
+from rrm.store.truths import Truths
 from rrm.store.upgrades import RUN
 
 OTHERS = ("labels.db", "calls.db")
@@ -27,6 +29,11 @@ KEPT: Mapping[str, Mapping[str, str]] = {
     "labels.db": {"questions": "seq", "labels": "seq", "closed": "at, question"}, "calls.db": {"calls": "seq"},
 }  # fmt: skip
 """Other databases -> tables that are only added to -> the order in which their rows came."""
+TRUTHS: Mapping[str, str] = {
+    "origin": "code", "outcomes": "task, case_id, outcome", "facts": "task, case_id, outcome, fact",
+    "said": "task, case_id, outcome, assistance, assistant",
+}  # fmt: skip
+"""Tables of truth.db, which is measured beside a run -> by what their rows are in order."""
 Rows = Mapping[str, Mapping[str, tuple[int, str]]]
 """Database -> table -> how many rows, and their SHA-256."""
 
@@ -40,14 +47,14 @@ class Disguised(RunError):
 
 
 @contextmanager
-def copied(run: Path, measured: bool = True) -> Iterator[Path]:
+def copied(run: Path, measured: bool = True, truth: bool = False) -> Iterator[Path]:
     """A folder with copies of a run's databases, its config.json, and a measurement beside it (report.json), which is
-    no part of it: without, if `measured` is False. Raises `RunError` where there is no run, or one of these is no
-    file."""
+    no part of it: without, if `measured` is False. truth: with truth.db, which nothing that trains may find there.
+    Raises `RunError` where there is no run, or one of these is no file."""
     with TemporaryDirectory(prefix="rrm-") as made:
         folder = Path(made) / run.resolve().name
         folder.mkdir()
-        names = [f"{name}{more}" for name in ("run.db", *OTHERS) for more in ("", "-wal")]
+        names = [f"{name}{more}" for name in ("run.db", *OTHERS, *([TRUTH] if truth else [])) for more in ("", "-wal")]
         sources = [(run / name, folder) for name in (*names, "config.json")]
         if measured:
             sources.append((run.resolve().parent / "report.json", folder.parent))
@@ -128,11 +135,14 @@ def up_to_date(copy: Path) -> None:
 def look(folder: Path) -> None:
     """Raise `Disguised` if a copy's databases have other tables, views or triggers than rrm makes: rows that are read
     through these may be others for others. Older ones may lack some."""
-    for name in ("run.db", *OTHERS):
+    for name in ("run.db", *OTHERS, TRUTH):
         if not (folder / name).exists():
             continue
         with closing(sqlite3.connect(folder / name)) as db:
-            found = db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+            try:
+                found = db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+            except sqlite3.DatabaseError as error:
+                raise Disguised(f"{name} is damaged: {error}") from error
         known = _known(name)
         for kind, called, sql in found:
             if called.startswith("sqlite_"):
@@ -150,7 +160,7 @@ def _known(name: str) -> Mapping[tuple[str, str], str]:
 
     with TemporaryDirectory(prefix="rrm-") as made:
         path = Path(made)
-        fresh: Database = Store(path / name) if name == "run.db" else (
+        fresh: Database = Store(path / name) if name == "run.db" else Truths(path) if name == TRUTH else (
             Labels(path) if name == "labels.db" else Ledger(path / name)
         )
         with closing(fresh):
@@ -190,6 +200,37 @@ def cut(folder: Path, size: int, others: Rows) -> None:
                     db.execute(f"DELETE FROM {table} WHERE {key} IN ({later})")
 
 
+    if TRUTH in others:
+        only_judged(folder)
+    else:
+        without_truth(folder)
+
+
+def without_truth(folder: Path) -> None:
+    """Take truth.db out of a copy."""
+    for more in ("", "-wal", "-shm"):
+        (folder / f"{TRUTH}{more}").unlink(missing_ok=True)
+
+
+def only_judged(folder: Path) -> None:
+    """Leave in a copy's truth.db what is of outcomes that its run.db compared: more may be measured when more was."""
+    if not (folder / TRUTH).exists():
+        return
+    with closing(sqlite3.connect(folder / TRUTH)) as db:
+        db.execute("ATTACH DATABASE ? AS run", (str(folder / "run.db"),))
+        sides = "SELECT task, case_id, a, assistance_a FROM run.comparisons UNION SELECT task, case_id, b, assistance_b"
+        for name, columns, sql in (
+            ("shown", "task, case_id, outcome, assistance", f"{sides} FROM run.comparisons"),
+            ("judged", "task, case_id, outcome", "SELECT DISTINCT task, case_id, outcome FROM temp.shown"),
+        ):
+            db.execute(f"CREATE TEMP TABLE {name} ({columns}, PRIMARY KEY ({columns})) WITHOUT ROWID")
+            db.execute(f"INSERT INTO temp.{name} {sql}")
+        for table, kept in (("outcomes", "judged"), ("facts", "judged"), ("said", "shown")):
+            columns = "task, case_id, outcome" + (", assistance" if kept == "shown" else "")
+            db.execute(f"DELETE FROM main.{table} WHERE ({columns}) NOT IN (SELECT * FROM temp.{kept})")
+        db.commit()
+
+
 def databases_of(copy: Path) -> dict[str, dict[str, tuple[int, str]]]:
     """The rows of a copy's other databases, in the order in which they came."""
     found: dict[str, dict[str, tuple[int, str]]] = {}
@@ -198,6 +239,9 @@ def databases_of(copy: Path) -> dict[str, dict[str, tuple[int, str]]]:
             with closing(sqlite3.connect(copy / name)) as db:
                 there = {table for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
                 found[name] = {table: _hashed(db, table, by) for table, by in KEPT[name].items() if table in there}
+    if (copy / TRUTH).exists():
+        with closing(sqlite3.connect(copy / TRUTH)) as db:
+            found[TRUTH] = {table: _hashed(db, table, by) for table, by in TRUTHS.items()}
     return found
 
 

@@ -130,6 +130,30 @@ class DesignChoices(Part):
     """Versions, threads, processor, device."""
 
 
+class TrueHelper(Part):
+    """An assistant, by the truth."""
+
+    node: str
+    right_of_holding: Found
+    """How often it is right about what holds; what is missing to 1 are false alarms."""
+    right_of_failing: Found
+    """How often it is right about what does not hold; what is missing to 1 are misses."""
+
+
+class ByTruth(Part):
+    """What truth.db says of what was judged: measured by `rrm measure truth`, which neither judge nor training knew."""
+
+    code: str
+    """Digest of the code that told what is true."""
+    user: Found
+    """How often the judge prefers the truly better, of what was judged: a difference that was not seen counts half."""
+    reward_model: Found
+    """How often the last reward model does, of the same."""
+    held_out: Found
+    """How often the last reward model does, of what was held out from its fit."""
+    assistants: tuple[TrueHelper, ...]
+
+
 class Testing(Part):
     """Chapter 2, testing: what the judged comparisons say of the reward model and of the agent."""
 
@@ -147,6 +171,8 @@ class Testing(Part):
     challenges: Mapping[str, Json]
     """The five challenges in figures, by round (`rrm inspect --challenges --json`)."""
     audits: tuple[Shaped, ...] = ()
+    by_truth: ByTruth | None = None
+    """How often judge, reward model and assistants are right by truth.db; None: that was not beside the run."""
 
 
 class Chapter(Part):

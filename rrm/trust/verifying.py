@@ -16,15 +16,29 @@ from rrm.core.border import BROKEN, plain
 from rrm.core.errors import ModelError, RRMError, RunError
 from rrm.store import links
 from rrm.store.store import LINKED
+from rrm.store.truths import FILE as TRUTH
 from rrm.trust.certifying import file_of, public_beside
 from rrm.trust.deriving import Again, Started, Taken, check_start, derive
 from rrm.trust.differing import differences, short
 from rrm.trust.gathering import Hashed, evidence_of, measured_truths, predicate_of
 from rrm.trust.origins import machine_of, started_from, subjects_of
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
-from rrm.trust.snapshot import OTHERS, Disguised, beside, copied, cut, databases_of, hash_of, look, weights_in, within
+from rrm.trust.snapshot import (
+    OTHERS,
+    Disguised,
+    beside,
+    copied,
+    cut,
+    databases_of,
+    hash_of,
+    look,
+    weights_in,
+    within,
+    without_truth,
+)
 from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
 from rrm.view.reading import Reader
+from rrm.view.truth import attached
 
 CODES = {"format": 3, "signature": 4, "key": 5, "run": 6, "changed": 7, "rewritten": 8, "policy": 9, "untold": 10}
 """What is wrong -> the command's exit status; of several the first. 0: it holds. 1 and 2 are errors of any command."""
@@ -130,7 +144,9 @@ def verify(
     if not (run / "run.db").exists():
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")
     try:
-        with copied(run, measured=False) as copy:
+        with copied(run, measured=False, truth=True) as copy:
+            if TRUTH not in predicate.databases:  # of a certificate that does not speak of it
+                without_truth(copy)
             _whole(copy)
             told = _same_rows(copy, predicate, found)
             if told is None:
@@ -200,7 +216,7 @@ def _whole(copy: Path) -> None:
     """Whether the databases are what they seem: pages, indices, constraints, and no view in the place of a table.
     Raises `Disguised`."""
     look(copy)
-    for name in ("run.db", *OTHERS):
+    for name in ("run.db", *OTHERS, TRUTH):
         if (copy / name).exists():
             with closing(sqlite3.connect(copy / name)) as db:
                 said = [text for (text,) in db.execute("PRAGMA integrity_check(5)")]
@@ -278,6 +294,12 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
     if measured_truths(check.reader, node, predicate.testing.challenges):
         why = "true scores were measured beside the run, and are no part of its records"
         found.taken += [Taken(node, f"testing.challenges.{one}.*.truth", why) for one in ("amount", "gaming")]
+    if TRUTH in predicate.databases:
+        if attached(check.reader):
+            found.notes.append(f"{node}: figures by the truth follow from {TRUTH}; whether that is true was not asked")
+        else:
+            why = f"they were found from {TRUTH}, which is not there, or cannot be read; `rrm measure truth` writes it"
+            found.taken.append(Taken(node, "testing.by_truth", why))
     if predicate.testing.audits:
         why = "how often a part of an audit was done until it was as it is nobody recorded"
         found.taken.append(Taken(node, TIMES, why))
@@ -350,6 +372,8 @@ def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[st
     children = {child.node: child.sha256 for child in predicate.children}
     chapters = {name: getattr(predicate, name) for name in ("interpretability", "formal_verification", "guarantees")}
     evidence, databases = check.records
+    if TRUTH in predicate.databases and TRUTH not in databases:
+        databases = {**databases, TRUTH: predicate.databases[TRUTH]}  # taken as signed, which is said
     again = predicate_of(
         check.reader, check.copy, Hashed(evidence, predicate.files, databases), predicate.node, predicate.made,
         children, chapters, predicate.testing.audits, predicate.testing, predicate.version,

@@ -155,9 +155,14 @@ def _alike(run: Reader, looked: Mapping[str, tuple[str, int, bool]]) -> dict[str
     found = {}
     for (text, length), blobs in groups.items():
         for blob in blobs:
-            more = digest(whole(run, blob)) if len(blobs) > 1 and length > len(text) else ""
+            more = digest(_text(run, blob)) if len(blobs) > 1 and length > len(text) else ""
             found[blob] = f"{digest(text, length)}{more}"
     return found
+
+
+def _text(run: Reader, blob: str) -> str | None:
+    """A whole text, without reading tokens and the like; of data that nobody described, the data."""
+    return run.row("SELECT json_extract(body, '$.text') FROM blobs WHERE id = ?", (blob,))[0] or whole(run, blob)
 
 
 def with_answers(run: Reader, found: Sequence[Produced]) -> list[Produced]:

@@ -6,7 +6,8 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from rrm.core.shares import Known, share
 from rrm.store.truths import FILE
@@ -19,6 +20,8 @@ JOINS = (
     " LEFT JOIN truth.outcomes ta ON ta.task = c.task AND ta.case_id = c.case_id AND ta.outcome = c.a"
     " LEFT JOIN truth.outcomes tb ON tb.task = c.task AND tb.case_id = c.case_id AND tb.outcome = c.b"
 )
+NEWEST = 3000
+"""Comparisons of which is said how right somebody is, where all are too many to count in time."""
 WITHOUT = " LEFT JOIN (SELECT NULL AS score) ta ON 0 LEFT JOIN (SELECT NULL AS score) tb ON 0"
 """The same for a run without truth.db."""
 
@@ -69,74 +72,99 @@ class Rightness:
 
     Attributes
     ----------
-    who: in words.
+    who: in words; `what`: user, reward model, held out, holds or fails (an assistant's findings about what does, or
+        does not, hold); `node`: of an assistant, its path.
     share: of `of`; None where nothing was to be told.
     wrong: how many are wrong; `ties`: of those where no difference was seen although there is one.
     show: the filter that lists the wrong ones; `ties_show`: the ties.
     """
 
     who: str
+    what: str
     share: Known | None
     wrong: int
     ties: int = 0
     show: str = ""
     ties_show: str = ""
+    node: str = ""
 
 
-def rightness(run: Reader, task: str, seconds: float = 0.4) -> list[Rightness] | None:
+def rightness(run: Reader, task: str, seconds: float = 0.5) -> list[Rightness] | None:
     """Of the user, of the newest reward model, and of each assistant at a node. Pairs of which neither is truly better
-    count nowhere. None without a truth, or where it takes longer than `seconds`."""
+    count nowhere. Where it takes longer than `seconds`, of the `NEWEST` comparisons, which is said. None without a
+    truth."""
     if not attached(run):
         return None
     try:
         with hurried(run, seconds):
             return [*_judges(run, task), *_assistants(run, task)]
     except sqlite3.OperationalError:
-        return None
+        some = [*_judges(run, task, NEWEST), *_assistants(run, task, NEWEST)]
+        return [replace(one, who=f"{one.who} (the newest {NEWEST:,})", show="", ties_show="") for one in some]
 
 
-def _judges(run: Reader, task: str) -> list[Rightness]:
-    live = "c.task = :task AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0)"
+def _judges(run: Reader, task: str, newest: int = -1) -> list[Rightness]:
+    """In one pass: of many comparisons most of the time goes into finding what is so of them."""
+    scored = SCORED if "scores" in run.tables else " LEFT JOIN (SELECT NULL AS margin, NULL AS held) s ON 0"
+    sums = (
+        ("c.preference IS NOT NULL", "(c.preference - 0.5)"), ("s.margin IS NOT NULL", "s.margin"),
+        ("s.held", "s.margin"),
+    )  # fmt: skip
+    columns = [
+        f"SUM({where} AND {said} * {BETTER} > 0), SUM({where} AND {said} = 0), SUM({where})" for where, said in sums
+    ]
+    rows = run.rows(
+        f"SELECT {', '.join(columns)} FROM {_newest(newest)} c{JOINS}{scored}"
+        f" WHERE c.task = :task AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0)"
+        f" AND {BETTER} != 0 GROUP BY c.case_id ORDER BY c.case_id",
+        {"task": task, "newest": newest},
+    )
     found = []
-    for who, where, join, said, show in (
-        ("user", "c.preference IS NOT NULL", "", "(c.preference - 0.5)", "user_wrong"),
-        ("reward model", "s.margin IS NOT NULL", SCORED, "s.margin", "reward_wrong"),
-        ("reward model, held out", "s.held", SCORED, "s.margin", ""),
-    ):
-        if join and "scores" not in run.tables:
-            continue
-        rows = run.rows(
-            f"SELECT c.case_id, SUM({said} * {BETTER} > 0), SUM({said} = 0), COUNT(*) FROM comparisons c{JOINS}{join}"
-            f" WHERE {live} AND {where} AND {BETTER} != 0 GROUP BY c.case_id",
-            {"task": task},
-        )
-        right, ties, n = (sum(row[i] for row in rows) for i in (1, 2, 3))
+    for at, (who, what, show) in enumerate(
+        (("user", "user", "user_wrong"), ("reward model", "reward model", "reward_wrong"),
+         ("reward model, held out", "held out", ""))
+    ):  # fmt: skip
+        some = [tuple(one or 0 for one in row[3 * at : 3 * at + 3]) for row in rows]
+        right, ties, n = (sum(row[i] for row in some) for i in range(3))
         if n:
-            known = share((row[1] + row[2] / 2, row[3]) for row in rows)
-            found.append(Rightness(who, known, n - right - ties, ties, show, "user_blind" if who == "user" else ""))
+            known = share((row[0] + row[1] / 2, row[2]) for row in some)
+            blind = "user_blind" if what == "user" else ""
+            found.append(Rightness(who, what, known, n - right - ties, ties, show, blind))
     return found
 
 
 SCORED = (
-    " JOIN scores s ON s.task = c.task AND s.pair = c.pair"
+    " LEFT JOIN scores s ON s.task = c.task AND s.pair = c.pair"
     " AND s.round = (SELECT MAX(round) FROM scores WHERE task = :task)"
 )
 
 
-def _assistants(run: Reader, task: str) -> list[Rightness]:
+def _newest(newest: int) -> str:
+    """Comparisons, or the newest of a task: in SQL."""
+    return "comparisons" if newest < 0 else (
+        "(SELECT * FROM comparisons WHERE task = :task ORDER BY seq DESC LIMIT :newest)"
+    )  # fmt: skip
+
+
+def _assistants(run: Reader, task: str, newest: int = -1) -> list[Rightness]:
     """Each of what was said of an outcome counts once, however often the outcome was compared."""
+    sides = [f"SELECT case_id, {side}, assistance_{side} FROM {_newest(newest)}" for side in "ab"]
+    some = "" if newest < 0 else f" AND (case_id, outcome, assistance) IN ({' UNION '.join(sides)})"
     rows = run.rows(
         "SELECT assistant, case_id, SUM(sound), SUM(alarms), SUM(flawed), SUM(misses) FROM truth.said"
-        " WHERE task = ? AND assistant != '' GROUP BY assistant, case_id ORDER BY assistant",
-        (task,),
+        f" WHERE task = :task AND assistant != ''{some} GROUP BY assistant, case_id ORDER BY assistant, case_id",
+        {"task": task, "newest": newest},
     )
+    mine: dict[str, list[Any]] = {}
+    for row in rows:
+        mine.setdefault(row[0], []).append(row)
     found = []
-    for name in dict.fromkeys(row[0] for row in rows):
-        mine = [row for row in rows if row[0] == name]
-        for who, wrong, of in (("about what holds", 3, 2), ("about what does not hold", 5, 4)):
-            known = share((row[of] - row[wrong], row[of]) for row in mine)
+    for name, own in mine.items():
+        for who, what, wrong, of in (("about what holds", "holds", 3, 2), ("about what does not hold", "fails", 5, 4)):
+            known = share((row[of] - row[wrong], row[of]) for row in own)
             short = name.rsplit("/", 1)[-1]
-            found.append(Rightness(f"{short}, {who}", known, sum(row[wrong] for row in mine), show="untrue"))
+            wrongs = sum(row[wrong] for row in own)
+            found.append(Rightness(f"{short}, {who}", what, known, wrongs, show="untrue", node=name))
     return found
 
 

@@ -130,7 +130,7 @@ def test_without_bitsandbytes_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
         return real(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", lacking)
-    with pytest.raises(ModelError, match=r"pip install 'recursive-reward-modeling\[quantized\]'"):
+    with pytest.raises(ModelError, match=r"pip install -e '.\[quantized\]'"):
         QuantizedLinear(nn.Linear(64, 64), "nf4")
 
 

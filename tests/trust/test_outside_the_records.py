@@ -43,7 +43,7 @@ def test_true_scores_beside_the_run_are_taken_as_signed_wherever_the_report_is(r
     assert kinds(checked(run, key)) == {"changed"}, "only of the start and the last round was anything measured"
 
 
-def test_the_truth_of_what_was_judged_is_no_part_of_a_certificate(run: Path, key: Path) -> None:
+def test_the_truth_is_no_file_and_that_of_what_nobody_judged_decides_nothing(run: Path, key: Path) -> None:
     from rrm.store.truths import TrueOutcome, Truths
 
     for score in (0.5, 0.6):
@@ -51,8 +51,9 @@ def test_the_truth_of_what_was_judged_is_no_part_of_a_certificate(run: Path, key
             truths.put([TrueOutcome("toy", "case", "outcome", score, {})])
             (*_, done) = certify(run, key=key)
             assert not [name for name in done.predicate.files if name.startswith("truth.db")]
+            assert done.predicate.databases["truth.db"]["outcomes"][0] == 0
         assert checked(run, key).code == 0
-    (run / "truth.db").write_bytes(b"no database")
+    (run / "truth.db").unlink()
     assert checked(run, key).code == 0
 
 

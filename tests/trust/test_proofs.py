@@ -202,5 +202,5 @@ def test_a_run_is_proved_and_bounded_for_its_certificate(tmp_path: Path) -> None
 
 def test_without_z3_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solver, "there", lambda: False)
-    with pytest.raises(ConfigError, match=r"pip install 'recursive-reward-modeling\[tools\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '.\[tools\]'"):
         solver.search_rise([Fraction(1)], [None], Fraction(1), Fraction(0), None)

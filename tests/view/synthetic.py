@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -12,6 +13,7 @@ from rrm.core.judgements import Check, Comparison, Judgement, Margin, Pair
 from rrm.core.records import Answer, Assistance, Case, Finding, Outcome
 from rrm.core.settings import Settings
 from rrm.store.store import Store
+from rrm.store.truths import Told, TrueOutcome, Truths
 
 SPANS = ({"step1": (0, 2), "step1.0": (0, 1)}, {"step1": (1, 3)})
 TREE = ("paper/proofs/steps", "paper/proofs", "paper/data", "paper")
@@ -65,6 +67,17 @@ def make(folder: Path, comparisons: Sequence[Comparison], margins: Sequence[floa
         store.log(task, 0, "truth", 0, {"truth": 0.6, "proofs": 0.5})
     store.close()
     return folder
+
+
+def true(folder: Path, compared: Iterable[tuple[str, str, str]], task: str = "paper") -> None:
+    """A truth of these outcomes (case, outcome, assistance), made up: proofs is wrong about every other."""
+    with closing(Truths(folder)) as truths:
+        truths.begin("code")
+        truths.put(
+            TrueOutcome(task, case, outcome, n * 7 % 10 / 10, {"step1": n % 3 > 0, "step2": True}, said,
+                        (Told(f"{task}/proofs", 1, n % 2, 1, n % 3 == 0),))
+            for n, (case, outcome, said) in enumerate(compared)
+        )  # fmt: skip
 
 
 def bulk(folder: Path, small: int, large: int, characters: int = 1_000_000) -> Path:

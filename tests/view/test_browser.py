@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import tarfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +29,10 @@ PAGES = (
     "/", "/?text=run", "/two/run/other", "/compare?run=run&run=other&lines=runs",
     "/r/run", "/r/run/node/paper", "/r/run/node/paper/proofs/steps", "/r/run/list/paper",
     "/r/run/list/paper?show=disagree&text=e", "/r/run/c/3", "/r/run/c/3/a/0.0", "/r/run/c/3/b/0.0.0.0", "/r/none",
+    "/r/run/outcomes/paper", "/r/run/challenges/paper", "/r/run/list/paper?show=user_wrong", "/r/pile/case/moves",
 )  # fmt: skip
+
+CHART = "document.querySelector('.chart')"
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         for i, text in enumerate(TEXTS.values()):
             store.add(synthetic.comparison(i, task=path, a=text, assisted=False), i)
     store.add(synthetic.comparison(1000), 1000, synthetic.SPANS)
+    synthetic.true(whole, store.compared("paper"))
     store.close()
     return [whole, synthetic.make(base / "other", made[:2])]
 
@@ -192,14 +198,62 @@ def test_runs_are_picked_by_keys_and_plots_say_their_values_by_pointer_and_by_ke
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "rules"), [("light", ()), ("dark", ("color-contrast",))])
-def test_nobody_is_shut_out(browser: Browser, folders: list[Path], scheme: str, rules: tuple[str, ...]) -> None:
-    with serving(create_app(folders)) as address:
-        context = browser.new_context(color_scheme=scheme, bypass_csp=True)  # axe-core adds a script
+def test_nobody_is_shut_out(
+    browser: Browser, folders: list[Path], scheme: str, rules: tuple[str, ...], tmp_path: Path
+) -> None:
+    with tarfile.open(Path("docs/certified/run.tar.gz").absolute()) as whole:
+        whole.extractall(tmp_path, filter="data")
+    width = 1200 if scheme == "light" else 390
+    with serving(create_app([*folders, tmp_path / "pile"])) as address:
+        context = browser.new_context(  # axe-core adds a script
+            color_scheme=scheme, bypass_csp=True, viewport={"width": width, "height": 800}
+        )
         tab = context.new_page()
         tab.goto(address)
         for path in PAGES:
             tab.goto(address.split("/?")[0] + path)
             assert barriers(tab, rules) == [], path
+            in_its_frame(tab)
+        context.close()
+
+
+def test_a_large_tree_folds_by_keys_and_moves_in_its_box_alone(browser: Browser, tmp_path: Path) -> None:
+    folder = synthetic.make(tmp_path / "large", [synthetic.comparison(0)])
+    below = [f"paper/{a}/{b}/{c}/deep/er" for a in "pqr" for b in "pq" for c in "pq"]
+    paths = dict.fromkeys("/".join(path.split("/")[:n]) for path in below for n in range(6, 0, -1))
+    config = json.loads((folder / "config.json").read_text())
+    config["tree"] = {path: config["tree"]["paper"] for path in sorted(paths, key=lambda path: -path.count("/"))}
+    (folder / "config.json").write_text(json.dumps(config))
+    with serving(create_app([folder])) as address:
+        context = browser.new_context(viewport={"width": 1200, "height": 800})
+        tab = context.new_page()
+        heard = complaints(tab)
+        tab.goto(address)
+        base = address.split("/?")[0]
+        tab.goto(f"{base}/r/large")
+        assert tab.locator(".card").count() == len(paths) > 30
+        inner = tab.locator("details[data-fold='paper/p/q']")
+        assert not inner.evaluate("fold => fold.open") and "6 nodes below" in inner.inner_text()
+        tab.keyboard.press("+")
+        in_its_frame(tab)
+        box, root = (tab.locator(one).first.bounding_box() for one in (".chart", ".org > li > .card"))
+        assert box and root and box["x"] <= root["x"] and root["x"] + root["width"] <= box["x"] + box["width"]
+        assert tab.evaluate(f"{CHART}.scrollWidth > {CHART}.clientWidth && {CHART}.clientHeight <= 640")
+        for _ in range(3):
+            tab.keyboard.press("j")
+        tab.keyboard.press("f")
+        tab.reload()
+        closed = tab.locator("details[data-fold]:not([open])")
+        assert [one.get_attribute("data-fold") for one in closed.all()] == ["paper/p/p"], "it is kept"
+        tab.keyboard.press("-")
+        tab.keyboard.press("j")
+        tab.keyboard.press("j")
+        assert tab.evaluate("document.activeElement.textContent") == "paper", "what is folded is passed over"
+        tab.set_viewport_size({"width": 390, "height": 800})
+        tab.keyboard.press("+")
+        in_its_frame(tab)
+        assert tab.evaluate(f"{CHART}.scrollWidth <= {CHART}.clientWidth"), "an outline"
+        assert heard == []
         context.close()
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from rrm.store.store import Store
+from rrm.view.lists import BY_TRUTH
 from rrm.view.web.app import create_app
 from rrm.view.web.plots import Plot, ticks
 from tests.view import synthetic
@@ -26,8 +28,12 @@ def open_app(*folders: Path) -> Iterator[TestClient]:
 
 def test_a_large_run_opens_quickly(tmp_path: Path) -> None:
     """Processor time, so that a busy machine does not fail it. With 100,000 comparisons: see the module's `bulk`."""
-    with open_app(synthetic.bulk(tmp_path / "big", 1000, 2)) as client:
+    folder = synthetic.bulk(tmp_path / "big", 1000, 2)
+    with closing(Store(folder / "run.db")) as store:
+        synthetic.true(folder, store.compared("paper"))
+    with open_app(folder) as client:
         queries = ["", "?after=4", "?before=900", "?show=na", "?text=nowhere", "?show=both", "?order=against"]
+        queries += [f"?show={show}" for show in BY_TRUTH] + ["?show=untrue&order=newest"]
         paths = ["/", "/r/big", "/r/big/node/paper", "/r/big/c/1", "/r/big/c/1/a/0.0", "/r/big/c/900"]
         paths += ["/r/big/challenges/paper", "/r/big/outcomes/paper"]
         for path in [*paths, *(f"/r/big/list/paper{query}" for query in queries)]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from rrm.measure.run_truth import tree_named, write_truths
 from rrm.store.store import Store
 from rrm.store.truths import Truths
 from rrm.view import comparisons as judged
-from rrm.view import lists
+from rrm.view import lists, truth
 from rrm.view.reading import Reader
 from rrm.view.truth import attached, rightness, true_sides
 from rrm.view.web.rendering import hit
@@ -115,6 +117,25 @@ def test_lists_find_where_anybody_is_wrong(folder: tuple[Path, list[Comparison]]
                     misses += f.holds and not holds.get(f.fact, True)
         assert told["sub, about what holds"].wrong == alarms > 0
         assert told["sub, about what does not hold"].wrong == misses > 0
+
+
+def test_where_all_are_too_many_the_newest_are_counted(
+    folder: tuple[Path, list[Comparison]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Reader(folder[0]) as opened:
+        whole = rightness(opened, "toy", 60) or []
+
+        def late(run: Reader, seconds: float) -> None:
+            raise sqlite3.OperationalError("interrupted")
+
+        monkeypatch.setattr(truth, "hurried", late)
+        some = rightness(opened, "toy", 60) or []
+        assert [replace(one, show="", ties_show="") for one in whole] == [
+            replace(one, who=one.who.removesuffix(" (the newest 3,000)")) for one in some
+        ], "there are fewer than that"
+        monkeypatch.setattr(truth, "NEWEST", 10)
+        some = rightness(opened, "toy", 60) or []
+        assert some[0].who == "user (the newest 10)" and some[0].share is not None and 0 < some[0].share.n < 10
 
 
 def test_a_comparison_shows_what_is_so(folder: tuple[Path, list[Comparison]]) -> None:

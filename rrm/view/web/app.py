@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from rrm.view.reading import ReadError, find_runs
-from rrm.view.web import comparison_pages, outcome_pages, pages, run_pages
+from rrm.view.web import comparison_pages, outcome_pages, pages, run_pages, tree_pages
 from rrm.view.web.rendering import render
 from rrm.view.web.security import Access, Guard
 
 HERE = Path(__file__).parent
+PAGES = (run_pages, pages, tree_pages, comparison_pages, outcome_pages)
 
 
 def create_app(
@@ -33,7 +35,7 @@ def create_app(
     access = access or Access.loopback()
     static = Mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app = Starlette(
-        routes=[*routes, *run_pages.ROUTES, *pages.ROUTES, *comparison_pages.ROUTES, *outcome_pages.ROUTES, static],
+        routes=[*routes, *chain(*(one.ROUTES for one in PAGES)), static],
         middleware=[Middleware(Guard, access=access)],
         exception_handlers={HTTPException: failed, ReadError: unreadable, 500: broke},
     )

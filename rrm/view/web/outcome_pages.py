@@ -23,7 +23,9 @@ def outcomes(request: Request) -> Response:
         wanted, other = (round_number(asked.get(name)) for name in ("round", "beside"))
         round = wanted if wanted in rounds else rounds[-1] if rounds else 0
         found = produced(run, here.path, round)
-        pairs = beside(found, produced(run, here.path, other)) if other in rounds and other is not None else None
+        pairs = None
+        if other in rounds and other is not None:
+            pairs = beside(found, found if other == round else produced(run, here.path, other))
         after = min(whole_number(asked.get("after")) or 0, len(found))
         place, given = ("r", run.name, "outcomes", here.path), {"round": round if wanted in rounds else None}
         return render(

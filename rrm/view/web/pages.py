@@ -4,128 +4,34 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-import anyio
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from rrm.core.settings import Settings
 from rrm.store.films import image
 from rrm.view import comparisons as judged
 from rrm.view import lists
-from rrm.view.accuracy import ENOUGH, counted
+from rrm.view.accuracy import ENOUGH
 from rrm.view.figures import tables_of
 from rrm.view.positions import bias_figures, in_both_orders
-from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, ReadError, Series
+from rrm.view.reading import Curves, NodeView, Reader, Series
 from rrm.view.rounds import rounds_of
 from rrm.view.safety_case import case_of, file_in, nested, read_predicate
 from rrm.view.spoken import counted_remarks
 from rrm.view.truth import attached, rightness
-from rrm.view.web.plots import Plot, sparkline
-from rrm.view.web.rendering import duration, node_of, number, reader, render, round_number, url, whole_number
+from rrm.view.web.plots import Plot
+from rrm.view.web.rendering import node_of, reader, render, round_number, url, whole_number
 
 LOGGED = ("entropy", "length", "reward_std", "kl_k3", "grad_norm", "finished", "skipped")
 """What improvers log besides reward and KL, in the order in which it is plotted."""
 PROXY, HIDDEN = "proxy", "hidden "
 """Metrics of what an environment kept to itself: see `rrm.acting.rewarding`."""
-STEADY = 20.0
-"""Seconds after which a page that follows a run is told of it even if nothing was recorded."""
 
 
-# --- one run: its tree ---------------------------------------------------------------------------------
-
-
-def tree(request: Request) -> Response:
-    """A run's tree, what its newest root comparison was, and a row per node; kept up to date by `events`."""
-    with reader(request) as run:
-        sparks = {}
-        for node in run.nodes.values():
-            steps = run.curves(node).steps
-            sparks[node.path] = sparkline([y for _, y in steps.get("reward", ())], "reward")
-        latest = _latest(run)
-        return render(
-            request, "tree.html", run=run, live=live_values(run), latest=latest, sparks=sparks, root=run.root,
-            levels=run.nodes, finished=run.done,
-        )  # fmt: skip
-
-
-def _latest(run: Reader) -> judged.ShownComparison | None:
-    """The newest comparison of the root: the verdict that the tree shows."""
-    row = run.row("SELECT MAX(seq) FROM comparisons WHERE task = ?", (run.root,))
-    return judged.comparison(run, row[0], 400) if row and row[0] is not None else None
-
-
-def live_values(run: Reader) -> dict[str, str]:
-    """What the tree page shows and keeps up to date: "paper/proofs:state" -> "improving"."""
-    values = {"run:state": run.state}
-    for path, node in run.nodes.items():
-        p = run.progress(node)
-        values |= {
-            f"{path}:state": p.state,
-            f"{path}:round": f"{p.round}/{node.rounds}" if node.finished is None else "",
-            f"{path}:comparisons": f"{p.comparisons:,}",
-            f"{path}:accuracy": "nothing learned" if p.ignorant else counted(p.accuracy),
-            f"{path}:reward": f"{number(p.rewards[0])} → {number(p.rewards[1])}{undone(p)}" if p.rewards else "–",
-            f"{path}:kl": number(p.kl),
-            f"{path}:truth": f"{number(p.truth[0])} → {number(p.truth[1])}" if p.truth else "–",
-            f"{path}:seconds": duration(p.seconds),
-            f"{path}:a": "–", f"{path}:b": "–",
-        }  # fmt: skip
-    latest = _latest(run)
-    if latest is not None:
-        values[f"{run.root}:verdict"] = judged.verdict(latest.preference)
-        for side, shown in (("a", latest.a), ("b", latest.b)):
-            for one in walk(shown.answers):
-                key = f"{one.assistant}:{side}"
-                if key in values:
-                    values[key] = one.verdict if values[key] == "–" else f"{values[key]}, {one.verdict}"
-    return values
-
-
-def undone(progress: NodeProgress) -> str:
-    """What follows the reward of an improvement that the user did not let stand."""
-    return ", undone" if progress.kept is False else ""
-
-
-def walk(answers: Any) -> list[judged.ShownAnswer]:
-    """Answers and all below them, outermost first."""
-    return [one for answer in answers for one in (answer, *walk(answer.below))]
-
-
-def events(request: Request) -> Response:
-    """The tree's values as server-sent events: at once, and whenever training has written something new."""
-    with reader(request):
-        pass  # 404 before the stream begins
-    folder, name = request.app.state.runs[request.path_params["run"]], request.path_params["run"]
-
-    def values() -> str:
-        with Reader(folder, name) as run:
-            return json.dumps(live_values(run))
-
-    async def stream() -> AsyncIterator[str]:
-        watcher = await run_in_threadpool(Reader, folder, name)
-        try:
-            before, stamp, quiet = "", -1, STEADY
-            while True:
-                now = await run_in_threadpool(lambda: watcher.stamp)
-                if now != stamp or quiet >= STEADY:
-                    stamp, quiet = now, 0.0
-                    text = await run_in_threadpool(values)
-                    yield f"data: {text}\n\n" if text != before else ": still here\n\n"
-                    before = text
-                await anyio.sleep(1.0)
-                quiet += 1.0
-        except ReadError:
-            return  # the folder was taken away
-        finally:
-            watcher.db.close()
-
-    return StreamingResponse(stream(), media_type="text/event-stream")
 
 
 # --- one node ------------------------------------------------------------------------------------------
@@ -308,8 +214,6 @@ def film(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/r/{run}", tree),
-    Route("/r/{run}/events", events),
     Route("/r/{run}/node/{task:path}", node),
     Route("/r/{run}/challenges/{task:path}", challenges),
     Route("/r/{run}/case/{task:path}", safety_case),

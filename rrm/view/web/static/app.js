@@ -24,7 +24,7 @@ for (const button of document.querySelectorAll("[data-key-button='?']")) button.
 
 // j and k move the focus between the elements with data-step
 function step(by) {
-  const all = [...document.querySelectorAll("[data-step]")].filter((e) => e.offsetParent !== null);
+  const all = [...document.querySelectorAll("[data-step]")].filter((e) => e.checkVisibility());  // neither hidden nor folded
   if (!all.length) return false;
   const here = all.findIndex((e) => e === document.activeElement || e.contains(document.activeElement));
   const next = here < 0 ? (by > 0 ? 0 : all.length - 1) : Math.min(all.length - 1, Math.max(0, here + by));

@@ -1,0 +1,39 @@
+"""The figures of a certificate that follow from truth.db: who is right by the truth, of what was judged."""
+
+from __future__ import annotations
+
+import math
+
+from rrm.trust.statement import ByTruth, Figure, Found, NotKnown, Testing, TrueHelper
+from rrm.view.reading import NodeView, Reader
+from rrm.view.truth import Rightness, attached, rightness
+
+
+def by_truth_of(run: Reader, node: NodeView, signed: Testing | None = None) -> ByTruth | None:
+    """What truth.db beside a run says of a node; None without one. signed: what a certificate says, which is taken
+    where the file it was found from is not there (any more)."""
+    if not attached(run):
+        return None if signed is None else signed.by_truth
+    found = rightness(run, node.path, math.inf) or []
+    nobody = "nothing was judged here of which one is truly better"
+    codes = sorted(code for (code,) in run.rows("SELECT code FROM truth.origin"))
+    told = {(one.what, one.node): one for one in found}
+    return ByTruth(
+        code=", ".join(codes),
+        user=_found(told.get(("user", "")), nobody), reward_model=_found(told.get(("reward model", "")), nobody),
+        held_out=_found(told.get(("held out", "")), "nothing of which one is truly better was held out of its fit"),
+        assistants=tuple(
+            TrueHelper(
+                node=name, right_of_holding=_found(told.get(("holds", name)), "it said nothing about what holds"),
+                right_of_failing=_found(told.get(("fails", name)), "it said nothing about what does not hold"),
+            ) for name in dict.fromkeys(one.node for one in found if one.node)
+        ),
+    )  # fmt: skip
+
+
+def _found(one: Rightness | None, why: str) -> Found:
+    if one is None or one.share is None:
+        return NotKnown(not_known=why)
+    known = one.share
+    low, high = (None if math.isnan(end) else end for end in (known.low, known.high))
+    return Figure(value=known.mean, low=low, high=high, n=known.n, cases=known.cases)

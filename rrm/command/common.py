@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -147,6 +148,7 @@ def named_user(name: str) -> type[Explained]:
 def quiet_loading(downloads: bool = False) -> None:
     """No bars of transformers' from now on, which say nothing and write over the table. `downloads`: but bars of what
     comes from the Hub stay, which can take long."""
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # PEFT asks for it
     from transformers.utils import logging  # late: it takes a second, and most commands do without
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -30,9 +30,9 @@ from rrm.models.reward import TextRewardModel, trunk
 from rrm.store.files import refuse_existing, whole_folder
 from rrm.store.store import Store
 
-CLOSE = {"float32": 1e-4, "bfloat16": 0.1}
-"""How far an exported model's scores may be from the original's. A run in bfloat16 computed with rounding of its own;
-what is exported computes in float32."""
+CLOSE = 1e-4
+"""How far an exported model's scores may be from the original's, both in float32."""
+ROUNDED = "the run computed in less than float32, as what was exported does; its scores differed from these by"
 TRIED = 16
 """Comparisons whose outcomes are scored by both before an export counts as done."""
 
@@ -51,6 +51,9 @@ class Exported:
     pad: str
     fit: FitReport | None
     """Of the refit, if there was one."""
+    rounding: float | None = None
+    """Largest difference of the reward model in float32 to what the run computed; None if that was in float32, too, or
+    if it was fitted anew."""
 
     def summary(self, folder: Path) -> str:
         """What became of it, in words for the terminal."""
@@ -59,6 +62,8 @@ class Exported:
             f"checked on {self.tried} outcomes of the run: scores differ by {self.error:.1g} at most; "
             f"its chat template gives our token ids for {self.same_text} of them; see {folder / 'README.md'}",
         ]
+        if self.rounding is not None:
+            lines.append(f"{ROUNDED} {self.rounding:.1g}")
         if self.fit is not None:
             lines.append(f"fitted anew on {self.fit.n} comparisons, text only: {_told(self.fit)}")
         return "\n".join(lines)
@@ -86,17 +91,25 @@ def export_reward(
     `RunError` if the folder is there already.
     """
     refuse_existing(folder)
-    reward = reward_of(run, node, round)
     comparisons = _comparisons(Path(run), node)
-    fit = None
+    groups = [_group(c) for c in comparisons[-TRIED:]]
+    reward, fit = reward_of(run, node, round, exact=True), None
     if refit:
         reward, fit = _refit(reward, comparisons, node)
-    return write_reward(reward, node, [_group(c) for c in comparisons[-TRIED:]], folder, fit, card)
+    return write_reward(reward, node, groups, folder, fit, card, None if refit else _computed(run, node, round, groups))
+
+
+def _computed(run: Path | str, node: str, round: int | None, groups: Sequence[Group]) -> list[Tensor] | None:
+    """The scores as the run computed them; None if that was in float32."""
+    reward = reward_of(run, node, round)
+    if reward.backbone.precision.weights == "float32":
+        return None
+    return [score.mean for score in reward.score(groups)]
 
 
 def write_reward(
     reward: TextRewardModel, node: str, groups: Sequence[Group], folder: Path, fit: FitReport | None = None,
-    card: tuple[str, str] = ("", ""),
+    card: tuple[str, str] = ("", ""), computed: Sequence[Tensor] | None = None,
 ) -> Exported:  # fmt: skip
     """As `export_reward`, for a loaded reward model, checked on `groups`. Its backbone cannot be used afterwards."""
     if reward.settings.surprise or reward.assistants:
@@ -110,18 +123,21 @@ def write_reward(
     rows, scores = reward.rows(groups), [score.mean for score in reward.score(groups)]
     weight = (reward.weight.detach().mean(0).cpu() / reward.scale).float()
     offset = -float(reward.shift.mean() / reward.scale)
-    backbone, precision = reward.backbone, reward.backbone.precision.weights
+    backbone = reward.backbone
+    rounding = None
+    if computed is not None:
+        rounding = max((float((a - b).abs().max()) for a, b in zip(scores, computed, strict=True)), default=0.0)
     tokenizer = copy.deepcopy(backbone.tokenizer)
     separator, same_text = _template(tokenizer, backbone, groups, rows)
     pad = _pad(tokenizer, backbone.eos_id)
     model = _classifier(reward, weight, tokenizer)
     error, tried = _compare(model, rows, scores, offset, tokenizer.pad_token_id)
-    if error > CLOSE[precision]:
+    if error > CLOSE:
         raise ModelError(f"the exported model's scores differ from ours by {error:.2g}; nothing was written")
     reads = reward.settings.reward_sees == "assistance"
     about = {"node": node, "offset": offset, "reads_assistance": reads}
     model.config.rrm = about
-    done = Exported(offset, error, tried, same_text, pad, fit)
+    done = Exported(offset, error, tried, same_text, pad, fit, rounding)
     own = _readme(node, done, reads, separator, bool(backbone.tokenizer.chat_template))
     with whole_folder(folder) as part:
         model.save_pretrained(part)
@@ -286,6 +302,8 @@ def _lines(node: str, done: Exported, reads: bool, separator: str, chat: bool) -
     yield f"- Padding is `{done.pad}`, not end-of-text: the classifier reads the last token that is not padding."
     if reads:
         yield "- It was trained to read what assistants said after the answer; without that it is off what it has seen."
+    if done.rounding is not None:
+        yield f"- {ROUNDED[0].upper()}{ROUNDED[1:]} {done.rounding:.1g}."
     if done.fit is not None:
         yield f"- Fitted anew on {done.fit.n} comparisons, text only: {_told(done.fit)}."
     yield ""

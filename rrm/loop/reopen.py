@@ -27,8 +27,9 @@ from rrm.store.config import read_config
 from rrm.store.journal import Journal
 
 
-def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewardModel:
-    """The reward model of a node, as of a round (the last by default), computing as it did in the run.
+def reward_of(run: Path | str, node: str, round: int | None = None, exact: bool = False) -> TextRewardModel:
+    """The reward model of a node, as of a round (the last by default), computing as it did in the run; if `exact`, in
+    float32 whatever it computed in there.
 
     It comes with a backbone of its own (`reward.backbone`). Raises `RunError` if there is no such node or round, and
     `ModelError` if the run's starting model cannot be loaded.
@@ -36,7 +37,7 @@ def reward_of(run: Path | str, node: str, round: int | None = None) -> TextRewar
     folder = Path(run)
     config = _config(folder)
     state = _state(folder, config, node, "reward", round)
-    return _rewarding(_backbone(folder, config, "lora" if _adapters(state) else "auto"), config, node, state)
+    return _rewarding(_backbone(folder, config, "lora" if _adapters(state) else "auto", exact), config, node, state)
 
 
 def _rewarding(
@@ -132,8 +133,10 @@ def _adapters(state: Mapping[str, Any]) -> bool:
     return any(".lora_" in name for name in state)
 
 
-def _backbone(folder: Path, config: Mapping[str, Any], adapters: Literal["auto", "full", "lora"]) -> Backbone:
-    """The starting model of a run, computing as it did there."""
+def _backbone(
+    folder: Path, config: Mapping[str, Any], adapters: Literal["auto", "full", "lora"], exact: bool = False
+) -> Backbone:
+    """The starting model of a run, computing as it did there, or in float32."""
     name, fingerprint = config["model"]["name"], config["model"]["fingerprint"]
     if re.split(r"[ (]", name)[0] in ACTING:
         raise RunError(
@@ -142,10 +145,10 @@ def _backbone(folder: Path, config: Mapping[str, Any], adapters: Literal["auto",
         )
     notes = config.get("about", {})
     decided = notes.get("decided", notes)
-    precision = Precision(**decided.get("precision", {}))
+    precision = Precision() if exact else Precision(**decided.get("precision", {}))
     backbone = Backbone.load(  # never wider than the run had it
         name, adapters, template=config["model"].get("prompts", {}).get("template"),
-        precision="auto" if precision.weights == "float32" else precision.weights,
+        precision="float32" if exact else "auto" if precision.weights == "float32" else precision.weights,
     )  # fmt: skip
     if backbone.fingerprint != fingerprint:
         raise RunError(f"{folder} was trained from {name!r} with other weights than it has now; put those back")

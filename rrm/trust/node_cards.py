@@ -49,7 +49,7 @@ def agent_card(run: RunTold, done: ExportedAgent) -> str:
         Words(
             f"Loaded back by {'transformers' if done.merged else 'PEFT'} in float32, its log-probabilities of "
             f"{done.tried} outcomes of the run differ from the trained agent's by {done.error:.1g} nats a token at "
-            f"most (mean over an outcome; the agent computed in {done.precision}). The chat template gives the token "
+            f"most (mean over an outcome){done.rounded}. The chat template gives the token "
             f"ids that it was trained on for {done.same_text} of {done.prompts} prompts of the run."
         ),
         *_found(run, done.node),

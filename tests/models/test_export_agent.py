@@ -20,6 +20,7 @@ from rrm.exchange.agent_export import ExportedAgent, NoAdapter, template_of, wri
 from rrm.loop.reopen import agent_of
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
+from rrm.models.precision import Precision
 from rrm.trust import handing_out
 from tests import toy
 from tests.models.conftest import network, tokenizer
@@ -86,9 +87,11 @@ def test_log_probabilities_are_equal(tmp_path: Path, how: str, merged: bool, cha
 
 def test_of_a_run_in_bfloat16_the_whole_model_is_in_float32(tmp_path: Path) -> None:
     """Rounded again it would lose what was trained."""
-    agent = trained(Backbone.load(str(start(tmp_path / "base")), "lora", precision="bfloat16"))
+    backbone = Backbone.load(str(start(tmp_path / "base")), "lora")
+    backbone.precision = Precision("bfloat16", "bfloat16")
+    agent = trained(backbone)
     done = write_agent(agent, "t", GROUPS, tmp_path / "out", card, True)
-    assert done.error < 0.05
+    assert done.error < 1e-4 < done.rounding < 0.05 and "the run computed in bfloat16" in done.summary(tmp_path)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
 
 

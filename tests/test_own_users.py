@@ -12,6 +12,7 @@ import rrm
 from rrm.command.cli import app
 from rrm.command.common import user_of
 from rrm.command.new_command import copied
+from rrm.command.own_users import is_file
 from rrm.command.trees import load_task, named_trees
 from rrm.core.errors import RRMError, TaskError
 from rrm.store.store import Store
@@ -117,8 +118,13 @@ def test_a_file_that_is_not_there_or_fails_says_so(file: Path, tmp_path: Path) -
     with pytest.raises(TaskError, match=r"no such file; did you mean.*own\.py.*defines who judges"):
         user_of(f"{tmp_path}/owm.py:Shorter", 0, ())
     file.write_text("class Broken:\n    def __init__(self):\n        raise ValueError('of old age')\n")
-    with pytest.raises(TaskError, match=r"own\.py, line 3: .*of old age"):
+    with pytest.raises(TaskError, match=r"own\.py, line 3: Broken cannot be made: .*of old age"):
         user_of(f"{file}:Broken", 0, ())
+
+
+def test_models_and_endpoints_are_no_files() -> None:
+    assert is_file("./mine.py:Class") and is_file("mine.py")
+    assert not any(map(is_file, ("model:/models/m.py", "openai:m@http://127.0.0.1/x.py", "bounded", "human")))
 
 
 def test_a_user_in_the_trees_own_file_shares_its_classes(tmp_path: Path) -> None:

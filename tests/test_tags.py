@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from typer.testing import CliRunner
 from rrm import BoundedUser, train
 from rrm.command.cli import app
 from rrm.core.errors import ConfigError, RunError
-from rrm.store.tags import LONGEST, MOST, retag, tags_of
+from rrm.store.tags import FILE, LONGEST, MOST, retag, tags_of
+from tests import toy
 from tests.bandits import example
 from tests.view import synthetic
 
@@ -58,3 +60,17 @@ def test_a_run_is_resumed_whatever_it_is_tagged_and_a_refused_one_gets_no_tag(tm
     with pytest.raises(ConfigError, match="a word or a few"):
         train(bandit.pull, BoundedUser(), bandit.Bandits(), tmp_path / "new", tags=[""])
     assert tags_of(tmp_path) == ("first", "later") and not (tmp_path / "new").exists()
+
+
+def test_a_file_with_a_mark_of_its_order_and_a_text_for_a_list(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("baseline\n", encoding="utf-8-sig")
+    assert tags_of(tmp_path) == ("baseline",)
+    with pytest.raises(ConfigError, match=r"such as \['baseline'\]"):
+        train(toy.task(), BoundedUser(), "embedded", tmp_path / "run", tags="baseline")
+    assert not (tmp_path / "run").exists()
+
+
+def test_tags_given_at_once_are_all_kept(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: retag(tmp_path, add=[f"tag {i}"]), range(20)))
+    assert {*tags_of(tmp_path)} == {f"tag {i}" for i in range(20)}

@@ -19,7 +19,8 @@ from rrm.core.spelling import nearest
 
 def is_file(name: str) -> bool:
     """Whether a user's name is that of a Python file and what it defines."""
-    return name.rpartition(":")[0].endswith(".py") or name.endswith(".py")
+    file = name.rpartition(":")[0] or name
+    return not name.startswith(("model:", "openai:")) and (file.endswith(".py") or name.endswith(".py"))
 
 
 def user_of_file(name: str, seed: int, assignments: Sequence[str]) -> User:
@@ -34,14 +35,14 @@ def user_of_file(name: str, seed: int, assignments: Sequence[str]) -> User:
         near = nearest(wanted, _users(module)) if wanted else ""
         known = ", ".join(f"{file}:{one}" for one in _users(module)) or "none; write a class with a name and judge"
         raise ConfigError(f"--user {name}: {f'no {wanted} there' if wanted else 'which user?'}{near}; it has {known}")
-    found = getattr(module, wanted)
+    found, failed = getattr(module, wanted), f"{wanted} cannot be made"
     if isinstance(found, type) and issubclass(found, Explained):
         seeded = {"seed": seed} if "seed" in found.model_fields else {}
-        made: Any = configure_user(called(file, lambda: found(**seeded)), assignments)
+        made: Any = configure_user(called(file, lambda: found(**seeded), failed), assignments)
     elif assignments:
         raise ConfigError(f"{assignments[0]}: --user {name} has no settings; make it a rrm.core.settings.Explained")
     else:
-        made = called(file, lambda: found(**_seeded(found, seed))) if callable(found) else found
+        made = called(file, lambda: found(**_seeded(found, seed)), failed) if callable(found) else found
     expect(made, User, f"--user {name}")
     if not (isinstance(made.name, str) and made.name):
         raise ConfigError(f"--user {name}: its name is {made.name!r}; give a text, which is kept with each judgement")

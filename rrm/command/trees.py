@@ -204,7 +204,7 @@ def _beside(name: str) -> str:
 Loaded = TypeVar("Loaded")
 
 
-def called(what: str, load: Callable[[], Loaded]) -> Loaded:
+def called(what: str, load: Callable[[], Loaded], failed: str = "it cannot be imported") -> Loaded:
     """Run a tree's own code, which may raise anything; a failure says which line of the file led to it."""
     try:
         return load()
@@ -216,5 +216,5 @@ def called(what: str, load: Callable[[], Loaded]) -> Loaded:
             lines = [frame.lineno for frame in frames if Path(frame.filename).name == Path(what).name]
             line = error.lineno if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
             at = f", line {line}" if line else ""
-            raise TaskError(f"{what}{at}: it cannot be imported: {type(error).__name__}: {error}") from error
+            raise TaskError(f"{what}{at}: {failed}: {type(error).__name__}: {error}") from error
         raise

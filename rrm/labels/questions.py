@@ -211,7 +211,7 @@ def checks_of(pair: Pair, marks: Mapping[str, Verdict]) -> list[Check]:
         below = {f.fact: f.holds for sub in one.answer.below for under in sub.tree() for f in under.findings}
         contested = any(below.get(f.fact, f.holds) != f.holds for f in findings)
         side: Literal["a", "b"] = "a" if one.at.startswith("a") else "b"
-        fact = findings[0].fact if len(findings) == 1 else ""
+        fact = findings[0].fact if len(findings) == 1 and findings[0].part is None else ""
         right = verdict == "yes"
         found.append(
             Check(one.by.assistant, all(f.holds for f in findings), right, contested, side=side, fact=fact)

@@ -125,6 +125,8 @@ def train(
     from rrm.loop.run import Run
 
     setting = None if on is None else _on_ray(on)
+    if isinstance(tags, str):
+        raise ConfigError(f"tags={tags!r}: give a list of them, such as [{tags!r}]")
     given = [tag_named(tag) for tag in tags]
     _somebody(user)
     border.said(user.name, f"{task.name}: the user's name")

@@ -5,8 +5,13 @@ No part of the run: config.json does not name them, and nothing that trains, res
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import getpass
+import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import gettempdir
+
+from filelock import FileLock
 
 from rrm.core.clean import visible
 from rrm.core.errors import ConfigError
@@ -29,7 +34,7 @@ def tags_of(folder: Path) -> tuple[str, ...]:
         return ()
     try:
         with path.open("rb") as file:
-            text = file.read(LARGEST).decode("utf-8", "replace")
+            text = file.read(LARGEST).decode("utf-8-sig", "replace")
     except OSError:
         return ()
     found = (visible(" ".join(line.split()))[:LONGEST].strip() for line in text.split("\n"))
@@ -47,7 +52,14 @@ def tag_named(text: str) -> str:
 def retag(folder: Path, add: Iterable[str] = (), remove: Iterable[str] = ()) -> tuple[str, ...]:
     """A run's tags with some more and some fewer, written if they changed. Raises `ConfigError` for a tag that is none,
     for one to be removed that it has not, and for too many."""
-    before, gone, new = tags_of(folder), [*map(tag_named, remove)], [*map(tag_named, add)]
+    gone, new = [*map(tag_named, remove)], [*map(tag_named, add)]
+    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    with FileLock(Path(gettempdir()) / f"rrm-tags-{getpass.getuser()}-{place}.lock"):  # nobody else here meanwhile
+        return _changed(folder, gone, new)
+
+
+def _changed(folder: Path, gone: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
+    before = tags_of(folder)
     if missing := [tag for tag in gone if tag not in before]:
         raise ConfigError(f"{folder} has no tag {missing[0]!r}; it has: {', '.join(before) or 'none'}")
     after = tuple(dict.fromkeys([*(tag for tag in before if tag not in gone), *new]))

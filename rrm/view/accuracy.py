@@ -5,9 +5,11 @@ From the metrics of a fit (`rrm.core.judgements.FitReport.metrics`), which are w
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from typing import Any
 
 from rrm.core.judgements import ignorance
 from rrm.labels.questions import Said
@@ -103,3 +105,20 @@ def predicted(db: sqlite3.Connection, task: str, round: int, metrics: Mapping[st
     except sqlite3.OperationalError:  # older still: no scores were kept
         return None
     return Predicted(int(right or 0), int(of), "cases")
+
+
+def well_measured(found: Any) -> dict[str, Any]:
+    """What report.json says of a run, of which only what has the shape of a measurement: an estimate and its interval,
+    for `agreement`, `score`, and by aspect. The rest is somebody else's file."""
+    if not isinstance(found, dict):
+        return {}
+    kept = {name: value for name, value in found.items() if name in ("agreement", "score") and _interval(value)}
+    aspects = found.get("aspects")
+    if isinstance(aspects, dict):
+        kept["aspects"] = {str(name): value for name, value in aspects.items() if _interval(value)}
+    return {**{name: value for name, value in found.items() if name not in ("agreement", "score", "aspects")}, **kept}
+
+
+def _interval(value: Any) -> bool:
+    ends = [value.get(name) for name in ("mean", "low", "high")] if isinstance(value, dict) else [None]
+    return all(isinstance(end, int | float) and math.isfinite(end) for end in ends)

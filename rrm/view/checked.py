@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from rrm.core.judgements import Check
+
+_checks = TypeAdapter(tuple[Check, ...])
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,14 @@ class ShownCheck:
 
 def shown_checks(checks: Sequence[Mapping[str, Any]], task: str) -> list[ShownCheck]:
     """The checks of a comparison at a task, as they are stored: what was looked at in A first, then in B."""
-    found = [_shown(one, task) for one in checks]
+    try:
+        found = [_shown(one, task) for one in _checks.validate_python(list(checks))]
+    except ValidationError:  # a stranger's run may say anything
+        return []
     return sorted(found, key=lambda one: (one.side, one.fact))
 
 
-def _shown(body: Mapping[str, Any], task: str) -> ShownCheck:
-    check = Check(**{name: body[name] for name in Check.__dataclass_fields__ if name in body})
+def _shown(check: Check, task: str) -> ShownCheck:
     itself, located = check.by == task, check.fact
     if itself:
         came_out = f"what the outcome says of it is {'right' if check.right else 'wrong'}"

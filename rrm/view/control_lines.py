@@ -19,5 +19,5 @@ def judged_controls(folder: Path) -> list[str]:
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'current_controls'").fetchone():
                 return []
             return [line for name, own in controls.results(db).items() for line in own.lines(name)]
-    except sqlite3.OperationalError:  # not made yet, or unreadable: then nobody can judge either
+    except sqlite3.DatabaseError:  # not made yet, or unreadable: then nobody can judge either
         return []

@@ -111,7 +111,7 @@ def _clusters(run: Reader, task: str, seconds: float) -> dict[str, list[tuple[fl
                 " AND (:task = '' OR q.task = :task) GROUP BY l.labeler, q.case_id",
                 {"task": task},
             ).fetchall()
-    except (sqlite3.OperationalError, StoreError):  # not made yet, unreadable, or too many for a page
+    except (sqlite3.DatabaseError, StoreError):  # not made yet, unreadable, or too many for a page
         return {}
     found: dict[str, list[tuple[float, float]]] = {}
     for labeler, first, n in rows:

@@ -23,7 +23,7 @@ from rrm.core.errors import RRMError, RunError, StoreError
 from rrm.store.config import read_config
 from rrm.store.database import check_version
 from rrm.store.upgrades import CALLS, LABELS, RUN
-from rrm.view.accuracy import ENOUGH, Predicted, nothing_learned, predicted
+from rrm.view.accuracy import ENOUGH, Predicted, nothing_learned, predicted, well_measured
 from rrm.view.holder import held
 
 RUNNING = 120.0
@@ -215,8 +215,7 @@ class Reader:
     @cached_property
     def report(self) -> dict[str, Any]:
         """This run's part of a measurement kept beside it (report.json): agreement, score, aspects."""
-        found = self._measured.get(self.folder.name, {})
-        return found if isinstance(found, dict) else {}
+        return well_measured(self._measured.get(self.folder.name, {}))
 
     @cached_property
     def measured_nodes(self) -> dict[str, Any]:
@@ -300,7 +299,7 @@ class Reader:
             with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
                 _check_version(db, path, len(LABELS))
                 return {task for (task,) in db.execute("SELECT DISTINCT task FROM open")}
-        except sqlite3.OperationalError:  # not made yet, or unreadable: then nobody can judge either
+        except sqlite3.DatabaseError:  # not made yet, or unreadable: then nobody can judge either
             return set()
 
     @cached_property
@@ -317,7 +316,7 @@ class Reader:
                     " SUM(cost), SUM(cost IS NULL), GROUP_CONCAT(DISTINCT served) FROM calls"
                     " GROUP BY endpoint, who, task ORDER BY MIN(seq)"
                 ).fetchall()
-        except sqlite3.OperationalError:  # not made yet
+        except sqlite3.DatabaseError:  # not made yet, or unreadable
             return []
         return [Calls(*row) for row in rows]
 

@@ -64,8 +64,8 @@ def over_seeds(several: Sequence[Series]) -> tuple[Series, Band]:
     curves = [dict(series) for series in several]
     shared = [x for x, _ in several[0] if all(x in curve for curve in curves)] if several else []
     values = {x: [curve[x] for curve in curves] for x in shared}
-    means = [(x, sum(ys) / len(ys)) for x, ys in values.items()]
-    return means, [(x, min(ys), max(ys)) for x, ys in values.items()]
+    means = {x: sum(y / len(ys) for y in ys) for x, ys in values.items()}  # their sum might be too large
+    return [*means.items()], [(x, min(ys), max(ys)) for x, ys in values.items()]
 
 
 def _made_with(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _people(run: Reader) -> dict[str, str]:
                 (LABELED,),
             ).fetchall()
             (many,) = db.execute("SELECT MAX(seq) FROM labels").fetchone()
-    except (sqlite3.OperationalError, StoreError):  # not made yet, unreadable, or newer
+    except (sqlite3.DatabaseError, StoreError):  # not made yet, unreadable, or newer
         return {}
     newest = " of the newest" if (many or 0) > LABELED else ""
     return {task: f"of people in {int(same)}/{n}{newest} pairs" for task, n, same in rows}

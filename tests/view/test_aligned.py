@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,3 +94,9 @@ def test_what_a_person_wrote_stays_their_note() -> None:
     for note in ("0.500 against 0.250", weigh(0.7, 0.6, 0.02).note):
         assert named_note("human(ann)", note).figures == () and named_note("human(ann)", note).text == note
         assert named_note("bounded(attention=4)", note).figures
+
+
+@pytest.mark.parametrize("check", [{"by": 5}, {"by": "t", "said": True}, {"side": 5}, {"fact": 5, "part": "z"}])
+def test_checks_of_another_shape_are_none(check: dict[str, Any]) -> None:
+    whole = {"by": "t/p", "said": True, "right": True} if "by" not in check else {}
+    assert shown_checks([{**whole, **check}], "t") == []

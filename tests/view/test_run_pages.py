@@ -125,6 +125,26 @@ def test_more_runs_than_fit_are_left_out_aloud(tmp_path: Path) -> None:
         assert page.count("data-step>r19") == 1 and "data-step>r20" not in page
 
 
+def test_the_run_that_was_asked_for_is_among_its_seeds(tmp_path: Path) -> None:
+    made = [make(tmp_path, f"m{i:02}", i, rewards=()) for i in range(25)]
+    with open_app(*made) as client:
+        assert "data-step>m24" in client.get("/seeds/m24").text
+
+
+@pytest.mark.parametrize(
+    "report", [{"score": 3}, {"score": None}, {"agreement": 0.5}, {"score": {"mean": "abc"}}, {"score": {"mean": 0.5}},
+               {"aspects": [1]}, {"aspects": {"a": 1}}],
+)  # fmt: skip
+def test_a_measurement_of_another_shape_is_none(tmp_path: Path, report: dict[str, Any]) -> None:
+    made = [make(tmp_path, f"g{i}", i) for i in range(2)]
+    (tmp_path / "report.json").write_text(json.dumps({"g0": report}))
+    config = json.loads((made[0] / "config.json").read_text())
+    (made[0] / "config.json").write_text(json.dumps(config | {"about": {"started": 1e300}}))
+    with open_app(*made) as client:
+        for page in ("/", "/r/g0", "/two/g0/g1", "/compare?run=g0&run=g1", "/seeds/g0"):
+            assert client.get(page).status_code == 200, page
+
+
 def test_a_band_goes_as_far_as_all_have_come() -> None:
     long, short = [(0.0, 1.0), (1.0, 3.0), (2.0, 9.0)], [(0.0, 3.0), (1.0, 1.0)]
     assert over_seeds([long, short]) == ([(0.0, 2.0), (1.0, 2.0)], [(0.0, 1.0, 3.0), (1.0, 1.0, 3.0)])
@@ -155,6 +175,21 @@ def test_one_point_is_a_dot_on_axes_that_mean_something(y: float) -> None:
     assert below == ["1"], "no rounds before the first, and none between two"
     assert "0" in beside and len({*beside}) == len(beside) > 1
     assert drawn.count("<circle") == 1 and "<polyline" not in drawn and "<title>a: " in drawn
+
+
+@pytest.mark.parametrize("ends", [(1e308, -1e308), (0.0, 5e-324), (1.7e308, 1.75e308), (-5e-324, 0.0)])
+def test_numbers_too_large_or_too_small_for_round_ones_are_drawn(ends: tuple[float, float]) -> None:
+    drawn = str(Plot("t", "step", {"a": [(i, y) for i, y in enumerate(ends)]}).__html__())
+    assert drawn.count("<tr data-u") == 2 and "nan" not in drawn
+    (_, mean), *_ = over_seeds([[(0.0, abs(y)) for y in ends[:1]], [(0.0, abs(y)) for y in ends[:1]]])[0]
+    assert mean == pytest.approx(abs(ends[0]), abs=1e-300)
+
+
+def test_a_short_series_stays_whole_beside_a_long_one() -> None:
+    """The truth is measured once a round, the reward at every step."""
+    series = {"reward": [(x, 0.0) for x in range(4000)], "truth": [(x, 1.0) for x in range(5, 4000, 37)]}
+    cells = re.findall(r"<tr data-u=[\d.]+>(.*?)</tr>", str(Plot("t", "step", series).__html__()))
+    assert sum(row.endswith("<td>1</td>") for row in cells) == len(series["truth"])
 
 
 def test_labels_tell_ticks_apart() -> None:

@@ -133,13 +133,16 @@ class PlotScale:
 
     def u(self, x: float) -> str:
         """From the left, in the picture's units."""
-        low, high = self.x_ends
-        return f"{LEFT + (x - low) / (high - low or 1) * (WIDTH - LEFT - RIGHT):.1f}"
+        return f"{LEFT + _along(x, *self.x_ends) * (WIDTH - LEFT - RIGHT):.1f}"
 
     def v(self, y: float) -> str:
         """From the top, in the picture's units."""
-        low, high = self.y_ends
-        return f"{HEIGHT - BOTTOM - (y - low) / (high - low or 1) * (HEIGHT - TOP - BOTTOM):.1f}"
+        return f"{HEIGHT - BOTTOM - _along(y, *self.y_ends) * (HEIGHT - TOP - BOTTOM):.1f}"
+
+
+def _along(value: float, low: float, high: float) -> float:
+    """0 at `low`, 1 at `high`; of halves, whose difference is never too large."""
+    return (value / 2 - low / 2) / (high / 2 - low / 2 or 1)
 
 
 def sparkline(values: Sequence[float], title: str) -> Markup:
@@ -148,7 +151,7 @@ def sparkline(values: Sequence[float], title: str) -> Markup:
         return Markup("")
     low, high = min(values), max(values)
     path = " ".join(
-        f"{1 + 70 * i / (len(values) - 1):.1f},{15 - 14 * (v - low) / (high - low or 1):.1f}"
+        f"{1 + 70 * i / (len(values) - 1):.1f},{15 - 14 * _along(v, low, high):.1f}"
         for i, v in enumerate(values)
     )
     return Markup(
@@ -166,16 +169,21 @@ def thin(points: Points) -> Points:
 
 
 def _thinned(series: Mapping[str, Points]) -> dict[str, Points]:
-    """The same x of each series, at most `MOST`, evenly chosen, and each one's last."""
-    at = sorted({x for points in series.values() for x, _ in points})
+    """Those of at most `MOST` points as they are; of longer ones the same x, evenly chosen, and each one's last."""
+    long = {name: points for name, points in series.items() if len(points) > MOST}
+    at = sorted({x for points in long.values() for x, _ in points})
     kept = {x for x, _ in thin([(x, 0.0) for x in at])}
-    found = {name: [*(p for p in points[:-1] if p[0] in kept), points[-1]] for name, points in series.items()}
+    found = {**series}
+    found |= {name: [*(p for p in points[:-1] if p[0] in kept), points[-1]] for name, points in long.items()}
     most = MOST + 2  # an x may be there more than once
     return {name: points if len(points) <= most else thin(points) for name, points in found.items()}
 
 
 def ticks(low: float, high: float, most: int, whole: bool = False) -> list[float]:
-    """Round numbers that cover [low, high], at most `most` of them or so; if these are one number, and it from 0."""
+    """Round numbers that cover [low, high], at most `most` of them or so; if these are one number, and it from 0. Of
+    what is too large or too small for round numbers, the two ends."""
+    if not math.isfinite((high - low) * 1e3) or 0 < max(abs(low), abs(high)) < 1e-290:
+        return [low, high] if low < high else [low, low + 1.0]
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         low, high = (min(0.0, 1.2 * low), max(0.0, 1.2 * high)) if high or low else (0.0, 1.0)
     step = 10.0 ** math.floor(math.log10((high - low) / most))

@@ -103,7 +103,10 @@ def duration(seconds: float | None) -> str:
 
 def moment(at: float | None) -> str:
     """Seconds since 1970, as local time."""
-    return "–" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    try:
+        return "–" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (OverflowError, OSError, ValueError):  # a stranger's run may say anything
+        return "–"
 
 
 def _visible(value: object) -> str:

@@ -247,7 +247,9 @@ def seeds(request: Request) -> Response:
         for run in open_runs(request.app.state.runs)
         if _experiment(run) == wanted
     ]
-    names = [name for _, name in sorted(same)]
+    asked = request.path_params["run"]
+    first = [asked, *(name for _, name in sorted(same) if name != asked)][:MOST]  # it is among them, however many
+    names = [*(name for _, name in sorted(same) if name in first), *(name for _, name in same if name not in first)]
     if len(names) < 2:
         return RedirectResponse(url("r", *names), 303)
     return _side_by_side(

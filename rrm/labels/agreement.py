@@ -18,7 +18,7 @@ import krippendorff
 import numpy as np
 
 from rrm.labels.controls import OwnControls
-from rrm.labels.questions import Label
+from rrm.labels.questions import Label, side
 from rrm.labels.queue import Labels
 
 RESAMPLES = 1000
@@ -175,11 +175,6 @@ def _bootstrap(n: int, cases: int, statistic: Callable[[np.ndarray], float], see
     resampled = np.array([statistic(rng.integers(n, size=n)) for _ in range(RESAMPLES)])
     low, high = np.nanpercentile(resampled, [2.5, 97.5])
     return Estimate(value, float(low), float(high), cases=cases)
-
-
-def side(preference: float) -> float:
-    """B, tie or A: a preference without its strength."""
-    return 0.5 if preference == 0.5 else float(preference > 0.5)
 
 
 def with_others(labels: Sequence[Label]) -> Worth:

@@ -13,15 +13,17 @@ from __future__ import annotations
 import math
 import random
 import secrets
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from rrm.core.errors import Notice
 from rrm.core.judgements import Pair
 from rrm.core.records import digest
-from rrm.labels.questions import LabelError, Pictured, Question
+from rrm.labels.questions import LabelError, Pictured, Question, side
 from rrm.labels.rows import QUESTION, body_of, question_of
 
 SCHEMA = """
@@ -51,6 +53,8 @@ MOST = 0.5
 """Of what a person is shown, the most that may be controls."""
 SPACING = 10
 """Judgements, at least, between a pair and its repeat: who remembers what they said has not judged twice."""
+LOOKED = 100
+"""Questions of a node, the newest, that gold ones are held against before they are mixed in."""
 _pair = TypeAdapter(Pair)
 
 
@@ -158,18 +162,62 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 # --- asking ------------------------------------------------------------------------------------------
 
 
-def keep(db: Any, gold: Sequence[Gold], now: float) -> None:
-    """Keep gold questions; those that are there are there."""
-    db.executemany(
-        "INSERT INTO gold (id, task, better, assistance, at, body) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [
-            (
-                one.id, one.pair.task, one.better, bool(one.pair.assistance_a or one.pair.assistance_b), now,
-                body_of(one.pair, Pictured()),
-            )
-            for one in gold
-        ],
-    )  # fmt: skip
+def keep(db: Any, gold: Sequence[Gold], now: float) -> tuple[str, ...]:
+    """Keep gold questions; those that are there are there, and of a pair the newest counts. Returns their ids."""
+    newest = {pair: (id, better) for id, pair, better in _known(db)}
+    ids = []
+    for one in gold:
+        id, better = newest.get(one.pair.id, ("", math.nan))
+        if better != one.better:
+            id = one.id
+            while db.execute("SELECT 1 FROM gold WHERE id = ?", (id,)).fetchone():  # it was right once before
+                id = digest(id, "again")
+            db.execute(
+                "INSERT INTO gold (id, task, better, assistance, at, body) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    id, one.pair.task, one.better, bool(one.pair.assistance_a or one.pair.assistance_b), now,
+                    body_of(one.pair, Pictured()),
+                ),
+            )  # fmt: skip
+            newest[one.pair.id] = id, one.better
+        ids.append(id)
+    return tuple(ids)
+
+
+def _known(db: Any) -> list[tuple[str, str, float]]:
+    """(gold question, its pair, the right preference), the newest last."""
+    rows = db.execute("SELECT id, body, better FROM gold ORDER BY seq").fetchall()
+    return [(id, _pair.validate_json(body).id, better) for id, body, better in rows]
+
+
+def check(db: Any, gold: Sequence[Gold]) -> None:
+    """Raise `LabelError` for a gold question that would be told from its node's, as far as these are there."""
+    for task in dict.fromkeys(one.pair.task for one in gold):
+        rows = db.execute(
+            f"SELECT {QUESTION} FROM questions WHERE task = ? ORDER BY seq DESC LIMIT ?", (task, LOOKED)
+        ).fetchall()
+        for question in map(question_of, rows):
+            for one in gold:
+                if one.pair.task == task and (why := unlike(question, one.pair)):
+                    raise LabelError(
+                        f"gold questions at {task} would be told from the others: {why}. None is asked; leave "
+                        "them out, and ask pairs again (--repeats), which look as they did"
+                    )
+
+
+def unlike(question: Question, gold: Pair) -> str:
+    """What would tell a gold pair from this question, as what the task's code adds to one is in no file of pairs; empty
+    if they look alike."""
+    if question.drawn != Pictured().drawn:
+        return "these have pictures (Task.drawing), and gold pairs have none"
+    if any(question.spans) and (gold.assistance_a or gold.assistance_b):
+        return (
+            "in these, places that assistants point at are lit up (Task.locate), and in gold pairs with assistance "
+            "none; give rows without assistance"
+        )
+    if any(one.data is not None for one in (question.pair.a, question.pair.b)) and gold.a.data is gold.b.data is None:
+        return "the outcomes of these are data (an episode, a move), and those of gold pairs are text alone"
+    return ""
 
 
 def give(db: Any, labeler: str, questions: Sequence[str], mixing: Mixing, now: float) -> None:
@@ -190,19 +238,31 @@ def give(db: Any, labeler: str, questions: Sequence[str], mixing: Mixing, now: f
 
 
 def _gold(db: Any, labeler: str, before: str, known: Sequence[str]) -> tuple[str, bool, bool] | None:
-    """A gold question that this person was not asked, at the node of `before`; how it is shown is drawn."""
+    """A gold question, of a pair that this person was not asked as one, at the node of `before`, and looking like it;
+    how it is shown is drawn."""
     rows = db.execute(
-        "SELECT g.id, g.assistance, q.unassisted FROM gold g JOIN questions q ON q.task = g.task WHERE q.id = ?"
+        "SELECT g.id, g.assistance, g.body FROM gold g JOIN questions q ON q.task = g.task WHERE q.id = ?"
         " AND NOT EXISTS (SELECT 1 FROM controls c WHERE c.labeler = ? AND c.what = g.id)",
         (before, labeler),
     ).fetchall()
     wanted = {*known}
-    left = [row for row in rows if row[0] in wanted]
+    left = sorted((row for row in rows if row[0] in wanted), key=lambda row: digest(labeler, row[0]))
     if not left:
         return None
-    id, assistance, unassisted = min(left, key=lambda row: digest(labeler, row[0]))
-    rng = random.Random(digest("shown", id, labeler))
-    return id, rng.random() < 0.5, bool(assistance) and rng.random() >= unassisted
+    said = "SELECT g.body FROM controls c JOIN gold g ON g.id = c.what WHERE c.labeler = ?"
+    asked = {_pair.validate_json(body).id for (body,) in db.execute(said, (labeler,))}
+    place, why = _question(db, before), ""
+    for id, assistance, body in left:
+        pair = _pair.validate_json(body)
+        if pair.id in asked:
+            continue
+        if why := unlike(place, pair):
+            continue
+        rng = random.Random(digest("shown", id, labeler))
+        return id, rng.random() < 0.5, bool(assistance) and rng.random() >= place.unassisted
+    if why:
+        warnings.warn(f"{place.task}: gold questions are not asked, as they would be told: {why}", Notice, stacklevel=2)
+    return None
 
 
 def _repeat(db: Any, labeler: str, before: str, spacing: int) -> tuple[str, bool, bool] | None:
@@ -223,7 +283,7 @@ def _repeat(db: Any, labeler: str, before: str, spacing: int) -> tuple[str, bool
 
 def mixed(db: Any, labeler: str, held: Sequence[str]) -> list[str]:
     """The questions a person holds, with the controls they have not answered each before its own. One whose question is
-    answered already (it was undone, or somebody else was quicker) comes first."""
+    answered already (it was undone, or somebody else was quicker) comes first, until training has taken that."""
     open_ = pending(db, labeler)
     out = [id for id, before in open_ if before not in held]
     for question in held:
@@ -232,9 +292,11 @@ def mixed(db: Any, labeler: str, held: Sequence[str]) -> list[str]:
 
 
 def pending(db: Any, labeler: str) -> list[tuple[str, str]]:
-    """This person's controls that are not answered: (id, the question it comes before)."""
+    """This person's controls that are not answered: (id, the question it comes before). Once training has that, nobody
+    is asked it any more, and so nobody the control."""
     rows = db.execute(
         "SELECT id, before FROM controls c WHERE labeler = ?"
+        " AND NOT EXISTS (SELECT 1 FROM closed WHERE closed.question = c.before)"
         " AND NOT EXISTS (SELECT 1 FROM current_controls l WHERE l.question = c.id) ORDER BY seq",
         (labeler,),
     ).fetchall()
@@ -270,21 +332,31 @@ def _question(db: Any, id: str) -> Question:
 
 
 def results(db: Any) -> Mapping[str, OwnControls]:
-    """Labeler -> how they judged their controls; only who judged one."""
-    side = "CASE WHEN {0} > 0.5 THEN 1 WHEN {0} < 0.5 THEN -1 ELSE 0 END"
-    said = "SELECT l.labeler, SUM({} = {}), COUNT(*) FROM current_controls l JOIN controls c ON c.id = l.question"
+    """Labeler -> how they judged their controls; only who judged one. Of a pair that was given as gold with several
+    answers, one after the other, the newest is right."""
+    said = "FROM current_controls l JOIN controls c ON c.id = l.question"
     gold = db.execute(
-        said.format(side.format("l.preference"), side.format("g.better"))
-        + " JOIN gold g ON g.id = c.what WHERE c.kind = 'gold' AND l.kind = 'label' GROUP BY l.labeler"
+        f"SELECT l.labeler, l.preference, c.what {said} WHERE c.kind = 'gold' AND l.kind = 'label'"
     ).fetchall()
     repeats = db.execute(
-        said.format(side.format("l.preference"), side.format("o.preference"))
-        + " JOIN current o ON o.question = c.what AND o.labeler = l.labeler AND o.kind = 'label'"
-        " WHERE c.kind = 'repeat' AND l.kind = 'label' GROUP BY l.labeler"
+        f"SELECT l.labeler, l.preference, o.preference {said}"
+        " JOIN current o ON o.question = c.what AND o.labeler = l.labeler AND o.kind = 'label'"
+        " WHERE c.kind = 'repeat' AND l.kind = 'label'"
     ).fetchall()
-    known = {name: Share(right, n) for name, right, n in gold}
-    again = {name: Share(right, n) for name, right, n in repeats}
+    rows = _known(db) if gold else []
+    newest = {pair: better for _, pair, better in rows}  # a file that was put right is right about what was judged, too
+    right = {id: newest[pair] for id, pair, _ in rows}
+    known = _shares([(name, given, right[what]) for name, given, what in gold])
+    again = _shares(repeats)
     none = Share(0, 0)
     return {
         name: OwnControls(known.get(name, none), again.get(name, none)) for name in sorted({*known, *again})
     }
+
+
+def _shares(given: Sequence[tuple[str, float, float]]) -> dict[str, Share]:
+    """Of (labeler, preference, the one it is held against): labeler -> how many are on the same side."""
+    same: dict[str, list[bool]] = {}
+    for name, one, other in given:
+        same.setdefault(name, []).append(side(one) == side(other))
+    return {name: Share(sum(found), len(found)) for name, found in same.items()}

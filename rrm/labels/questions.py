@@ -227,6 +227,11 @@ def named(labeler: str) -> str:
     return name
 
 
+def side(preference: float) -> float:
+    """B, tie or A: a preference without its strength."""
+    return 0.5 if preference == 0.5 else float(preference > 0.5)
+
+
 def preference_of(choice: str, strength: str, swapped: bool) -> float | None:
     """The preference for the pair's own A."""
     if choice == "skip":

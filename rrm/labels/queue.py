@@ -42,7 +42,20 @@ from rrm.labels.questions import (
     said,
 )
 from rrm.labels.remarking import heard, written
-from rrm.labels.rows import LABEL, OFFERED, QUESTION, Standing, body_of, label_of, question_of, take_back, within
+from rrm.labels.rows import (
+    LABEL,
+    OFFERED,
+    QUESTION,
+    STANDS,
+    Standing,
+    body_of,
+    exhausted,
+    label_of,
+    question_of,
+    standings,
+    take_back,
+    within,
+)
 from rrm.store.database import TICK, Database
 from rrm.store.upgrades import LABELS
 
@@ -105,11 +118,13 @@ class LabelerProgress:
     round: int = 0
     asked: int = 0
     answered: int = 0
-    """Those with all the labels they need."""
+    """Those with all the labels they need, or all that they will get: see `Labels.take`."""
     left: int = 0
     """Those that this person can still be asked, and the controls that they hold."""
     mine: int = 0
-    """Labels of this person in this run, those of controls included, as they cannot tell which these are."""
+    """Labels and skips of this person in this run, those of controls included, as they cannot tell which these are."""
+    judged: int = 0
+    """Without the skips."""
     pace: float | None = None
     """Median seconds of this person's latest labels."""
 
@@ -239,7 +254,7 @@ class Labels(Database):
         """Now; later than the last label, and than when this question was closed, if the clock was set back."""
         row = self._db.execute(
             "SELECT MAX(COALESCE((SELECT at FROM labels ORDER BY seq DESC LIMIT 1), 0), COALESCE((SELECT at FROM closed"
-            " WHERE question = ?), 0), COALESCE((SELECT at FROM control_labels ORDER BY seq DESC LIMIT 1), 0))",
+            f" WHERE question = {STANDS}), 0), COALESCE((SELECT at FROM control_labels ORDER BY seq DESC LIMIT 1), 0))",
             (question,),
         ).fetchone()
         latest: float = row[0]
@@ -250,16 +265,7 @@ class Labels(Database):
         return {id: _judgement.validate_json(body) for id, body in rows}
 
     def _standing(self, ids: Sequence[str]) -> Iterator[Standing]:
-        by_question: dict[str, list[Label]] = {}
-        for row in within(self._db, f"SELECT {LABEL} FROM current WHERE question IN", ids):
-            label = label_of(row)
-            by_question.setdefault(label.question, []).append(label)
-        now = time.time()
-        claims = within(self._db, "SELECT question, until FROM claims WHERE question IN", ids)
-        claimed = {id for id, until in claims if now < until <= now + FURTHEST}
-        for id, overlap in within(self._db, "SELECT id, overlap FROM questions WHERE id IN", ids):
-            labels = sorted(by_question.get(id, ()), key=lambda label: label.seq)
-            yield Standing(id, overlap, tuple(labels), id in claimed)
+        return standings(self._db, ids, FURTHEST)
 
     def _questions(self, ids: Sequence[str]) -> list[Question]:
         return [question_of(row) for row in within(self._db, f"SELECT {QUESTION} FROM questions WHERE id IN", ids)]
@@ -292,10 +298,12 @@ class Labels(Database):
         return [found[id] if id in found else self.question(id) for id in ids]
 
     def mix(self, gold: Sequence[Gold], mixing: Mixing) -> None:
-        """From now on ask controls in between, these gold questions among them."""
+        """From now on ask controls in between, these gold questions among them. Raises `LabelError` if these would be
+        told from the others."""
         with self._writing():
-            controls.keep(self._db, gold, time.time())
-        self.mixing = replace(mixing, known=tuple(one.id for one in gold))
+            controls.check(self._db, gold)
+            known = controls.keep(self._db, gold, time.time())
+        self.mixing = replace(mixing, known=known)
 
     def release(self, labeler: str) -> None:
         """Give back what this person holds unanswered."""
@@ -402,8 +410,8 @@ class Labels(Database):
         return None if row is None else (row[0], row[1], row[2])
 
     def _is_closed(self, question: str, before: float | None = None) -> bool:
-        """Whether training has taken it; with `before`, whether it had at that time."""
-        row = self._db.execute("SELECT at FROM closed WHERE question = ?", (question,)).fetchone()
+        """Whether training has taken it, or what it is asked before; with `before`, whether it had at that time."""
+        row = self._db.execute(f"SELECT at FROM closed WHERE question = {STANDS}", (question,)).fetchone()
         return row is not None and (before is None or row[0] <= before)
 
     # --- reading -------------------------------------------------------------------------------------
@@ -464,16 +472,17 @@ class Labels(Database):
                 "SELECT seconds FROM current WHERE labeler = ? AND kind = 'label' ORDER BY seq DESC LIMIT 20",
                 (labeler,),
             ).fetchall()
-            (mine,) = self._db.execute(
-                "SELECT (SELECT COUNT(*) FROM current WHERE labeler = ?1)"
-                " + (SELECT COUNT(*) FROM current_controls WHERE labeler = ?1)",
+            answered += exhausted(self._db, self._since(), FURTHEST)
+            mine, judged = self._db.execute(
+                "SELECT COUNT(*), COALESCE(SUM(kind = 'label'), 0) FROM (SELECT kind FROM current WHERE labeler = ?1"
+                " UNION ALL SELECT kind FROM current_controls WHERE labeler = ?1)",
                 (labeler,),
             ).fetchone()
             if self.mixing is not None:
                 left += len(controls.pending(self._db, labeler))
         pace = sorted(seconds for (seconds,) in times)[len(times) // 2] if times else None
         task, round = head or ("", 0)
-        return LabelerProgress(task, round, asked, answered, left, mine, pace)
+        return LabelerProgress(task, round, asked, answered, left, mine, judged, pace)
 
     def controlled(self) -> Mapping[str, OwnControls]:
         """Labeler -> how they judged gold questions, and pairs shown twice."""

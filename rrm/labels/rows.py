@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,9 @@ OFFERED = """
 """What may be asked of a person, those that they hold marked. A claim that runs beyond `limit` was made before the
 clock was set back: it holds no more."""
 
+STANDS = "COALESCE((SELECT before FROM controls WHERE id = ?1), ?1)"
+"""Of a control the question that it comes before, of a question itself."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -62,6 +66,36 @@ def within(db: Any, query: str, ids: Sequence[str]) -> Iterator[Any]:
     for start in range(0, len(ids), 500):
         some = ids[start : start + 500]
         yield from db.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
+
+
+def standings(db: Any, ids: Sequence[str], furthest: float) -> Iterator[Standing]:
+    """What was said of these questions. A claim that runs more than `furthest` seconds from now holds nobody up."""
+    by_question: dict[str, list[Label]] = {}
+    for row in within(db, f"SELECT {LABEL} FROM current WHERE question IN", ids):
+        label = label_of(row)
+        by_question.setdefault(label.question, []).append(label)
+    now = time.time()
+    claims = within(db, "SELECT question, until FROM claims WHERE question IN", ids)
+    claimed = {id for id, until in claims if now < until <= now + furthest}
+    for id, overlap in within(db, "SELECT id, overlap FROM questions WHERE id IN", ids):
+        labels = sorted(by_question.get(id, ()), key=lambda label: label.seq)
+        yield Standing(id, overlap, tuple(labels), id in claimed)
+
+
+def exhausted(db: Any, since: int, furthest: float) -> int:
+    """Of the open questions from this number on, those that lack labels and of which nobody is left to be asked."""
+    said = "FROM open q JOIN current l ON l.question = q.id WHERE q.seq >= ?"
+    skipped = {
+        id: (task, round)
+        for id, task, round in db.execute(f"SELECT q.id, q.task, q.round {said} AND l.kind = 'skip'", (since,))
+    }
+    if not skipped:
+        return 0
+    people: dict[tuple[str, int], set[str]] = {}
+    for task, round, name in db.execute(f"SELECT DISTINCT q.task, q.round, l.labeler {said}", (since,)):
+        people.setdefault((task, round), set()).add(name)
+    found = standings(db, [*skipped], furthest)
+    return sum(not one.settled and one.exhausted(people[skipped[one.question]]) for one in found)
 
 
 def body_of(pair: Pair, pictured: Pictured) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 from rrm.core.errors import RRMError
 from rrm.core.task import Task
 from rrm.core.validation import plant
-from rrm.labels.agreement import ENOUGH, TrialArm, Uplift, side, uplifts
-from rrm.labels.questions import Label
+from rrm.labels.agreement import ENOUGH, TrialArm, Uplift, uplifts
+from rrm.labels.questions import Label, side
 from rrm.labels.queue import Labels
 from rrm.measure.experiment import without_nan
 from rrm.measure.oracle import true_score

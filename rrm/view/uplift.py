@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rrm.labels.agreement import Uplift, report, side, uplifts
-from rrm.labels.questions import Label
+from rrm.labels.agreement import Uplift, report, uplifts
+from rrm.labels.questions import Label, side
 from rrm.labels.queue import Labels
 from rrm.view.positions import first_preferred
 from rrm.view.reading import Reader

@@ -13,8 +13,8 @@ import pytest
 
 from rrm.core.judgements import Margin, Pair
 from rrm.core.records import Case, Outcome
-from rrm.labels.agreement import alpha, report, side, uplifts, with_others
-from rrm.labels.questions import Choice, Question
+from rrm.labels.agreement import alpha, report, uplifts, with_others
+from rrm.labels.questions import Choice, Question, side
 from rrm.labels.queue import Labels
 from rrm.measure.oracle import true_score
 from rrm.measure.people import true_uplifts

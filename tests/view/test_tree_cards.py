@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rrm.core.judgements import Pair
 from rrm.core.records import Case, Outcome
-from rrm.labels.agreement import side
+from rrm.labels.questions import side
 from rrm.labels.queue import Labels
 from rrm.store.store import Store
 from rrm.view.reading import Reader

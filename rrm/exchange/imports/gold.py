@@ -10,6 +10,7 @@ from rrm.exchange.imports.columns import LeftOut
 from rrm.exchange.imports.preferences import comparison_of, node_of
 from rrm.exchange.imports.sources import source
 from rrm.labels.controls import Gold
+from rrm.labels.questions import side
 
 
 def gold_of(file: Path, root: str, nodes: Sequence[str]) -> list[Gold]:
@@ -17,9 +18,10 @@ def gold_of(file: Path, root: str, nodes: Sequence[str]) -> list[Gold]:
     `rejected`, and `preference` 0.5 if neither is better. A row of `rrm export` names its node; others are about
     `root`.
 
-    Raises `ExchangeError` naming the row that is no such thing, or is of none of the run's `nodes`.
+    Raises `ExchangeError` naming the row that is no such thing, or is of none of the run's `nodes`, and both rows where
+    two say different things of one pair.
     """
-    found: dict[str, Gold] = {}
+    found: dict[str, tuple[Gold, str]] = {}
     for row in source(file).rows():
         try:
             node = node_of(row.values) or root
@@ -30,8 +32,12 @@ def gold_of(file: Path, root: str, nodes: Sequence[str]) -> list[Gold]:
             raise ExchangeError(f"{row.place}: the run has no node {node!r}; it has {', '.join(nodes)}")
         if one.preference is None:
             raise ExchangeError(f"{row.place}: no preference, so nothing is right; leave the row out")
-        gold = Gold(one.pair, one.preference)
-        found[gold.id] = gold
+        gold, place = found.setdefault(one.pair.id, (Gold(one.pair, one.preference), row.place))
+        if side(gold.better) != side(one.preference):
+            raise ExchangeError(
+                f"{place} and {row.place} judge the same two outcomes, and differ in which is better. Leave out the "
+                "one that is wrong; no gold question was taken"
+            )
     if not found:
         raise ExchangeError(f"{file} has no rows; give pairs as rrm export writes them: prompt, chosen, rejected")
-    return list(found.values())
+    return [gold for gold, _ in found.values()]

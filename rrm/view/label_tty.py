@@ -298,10 +298,10 @@ class Terminal:
 
     def _prompt(self) -> str:
         progress = self.labels.progress(self.labeler)
+        if self.labels.mixing:  # a control is in nothing else, which would tell it from the others
+            return f"[{progress.judged} judged by you] > "
         left = f", about {progress.pace * progress.left / 60:.0f} min" if progress.pace else ""
-        # a control adds nothing to what is judged of the round, which would tell it from the others
-        round = "" if self.labels.mixing else f"{progress.answered}/{progress.asked} of this round, "
-        return f"[{round}{progress.left} left for you{left}] > "
+        return f"[{progress.answered}/{progress.asked} of this round, {progress.left} left for you{left}] > "
 
     def _line(self, one: Said, swapped: bool, marks: dict[str, Verdict]) -> Text:
         side = "A" if one.at.startswith("a") != swapped else "B"

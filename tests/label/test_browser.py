@@ -188,6 +188,12 @@ def test_pairs_without_assistance_show_none_and_text_is_text(browser: sync_api.B
     person.page.locator("#next li").first.wait_for(timeout=10_000)
     assert "You judged 1 pair." in person.page.locator("#idle-text").inner_text()
     assert f"rrm view {tmp_path}" in person.page.locator("#next").inner_text()
+    kept = """async () => {
+        getSelection().selectAllChildren(document.querySelector("#next li code"));
+        await fill(); end = structuredClone(end); view();
+        return String(getSelection());
+    }"""
+    assert "rrm inspect" in person.page.evaluate(kept), "selected to be copied, it stays when the page asks again"
     assert person.page.locator("#undo").is_enabled() and not person.page.locator("[data-choice=tie]").is_visible()
     person.press("v")
     person.page.wait_for_url("**/r/**")

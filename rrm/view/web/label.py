@@ -21,7 +21,7 @@ from rrm.core.clean import HIDDEN, visible
 from rrm.core.records import Outcome, Spans, digest
 from rrm.core.remarks import Kind, Remark
 from rrm.labels.questions import Choice, LabelError, Question, Said, Verdict, said
-from rrm.labels.queue import Labels
+from rrm.labels.queue import LabelerProgress, Labels
 from rrm.labels.remarking import offered, remark_of
 from rrm.view.accuracy import confidence_of
 from rrm.view.clips import Clip, clip_of, moments, steps_of
@@ -87,9 +87,9 @@ class Undo(Message):
 
 def page(request: Request) -> Response:
     """The page, still empty: it asks for its pairs."""
-    folder: Path = request.app.state.folder
+    folder = request.app.state.folder.resolve()  # ".", too, has a name then
     return render(
-        request, "label.html", run=folder.name, place=digest(str(folder.resolve())),
+        request, "label.html", run=folder.name, place=digest(str(folder)),
         labeler=request.app.state.labeler or "", guidelines=getattr(request.app.state, "guidelines", ""),
         pages=url("r", folder.name),
     )  # fmt: skip
@@ -101,20 +101,27 @@ async def next_pairs(request: Request) -> Response:
     def answer(labels: Labels, message: Next) -> dict[str, Any]:
         questions = labels.claim(message.labeler, AHEAD)
         progress = labels.progress(message.labeler)
-        left = None if progress.pace is None else progress.pace * progress.left
         folder: Path = request.app.state.folder
-        with Reader(folder, folder.name) as run:
+        with Reader(folder, folder.resolve().name) as run:
             guide = {question.task: _guide(run, question.task) for question in questions}
             knowing = run.knowing if questions else frozenset()
             end = None if questions else _end(end_of(run, folder, progress, labels.path.parent != folder))
         return {
             "questions": [as_shown(question, message.labeler, knowing, folder) for question in questions],
             "guide": {visible(task): asked for task, asked in guide.items()},
-            "progress": {**vars(progress), "seconds_left": left, "mixed": labels.mixing is not None},
+            "progress": standing(progress, labels.mixing is not None),
             "end": end,
         }
 
     return await _reply(request, Next, answer)
+
+
+def standing(progress: LabelerProgress, mixed: bool) -> dict[str, Any]:
+    """What a page is told of where its person stands. With controls in between, only what each judgement adds one to:
+    the rest (what is judged of the round, what is left, how long that takes) goes by the others alone."""
+    if mixed:
+        return {"mixed": True, "mine": progress.mine, "judged": progress.judged}
+    return {**vars(progress), "mixed": False}
 
 
 async def judged(request: Request) -> Response:
@@ -181,7 +188,7 @@ def _end(end: LabelEnd) -> dict[str, Any]:
 
 def known_of(folder: Path) -> frozenset[str]:
     """The assistants whose confidence is worth showing to whoever judges: see `Reader.knowing`."""
-    with Reader(folder, folder.name) as run:
+    with Reader(folder, folder.resolve().name) as run:
         return run.knowing
 
 

@@ -397,16 +397,19 @@ function judge(choice) {
     seconds: looking() / 1000, note: at("note").value, marks, hidden: !looked,
     remarks: remarks.sent(),
   });
-  done.push({ key, question });
+  done.push({ key, question, choice });
   ready = ready.filter((q) => q.id !== question.id);
-  if (progress) { progress.left = Math.max(0, progress.left - 1); progress.mine += 1; }
+  if (progress) { progress.left = Math.max(0, progress.left - 1); progress.mine += 1; progress.judged += choice !== "skip"; }
   if (document.activeElement?.matches("textarea, .remarks, .remarks *")) document.activeElement.blur();
   view();
 }
 
 function undo() {
   const last = done.pop();
-  if (progress) progress.mine = Math.max(0, progress.mine - 1);
+  if (progress) {
+    progress.mine = Math.max(0, progress.mine - 1);
+    if (last && last.choice !== "skip") progress.judged -= 1; // of one before this page the server will tell
+  }
   enqueue("undo", { key: crypto.randomUUID(), target: last ? last.key : null });
   if (last) {
     ready.unshift(last.question); // in view at once; the server hears of it in order
@@ -447,11 +450,13 @@ document.addEventListener("keydown", (event) => {
 function tell() {
   at("who").textContent = labeler ? `judging as ${labeler}` : "";
   if (!progress) return;
-  // a control adds nothing to what is judged of the round, which would tell it from the others
-  const parts = progress.mixed || !progress.asked ? [] : [`${progress.answered} of ${progress.asked} pairs of this round judged`];
-  if (progress.asked) parts.push(`${progress.left} left for you`);
-  if (progress.pace !== null && progress.left) parts.push(`about ${duration(progress.pace * progress.left)}`);
-  parts.push(`${progress.mine} judged by you in all`);
+  const parts = [];
+  // a control is in none of these, which would tell it from the others
+  if (!progress.mixed && progress.asked) {
+    parts.push(`${progress.answered} of ${progress.asked} pairs of this round judged`, `${progress.left} left for you`);
+    if (progress.pace !== null && progress.left) parts.push(`about ${duration(progress.pace * progress.left)}`);
+  }
+  parts.push(`${progress.judged} judged by you in all`);
   at("progress").textContent = parts.join(" · ");
 }
 
@@ -461,18 +466,23 @@ function duration(seconds) {
 
 let reported = false;
 let told = ""; // of the end, to a screen reader
+let written = ""; // of the end, on the page
 async function idle() {
   if (end === null) return;
-  at("idle-title").textContent = end.title;
-  at("idle-text").textContent = end.text;
-  at("next-box").hidden = !end.steps.length;
-  at("next").replaceChildren(...end.steps.map((step) => {
-    const li = document.createElement("li");
-    const code = document.createElement("code");
-    code.textContent = step.command;
-    li.append(code, ` ${step.what}`);
-    return li;
-  }));
+  const now = JSON.stringify(end);
+  if (written !== now) { // what stays the same stays, and can be selected and copied
+    written = now;
+    at("idle-title").textContent = end.title;
+    at("idle-text").textContent = end.text;
+    at("next-box").hidden = !end.steps.length;
+    at("next").replaceChildren(...end.steps.map((step) => {
+      const li = document.createElement("li");
+      const code = document.createElement("code");
+      code.textContent = step.command;
+      li.append(code, ` ${step.what}`);
+      return li;
+    }));
+  }
   tellKeys({ end: end.steps.length > 0 });
   if (told !== end.text) { at("status").textContent = end.text; at("said").textContent = ""; }
   told = end.text;

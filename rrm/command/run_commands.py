@@ -230,7 +230,7 @@ def label(
 def _guidelines(file: Path | None) -> str:
     """A text for whoever judges. Raises `ConfigError` if it cannot be read."""
     try:
-        return "" if file is None else file.read_text(encoding="utf-8").strip()
+        return "" if file is None else file.read_text(encoding="utf-8-sig").strip()  # of some editors, with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--guidelines {file}: {error}; give a file with a text, in UTF-8") from error
 
@@ -243,6 +243,11 @@ def _mix(labels: Labels, run: Path, gold: Path | None, share: float, repeats: fl
     known = []
     if gold is not None:
         with Reader(run) as reader:
+            if not reader.nodes:
+                raise ConfigError(
+                    f"--gold {gold}: training has not set {run} up yet, so it has no nodes to ask about; give the "
+                    "command again when rrm train waits for judgements"
+                )
             known = gold_of(gold, reader.root, [*reader.nodes])
     labels.mix(known, Mixing(share if known else 0.0, repeats))
 

@@ -21,9 +21,14 @@ TIES = "ties: it sees no difference, and one is truly better"
 
 
 def told_by_truth(found: Sequence[Rightness], title: str = "by the truth") -> Iterator[RenderableType]:
-    """A table, what its words mean, and which filters list what is wrong; nothing of nothing."""
-    if not found:
-        return
+    """A table, and what its words mean; nothing of nothing."""
+    if found:
+        yield table_of(found, title)
+        yield from (Text(words, style="dim") for words in meanings(found))
+
+
+def table_of(found: Sequence[Rightness], title: str) -> Table:
+    """The table alone, with that above the names."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     newest = next((one.who[at:] for one in found if (at := one.who.find(" (the newest ")) >= 0), "")
     table.add_column(Text(visible(title + newest)), overflow="fold")
@@ -38,11 +43,15 @@ def told_by_truth(found: Sequence[Rightness], title: str = "by the truth") -> It
         if one.what == "holds":  # its two rows are below its name: beside it there is no room for both
             table.add_row(Text(visible(name)))
         table.add_row(f"  {about}", str(one.share or "–"), f"{one.wrong:,} {MEANT[one.what][0]}")
-    yield table
+    return table
+
+
+def meanings(found: Sequence[Rightness]) -> list[str]:
+    """What the words of such tables mean, and which filters list what is wrong."""
     meant = [words for what, (_, words) in MEANT.items() if any(one.what == what for one in found)]
     listed = dict.fromkeys(name for one in found for name in (one.show, one.ties_show) if name)
     if any(not one.node for one in found):
         meant.append(TIES)
     if listed:
         meant.append(f"to list them: --show {', '.join(listed)}")
-    yield from (Text(words, style="dim") for words in meant)
+    return meant

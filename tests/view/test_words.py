@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from rrm.command import measure_commands
+from rrm.command.cli import app
 from rrm.core.records import Case, Finding, Group, Outcome
 from rrm.core.shares import Known
 from rrm.core.spelling import end_of
@@ -220,3 +223,13 @@ def test_a_negative_kl_is_said_to_be_estimated_once(tmp_path: Path, kl: float) -
         show_tree(run, Console(file=out, width=200))
         assert out.getvalue().count(ESTIMATED) == (kl < 0)
         assert [note for one in tables_of(run, run.nodes["paper"]) for note in one.notes].count(ESTIMATED) == (kl < 0)
+
+
+def test_measure_truth_says_what_it_found_as_tables(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure_commands, "load_task", lambda name: toy.task(assistants=(toy.sub(),)))
+    done = CliRunner().invoke(app, ["measure", "truth", str(folder), "--tree", "toy"], env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.output
+    rows = [row.split() for row in done.output.splitlines()]
+    assert ["toy", "right", "wrong", "ties"] in rows and ["sub"] in rows
+    assert any(row[:1] == ["user"] and len(row) == 8 for row in rows), "one row, not broken"
+    assert any(row[-1:] == ["missed"] for row in rows) and done.output.count("missed: it says") == 1

@@ -23,6 +23,7 @@ from rrm.core.validation import plant
 from rrm.view.clean_console import CleanConsole
 from rrm.view.reading import Reader
 from rrm.view.truth import rightness
+from rrm.view.truth_tables import meanings, table_of
 
 
 @app.command(
@@ -146,9 +147,14 @@ def _measure_truth(run: str | None, tree: str | None) -> None:
         task = load_task(tree)
     written = write_truths(folder, task, say)
     say(f"{written}")
+    console = CleanConsole()
     with Reader(folder) as reader:
-        for node in reader.nodes.values():
-            for one in rightness(reader, node.path, seconds=60.0) or ():
-                say(f"{node.path}: {one.who}: {one.share or '–'}, {one.wrong:,} wrong")
+        found = {path: rightness(reader, path, seconds=60.0) or () for path in reader.nodes}
+        for path, some in found.items():
+            if some:
+                console.print(table_of(some, path))
+                console.print()
+        for words in meanings([one for some in found.values() for one in some]):
+            console.print(Text(words, style="dim"))
     shown = command("inspect", folder, reader.root, "--show", "user_wrong")
     say_next([(shown, "where the user was wrong"), (command("view", folder), "the same as pages")])

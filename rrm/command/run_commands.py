@@ -23,6 +23,7 @@ from rrm.view.control_lines import judged_controls
 from rrm.view.five_figures import challenges_of
 from rrm.view.inspect import chosen, show_challenges, show_node, show_tree
 from rrm.view.reading import Reader, ReadError, find_runs
+from rrm.view.truth import untold
 
 SHOWN = 20
 """Most runs of a folder that are listed."""
@@ -39,7 +40,8 @@ def inspect(
     folder: Run,
     node: AnyNode = None,
     show: Annotated[
-        str, typer.Option(help="Which comparisons: all, disagree, unsure, tie, none, na, stale, assisted, ...")
+        str, typer.Option(help="Which comparisons: all, disagree, unsure, tie, none, na, stale, assisted, ...; after "
+                          "`rrm measure truth` also user_wrong, user_blind, user_right, reward_wrong, untrue.")
     ] = "all",
     text: Annotated[str, typer.Option(help="Only comparisons with this text in the case or an outcome.")] = "",
     after: Annotated[int, typer.Option(help="Go on after the comparison of this number.")] = 0,
@@ -92,7 +94,7 @@ def _challenges(folder: Path, node: str | None, as_json: bool, score: bool) -> N
                 typer.echo(f"{path}: not scored: {error}", err=True)
     with Reader(folder) as opened:
         if as_json:
-            found = [plain(challenges_of(opened, one)) for one in chosen(opened, node)]
+            found = [plain(challenges_of(opened, one, untrue=untold(opened))) for one in chosen(opened, node)]
             typer.echo(json.dumps({"run": opened.title, "nodes": found}, indent=2))
         else:
             show_challenges(opened, node, CleanConsole())

@@ -70,7 +70,7 @@ def certify(
         root = done[-1]
         say(f"not shown of {root.node}:")
         for line in root.predicate.not_shown:
-            say(f"- {in_words(line)}")
+            say(f"- {in_words(line, root.predicate.testing.by_truth is not None)}")
         if key is None:
             say(
                 "The key was made for these certificates and is thrown away: they show that nothing was changed since, "
@@ -175,7 +175,7 @@ def verify(
             say(f"- {line}")
         say("It does not show:", "bold")
         for line in predicate.not_shown:
-            say(f"- {in_words(line)}")
+            say(f"- {in_words(line, predicate.testing.by_truth is not None)}")
 
 
 def _again(run: Path, tree: str | None, user: str | None, model: str | None) -> Again:

@@ -1,4 +1,4 @@
-"""What a misspelled name may have meant."""
+"""Names: what a misspelled one may have meant, and one that is too long for its place."""
 
 from __future__ import annotations
 
@@ -30,3 +30,14 @@ def named_node(name: str, paths: Collection[str], where: str) -> str:
     if found:
         raise NodeError(f"{where} has several nodes {name!r}; give the path of one: {', '.join(found)}")
     raise NodeError(f"{where} has no node {name!r}{nearest(name, paths)}\nIts nodes: {', '.join(paths)}")
+
+
+def end_of(path: str, most: int, others: Collection[str] = ()) -> str:
+    """A path in that many characters: shortened from the left, as its end tells it from `others`; at a slash
+    ("…/steps") if no other ends so, else anywhere ("…ments/steps")."""
+    if len(path) <= most:
+        return path
+    parts = path.split("/")
+    ends = (f"…/{'/'.join(parts[i:])}" for i in range(1, len(parts)))
+    alone = (end for end in ends if not any(one.endswith(end[1:]) for one in others if one != path))
+    return next((end for end in alone if len(end) <= most), f"…{path[len(path) - most + 1 :]}")

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.console import Group as Several
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,7 @@ from rich.text import Text
 from rrm.core.clean import visible
 from rrm.core.errors import Malformed
 from rrm.core.records import Case, Group
+from rrm.core.spelling import end_of
 from rrm.core.task import Assistant, Pool, Task, assist
 from rrm.core.validation import check
 from rrm.loop.recursion import frame_all
@@ -28,6 +30,8 @@ from rrm.models.probing import probe
 
 SHOWN = 600
 """Most characters of an outcome or a prompt that are shown."""
+SHORTEST = 12
+"""Columns of a role's name, at least: with fewer there is no table."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def show(
             for said in assist(tools, [Group(group.case, (outcome,))])[0].seen(0):
                 console.print(Padding(Text(_cut(said.text), style="cyan"), (0, 0, 0, 4)))
             console.print()
-    console.print(table(found))
+    console.print(table(found, console.width))
     console.print(Text(f"peak memory {peak() / 1024:.1f} GB, loading included"))
     prompts = {one.task.path: [group.case.prompt for group in one.groups] for one in found}
     unread = [f"{path}: {why}" for path, texts in prompts.items() if (why := backbone.chat.unread(texts))]
@@ -159,21 +163,35 @@ def show(
         console.print(Text(f"doubt: {line}", style="yellow"))
 
 
-def table(found: Sequence[Look]) -> Table:
-    """The roles, a row each."""
-    out = Table(box=None, header_style="bold", pad_edge=False)
-    out.add_column("role", overflow="fold")
-    for name in ("outcomes", "readable", "ended", "different", "yes/no", "tokens", "seconds", "tokens/s"):
-        out.add_column(name, justify="right", overflow="fold")
-    for one in found:
-        number = len(one.outcomes)
-        yes, no = one.verdicts
-        out.add_row(
-            Text(one.task.path), str(number), f"{one.readable:.2f}", f"{one.finished:.2f}", f"{one.different:.2f}",
-            "" if one.task.findings is None else f"{yes}/{no}", f"{one.tokens / number:.0f}",
-            f"{one.seconds:.1f}", f"{one.tokens / max(one.seconds, 1e-9):.0f}",
-        )  # fmt: skip
+def table(found: Sequence[Look], width: int) -> RenderableType:
+    """The roles, a row each; of paths that are too long for that many columns, the ends. Where there is no room for any
+    end, each role has a paragraph of its own."""
+    rows = [_figures(one) for one in found]
+    room = width - sum(max(len(name), *(len(row[name]) for row in rows)) + 1 for name in rows[0])
+    paths = [one.task.path for one in found]
+    ends = [end_of(path, room, paths) for path in paths]
+    if room < SHORTEST or len({*ends}) < len(ends):
+        return Several(*(
+            Text.assemble((one.task.path, "bold"), "\n", ", ".join(f"{name} {row[name]}" for name in row if row[name]))
+            for one, row in zip(found, rows, strict=True)
+        ))  # fmt: skip
+    out = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    out.add_column("role", no_wrap=True)
+    for name in rows[0]:
+        out.add_column(name, justify="right", no_wrap=True)
+    for end, row in zip(ends, rows, strict=True):
+        out.add_row(Text(end), *row.values())
     return out
+
+
+def _figures(one: Look) -> dict[str, str]:
+    number, (yes, no) = len(one.outcomes), one.verdicts
+    return {
+        "outcomes": str(number), "readable": f"{one.readable:.2f}", "ended": f"{one.finished:.2f}",
+        "different": f"{one.different:.2f}", "yes/no": "" if one.task.findings is None else f"{yes}/{no}",
+        "tokens": f"{one.tokens / number:.0f}", "seconds": f"{one.seconds:.1f}",
+        "tokens/s": f"{one.tokens / max(one.seconds, 1e-9):.0f}",
+    }  # fmt: skip
 
 
 def doubts(found: Sequence[Look], task: Task) -> Iterator[str]:

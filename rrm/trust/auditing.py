@@ -32,7 +32,7 @@ from rrm.trust.shelf import FOLDER, keep, weights_of
 from rrm.trust.snapshot import beside, copied
 from rrm.users.endpoint import EndpointUser
 from rrm.users.human import HumanUser
-from rrm.view.reading import Reader
+from rrm.view.reading import DONE, Reader
 
 NOBODY = "nobody"
 UNASKED = ("irrelevant", "planted")
@@ -159,10 +159,13 @@ def _checked(run: Path, node: str, tree: Task, user: User | None) -> dict[str, A
             raise RunError(f"{run} has no node {node!r}; it has {', '.join(reader.nodes)}")
         for one in reader.nodes.values():
             state = reader.progress(one).state
-            if state not in ("finished", "elsewhere"):
+            if state not in DONE:
                 raise RunError(f"{run}: {one.path} is not finished ({state}); go on training, and then audit")
         if reader.nodes[node].finished is not None:
-            raise RunError(f"{node} was finished in another run; audit it there")
+            where = "is a tool: nothing of it was trained" if reader.nodes[node].tool else (
+                "was finished in another run; audit it there"
+            )
+            raise RunError(f"{node} {where}")
     return config
 
 

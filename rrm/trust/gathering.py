@@ -22,6 +22,7 @@ from rrm.labels.forgetting import named_in
 from rrm.labels.queue import Labels
 from rrm.store import links
 from rrm.store.truths import FILE as TRUTHS
+from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD, of_rrm
 from rrm.trust.origins import unsure_origins
 from rrm.trust.snapshot import Rows, hash_of
 from rrm.trust.statement import (
@@ -40,7 +41,7 @@ from rrm.trust.statement import (
     Scope,
     Testing,
 )
-from rrm.trust.true_figures import by_truth_of
+from rrm.trust.true_figures import JUDGED, UNASKED, by_truth_of
 from rrm.view.challenge_records import plain
 from rrm.view.comparisons import PARTS
 from rrm.view.five_figures import challenges_of, watched_truth
@@ -301,10 +302,7 @@ def testing_of(
     )
     measured = run.report.get("agreement", {}) if node.path == run.root and signed is None else {}
     by_truth = by_truth_of(run, node, signed)
-    untrue = NotKnown(
-        not_known="nobody measured it: the truth is not known here, or was not asked for" if by_truth is None
-        else "nobody measured it of new outcomes; by_truth is of those that were judged"
-    )  # fmt: skip
+    untrue = NotKnown(not_known=UNASKED if by_truth is None else JUDGED)
     agreement: Found = untrue
     if isinstance(measured, dict) and all(isinstance(measured.get(one, 0), int | float) for one in ("mean", "n")) and (
         "mean" in measured
@@ -385,7 +383,7 @@ def not_shown_of(
     said = []
     kinds = {judge.kind for judge in design.judges}
     if kinds & {"simulated", "other"}:
-        said.append("That people would judge so: simulated users judged, in a world that was made for it.")
+        said.append(IN_A_WORLD if of_rrm(run.config) and "simulated" in kinds else ANYWHERE)
     if "model" in kinds:
         said.append("That people would judge so: a language model judged.")
     if "imported" in kinds:
@@ -400,7 +398,8 @@ def not_shown_of(
         said.append(f"Which aspects nobody assesses: {design.unassessed.not_known}.")
     elif design.unassessed and design.assistants:
         said.append(f"Anything of aspects that no assistant assesses: {', '.join(design.unassessed)}.")
-    direct = {child.path for child in run.children(node.path)}  # theirs speak of those further below
+    # those further below are theirs to speak of; what has a path of its own was finished before, or is a tool
+    direct = {child.path for child in run.children(node.path) if child.path.startswith(f"{node.path}/")}
     lacking = {helper.node for helper in design.assistants if helper.certificate is None and helper.node in direct}
     said += [f"Anything of its assistant {name}: it has no certificate here." for name in sorted(lacking)]
     said += [

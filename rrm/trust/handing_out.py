@@ -77,7 +77,8 @@ def _node(
     folder, why = out / file_name(path), []
     agent = reward = ""
     if (other := told.nodes[path].view.finished) is not None:
-        return HandedOut(path, "", "", (f"it was trained in another run (version {other}), or is a tool",))
+        is_ = "is a tool" if told.nodes[path].view.tool else "was trained in another run"
+        return HandedOut(path, "", "", (f"it {is_} (version {other})",))
     try:
         export_agent(run, path, folder, lambda done: agent_card(told, done), merged, base=base)
         agent = folder.name

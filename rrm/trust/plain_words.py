@@ -19,7 +19,9 @@ from pydantic import BaseModel
 
 from rrm.trust.audit_figures import AuditFigures
 from rrm.trust.statement import Predicate
-from rrm.view.challenge_records import Challenges
+from rrm.trust.true_figures import JUDGED, UNASKED
+from rrm.view.challenge_records import UNTRUE, Challenges
+from rrm.view.truth import WHILE
 
 MIDDLE = ": not known, as "
 """What a line of `not_shown` about a figure has between the place and the reason."""
@@ -27,11 +29,15 @@ INSIDE: Mapping[str, type] = {"challenges": Challenges, "audits": AuditFigures}
 """Fields that hold JSON -> what is behind it."""
 
 
-def in_words(line: str) -> str:
-    """A line of `not_shown`: where it is of a place, with what that is, in words."""
+def in_words(line: str, by_truth: bool = False) -> str:
+    """A line of `not_shown`: where it is of a place, with what that is, in words. by_truth: whether the certificate has
+    figures by the truth, which was measured after training then."""
     place, middle, why = line.partition(MIDDLE)
+    if why.rstrip(".") in (UNTRUE, UNASKED, JUDGED):
+        afterwards = f"{WHILE}; `rrm measure truth` did afterwards, of what was judged: see testing.by_truth."
+        why = afterwards if by_truth else f"{WHILE}; this certificate has no figures by truth.db."
     said = meaning(place) if middle else ""
-    return f"{said} ({place}){middle}{why}" if said else line
+    return f"{said} ({place}){middle}{why}" if said else f"{place}{middle}{why}"
 
 
 def meaning(place: str) -> str:

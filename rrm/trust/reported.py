@@ -22,6 +22,7 @@ from rrm.view.comparisons import ShownComparison, comparison
 from rrm.view.figures import FigureTable, tables_of
 from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, find_runs
 from rrm.view.seeds import compared, experiment_of
+from rrm.view.truth import untold
 
 LONGEST = 1500
 """Characters of a text that an example shows."""
@@ -176,7 +177,7 @@ def _node(reader: Reader, copy: Path, folder: Path, node: NodeView, seed: int, e
     testing = testing_of(reader, node, audits)
     progress = reader.progress(node)
     some, of = _examples(reader, node.path, seed, examples)
-    figures = _figures(testing, progress, reader.measured_nodes.get(node.path, {}))
+    figures = _figures(testing, progress, reader.measured_nodes.get(node.path, {}), untold(reader))
     return NodeTold(
         node, progress, design, testing, chapters, figures,
         tables_of(reader, node), reader.curves(node), _changed(node.settings), weights_of(reader, node.path),
@@ -185,7 +186,8 @@ def _node(reader: Reader, copy: Path, folder: Path, node: NodeView, seed: int, e
     )  # fmt: skip
 
 
-def _figures(testing: Testing, progress: NodeProgress, measured: Mapping[str, Any]) -> dict[str, Shown]:
+def _figures(testing: Testing, progress: NodeProgress, measured: Mapping[str, Any], untrue: str) -> dict[str, Shown]:
+    """untrue: why nothing is known of the truth, where that is so."""
     gaming = testing.challenges.get("gaming")
     asked = [one["preferred"] for one in gaming if "mean" in one["preferred"]] if isinstance(gaming, list) else []
     unasked = "nobody was asked whether an improvement stands"
@@ -195,19 +197,21 @@ def _figures(testing: Testing, progress: NodeProgress, measured: Mapping[str, An
         "what it expected of those": Shown.found(testing.expected),
         "Brier score of those": Shown.found(testing.brier),
         "new agent preferred to the one before": Shown.plain(asked[-1]) if asked else Shown(None, why=unasked),
-        "agreement with the truth, assisted": Shown.found(testing.agreement["assisted"]),
-        "agreement with the truth, unassisted": Shown.found(testing.agreement["unassisted"]),
-        "true score at the start": _truth(start, measured.get("start")),
-        "true score in the end": _truth(end, measured.get("trained")),
+        **{
+            f"agreement with the truth, {how}": Shown(None, why=untrue) if isinstance(found, NotKnown)
+            else Shown.found(found) for how, found in sorted(testing.agreement.items())
+        },
+        "true score at the start": _truth(start, measured.get("start"), untrue),
+        "true score in the end": _truth(end, measured.get("trained"), untrue),
         "ties": Shown.found(testing.tied),
         "no judgement": Shown.found(testing.abstained),
     }
 
 
-def _truth(value: float | None, measured: Mapping[str, Any] | None) -> Shown:
+def _truth(value: float | None, measured: Mapping[str, Any] | None, untrue: str) -> Shown:
     if measured and "mean" in measured and measured["mean"] == value:
         return Shown(measured["mean"], measured.get("low"), measured.get("high"), measured.get("n"))
-    return Shown(value) if value is not None else Shown(None, why="nothing measured the truth here")
+    return Shown(value) if value is not None else Shown(None, why=untrue)
 
 
 def _changed(settings: Mapping[str, Any]) -> dict[str, Any]:

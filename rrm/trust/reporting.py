@@ -12,6 +12,7 @@ from typing import Any
 from rrm.core.version import VERSION
 from rrm.store.files import file_name, write_atomically
 from rrm.trust.documents import Block, Cells, Document, Drawing, Lines, Title, Verbatim, Words, as_html, as_md
+from rrm.trust.judged_where import of_rrm
 from rrm.trust.report_figures import DrawnFigure, draw
 from rrm.trust.reported import MISSING, NodeTold, RunTold, Shown, counted, experiments, over_runs, told_of
 from rrm.trust.statement import ByTruth, Figure
@@ -26,11 +27,11 @@ CITED = """@article{leike2018scalable,
   doi     = {10.48550/arXiv.1811.07871}
 }"""
 WAY: Mapping[str, str] = {
-    "simulated": "a simulated user: a program with a limited attention, in a world that was made for it",
+    "simulated": "a simulated user: a program with a limited attention",
     "model": "a language model, no person",
     "people": "people",
     "imported": "whoever gave the labels that were imported, people or not: the run does not say",
-    "other": "a program of a kind that rrm does not know",
+    "other": "a class of the user's own",
 }  # fmt: skip
 SMALLER = ("ties", "no judgement", "what it expected of those", "Brier score of those")
 """Figures that the table over runs leaves out; they stand with each node."""
@@ -105,7 +106,9 @@ def judged_by(runs: Sequence[RunTold]) -> str:
             kinds.setdefault(kind, set()).update(names)
     if not kinds:
         return "Nobody has judged anything in these runs so far."
-    told = [f"{WAY[kind]} ({', '.join(sorted(names))})" if kind != "people" else WAY[kind]
+    world = ", in a world that was made for it" if all(of_rrm(run.config) for run in runs) else ""
+    told = [WAY[kind] + (world if kind == "simulated" else "")
+            + (f" ({', '.join(sorted(names))})" if kind != "people" else "")
             for kind, names in sorted(kinds.items())]  # fmt: skip
     nobody = not {"people", "imported"} & {*kinds}
     start = "SIMULATED. " if nobody else ""
@@ -170,10 +173,12 @@ def _experiment(group: Sequence[RunTold], number: int, of: int, drawn: dict[str,
     seeds = ", ".join(str(run.seed) for run in group)
     name = f"Experiment {number}" if of > 1 else "What was trained"
     yield Title(2, name if len(group) == 1 else f"{name}: seeds {seeds}")
+    tools = sum(one.view.tool for one in first.nodes.values())
+    beside = f" ({tools} of them {'tools' if tools > 1 else 'a tool'})" if tools else ""
     yield Words(
-        f"A tree of {len(first.nodes)} node{'s' if len(first.nodes) != 1 else ''}, trained from the leaves up: each "
-        "node's assistants help whoever judges it, its reward model learns from those judgements, and its agent is "
-        "optimized against that (recursive reward modeling, Leike et al. 2018)."
+        f"A tree of {len(first.nodes)} node{'s' if len(first.nodes) != 1 else ''}{beside}, trained from the leaves "
+        "up: each node's assistants help whoever judges it, its reward model learns from those judgements, and its "
+        "agent is optimized against that (recursive reward modeling, Leike et al. 2018)."
     )
     yield Cells(
         ["node", "what was asked", "helped by", "rounds", "improver", "settings that differ from the usual"],
@@ -183,8 +188,7 @@ def _experiment(group: Sequence[RunTold], number: int, of: int, drawn: dict[str,
     yield Words(f"Starting model: {model.get('name', MISSING)}, fingerprint {model.get('fingerprint', MISSING)}.")
     if len(some := counted(group)) > 1:
         yield Title(3, f"Every node, mean over {len(some)} runs")
-        over = {path: over_runs(some, path) for path in first.nodes}
-        yield _figures_of({path: figures for path, figures in over.items()})
+        yield _figures_of({path: over_runs(some, path) for path, node in first.nodes.items() if not node.view.tool})
     yield Title(3, "Curves")
     any_drawn = False
     for path in first.nodes:
@@ -202,7 +206,7 @@ def _tree_row(node: NodeTold) -> list[str]:
     met = [one.node for one in node.design.assistants]
     own = [one for one in met if not any(one.startswith(f"{other}/") for other in met)]
     helped = ", ".join(one.removeprefix(f"{view.path}/") for one in own) or "nobody"
-    rounds = "trained in another run" if view.finished is not None else str(view.rounds)
+    rounds = str(view.rounds) if view.finished is None else "a tool" if view.tool else "trained in another run"
     changed = ", ".join(f"{key}={value}" for key, value in node.changed.items() if key not in ("rounds", "improver"))
     improver = str(view.settings.get("improver", "")) if view.finished is None else ""
     return [view.path, view.instruction, helped, rounds, improver, changed]
@@ -235,10 +239,11 @@ def _run(run: RunTold, seed: int, several: bool) -> Iterator[Block]:
         [row for node in run.nodes.values() for row in _judges(node)],
     )
     yield Title(3, "Figures")
-    yield _figures_of({path: node.figures for path, node in run.nodes.items()})
+    trained = {path: node for path, node in run.nodes.items() if not node.view.tool}  # of a tool there are none
+    yield _figures_of({path: node.figures for path, node in trained.items()})
     missing = {
         f"{name}: {MISSING}, as {one.why}"
-        for node in run.nodes.values() for name, one in node.figures.items() if one.value is None and one.why
+        for node in trained.values() for name, one in node.figures.items() if one.value is None and one.why
     }  # fmt: skip
     yield Lines(sorted(missing))
     yield Title(3, "By the truth")
@@ -292,7 +297,8 @@ def _right(found: ByTruth | None) -> Iterator[tuple[str, Shown]]:
 
 
 def _judges(node: NodeTold) -> Iterator[list[str]]:
-    head = [node.view.path, node.progress.state, f"{node.progress.round} of {node.view.rounds}"]
+    rounds = f"{node.progress.round} of {node.view.rounds}" if node.view.finished is None else ""
+    head = [node.view.path, node.progress.state, rounds]
     for one in node.design.judges:
         alpha = str(Shown.found(one.alpha)) if one.kind == "people" else ""
         people = f"{one.people:,}" if one.kind == "people" else "0"
@@ -305,7 +311,10 @@ def _judges(node: NodeTold) -> Iterator[list[str]]:
 def _node(path: str, node: NodeTold, seed: int) -> Iterator[Block]:
     yield Title(3, path)
     if node.view.finished is not None:
-        yield Words(f"Trained in another run (version {node.view.finished}): {MISSING} here.")
+        yield Words(
+            f"A tool (version {node.view.finished}): nothing of it was trained, and nobody judges it." if node.view.tool
+            else f"Trained in another run (version {node.view.finished}): {MISSING} here."
+        )
         return
     for table in node.challenges:
         yield Words(f"{table.title}. {table.reading}")
@@ -362,7 +371,7 @@ def _example(one: ShownComparison) -> Iterator[Block]:
     for name, side in (("A", one.a), ("B", one.b)):
         lines.append(f"{name}\n{side.text}{' …' if side.cut else ''}")
         for answer in side.answers:
-            said = " ".join(answer.text.split())[:300]
+            said = " ".join(answer.said.split())[:300]
             lines.append(f"  {answer.name} says of {name}: {answer.verdict}{f': {said}' if said else ''}")
     told = f"Comparison {one.seq} ({what}): judged {verdict(one.preference)}{margin}"
     told += "" if one.shown else "; without assistance"

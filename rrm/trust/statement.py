@@ -61,8 +61,8 @@ Found = Figure | NotKnown
 
 
 Kind = Literal["simulated", "model", "people", "imported", "other"]
-"""Of whoever judged. imported: labels of a file, of whose givers the run knows nothing; other: a program of a kind that
-rrm does not know."""
+"""Of whoever judged. imported: labels of a file, of whose givers the run knows nothing; other: a class of the user's
+own, of which rrm knows nothing."""
 
 
 def _shaped(entry: Mapping[str, Json]) -> Mapping[str, Json]:

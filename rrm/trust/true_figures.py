@@ -8,6 +8,11 @@ from rrm.trust.statement import ByTruth, Figure, Found, NotKnown, Testing, TrueH
 from rrm.view.reading import NodeView, Reader
 from rrm.view.truth import Rightness, attached, rightness
 
+UNASKED = "nobody measured it: the truth is not known here, or was not asked for"
+"""Why a certificate holds no agreement with the truth, and no `by_truth` either."""
+JUDGED = "nobody measured it of new outcomes; by_truth is of those that were judged"
+"""Why it holds none, though it has `by_truth`."""
+
 
 def by_truth_of(run: Reader, node: NodeView, signed: Testing | None = None) -> ByTruth | None:
     """What truth.db beside a run says of a node; None without one. signed: what a certificate says, which is taken

@@ -21,6 +21,7 @@ from rrm.trust.certifying import file_of, public_beside
 from rrm.trust.deriving import Again, Started, Taken, check_start, derive
 from rrm.trust.differing import differences, short
 from rrm.trust.gathering import Hashed, evidence_of, measured_truths, predicate_of
+from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD
 from rrm.trust.origins import machine_of, started_from, subjects_of
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
 from rrm.trust.snapshot import (
@@ -380,6 +381,8 @@ def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[st
     )  # fmt: skip
     anew = json.loads(json.dumps(again.model_dump(mode="json")))
     told, found = ({key: one for key, one in side.items() if key not in NOTED} for side in (given, anew))
+    for side in (told, found):  # older ones say it of any world
+        side["not_shown"] = [ANYWHERE if line == IN_A_WORLD else line for line in side["not_shown"]]
     for where, is_, was in differences(told, found):
         yield f"{where}: it says {short(is_)}, and the records {short(was)}"
     derived = subjects_of(check.reader, again)

@@ -15,6 +15,8 @@ UNSCORED = (
     "had later: rrm inspect RUN --challenges --score"
 )
 UNTRUE = "nothing measured the truth here"
+"""In certificates, of which old ones are derived again word by word. Readers are told what is so by now
+(`rrm.view.truth.untold`)."""
 UNACTED = "it acts nowhere, or an older version trained it, which did not count"
 HIDDEN = "hidden "
 """Begins the names of what an environment's infos said in the end, of agents that act (`rrm.acting.rewarding`)."""

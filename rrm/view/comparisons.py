@@ -16,6 +16,7 @@ from rrm.core.judgements import ACCEPT
 from rrm.core.parts import CUT, NAME, around
 from rrm.core.records import rendering
 from rrm.view.reading import Reader
+from rrm.view.said_once import once
 from rrm.view.spoken import ShownRemark, remarks_beside
 
 SHOWN = 20_000
@@ -67,6 +68,18 @@ class ShownAnswer:
     def wrong(self) -> list[Mapping[str, Any]]:
         """The findings that something does not hold."""
         return [finding for finding in self.findings if not finding["holds"]]
+
+    @property
+    def said(self) -> str:
+        """Its text, without what its name and verdict say beside it."""
+        return once(self.name, self.text)
+
+    @property
+    def unsaid(self) -> list[str]:
+        """What does not hold, by name, where neither the assistant's own name nor its text says it."""
+        told = {self.name} | {line.partition(":")[0] for line in self.said.splitlines()}
+        wrong = (f"{f['fact']}" if f["part"] is None else f"{f['fact']}.{f['part']}" for f in self.wrong)
+        return [name for name in wrong if name not in told]
 
     @property
     def reward(self) -> float | None:

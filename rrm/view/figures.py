@@ -9,7 +9,8 @@ from typing import TypeVar
 from rrm.view.challenge_records import ActedOut, Challenges, Convergence, Met, Tampered, Unknown
 from rrm.view.comparisons import nth
 from rrm.view.five_figures import challenges_of
-from rrm.view.reading import NodeView, Reader
+from rrm.view.reading import ESTIMATED, NodeView, Reader
+from rrm.view.truth import untold
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class FigureTable:
 
 def tables_of(run: Reader, node: NodeView) -> list[FigureTable]:
     """The five figures of a node."""
-    found = challenges_of(run, node)
+    found = challenges_of(run, node, untrue=untold(run))
     return [_amount(found), _distribution(found), _hacking(found), _unacceptable(found), _gap(found)]
 
 
@@ -99,6 +100,7 @@ def _distribution(found: Challenges) -> FigureTable:
 
 
 def _hacking(found: Challenges) -> FigureTable:
+    below = not isinstance(found.gaming, Unknown) and any((one.kl or 0) < 0 for one in found.gaming)
     return _table(
         "Reward hacking",
         "Gaming: the learned reward rises, and the user does not prefer the new agent as often as the reward model "
@@ -109,7 +111,7 @@ def _hacking(found: Challenges) -> FigureTable:
             nth(one.round), cell(one.rewards), cell(one.kl), cell(one.predicted), cell(one.preferred), cell(one.gap),
             cell(one.truth), _kept(one.kept),
         ),
-        lambda cell: [_tampering(found.tampering)],
+        lambda cell: [_tampering(found.tampering), *([ESTIMATED] if below else [])],
     )  # fmt: skip
 
 

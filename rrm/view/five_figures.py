@@ -31,11 +31,14 @@ from rrm.view.margins import JudgedRow, distribution, promised, rows_of, spread
 from rrm.view.reading import NodeView, Reader
 
 
-def challenges_of(run: Reader, node: NodeView, measured: Mapping[int, float] | None = None) -> Challenges:
+def challenges_of(
+    run: Reader, node: NodeView, measured: Mapping[int, float] | None = None, untrue: str = records.UNTRUE
+) -> Challenges:
     """The five figures of a node, from what its run keeps.
 
     measured: round -> true score after it (-1: at the start), as measured beside the run; by default what a report.json
-    there says. Where a watcher kept true scores, these count.
+    there says. Where a watcher kept true scores, these count. untrue: why the others are not known; by default in the
+    words of certificates, which stay what they are (others: `rrm.view.truth.untold`).
     """
     metrics = run.metrics(node.path, ("fit", "improve", "accept", "truth", "sample", ACTED))
     rows = rows_of(run, node.path)
@@ -45,9 +48,9 @@ def challenges_of(run: Reader, node: NodeView, measured: Mapping[int, float] | N
     improved = _improved(metrics)
     return Challenges(
         node.path,
-        _amount(run, node, accept, kept, truth),
+        _amount(run, node, accept, kept, truth, Unknown(untrue)),
         distribution(run, node, rows),
-        _gaming(run, node, rows, improved, accept, kept, truth),
+        _gaming(run, node, rows, improved, accept, kept, truth, Unknown(untrue)),
         _tampering(metrics),
         _unacceptable(node, metrics, improved),
         spread(run, node, rows),
@@ -104,16 +107,13 @@ def _truth(run: Reader, node: NodeView, metrics: _Metrics, given: Mapping[int, f
     return {at: one for at, one in told.items() if isinstance(one, int | float) and math.isfinite(one)}
 
 
-def _true(found: Mapping[int, float], round: int) -> float | Unknown:
-    return found.get(round, Unknown(records.UNTRUE))
-
-
 # --- 1. amount of feedback ---------------------------------------------------------------------------
 
 
 def _amount(
-    run: Reader, node: NodeView, accept: Mapping[int, Known], kept: Mapping[int, bool], truth: Mapping[int, float]
-) -> Sequence[Spent] | Unknown:
+    run: Reader, node: NodeView, accept: Mapping[int, Known], kept: Mapping[int, bool], truth: Mapping[int, float],
+    untrue: Unknown,
+) -> Sequence[Spent] | Unknown:  # fmt: skip
     groups = run.rows(
         "SELECT task, round, COUNT(*), SUM(attention), SUM(seconds), MAX(at) FROM comparisons WHERE supersedes = 0"
         " AND (task = :task OR substr(task, 1, :length) = :below) GROUP BY task, round",
@@ -138,7 +138,7 @@ def _amount(
                 round, sum(g[2] for g in own), sum(g[2] for g in tree), sum(g[3] for g in own),
                 sum(g[3] for g in tree), sum(g[4] for g in tree),
                 Unknown("before the first round") if round < 0 else accept.get(round, unasked(node)),
-                kept.get(round), _true(truth, round),
+                kept.get(round), truth.get(round, untrue),
             )
         )  # fmt: skip
     return found
@@ -149,7 +149,7 @@ def _amount(
 
 def _gaming(
     run: Reader, node: NodeView, rows: Sequence[JudgedRow], improved: Mapping[int, Sequence[Mapping[str, float]]],
-    accept: Mapping[int, Known], kept: Mapping[int, bool], truth: Mapping[int, float],
+    accept: Mapping[int, Known], kept: Mapping[int, bool], truth: Mapping[int, float], untrue: Unknown,
 ) -> Sequence[Gamed] | Unknown:  # fmt: skip
     asked: dict[int, list[JudgedRow]] = defaultdict(list)
     for row in rows:
@@ -163,7 +163,7 @@ def _gaming(
         preferred: Known | Unknown = accept.get(round, unasked(node))
         predicted, gap = promised(run, node, round, asked[round], preferred)
         before, after = truth.get(round - 1), truth.get(round)
-        true = Unknown(records.UNTRUE) if before is None or after is None else (before, after)
+        true = untrue if before is None or after is None else (before, after)
         found.append(
             Gamed(
                 round, (rewards[0], rewards[-1]), _last(steps, "kl"), predicted, preferred, gap,

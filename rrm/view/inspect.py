@@ -15,7 +15,7 @@ from rich.text import Text
 
 from rrm.core.clean import visible
 from rrm.core.errors import RRMError
-from rrm.core.spelling import named_node
+from rrm.core.spelling import named_node, nearest
 from rrm.store.tags import tags_of
 from rrm.view import comparisons as judged
 from rrm.view import lists
@@ -23,14 +23,16 @@ from rrm.view.accuracy import counted
 from rrm.view.attributions import Attributed, attributed
 from rrm.view.figures import tables_of
 from rrm.view.positions import bias_figures
-from rrm.view.reading import Calls, NodeView, Reader
+from rrm.view.reading import ESTIMATED, Calls, NodeView, Reader
 from rrm.view.rounds import NodeRound, rounds_of
 from rrm.view.spoken import ShownRemark, counted_remarks
 from rrm.view.text import line
-from rrm.view.truth import rightness
+from rrm.view.truth import TrueSide, rightness, true_sides
+from rrm.view.truth_tables import told_by_truth
+from rrm.view.user_notes import named_note
 
 BARS = "▁▂▃▄▅▆▇█"
-STYLES = {"finished": "green", "elsewhere": "green", "stopped": "red", "waiting": "dim"}
+STYLES = {"finished": "green", "elsewhere": "green", "tool": "green", "stopped": "red", "waiting": "dim"}
 VERDICTS = {"yes": "green", "no": "red", "N/A": "dim"}
 WIDE = 110
 """Columns of a terminal that has room for everything."""
@@ -89,6 +91,8 @@ def show_tree(run: Reader, console: Console) -> None:
     told = (state, STYLES.get(state, "bold yellow"))
     console.print(Text.assemble((visible(run.title), "bold"), "  ", told, "  ", (tags, "dim")))
     console.print(table)
+    if any((run.progress(node).kl or 0) < 0 for node in run.nodes.values()):
+        console.print(Text(ESTIMATED, style="dim"))
     if run.calls:
         _show_calls(run.calls, console)
     if (found := run.report.get("agreement")) is not None:
@@ -113,14 +117,8 @@ def _show_calls(calls: Sequence[Calls], console: Console) -> None:
 
 def _show_rightness(run: Reader, node: NodeView, console: Console) -> None:
     """How right user, reward model and assistants are, where `rrm measure truth` knows."""
-    if not (found := rightness(run, node.path, seconds=30.0)):
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for name in ("by the truth", "right", "wrong", "sees no difference", "--show"):
-        table.add_column(name, justify="left" if name in ("by the truth", "--show") else "right")
-    for one in found:
-        table.add_row(Text(visible(one.who)), str(one.share or "–"), f"{one.wrong:,}", f"{one.ties:,}", one.show)
-    console.print(table)
+    for one in told_by_truth(rightness(run, node.path, seconds=30.0) or ()):
+        console.print(one)
 
 
 def _show_positions(run: Reader, node: NodeView, console: Console) -> None:
@@ -147,14 +145,21 @@ def show_node(
     node = _named(run, path)
     kinds = lists.filters_of(run)
     if show not in kinds:
-        hint = "; `rrm measure truth` makes it possible" if show in lists.BY_TRUTH else ""
-        raise InspectError(f"--show {show}: no such filter here; one of {', '.join(kinds)}{hint}")
+        lacking = {"rrm measure truth": lists.BY_TRUTH, "a user who is asked in both orders": lists.BY_POSITION}
+        hints = [f"; {', '.join(some)}: with {what}" for what, some in lacking.items() if not {*some} <= {*kinds}]
+        known = [*kinds, *(name for some in lacking.values() for name in some if name not in kinds)]
+        near = "" if show in known else nearest(show, known)
+        told = f"{', '.join(kinds)}{''.join(hints)}"
+        raise InspectError(f"--show {show}: no such filter here{near}{' One' if near else '; one'} of {told}")
     p = run.progress(node)
     console.print(Text.assemble((visible(node.path), "bold"), "  ", (p.state, STYLES.get(p.state, "bold yellow"))))
     if node.instruction:
         console.print(Text(line(node.instruction), style="dim"))
     _show_courses(run, node, console)
-    _show_rounds(rounds_of(run, node), console)
+    rounds = rounds_of(run, node)
+    _show_rounds(rounds, console)
+    if any((one.kl or 0) < 0 for one in rounds):
+        console.print(Text(ESTIMATED, style="dim"))
     if counts := counted_remarks(run, node.path):
         told = ", ".join(f"{n:,} {kind}" for kind, n in counts.items())
         console.print(Text(f"said of single outcomes: {told}", style="dim"))
@@ -164,7 +169,9 @@ def show_node(
     for one in found.lines:
         comparison = judged.comparison(run, one.seq, LONGEST)
         assert comparison is not None  # append-only
-        show_comparison(comparison, console, attributed(run, node.path, comparison.pair))
+        blobs = (comparison.a.blob, comparison.b.blob)
+        truth = true_sides(run, node.path, comparison.case_blob, blobs)
+        show_comparison(comparison, console, attributed(run, node.path, comparison.pair), truth)
     if not found.lines:
         console.print(Text("No such comparison." if found.complete else "None so far."))
     if found.after is not None:
@@ -202,8 +209,12 @@ def chosen(run: Reader, path: str | None) -> list[NodeView]:
     return [_named(run, path)] if path is not None else [node for node in run.nodes.values() if node.finished is None]
 
 
-def show_comparison(c: judged.ShownComparison, console: Console, moved: Attributed | None = None) -> None:
-    """Both outcomes side by side, under each what the assistants answered; and what moved the reward model."""
+def show_comparison(
+    c: judged.ShownComparison, console: Console, moved: Attributed | None = None,
+    truth: tuple[TrueSide, TrueSide] | None = None,
+) -> None:  # fmt: skip
+    """Both outcomes side by side, under each what the assistants answered; what was truly better and what the user
+    noted, where that is known; and what moved the reward model."""
     verdict = judged.verdict(c.preference)
     said = Text.assemble("user: ", (verdict, "bold"))
     if c.scores:
@@ -219,6 +230,12 @@ def show_comparison(c: judged.ShownComparison, console: Console, moved: Attribut
         what += f", parts of outcomes{f': {line(c.part, 60)}' if c.part else ''}"
     console.print(Rule(Text(what), align="left", style="dim"))
     console.print(said)
+    if truth is not None:
+        console.print(_truth(truth, c.preference))
+    noted = named_note(c.user, c.note)
+    for note in (line(noted.text, 200), "; ".join(f"{name} {value}" for name, value in noted.figures)):
+        if note:
+            console.print(Text(f"note: {note}", style="dim"))
     console.print(Text(_cut(c.case, c.case_cut), style="dim"))
     table = Table(box=None, pad_edge=False, expand=True, padding=(0, 2, 0, 0), header_style="bold")
     for name in "AB":
@@ -246,6 +263,21 @@ def show_moved(moved: Attributed, console: Console, pieces: int = 0) -> None:
         console.print(Text(f"  {one.worth:+z.2f}  {line(one.words, 160)}{facts}"))
 
 
+def _truth(sides: tuple[TrueSide, TrueSide], preference: float | None) -> Text:
+    """What is so: "truth: A is better (0.33 against 0.00); A fails filter; B fails filter, runs"; red where the user
+    prefers the other one."""
+    better = sides[0].score - sides[1].score
+    scores = ["cannot be read" if side.score < 0 else f"{side.score:.2f}" for side in sides]
+    said = f"{'A' if better > 0 else 'B'} is better" if better else "neither is better"
+    text = Text.assemble("truth: ", (said, "bold"), f" ({' against '.join(scores)})")
+    for name, side in zip("AB", sides, strict=True):
+        if lacking := [fact for fact, holds in side.holds.items() if not holds]:
+            text.append(f"; {name} fails {line(', '.join(lacking), 200)}")
+    if preference is not None and (preference - 0.5) * better < 0:
+        text.append("   the user prefers the other one", style="red")
+    return text
+
+
 def _side(side: judged.Side) -> Text:
     """An outcome; of a part, between ⟦ and ⟧, what it was cut from stands around it: who judged did not see that."""
     before, after = side.around
@@ -260,12 +292,9 @@ def _answers(answers: Sequence[judged.ShownAnswer], depth: int = 0) -> Text:
     for one in answers:
         text.append(f"{'  ' * depth}{visible(one.name)} ", style="bold")
         text.append(one.verdict, style=VERDICTS[one.verdict])
-        wrong = ", ".join(
-            str(f["fact"]) if f["part"] is None else f"{f['fact']}.{f['part']}" for f in one.wrong
-        )
-        text.append(f" {visible(wrong)}" if wrong else "", style="red")
+        text.append(f" {visible(', '.join(one.unsaid))}" if one.unsaid else "", style="red")
         text.append("" if one.confidence is None else f" ranks at {one.confidence:.0%}", style="dim")
-        text.append(f"  {line(one.text, 120)}\n" if one.text else "\n", style="dim")
+        text.append(f"  {line(one.said, 120)}\n" if one.said else "\n", style="dim")
         text.append_text(_answers(one.below, depth + 1))
     return text
 

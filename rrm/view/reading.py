@@ -25,9 +25,15 @@ from rrm.store.database import check_version
 from rrm.store.upgrades import CALLS, LABELS, RUN
 from rrm.view.accuracy import ENOUGH, Predicted, nothing_learned, predicted, well_measured
 from rrm.view.holder import held
+from rrm.view.nodes import NodeView as NodeView
+from rrm.view.nodes import nodes_of
 
 RUNNING = 120.0
 """Seconds after its last record that an unfinished run is taken to be training, where its lock does not tell."""
+ESTIMATED = "KL is estimated from what was sampled, so one near 0 may come out below it."
+"""Beside KLs, where a negative one may be seen."""
+DONE = frozenset({"finished", "elsewhere", "tool"})
+"""States of a node in which nothing more comes."""
 Series = list[tuple[float, float]]
 
 
@@ -55,32 +61,12 @@ def find_runs(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 @dataclass(frozen=True)
-class NodeView:
-    """A task of a run's tree, as config.json has it."""
-
-    path: str
-    depth: int
-    parent: str | None
-    instruction: str
-    settings: Mapping[str, Any]
-    rounds: int
-    """To be done in all, those that refresh the node for its parent included."""
-    finished: str | None
-    """The version of an assistant that was finished in another run; None if the node is trained in this one."""
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rsplit("/", 1)[-1]
-
-
-@dataclass(frozen=True)
 class NodeProgress:
     """Where a node is. Numbers are None where nothing was recorded."""
 
     state: str
-    """waiting, sampling, comparing, asking (people), fitting, improving, stopped, finished, or elsewhere (trained in
-    another run)."""
+    """waiting, sampling, comparing, asking (people), fitting, improving, stopped, finished, elsewhere (trained in
+    another run), or tool (never trained)."""
     round: int
     """Rounds done."""
     comparisons: int
@@ -176,30 +162,9 @@ class Reader:
     @cached_property
     def nodes(self) -> dict[str, NodeView]:
         """The tree: the root first, parents before children, in the order in which the tasks are trained."""
-        tree: Mapping[str, Mapping[str, Any]] = self.config.get("tree", {})
-        finished: Mapping[str, str] = self.config.get("finished", {})
-        known = tree or {task: {} for (task,) in self.rows("SELECT DISTINCT task FROM comparisons")}
-        nodes: dict[str, NodeView] = {}
-
-        def grow(path: str, parent: NodeView | None) -> None:
-            entry = known.get(path, {})
-            settings = entry.get("settings", {})
-            rounds = int(settings.get("rounds", 1))
-            if parent is not None:  # a parent's later rounds refresh its assistants: see rrm.loop.recursion.solve
-                rounds += (parent.rounds - 1) * int(parent.settings.get("refresh", 0))
-            node = NodeView(
-                path, parent.depth + 1 if parent else 0, parent.path if parent else None,
-                str(entry.get("instruction", "")), settings, rounds, finished.get(path),
-            )  # fmt: skip
-            nodes[path] = node
-            for other in known:
-                if other.rpartition("/")[0] == path:
-                    grow(other, node)
-
-        tops = [path for path in known if path.rpartition("/")[0] not in known]
-        for path in tops[-1:] + tops[:-1]:  # the root is trained last; the others were finished elsewhere (tools)
-            grow(path, None)
-        return nodes
+        tree = self.config.get("tree")
+        judged = [] if tree else self.rows("SELECT DISTINCT task FROM comparisons")
+        return nodes_of(self.config, [task for (task,) in judged])
 
     @property
     def root(self) -> str:
@@ -209,6 +174,10 @@ class Reader:
     def children(self, path: str) -> list[NodeView]:
         """The nodes right below, in the order in which they are trained."""
         return [node for node in self.nodes.values() if node.parent == path]
+
+    def below(self, path: str) -> list[NodeView]:
+        """All nodes below, in that order, each followed by those below it."""
+        return [one for child in self.children(path) for one in (child, *self.below(child.path))]
 
     # --- what was measured ---------------------------------------------------------------------------
 
@@ -272,7 +241,7 @@ class Reader:
     def done(self) -> bool:
         """Whether the root is finished."""
         node = self.nodes.get(self.root)
-        return node is not None and self.progress(node).state in ("finished", "elsewhere")
+        return node is not None and self.progress(node).state in DONE
 
     @property
     def state(self) -> str:
@@ -353,7 +322,7 @@ class Reader:
         self, node: NodeView, done: int, saved: set[tuple[int, str]], metrics: Mapping[tuple[int, str, int], Any]
     ) -> str:
         if node.finished is not None:
-            return "elsewhere"
+            return "tool" if node.tool else "elsewhere"
         if done >= node.rounds:
             return "finished"
         phases = {phase for round, phase, _ in metrics if round == done}

@@ -67,11 +67,17 @@ def read_predicate(path: Path) -> dict[str, Any]:
     return dict(predicate)
 
 
-def case_of(path: Path, of: str = "", told: Callable[[str], str] = str) -> Element:
+def as_it_stands(line: str, by_truth: bool) -> str:
+    """A line of what a certificate does not show, as it stands there."""
+    return line
+
+
+def case_of(path: Path, of: str = "", told: Callable[[str, bool], str] = as_it_stands) -> Element:
     """The safety case of a node: its certificate's, with those of the nodes below, which lie beside it. Raises
     `ReadError` if it is no certificate, or not that of the node `of`.
 
-    told: says a line of what is not shown in words for a reader; by default as it stands.
+    told: says a line of what is not shown in words for a reader, and is told whether the certificate has figures by the
+        truth; by default as it stands.
     """
     said = read_predicate(path)
     if of and said["node"] != of:
@@ -96,7 +102,8 @@ def case_of(path: Path, of: str = "", told: Callable[[str], str] = str) -> Eleme
         Element("context", f"Judged by {judges or 'nobody'}"),
         Element("context", f"{said['scope']['cases']:,} cases were judged", node=node, show="all"),
     ]
-    assumed = [Element("assumption", f"Not shown: {told(line)}") for line in said["not_shown"]]
+    by_truth = testing.get("by_truth") is not None
+    assumed = [Element("assumption", f"Not shown: {told(line, by_truth)}") for line in said["not_shown"]]
     claim = f"What the judge of {node} prefers its agent gives, in cases like those that it was trained on"
     return Element("goal", claim, (*contexts, *assumed, by), state_of(goals), node)
 

@@ -20,6 +20,8 @@ JOINS = (
     " LEFT JOIN truth.outcomes ta ON ta.task = c.task AND ta.case_id = c.case_id AND ta.outcome = c.a"
     " LEFT JOIN truth.outcomes tb ON tb.task = c.task AND tb.case_id = c.case_id AND tb.outcome = c.b"
 )
+WHILE = "nobody measured it while it trained"
+"""Of the truth, where the records of a run hold none."""
 NEWEST = 3000
 """Comparisons of which is said how right somebody is, where all are too many to count in time."""
 WITHOUT = " LEFT JOIN (SELECT NULL AS score) ta ON 0 LEFT JOIN (SELECT NULL AS score) tb ON 0"
@@ -53,6 +55,13 @@ def attached(run: Reader) -> bool:
             if any(name == "truth" for _, name, _ in run.rows("PRAGMA database_list")):
                 run.db.execute("DETACH DATABASE truth")
     return False
+
+
+def untold(run: Reader) -> str:
+    """Why a run's own records hold no true score: what stays true once truth.db lies beside it, too."""
+    if attached(run):
+        return f"{WHILE}; `rrm measure truth` did afterwards, of what was judged: see By the truth"
+    return f"{WHILE}; where its tasks know what is true, `rrm measure truth` does, of what was judged"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,18 @@ from rrm.store.store import Store
 from rrm.store.truths import FILE, Told, TrueOutcome, Truths
 from rrm.trust import reporting
 from rrm.trust.certifying import certify, file_of
+from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD, of_rrm
+from rrm.trust.plain_words import in_words
 from rrm.trust.report_figures import DrawnFigure
 from rrm.trust.reported import MISSING, told_of
-from rrm.trust.reporting import report
+from rrm.trust.reporting import judged_by, report
 from rrm.trust.statement import Figure, Predicate, read_payload
+from rrm.trust.true_figures import UNASKED
 from rrm.trust.verifying import _Check, _numbers, verify
+from rrm.view.challenge_records import UNTRUE
 from rrm.view.reading import Reader
-from rrm.view.truth import rightness
+from rrm.view.safety_case import as_markdown, case_of
+from rrm.view.truth import WHILE, rightness
 from tests import toy
 from tests.test_resume import tiny
 from tests.trust.test_certificates import checked, key, kinds, read, rewritten  # noqa: F401 (key is a fixture)
@@ -161,3 +167,48 @@ def test_a_report_says_who_is_right_or_that_nobody_measured_it(run: Path, monkey
     text = report([run], run.parent / "without", "rrm report").markdown.read_text()
     after = text.partition("### By the truth")[2]
     assert after.strip().startswith(f"{MISSING.capitalize()}: the run has no truth.db")
+
+
+def test_nothing_denies_what_was_measured_afterwards(run: Path, key: Path) -> None:  # noqa: F811
+    certify(run, key=key)
+    predicate = said(run)[1]
+    for by_truth, words in ((True, "did afterwards"), (False, "no figures by truth.db")):
+        lines = [in_words(line, by_truth) for line in predicate.not_shown]
+        about = [line for line in lines if "testing.agreement" in line or ".truth)" in line]
+        assert len(about) > 2 and all(words in line and WHILE in line for line in about)
+        assert sum(words in line for line in lines) == len(about)
+    (told,) = told_of([run])
+    why = {one.why for name, one in told.nodes["toy"].figures.items() if "truth" in name or "true" in name}
+    assert len(why) == 1 and "did afterwards" in why.pop()
+    case = as_markdown(case_of(file_of(run / "certificates", "toy"), "toy", in_words), "RUN")
+    assert "did afterwards" in case and UNASKED not in case and UNTRUE not in case
+
+
+def test_a_world_is_said_to_be_made_for_it_only_where_it_is(run: Path, key: Path) -> None:  # noqa: F811
+    with Reader(run) as reader:
+        assert not of_rrm(reader.config), "the toy is no tree of rrm's"
+    certify(run, key=key)
+    assert ANYWHERE in said(run)[1].not_shown and IN_A_WORLD not in said(run)[1].not_shown
+    (told,) = told_of([run])
+    assert "simulated user" in judged_by([told]) and "made for it" not in judged_by([told])
+    about = {**told.config["about"], "code": {"rrm": "1", "rrm_tasks": "2"}}
+    assert "made for it" in judged_by([replace(told, config={**told.config, "about": about})])
+    assert not of_rrm({}), "an older run does not tell"
+
+
+def test_a_certificate_of_before_that_says_a_world_was_made_for_it_holds(run: Path, key: Path) -> None:  # noqa: F811
+    certify(run, key=key)
+    path = file_of(run / "certificates", "toy")
+
+    def before(payload: dict[str, Any]) -> None:
+        lines = payload["predicate"]["not_shown"]
+        lines[lines.index(ANYWHERE)] = IN_A_WORLD
+
+    rewritten(path, before, key)
+    assert checked(run, key).code == 0
+
+    def less(payload: dict[str, Any]) -> None:
+        payload["predicate"]["not_shown"].remove(IN_A_WORLD)
+
+    rewritten(path, less, key)
+    assert kinds(checked(run, key)) == {"changed"}

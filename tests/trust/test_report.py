@@ -126,7 +126,7 @@ def test_only_people_are_called_people(tmp_path: Path) -> None:
     said = judged_by([run_told(synthetic.make(tmp_path / "only", rows[:2]))])
     assert "imported" in said and "imulated" not in said and "SIMULATED" not in said and "No person" not in said
     said = judged_by([run_told(synthetic.make(tmp_path / "program", rows[2:3]))])
-    assert "No person judged" in said and "by a program of a kind" in said
+    assert "No person judged" in said and "by a class of the user's own (overlap)" in said and "made for it" not in said
 
 
 @pytest.mark.parametrize("name", ["run_of_0_1_0", "labels_of_0_1_0"])

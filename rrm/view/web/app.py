@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from rrm.view.reading import ReadError, find_runs
+from rrm.view.safety_case import as_it_stands
 from rrm.view.web import comparison_pages, outcome_pages, pages, run_pages, tree_pages
 from rrm.view.web.rendering import render
 from rrm.view.web.security import Access, Guard
@@ -42,7 +43,7 @@ def create_app(
     app.state.access = access
     app.state.runs = find_runs(runs)
     app.state.static = False
-    app.state.told = str  # says a line of what a certificate does not show in words (`rrm.view.safety_case`)
+    app.state.told = as_it_stands  # says a line of what a certificate does not show in words (`rrm.view.safety_case`)
     for name, value in state.items():
         setattr(app.state, name, value)
     return app

@@ -29,6 +29,7 @@ from rrm.view.comparisons import points
 from rrm.view.guide import asked_below
 from rrm.view.label_end import LabelEnd, end_of
 from rrm.view.reading import Reader
+from rrm.view.said_once import once
 from rrm.view.uplift import told
 from rrm.view.web.diff import differences, pieces
 from rrm.view.web.rendering import render, url
@@ -290,7 +291,7 @@ def _answer(one: Said, side: int, spans: Spans, knowing: Set[str]) -> dict[str, 
         ),
         "markable": one.markable,
         "points": [f"{side}:{points(vars(finding), spans)}" for finding in pointed],
-        "text": visible(answer.outcome.shown) if answer else "",
+        "text": visible(once(one.by.name, answer.outcome.shown) or answer.outcome.shown) if answer else "",
         "confidence": confidence_of(one, knowing),
     }
 

@@ -18,11 +18,11 @@ from rrm.view import lists
 from rrm.view.accuracy import ENOUGH
 from rrm.view.figures import tables_of
 from rrm.view.positions import bias_figures, in_both_orders
-from rrm.view.reading import Curves, NodeView, Reader, Series
+from rrm.view.reading import ESTIMATED, Curves, NodeView, Reader, Series
 from rrm.view.rounds import rounds_of
 from rrm.view.safety_case import case_of, file_in, nested, read_predicate
 from rrm.view.spoken import counted_remarks
-from rrm.view.truth import attached, rightness
+from rrm.view.truth import attached, rightness, untold
 from rrm.view.web.plots import Plot
 from rrm.view.web.rendering import node_of, reader, render, round_number, url, whole_number
 
@@ -87,14 +87,14 @@ def plots(run: Reader, here: NodeView, curves: Curves) -> list[Plot]:
     shown = [
         Plot("Reward", "step of improvement", {"reward": steps.get("reward", [])}, marks=curves.starts,
              note="Scores of different rounds' reward models are not on one scale; dashed: a round begins."),
-        Plot("KL from the starting policy", "step of improvement", divergence, marks=curves.starts),
+        Plot("KL from the starting policy", "step of improvement", divergence, marks=curves.starts, note=ESTIMATED),
         Plot("Reward model's accuracy", "round", fit, unit=(0, 1), note="Share of the user's preferences it predicts, "
              f"of what it was not fitted to; of fewer than {ENOUGH} none is shown."),
         Plot("Reward model's disagreement", "round", {"standard deviation over heads": rounds.get("disagreement", [])}),
         Plot("Ties and abstentions", "round", undecided),
         Plot("Over-optimization", "√KL", over, dots=True,
              note="Reward that rises while the true score falls is exploited, not earned."
-             + ("" if "true score" in over else " This run has no measurement of the truth.")),
+             + ("" if "true score" in over else f" The true score: {untold(run)}.")),
     ]  # fmt: skip
     paid = hidden_returns(curves)
     if paid:

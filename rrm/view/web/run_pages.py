@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from rrm.core.shares import Known, mean
 from rrm.store.tags import tags_of
-from rrm.view.reading import Curves, NodeProgress, Reader, Series, open_runs
+from rrm.view.reading import DONE, Curves, NodeProgress, Reader, Series, open_runs
 from rrm.view.seeds import differing, experiment_of, over_seeds, seeds_of
 from rrm.view.web.pages import NAMES
 from rrm.view.web.plots import Plot, sign
@@ -134,7 +134,7 @@ def _row(run: Reader, tags: tuple[str, ...]) -> RunRow:
         run.name, run.title, tags, run.state, run.root, run.config.get("user", {}).get("name", ""),
         run.config.get("model", {}).get("name", ""), run.config.get("seed"), 1, run.name, run.started,
         took if took is not None and took >= 0 else None,
-        sum(run.progress(n).state in ("finished", "elsewhere") for n in run.nodes.values()), len(run.nodes),
+        sum(run.progress(n).state in DONE for n in run.nodes.values()), len(run.nodes),
         sum(sum(rounds.values()) for rounds in run.counts.values()), run.progress(root) if root else None,
         float(score) if score is not None else None,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.types import Message
 
 from rrm.core.errors import RRMError
+from rrm.view.safety_case import as_it_stands
 from rrm.view.web.app import HERE, create_app
 from rrm.view.web.security import Access
 
@@ -27,7 +28,7 @@ class ExportError(RRMError, OSError):
     """The copy cannot be written."""
 
 
-def export(runs: Sequence[Path], out: Path, most: int = 20, told: Callable[[str], str] = str) -> int:
+def export(runs: Sequence[Path], out: Path, most: int = 20, told: Callable[[str, bool], str] = as_it_stands) -> int:
     """Write every page of these runs into `out`, which must be new or empty; returns the number of pages.
 
     Of each node's comparisons, those on the pages that show them first are copied, `most` at most, each with

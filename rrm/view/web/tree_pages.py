@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from rrm.view import comparisons as judged
 from rrm.view.accuracy import counted
-from rrm.view.reading import NodeProgress, NodeView, Reader, ReadError
+from rrm.view.reading import DONE, ESTIMATED, NodeProgress, NodeView, Reader, ReadError
 from rrm.view.tree_cards import NEWEST, cards_of
 from rrm.view.web.plots import sparkline
 from rrm.view.web.rendering import duration, number, reader, render
@@ -36,7 +36,7 @@ def tree(request: Request) -> Response:
             sparks[node.path] = sparkline([y for _, y in steps.get("reward", ())], "reward")
         return render(
             request, "tree.html", run=run, live=live_values(run), latest=_latest(run), sparks=sparks, root=run.root,
-            levels=run.nodes, finished=run.done, figures=CARD, newest=NEWEST,
+            levels=run.nodes, finished=run.done, figures=CARD, newest=NEWEST, estimated=ESTIMATED,
             folded=2 if len(run.nodes) > LARGE else None,
         )  # fmt: skip
 
@@ -64,7 +64,7 @@ def live_values(run: Reader) -> dict[str, str]:
             f"{path}:seconds": duration(p.seconds),
             f"{path}:a": "–", f"{path}:b": "–",
         } | {f"{path}:{figure}": getattr(cards[path], figure) for figure, _ in CARD}  # fmt: skip
-    values |= {f"{path}:below": _below(node, states) for path, node in run.nodes.items()}
+    values |= {f"{path}:below": _below(run, node, states) for path, node in run.nodes.items()}
     latest = _latest(run)
     if latest is not None:
         values[f"{run.root}:verdict"] = judged.verdict(latest.preference)
@@ -76,11 +76,13 @@ def live_values(run: Reader) -> dict[str, str]:
     return values
 
 
-def _below(node: NodeView, states: Mapping[str, str]) -> str:
-    """What is below a node, so that whoever folded it knows: "5 nodes below, 2 finished"."""
-    below = [state for path, state in states.items() if path.startswith(f"{node.path}/")]
-    done = sum(state in ("finished", "elsewhere") for state in below)
-    return f"{len(below)} {'node' if len(below) == 1 else 'nodes'} below, {done} finished"
+def _below(run: Reader, node: NodeView, states: Mapping[str, str]) -> str:
+    """What is below a node, so that whoever folded it knows: "5 nodes below, 2 finished; 1 tool"."""
+    below = [states[one.path] for one in run.below(node.path)]
+    tools = below.count("tool")
+    many, done = len(below) - tools, sum(state in DONE for state in below) - tools
+    said = [f"{many} {'node' if many == 1 else 'nodes'} below, {done} finished"] if many or not tools else []
+    return "; ".join([*said, f"{tools} {'tool' if tools == 1 else 'tools'}"] if tools else said)
 
 
 def undone(progress: NodeProgress) -> str:

@@ -41,7 +41,8 @@ def test_a_card_says_what_was_recorded_and_nothing_else(tmp_path: Path) -> None:
             right += (score[a] - score[b]) * (preference - 0.5) > 0
         found = cards_of(opened)
     assert found["paper"] == Card(f"with the truth {right / of:.2f}, n {of:.0f}", "", "1 kept, 2 undone, 1 not asked")
-    (run.parent / "report.json").write_text(json.dumps({"run": {"agreement": {"mean": 0.75, "n": 12}}}))
+    known = {"mean": 0.75, "low": 0.5, "high": 1.0, "n": 12}
+    (run.parent / "report.json").write_text(json.dumps({"run": {"agreement": known}}))
     with Reader(run) as opened:
         assert cards_of(opened)["paper"].agreement == "with the truth 0.75, n 12", "of fresh outcomes"
 

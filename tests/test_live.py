@@ -73,7 +73,7 @@ def tree() -> Task:
     )
 
 
-def test_lines_at_the_end_of_phases_only() -> None:
+def test_lines_where_sampling_begins_and_phases_end_only() -> None:
     play = Play(tree())
     play.open("toy")
     play.open("toy/[b]a")
@@ -83,6 +83,7 @@ def test_lines_at_the_end_of_phases_only() -> None:
     ]
     at = "toy/[b]a round 1/2: "
     assert [line.split(at)[1] for line in lines] == [
+        "sampling outcomes of 3 cases",
         "sampled, 25% malformed",
         "3 comparisons so far, 1 ties in this round",
         "reward model fitted, right in 6/8 held-out comparisons (cases held out)",

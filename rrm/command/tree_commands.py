@@ -301,6 +301,9 @@ def train(
         model = model or usual(task, "model")
         number, processes = started()
         quiet = quiet or number > 0  # the main process speaks for all
+        live = None if quiet else Live(task)
+        if live is not None:
+            live.loading(model)
         quiet_loading(downloads=not quiet)
         who = user or usual(task, "user")
         shared = None  # one model that writes and judges is in memory once
@@ -316,7 +319,6 @@ def train(
             torch.set_num_threads(threads)
         if quiet:
             warnings.simplefilter("ignore", Notice)
-        live = None if quiet else Live(task)
         told = list(report_to or ()) if number == 0 else []
         reporting = _reporting(told, task, folder, model, who, seed) if told else None
         watch = [one for one in (live, reporting) if one is not None]

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from rrm.core.extras import bring
 
-for _needed in ("gymnasium", "stable_baselines3"):
-    if find_spec(_needed) is None:
-        raise ImportError(
-            f"No module named {_needed!r}: agents that act need gymnasium and stable-baselines3; {bring('env')}"
-        )
+if _missing := [name for name in ("gymnasium", "stable_baselines3") if find_spec(name) is None]:
+    raise ImportError(
+        f"No module named {_missing[0]!r}: agents that act need gymnasium and stable-baselines3; {bring('env')}"
+    )
 
 from rrm.acting.describing import table
 from rrm.acting.episodes import Episode, EpisodeError, episode_of

@@ -135,7 +135,7 @@ def _made(place: Place, factories: Factories) -> Env:
             f"the environment {place.env!r} cannot be made with {dict(place.kwargs)}: "
             f"{type(error).__name__}: {plain(str(error))}"
         ) from error
-    from stable_baselines3.common.vec_env.base_vec_env import VecEnv  # late: it needs torch, and a tree's import does not
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnv  # late: with torch, which a tree does without
 
     if isinstance(found, gym.vector.VectorEnv | VecEnv):
         raise PlaceError(

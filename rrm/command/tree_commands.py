@@ -37,6 +37,7 @@ from rrm.command.estimating import SIZES, timed
 from rrm.command.helping import after_stopping, after_training, command, examples, say_next
 from rrm.command.naming import RUNS
 from rrm.command.trees import load_task, tried
+from rrm.command.typed import in_earnest
 from rrm.core.errors import ConfigError, Notice, TaskError
 from rrm.core.parallel import started
 from rrm.core.parties import User
@@ -335,8 +336,8 @@ def train(
             raise typer.Exit(130) from None
         if live is not None:
             live.console.print(Text(f"Finished: {folder}"))
-            larger = [(command("train", tree), "in earnest; with your other options")] if size != "full" else []
-            say_next([*larger, *after_training(folder, task.path, tree, who == "human")])
+            larger = [(in_earnest([*launcher, *sys.argv[1:]]), "in earnest")] if size != "full" else []
+            say_next([*larger, *after_training(folder, task.path, tree, who == "human", _truth(folder, task))])
 
 
 @app.command(epilog=examples("rrm settings", "rrm settings kl", "rrm settings reward model"))
@@ -402,6 +403,12 @@ def _tree(task: Task, branch: Tree | None = None) -> Tree:
         else:
             _tree(sub.task, node.add(Text("finished:", style="green")))
     return node
+
+
+def _truth(folder: Path, task: Task) -> bool:
+    from rrm.measure.run_truth import knows_truth
+
+    return knows_truth(folder, task)
 
 
 def _reporting(names: Sequence[str], task: Task, folder: Path, model: str, user: str, seed: int) -> Reporting:

@@ -132,7 +132,7 @@ def _within(one: str, part: tuple[Any, Any]) -> bool:
     op, value = part
     match str(op):
         case "LITERAL":
-            return ord(one) == value
+            return bool(ord(one) == value)
         case "RANGE":
             return bool(value[0] <= ord(one) <= value[1])
         case _:
@@ -140,4 +140,4 @@ def _within(one: str, part: tuple[Any, Any]) -> bool:
             inside = {"CATEGORY_DIGIT": one.isdigit(), "CATEGORY_SPACE": one.isspace()}.get(
                 kind, one.isalnum() or one == "_"
             )
-            return inside != ("_NOT" in str(value))
+            return bool(inside != ("_NOT" in str(value)))

@@ -214,6 +214,7 @@ def called(what: str, load: Callable[[], Loaded], failed: str = "it cannot be im
         if not isinstance(error, KeyboardInterrupt):
             file, _, line = place_of(error).rpartition(", line ")
             own = Path(file).name == Path(what).name
-            at = f", line {line}" if own and line else f" ({file}, line {line})" if line else ""
+            beside = "" if isinstance(error, SyntaxError) or not line else f" ({file}, line {line})"  # it says so itself
+            at = f", line {line}" if own and line else beside
             raise TaskError(f"{what}{at}: {failed}: {type(error).__name__}: {error}") from error
         raise

@@ -143,7 +143,7 @@ class TextMaker:
                     "leave the precision out, or train in another folder"
                 )
             self.backbone.precision = precision
-            self._decided = ", as was decided when the run began"
+            self._decided = self._decided or ", as was decided when the run began"
             # Before there was a choice, all models had the settings' own.
             plain = {name: Settings.model_fields[name].default for name in ("lr", "reward_lr")}
             self.backbone.rates = before.get("rates", plain)
@@ -155,7 +155,9 @@ class TextMaker:
             return {"precision": asdict(self.backbone.precision), "probe_seconds": None, "rates": rates}
         tiny = self.backbone.size < TINY
         self.backbone.precision, seconds = (Precision(), None) if tiny else probe(self.backbone)
-        if seconds:
+        if tiny:
+            self._decided = ", as every model this small"
+        elif seconds:
             other = "float32" if self.backbone.precision.weights == "bfloat16" else "bfloat16"
             self._decided = f", as a probe of this processor decided; --precision {other} for another"
         return {"precision": asdict(self.backbone.precision), "probe_seconds": seconds, "rates": rates}

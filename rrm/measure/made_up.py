@@ -63,12 +63,12 @@ class _Walk:
         self.left, self.steps = LONGEST, LONGEST * 4
 
     def text(self, nodes: Any) -> str:
-        return "".join(self._one(str(op), value) for op, value in nodes)
-
-    def _one(self, op: str, value: Any) -> str:
         self.steps -= 1
         if self.steps < 0:  # what is empty may be repeated without end
             raise NoSample("it repeats too much within repeats")
+        return "".join(self._one(str(op), value) for op, value in nodes)
+
+    def _one(self, op: str, value: Any) -> str:
         match op:
             case "LITERAL":
                 return self._written(chr(value))

@@ -214,7 +214,8 @@ def called(what: str, load: Callable[[], Loaded], failed: str = "it cannot be im
         if not isinstance(error, KeyboardInterrupt):
             file, _, line = place_of(error).rpartition(", line ")
             own = Path(file).name == Path(what).name
-            beside = "" if isinstance(error, SyntaxError) or not line else f" ({file}, line {line})"  # it says so itself
+            said = isinstance(error, SyntaxError) or not line  # by itself, or not known
+            beside = "" if said else f" ({file}, line {line})"
             at = f", line {line}" if own and line else beside
             raise TaskError(f"{what}{at}: {failed}: {type(error).__name__}: {error}") from error
         raise

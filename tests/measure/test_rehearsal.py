@@ -12,7 +12,18 @@ import pytest
 from typer.testing import CliRunner
 
 from rrm import (
-    Assistant, BoundedUser, Case, Fact, Finding, Judgement, Malformed, Outcome, Pair, Pool, Sealed, Task,
+    Assistant,
+    BoundedUser,
+    Case,
+    Fact,
+    Finding,
+    Judgement,
+    Malformed,
+    Outcome,
+    Pair,
+    Pool,
+    Sealed,
+    Task,
 )  # fmt: skip
 from rrm.command.cli import app
 from rrm.core.validation import faults, plant
@@ -134,7 +145,8 @@ def test_a_finished_assistant_that_fails(backbone: Backbone) -> None:
 
     tree = toy.task(assistants=(Assistant(toy.sub("tool"), Agent(), None),))
     (error,) = said(tree)
-    assert error.startswith("error: tool: answering of 'tool' raised OddError: no tool (") and "test_rehearsal.py, line " in error
+    assert error.startswith("error: tool: answering of 'tool' raised OddError: no tool (")
+    assert "test_rehearsal.py, line " in error
 
 
 FORM = r"w[1-9] (yes|no)( w[1-9]){1,3}"

@@ -27,7 +27,7 @@ class NoSample(ValueError):
     """The expression has something in it of which no text is made up; says what."""
 
 
-def made_up(form: str, n: int, seed: int) -> list[str]:
+def texts_of_form(form: str, n: int, seed: int) -> list[str]:
     """Up to `n` different texts that the whole form matches; fewer if it allows fewer, or hardly any was found.
 
     Raises `NoSample` if no text was found: Python cannot read the expression, or none of its texts is short.

@@ -21,7 +21,7 @@ from rrm.core.records import Answer, Assistance, Case, Fact, Group, Outcome
 from rrm.core.seeding import seed_of
 from rrm.core.task import Assistant, Task, assist
 from rrm.core.validation import Fault
-from rrm.measure.made_up import NoSample, made_up
+from rrm.measure.made_up import NoSample, texts_of_form
 from rrm.users.bounded import BoundedUser
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _formless(case: Case) -> Iterator[Outcome]:
 def _formed(found: Rehearsal, task: Task, case: Case) -> Iterator[Outcome]:
     """What a model might write that is held to the case's form, and what it would if it were cut off."""
     try:
-        texts = made_up(case.form, OUTCOMES, seed_of("made up", case.id))
+        texts = texts_of_form(case.form, OUTCOMES, seed_of("made up", case.id))
     except NoSample as error:
         start = "the form of its cases"
         if not any(one.path == task.path and one.what.startswith(start) for one in found.faults):
@@ -157,19 +157,26 @@ def _call(found: Rehearsal, task: Task, what: str, call: Callable[..., X], *give
     """What somebody's function gives; None if an outcome has no form, or if it failed, which is said once a function.
     Whatever they raise is an error: it would stop a run."""
     try:
-        return call(*given)
+        return _theirs(f"{what} of {task.path!r}", call, *given)
     except Malformed:
         return None
     except RRMError as error:
         text = str(error)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # somebody's own, which would stop a run as well
-        text = f"{what} of {task.path!r} raised {type(error).__name__}: {border.plain(str(error))}{at(error)}"
     if not any(fault.path == task.path and fault.what.startswith(f"{what} ") for fault in found.faults):
         text = text if text.startswith(f"{what} ") else f"{what} failed: {text}"
         found.faults.append(Fault(task.path, "error", text))
     return None
+
+
+def _theirs(where: str, call: Callable[..., X], *given: Any) -> X:
+    """Whatever somebody's code raises, their own exceptions too, as an error of ours."""
+    try:
+        return call(*given)
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, RRMError):
+            said = f"{where} raised {type(error).__name__}: {border.plain(str(error))}{at(error)}"
+            raise border.BorderError(said) from error
+        raise
 
 
 def _spans(task: Task, case: Case, outcome: Outcome) -> None:

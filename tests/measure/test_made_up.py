@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rrm.measure.made_up import LONGEST, NoSample, made_up
+from rrm.measure.made_up import LONGEST, NoSample, texts_of_form
 
 QUERY = r"SELECT (name|COUNT\(\*\)) FROM (customer|product)( WHERE (city|age) [=<>] [0-9]{1,4})?;"
 PIECES = st.sampled_from([r"[a-c]", r"\d{1,3}", r"(yes|no)", r"[^\n]+", r".{0,5}", r"\s*", r"(?:x|yz)?", r"\w", r"\.",
@@ -20,19 +20,19 @@ PIECES = st.sampled_from([r"[a-c]", r"\d{1,3}", r"(yes|no)", r"[^\n]+", r".{0,5}
 @given(st.lists(PIECES, min_size=1, max_size=6), st.integers(0, 2**40))
 def test_what_is_made_up_matches(pieces: list[str], seed: int) -> None:
     form = "".join(pieces)
-    texts = made_up(form, 4, seed)
+    texts = texts_of_form(form, 4, seed)
     assert texts and all(re.fullmatch(form, text) for text in texts) and len(set(texts)) == len(texts) <= 4
-    assert texts == made_up(form, 4, seed)
+    assert texts == texts_of_form(form, 4, seed)
 
 
 def test_many_ways_are_tried() -> None:
-    texts = made_up(QUERY, 12, 0)
+    texts = texts_of_form(QUERY, 12, 0)
     assert len(texts) == 12
     assert {"WHERE" in text for text in texts} == {"COUNT" in text for text in texts} == {True, False}
 
 
 def test_a_group_is_written_again() -> None:
-    assert all(text[0] == text[-1] for text in made_up(r"(?P<mark>['\"])\w+(?P=mark)", 4, 0))
+    assert all(text[0] == text[-1] for text in texts_of_form(r"(?P<mark>['\"])\w+(?P=mark)", 4, 0))
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_a_group_is_written_again() -> None:
 )
 def test_what_cannot_be_sampled_says_why(form: str, why: str) -> None:
     with pytest.raises(NoSample, match=re.escape(why)):
-        made_up(form, 4, 0)
+        texts_of_form(form, 4, 0)
 
 
 def test_repeats_within_repeats_end() -> None:
     began = time.process_time()
     with pytest.raises(NoSample):
-        made_up(r"(?:(?:(?:(?:){900}){900}){900}){900}", 1, 0)
-    assert all(len(text) <= LONGEST for text in made_up(r"(?:(?:(?:(?:a{3,})+)+)+)+", 2, 0))
+        texts_of_form(r"(?:(?:(?:(?:){900}){900}){900}){900}", 1, 0)
+    assert all(len(text) <= LONGEST for text in texts_of_form(r"(?:(?:(?:(?:a{3,})+)+)+)+", 2, 0))
     assert time.process_time() - began < 5

@@ -77,10 +77,8 @@ def inspect(
                 for line in judged_controls(folder):
                     say(line)
                 again = typed_for(folder) if opened.state == "stopped" else ""
-                say_next([
-                    *([(again, "go on where it was")] if again else []),
-                    (command("inspect", folder, opened.root), "what was judged there, and what assistants said"),
-                ])  # fmt: skip
+                look = (command("inspect", folder, opened.root), "what was judged there, and what assistants said")
+                say_next([(again, "go on where it was"), look] if again else [look])
             else:
                 show_node(opened, node, CleanConsole(), show, text, after, limit)
 

@@ -3,11 +3,12 @@
 # build of it (CPU only, another CUDA) before the first `make`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-papers test test-slow check docs smollm2 vllm clean
+.PHONY: help env demo demo-papers test test-slow check docs smollm2 vllm clean
 
 PIP := .venv/bin/python -m pip --disable-pip-version-check -qq
 
 help:
+	@echo "make env     set up .venv (once; some minutes), and nothing else"
 	@echo "make demo    climb: train a chain of agents, each judged with the help of the one before"
 	@echo "make demo-papers  the same idea in a tree of critics: papers, written and judged"
 	@echo "make test    run the tests, but for the slow ones: at most 5 minutes on two cores"
@@ -17,6 +18,9 @@ help:
 	@echo "make vllm    try sampling by a real vLLM server (installs 3.5 GB into .vllm)"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove .venv, .vllm and caches; runs/ stays"
+
+env: .venv/.done
+	@echo ".venv is set up: . .venv/bin/activate, then rrm --help"
 
 demo: .venv/.done
 	@.venv/bin/python scripts/demo_moves.py

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -17,14 +20,17 @@ from typer.testing import CliRunner
 from rrm import Settings, Task
 from rrm.command import estimating
 from rrm.command.cli import app
+from rrm.command.helping import after_training
 from rrm.command.naming import node_of, run_folder
 from rrm.command.new_command import copied
 from rrm.command.trees import NamedTree, load_task
+from rrm.command.typed import in_earnest, tree_typed, typed_for
 from rrm.core.errors import NodeError
 from rrm.core.sizes import MOST, Size, shrunk, sized
 from rrm.core.spelling import named_node
 from rrm.core.validation import faults
 from rrm.measure.rehearsal import rehearse
+from rrm.store.store import Store
 from rrm.users.bounded import BoundedUser
 from tests import toy
 from tests.docs.pages import ROOT, blocks
@@ -134,16 +140,88 @@ def test_a_size_reaches_every_node() -> None:
     assert sized(tree, "full") is tree
 
 
-def test_how_long_a_size_takes_is_called_a_plan_or_not_known() -> None:
+def test_how_long_a_size_takes_is_called_a_plan_or_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimating.os, "getloadavg", lambda: (1e6, 0.0, 0.0))
     tree = load_task("moves")
     planned = estimating._planned(tree, "embedded-games", estimating.SIZES)
     assert planned == sorted(planned) and planned[0][0] < planned[2][0] / 10
-    *each, last = estimating.timed(tree, "embedded-games", ("smoke", "full"))
-    assert len(each) == 2 and "at most" in each[0] and "not a measurement" in last
+    *each, plan, last = estimating.timed(tree, "embedded-games", ("smoke", "full"))
+    assert len(each) == 2 and "at most" in each[0] and "not a measurement" in plan
+    assert last.startswith("this machine is busy (load 1e+06 on")
     assert [line[:34] for line in estimating.timed(tree, "ppo", ("full",))] == ["How long it takes is not planned w"]
     assert next(iter(estimating.timed(tree, "no/where", ("full",)))).startswith("How long it takes is not known")
     said = [estimating.about(seconds) for seconds in (3, 44, 200, 3 * 3600)]
     assert said == ["under 10 s", "about 40 s", "about 3 min", "about 3 h"]
+
+
+def test_a_busy_machine_is_named_with_what_is_to_be_expected() -> None:
+    assert estimating.busy(1, 7.0, 2) == "this machine is busy (load 7 on 2 cores): expect about 4 times that"
+    assert "load 1.3 on 1 core)" in estimating.busy(1, 1.31, 1)
+    assert estimating.busy(2, 1.9, 2) == estimating.busy(64, 10.0, 64) == "", "there is a processor for each"
+
+
+# --- what comes next ---------------------------------------------------------------------------------
+
+
+def test_after_a_small_size_the_whole_command_is_written_out() -> None:
+    typed = ["rrm", "train", "./my tree.py", "--size", "smoke", "--user", "./u.py:Me", "--set", "a.size=2"]
+    assert in_earnest(typed) == "rrm train './my tree.py' --user ./u.py:Me --set a.size=2"
+    assert in_earnest(["rrm", "train", "t.py", "--size=small", "--out", "a/"]) == "rrm train t.py --out a-full"
+    assert in_earnest(["rrm", "train", "t.py", "--out=runs/a"]) == "rrm train t.py --out runs/a-full"
+
+
+def test_what_can_be_done_with_a_run_is_named(tmp_path: Path) -> None:
+    lines = [typed for typed, _ in after_training(Path("runs/x"), "sqlq", "sqlq.py", False, truth=True)]
+    assert "rrm measure truth runs/x --tree sqlq.py" in lines
+    assert {"rrm report runs/x", "rrm serve runs/x sqlq"} <= {*lines}
+    without = [typed for typed, _ in after_training(Path("runs/x"), "sqlq", "sqlq.py", False)]
+    assert len(without) == len(lines) - 1 and not any("truth" in line for line in without)
+    for line in lines:
+        assert tuple(shlex.split(line)[:2])[-1] in {words[0] for words, _ in commands()}
+
+
+def stopped(folder: Path, command: object) -> Path:
+    """A run that was begun with a command and has no judgement."""
+    synthetic.configure(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["about"] |= {"command": command, "code": {"rrm": "1", "mine.py": "2"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    Store(folder / "run.db").close()
+    (folder / "lock").write_text("")
+    return folder
+
+
+def test_a_stopped_run_says_how_to_go_on(tmp_path: Path) -> None:
+    typed = "rrm train --size small ./mine.py --out 'runs/a b'"
+    run = stopped(tmp_path, typed)
+    assert typed_for(run) == typed and tree_typed(run) == "./mine.py"
+    assert f"next: {typed}" in rrm("inspect", run).output
+    for words in (("serve", run, "paper"), ("export", run, "--agent", "paper", "-o", tmp_path / "x"),
+                  ("score", run, "paper", "nothing.json")):  # fmt: skip
+        done = rrm(*words)
+        assert done.exit_code == 2 and "its training was stopped" in done.stderr and f"next: {typed}" in done.stderr
+    done = rrm("measure", "truth", run)
+    assert done.exit_code == 2 and f"next: rrm measure truth {run} --tree ./mine.py" in done.stderr.replace("\n/", " /")
+
+
+@pytest.mark.parametrize("command", ["rm -rf x", "rrm train t.py; rm x", "rrm inspect x", "rrm train 'a", "", "ls"])
+def test_what_is_no_training_of_ours_is_not_proposed(command: str, tmp_path: Path) -> None:
+    said = typed_for(stopped(tmp_path, command))
+    assert said in ("", "rrm train 't.py;' rm x"), "in a shell it is one command, and ours"
+    assert ("go on where" in rrm("inspect", tmp_path).output) == bool(said)
+
+
+def test_trees_are_listed_without_torch() -> None:
+    code = "import sys; from rrm.command.trees import tried; sys.exit(not [*tried()] or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_what_make_is_told_to_make_is_there_and_in_its_help() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"^    make ([\w-]+)", (ROOT / "README.md").read_text(), re.M))
+    assert {"env", "demo", "test"} <= named
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.M) and f'@echo "make {target} ' in makefile
 
 
 # --- a tree to begin with ----------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def tree() -> Task:
     )
 
 
-def test_lines_at_the_end_of_phases_only() -> None:
+def test_lines_where_sampling_begins_and_phases_end_only() -> None:
     play = Play(tree())
     play.open("toy")
     play.open("toy/[b]a")
@@ -83,6 +83,7 @@ def test_lines_at_the_end_of_phases_only() -> None:
     ]
     at = "toy/[b]a round 1/2: "
     assert [line.split(at)[1] for line in lines] == [
+        "sampling outcomes of 3 cases",
         "sampled, 25% malformed",
         "3 comparisons so far, 1 ties in this round",
         "reward model fitted, right in 6/8 held-out comparisons (cases held out)",
@@ -195,3 +196,26 @@ def test_an_improvement_that_earned_less_is_said_to_be_undone_until_the_next() -
     assert "undone" in row.gain, "the user was shown the same agent twice"
     play.event(path, 2, "fit", n=3.0)
     assert "undone" not in row.gain
+
+
+def test_what_comes_before_the_first_event_is_said() -> None:
+    play = Play(tree())
+    play.live.loading("smollm2")
+    play.live.informed("bfloat16 on cpu, as a probe decided")
+    play.live.informed("")
+    first, second, third = play.out.getvalue().splitlines()
+    s = SETTINGS
+    pairs = 3 * s.rounds * (min(s.comparisons, s.cases * s.outcomes * (s.outcomes - 1) // 2) + s.accept)
+    assert first == "loading smollm2" and third == f"3 nodes, at most {pairs} pairs to judge"
+    assert second == f"bfloat16 on cpu, as a probe decided; {third}"
+
+
+def test_a_node_that_samples_for_its_assistants_is_seen_to() -> None:
+    for terminal in (False, True):
+        play = Play(tree(), terminal=terminal)
+        play.open("toy")
+        play.event("toy", 0, "frame", of=5)
+        assert ("toy round 1/2: sampling outcomes of 5 cases, for its" in play.out.getvalue()) is not terminal
+        assert play.live.rows["toy"].status == "frame"
+        play.open("toy/[b]a")
+        assert play.live.rows["toy"].status == "waiting", "for what is below"

@@ -6,23 +6,45 @@
 where the task's cases are `rrm.acting.cases("CartPole-v1")`. The extra `env` brings what it needs.
 """
 
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
 from rrm.core.extras import bring
 
-try:
-    import gymnasium  # noqa: F401
-    import stable_baselines3  # noqa: F401
-except ImportError as error:
-    raise ImportError(f"{error}: agents that act need gymnasium and stable-baselines3; {bring('env')}") from error
+if _missing := [name for name in ("gymnasium", "stable_baselines3") if find_spec(name) is None]:
+    raise ImportError(
+        f"No module named {_missing[0]!r}: agents that act need gymnasium and stable-baselines3; {bring('env')}"
+    )
 
-from rrm.acting.acting_maker import Acting
-from rrm.acting.demonstrating import demonstrate
 from rrm.acting.describing import table
 from rrm.acting.episodes import Episode, EpisodeError, episode_of
-from rrm.acting.falling_back import Fallback
-from rrm.acting.imagining import Imagine
 from rrm.acting.places import Place, PlaceError, cases
+
+if TYPE_CHECKING:
+    from rrm.acting.acting_maker import Acting
+    from rrm.acting.demonstrating import demonstrate
+    from rrm.acting.falling_back import Fallback
+    from rrm.acting.imagining import Imagine
 
 __all__ = [
     "Acting", "Episode", "EpisodeError", "Fallback", "Imagine", "Place", "PlaceError", "cases", "demonstrate",
     "episode_of", "table",
 ]  # fmt: skip
+
+_LATE = {
+    "Acting": "rrm.acting.acting_maker",
+    "Fallback": "rrm.acting.falling_back",
+    "Imagine": "rrm.acting.imagining",
+    "demonstrate": "rrm.acting.demonstrating",
+}
+"""What learns needs torch, which takes seconds: a tree says where its agents act without."""
+
+
+if not TYPE_CHECKING:  # so that type checkers find a misspelled name
+
+    def __getattr__(name: str) -> Any:
+        if name in _LATE:
+            from importlib import import_module
+
+            return getattr(import_module(_LATE[name]), name)
+        raise AttributeError(f"module 'rrm.acting' has no attribute {name!r}")

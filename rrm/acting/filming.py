@@ -22,6 +22,7 @@ import numpy as np
 from rrm.acting.episodes import Array, Episode, episode_of
 from rrm.acting.imagining import IMAGINED
 from rrm.acting.places import Factories, Place, PlaceError, WatchedEnv
+from rrm.core.blame import at
 from rrm.core.border import BROKEN, plain
 from rrm.core.errors import Notice
 from rrm.core.judgements import Pair
@@ -167,7 +168,7 @@ def _frame(env: WatchedEnv) -> Any:
     try:
         return env.render()
     except (*BROKEN, ImportError, gym.error.Error) as error:
-        raise FilmError(f"render raised {type(error).__name__}: {plain(str(error))}") from error
+        raise FilmError(f"render raised {type(error).__name__}: {plain(str(error))}{at(error)}") from error
 
 
 def _of_texts(of: int, steps: Sequence[int], pictures: Sequence[Picture]) -> Film:

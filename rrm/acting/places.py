@@ -20,8 +20,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
+from rrm.core.blame import at
 from rrm.core.border import BROKEN, json_able, plain
 from rrm.core.errors import RRMError
 from rrm.core.parts import CUT
@@ -135,6 +135,8 @@ def _made(place: Place, factories: Factories) -> Env:
             f"the environment {place.env!r} cannot be made with {dict(place.kwargs)}: "
             f"{type(error).__name__}: {plain(str(error))}"
         ) from error
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnv  # late: with torch, which a tree does without
+
     if isinstance(found, gym.vector.VectorEnv | VecEnv):
         raise PlaceError(
             f"{place.env!r} gave a {type(found).__name__}, which is several environments: give one. Copies of it are "
@@ -251,7 +253,7 @@ class WatchedEnv(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any]
         except RRMError:
             raise
         except BROKEN as error:
-            self._fail(f"raised {type(error).__name__} in {what}: {plain(str(error))}", error)
+            self._fail(f"raised {type(error).__name__} in {what}: {plain(str(error))}{at(error)}", error)
         if not isinstance(found, tuple) or len(found) != size:
             self._fail(f"{what} gave {type(found).__name__}, not {size} things; it must follow Gymnasium's API")
         return found

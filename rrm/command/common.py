@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from rrm.command.configuration import configure_user
 from rrm.command.own_users import is_file, user_of_file
+from rrm.core.blame import own_place
 from rrm.core.clean import visible
 from rrm.core.errors import ConfigError, RRMError
 from rrm.core.parallel import ProcessError, started
@@ -169,5 +170,6 @@ def clean_errors(debug: bool) -> Iterator[None]:
             raise
         if number == 0 or not isinstance(error, ProcessError):  # that one the main process shows
             who = f"process {number}: " if number else ""
-            say(f"{who}error: {error}", "red", err=True)
+            theirs = error.__cause__ is not None and own_place(error.__cause__)
+            say(f"{who}error: {error}{'; --debug shows the traceback' if theirs else ''}", "red", err=True)
         raise typer.Exit(2) from error

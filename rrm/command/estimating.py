@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 from rrm.command.common import quiet_loading
@@ -38,6 +39,8 @@ def timed(task: Task, model: str, sizes: Sequence[Size]) -> Iterator[str]:
         f"That is a plan for {model}, not a measurement: {OFF}. People's time to judge, and some seconds to load, come "
         "on top."
     )
+    if line := busy(torch.get_num_threads()):
+        yield line
 
 
 def _planned(task: Task, model: str, sizes: Sequence[Size]) -> list[tuple[float, int]]:
@@ -54,6 +57,28 @@ def _planned(task: Task, model: str, sizes: Sequence[Size]) -> list[tuple[float,
     trees = [plant(sized(task, size)) for size in sizes]
     plans = [plan(tree, shape, spec, extents(tree, count)) for tree in trees]
     return [(done.seconds, done.judgements) for done in plans]
+
+
+def busy(threads: int, load: float | None = None, processors: int | None = None) -> str:
+    """ "this machine is busy (load 7 on 2 cores): expect about 4 times that"; empty where it is not, or nobody knows.
+
+    threads: that training computes with. load: how many others were ready to run, over the last minute; by default the
+    system's average. They and ours get their shares of the processors, while a plan has these to itself.
+    """
+    if load is None:
+        try:
+            load = os.getloadavg()[0]
+        except (AttributeError, OSError):  # not on this system
+            return ""
+    if processors is None:
+        from rrm.models.precision import cores
+
+        processors = cores()
+    if load < processors:
+        return ""
+    on = "1 core" if processors == 1 else f"{processors} cores"
+    times = (load + threads) / processors
+    return f"this machine is busy (load {load:.2g} on {on}): expect about {times:.2g} times that"
 
 
 def about(seconds: float) -> str:

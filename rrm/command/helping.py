@@ -34,8 +34,8 @@ def say_next(steps: Iterable[Step], err: bool = False) -> None:
         console.print(Text.assemble("next: " if place == 0 else "      ", f"{typed:{width}}  ", (what, "dim")))
 
 
-def after_training(run: Path, root: str, tree: str, people: bool) -> list[Step]:
-    """What can be done with a run that has ended."""
+def after_training(run: Path, root: str, tree: str, people: bool, truth: bool = False) -> list[Step]:
+    """What can be done with a run that has ended. truth: whether its tree knows what is so of its outcomes."""
     told = (
         (command("measure", "human-labels", run), "how far people agree, and what assistance did")
         if people
@@ -44,7 +44,10 @@ def after_training(run: Path, root: str, tree: str, people: bool) -> list[Step]:
     return [
         (command("inspect", run, root), "what was judged, and what the assistants said of it"),
         (command("view", run), "the same as pages"),
+        *([(command("measure", "truth", run, "--tree", tree), "where the user was wrong")] * truth),
         told,
+        (command("report", run), "a page to read and cite"),
+        (command("serve", run, root), "its judge, for other programs"),
         (command("export", run, "-o", "pairs.jsonl"), "the comparisons, for other trainers"),
         (command("certify", run), "what was done, found and not shown, signed"),
     ]

@@ -18,6 +18,8 @@ from rrm.command.common import DEBUG, app, clean_errors, quiet_loading, say
 from rrm.command.helping import examples
 from rrm.command.naming import Run, node_of
 from rrm.command.trees import load_task
+from rrm.command.typed import model_named
+from rrm.command.unfinished import expect_trained
 from rrm.core.clean import visible
 from rrm.store.files import write_atomically
 from rrm.view.clean_console import CleanConsole
@@ -75,6 +77,8 @@ def score(
     written into the run.
     """
     with clean_errors(debug):
+        node = str(node_of(run, node))
+        expect_trained(run, node, ("reward",) if tree is None else ("reward", "agent"))
         from rrm.exchange.imports.mapped import Columns  # late, all: it takes seconds
         from rrm.exchange.imports.sources import source
         from rrm.loop.reopen import assistant_of, reward_of
@@ -82,7 +86,6 @@ def score(
         from rrm.models.reward import TextRewardModel
 
         quiet_loading()
-        node = str(node_of(run, node))
         told = Columns.parse(columns) if columns else None
         opened = source(file, split, subset)
         with Console(stderr=True).status("loading the model") as status:
@@ -161,12 +164,14 @@ def serve(
     Nothing that is asked is kept, but for small caches in memory. Of agents that act there is none.
     """
     with clean_errors(debug):
+        node = str(node_of(run, node))
+        expect_trained(run, node, ("reward",) if tree is None else ("reward", "agent"))
+        say(f"loading {model_named(run)}", "dim", err=True)
         from rrm.exchange.judge_server import create_judge  # late, all: it takes seconds
         from rrm.view.web.serving import access_for, listen
         from rrm.view.web.serving import serve as run_server
 
         quiet_loading()
-        node = str(node_of(run, node))
         access = access_for(host, token)
         bound = listen(host, port)  # a port that is taken is told before a model is loaded
         with closing(bound):

@@ -16,6 +16,7 @@ from rrm.command.configuration import configure, split
 from rrm.command.helping import command, examples, say_next
 from rrm.command.naming import found_run, node_of
 from rrm.command.trees import load_task, named_trees
+from rrm.command.typed import tree_typed
 from rrm.core.errors import ConfigError, RRMError
 from rrm.core.parallel import started
 from rrm.core.sizes import sized
@@ -82,11 +83,15 @@ def measure(
 ) -> None:
     """Measure what assistance does, where the truth is known. The same command again goes on where it stopped."""
     with clean_errors(debug):
-        from rrm.measure import catalog as command  # late: it takes seconds
         from rrm.measure import run_truth
 
         if started()[1] > 1:
             raise RRMError("rrm measure runs in one process; start it without torchrun")
+        if name == run_truth.NAME:
+            _measure_truth(labels, tree)
+            return
+        from rrm.measure import catalog as command  # late: it takes seconds
+
         if name is None:
             table = Table(box=None, pad_edge=False, header_style="bold")
             table.add_column("rrm measure ...", no_wrap=True)
@@ -97,9 +102,6 @@ def measure(
             table.add_row(Text(f"{command.UPLIFT} RUN --tree TREE"), Text(command.UPLIFT_QUESTION))
             table.add_row(Text(f"{run_truth.NAME} RUN"), Text(run_truth.QUESTION))
             CleanConsole().print(table)
-            return
-        if name == run_truth.NAME:
-            _measure_truth(labels, tree)
             return
         if name in (command.LABELS, command.UPLIFT) or labels is not None:
             again, where = shlex.join(["rrm", *sys.argv[1:]]), out or Path("runs/measure")
@@ -133,15 +135,19 @@ def measure(
 
 def _measure_truth(run: str | None, tree: str | None) -> None:
     """Write truth.db beside a run, and say what it says."""
-    from rrm.measure.run_truth import tree_named, write_truths
+    from rrm.measure.run_truth import NAME, tree_named, write_truths
 
     if run is None:
         raise ConfigError("truth: of which run? Give its folder: rrm measure truth RUN")
     folder = found_run(run) or Path(run)
     if tree is None:  # a run is no code that anybody trusts: only what is installed counts, by name
-        known = named_trees().get(name := tree_named(folder))
+        typed = command("measure", NAME, run, "--tree", tree_typed(folder) or "TREE")
+        try:
+            known = named_trees().get(name := tree_named(folder))
+        except RRMError as error:
+            raise ConfigError(f"{error}\nnext: {typed}") from error
         if known is None:
-            raise ConfigError(f"{run}: its tree {name!r} has no name here; give --tree, a file or a module")
+            raise ConfigError(f"{run}: its tree {name!r} has no name here; give --tree\nnext: {typed}")
         task = known.load()
     else:
         task = load_task(tree)

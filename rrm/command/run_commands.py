@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,8 @@ from rich.text import Text
 from rrm.command.common import DEBUG, app, clean_errors, say
 from rrm.command.helping import command, examples, say_next
 from rrm.command.naming import AnyNode, Run, Runs, node_of
+from rrm.command.typed import model_named, typed_for
+from rrm.command.unfinished import expect_trained
 from rrm.core.errors import ConfigError, RunError
 from rrm.labels.queue import Labels
 from rrm.store.config import read_config
@@ -73,7 +76,9 @@ def inspect(
                 show_tree(opened, CleanConsole())
                 for line in judged_controls(folder):
                     say(line)
-                say_next([(command("inspect", folder, opened.root), "what was judged there, and what assistants said")])
+                again = typed_for(folder) if opened.state == "stopped" else ""
+                look = (command("inspect", folder, opened.root), "what was judged there, and what assistants said")
+                say_next([(again, "go on where it was"), look] if again else [look])
             else:
                 show_node(opened, node, CleanConsole(), show, text, after, limit)
 
@@ -367,6 +372,9 @@ def export_(
                 raise ConfigError(f"{', '.join(beside)}: of comparisons, not of {given[0]}; leave it out")
         node = node_of(run, node or said)
         if given:
+            if asked := agent or reward_model:
+                expect_trained(run, str(node_of(run, asked)), ["agent" if agent else "reward"])
+            say(f"loading {model_named(run)}", "dim", err=True)
             from transformers.utils import logging  # late, like all that takes seconds
 
             from rrm.trust import handing_out
@@ -394,7 +402,7 @@ def export_(
                 raise ConfigError("a log of Inspect has all comparisons of a node; leave out --as, --ties, --messages")
             say(f"{export_inspect(run, file, node)} comparisons in {file}; look at them: inspect view {file.parent}")
             return
-        from rrm.exchange.exporting import export, format_of
+        from rrm.exchange.exporting import export, format_of, left_out
 
         if what != "comparisons":
             from rrm.exchange.remark_export import WHAT, export_remarks
@@ -406,7 +414,9 @@ def export_(
                 raise ConfigError(f"--{'ties' if ties else 'messages'} is of comparisons, not of {what}; leave it out")
             say(f"{export_remarks(run, file, format_of(format, file), kind, node, messages)} {kind} in {file}")
             return
-        say(f"{export(run, file, format_of(format, file), node, ties, messages)} comparisons in {file}")
+        left: Counter[str] = Counter()
+        written = export(run, file, format_of(format, file), node, ties, messages, left)
+        say(f"{written} comparisons in {file}{left_out(left)}")
 
 
 @app.command(

@@ -37,6 +37,7 @@ from rrm.command.estimating import SIZES, timed
 from rrm.command.helping import after_stopping, after_training, command, examples, say_next
 from rrm.command.naming import RUNS
 from rrm.command.trees import load_task, tried
+from rrm.command.typed import in_earnest
 from rrm.core.errors import ConfigError, Notice, TaskError
 from rrm.core.parallel import started
 from rrm.core.parties import User
@@ -301,6 +302,9 @@ def train(
         model = model or usual(task, "model")
         number, processes = started()
         quiet = quiet or number > 0  # the main process speaks for all
+        live = None if quiet else Live(task)
+        if live is not None:
+            live.loading(model)
         quiet_loading(downloads=not quiet)
         who = user or usual(task, "user")
         shared = None  # one model that writes and judges is in memory once
@@ -316,7 +320,6 @@ def train(
             torch.set_num_threads(threads)
         if quiet:
             warnings.simplefilter("ignore", Notice)
-        live = None if quiet else Live(task)
         told = list(report_to or ()) if number == 0 else []
         reporting = _reporting(told, task, folder, model, who, seed) if told else None
         watch = [one for one in (live, reporting) if one is not None]
@@ -333,8 +336,8 @@ def train(
             raise typer.Exit(130) from None
         if live is not None:
             live.console.print(Text(f"Finished: {folder}"))
-            larger = [(command("train", tree), "in earnest; with your other options")] if size != "full" else []
-            say_next([*larger, *after_training(folder, task.path, tree, who == "human")])
+            larger = [(in_earnest([*launcher, *sys.argv[1:]]), "in earnest")] if size != "full" else []
+            say_next([*larger, *after_training(folder, task.path, tree, who == "human", _truth(folder, task))])
 
 
 @app.command(epilog=examples("rrm settings", "rrm settings kl", "rrm settings reward model"))
@@ -400,6 +403,12 @@ def _tree(task: Task, branch: Tree | None = None) -> Tree:
         else:
             _tree(sub.task, node.add(Text("finished:", style="green")))
     return node
+
+
+def _truth(folder: Path, task: Task) -> bool:
+    from rrm.measure.run_truth import knows_truth
+
+    return knows_truth(folder, task)
 
 
 def _reporting(names: Sequence[str], task: Task, folder: Path, model: str, user: str, seed: int) -> Reporting:

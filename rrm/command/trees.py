@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -19,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+from rrm.core.blame import place_of
 from rrm.core.errors import TaskError
 from rrm.core.neighbors import NEIGHBORS
 from rrm.core.settings import SettingError
@@ -212,9 +212,10 @@ def called(what: str, load: Callable[[], Loaded], failed: str = "it cannot be im
         if isinstance(error, SettingError) and error.where:
             raise TaskError(str(error)) from error
         if not isinstance(error, KeyboardInterrupt):
-            frames = traceback.extract_tb(error.__traceback__)
-            lines = [frame.lineno for frame in frames if Path(frame.filename).name == Path(what).name]
-            line = error.lineno if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
-            at = f", line {line}" if line else ""
+            file, _, line = place_of(error).rpartition(", line ")
+            own = Path(file).name == Path(what).name
+            said = isinstance(error, SyntaxError) or not line  # by itself, or not known
+            beside = "" if said else f" ({file}, line {line})"
+            at = f", line {line}" if own and line else beside
             raise TaskError(f"{what}{at}: {failed}: {type(error).__name__}: {error}") from error
         raise

@@ -13,6 +13,7 @@ from dataclasses import replace
 from numbers import Real
 from typing import Any, TypeVar
 
+from rrm.core.blame import at
 from rrm.core.errors import RRMError
 from rrm.core.judgements import Check, Judgement
 from rrm.core.records import Case, Group, Outcome, digest
@@ -34,16 +35,17 @@ class BorderError(RRMError, ValueError):
 
 @contextmanager
 def told(where: str) -> Iterator[None]:
-    """Errors of somebody's code become one that says whose. Ours pass as they are: they say it already. So does what is
-    no mistake but somebody's own (an exception of their class), with a note of where it came from."""
+    """Errors of somebody's code become one that says whose, and in which line. Ours pass as they are: they say it
+    already. So does what is no mistake but somebody's own (an exception of their class), with a note of where it came
+    from."""
     try:
         yield
     except RRMError:
         raise
     except BROKEN as error:
-        raise BorderError(f"{where} raised {type(error).__name__}: {plain(str(error))}") from error
+        raise BorderError(f"{where} raised {type(error).__name__}: {plain(str(error))}{at(error)}") from error
     except BaseException as error:
-        error.add_note(f"Raised by {where}")
+        error.add_note(f"Raised by {where}{at(error)}")
         raise
 
 

@@ -200,7 +200,8 @@ def improved_first(key: str, case: str) -> bool:
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened at a node. `phase`: open, sample, compare, fit, improve, accept, done; or a watcher's own.
+    """Something happened at a node. `phase`: open, frame (it samples what its assistants' cases are made of), sample,
+    compare, fit, improve, accept, done; or a watcher's own.
 
     `step` of `of`: how far the phase is; `of` is 0 where it is done in one. A phase that ended has metrics.
     """

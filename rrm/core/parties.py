@@ -157,6 +157,23 @@ class Deciding(Protocol):
         """Adopt what was decided `before` (None: decide now); returns it, JSON-able, to be kept in config.json."""
 
 
+@runtime_checkable
+class Computing(Protocol):
+    """A maker that can say in words how it computes, once that is decided: "bfloat16 on cpu, as ..."."""
+
+    @property
+    def computing(self) -> str:
+        """In a line."""
+
+
+@runtime_checkable
+class Informed(Protocol):
+    """A watcher who wants to hear that line before the first event of a run."""
+
+    def informed(self, computing: str) -> None:
+        """It begins; `computing` is empty for a maker that says nothing of it."""
+
+
 class Watched(Protocol):
     """A node as a watcher sees it."""
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
+from rrm.core import border
 from rrm.core.errors import Abstain, ToolMissing
 from rrm.core.extras import bring
 from rrm.core.records import Case, Finding, Outcome, digest
@@ -106,9 +107,11 @@ def _without_docstrings(source: str) -> str:
 
 
 def consult(tool: Tool, case: Case, outcome: Outcome) -> Report:
-    """The tool's report; one without findings that gives its reason, if the tool abstains."""
+    """The tool's report; one without findings that gives its reason, if the tool abstains. Raises `BorderError` naming
+    it, and the line, if it breaks."""
     try:
-        report = tool(case, outcome)
+        with border.told(f"the tool {tool.name!r}"):
+            report = tool(case, outcome)
     except Abstain as why:
         return Report((), abstained=str(why) or "no reason given")
     if not report.findings and not report.abstained:

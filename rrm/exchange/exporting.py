@@ -8,6 +8,7 @@ outcome that is data without a text stands in its column as people see it, the d
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -63,8 +64,9 @@ class ExchangeError(RRMError, ValueError):
 
 
 def export(
-    folder: Path, file: Path, format: Format, node: str | None = None, ties: bool = False, messages: bool = False
-) -> int:
+    folder: Path, file: Path, format: Format, node: str | None = None, ties: bool = False, messages: bool = False,
+    left: Counter[str] | None = None,
+) -> int:  # fmt: skip
     """Write a run's comparisons; returns how many. The file appears whole or not at all.
 
     Ties and abstentions have no chosen outcome, and whoever reads the three columns alone would be misled; so
@@ -72,7 +74,10 @@ def export(
 
     messages: each of the three a list of messages with `role` and `content`, which trainers put through a model's chat
     template; texts are trained on without it.
+
+    left: counts "ties" and "abstentions" that were left out.
     """
+    left = Counter() if left is None else left
     if not (folder / "run.db").exists():
         raise ExchangeError(f"{folder}: no run there (no run.db); give the folder of a run")
     store = Store(folder / "run.db")
@@ -86,12 +91,28 @@ def export(
             for task, round in known
             if node in (None, task)
             for comparison in store.comparisons(task, round)
-            if ties or comparison.preference not in (None, 0.5)
+            if ties or _chosen(comparison, left)
         )
         rows = map(row_of, comparisons)
         return write(file, format, map(_in_turns, rows) if messages else rows, MESSAGES if messages else SCHEMA)
     finally:
         store.close()
+
+
+def _chosen(comparison: Comparison, left: Counter[str]) -> bool:
+    """Whether anything was; else it is counted."""
+    if comparison.preference in (None, 0.5):
+        left["ties" if comparison.preference else "abstentions"] += 1
+        return False
+    return True
+
+
+def left_out(left: Counter[str]) -> str:
+    """What is not in the file, and how it would be."""
+    if not left.total():
+        return ""
+    what = [f"{n} {name if n > 1 else name.removesuffix('s')}" for name, n in left.items()]
+    return f"; {' and '.join(what)} left out, in which nothing was chosen (--ties takes them in)"
 
 
 def format_of(name: str, file: Path) -> Format:

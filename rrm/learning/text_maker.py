@@ -95,6 +95,7 @@ class TextMaker:
         self.backbone = backbone
         self.name, self.fingerprint, self.prompts = backbone.name, backbone.fingerprint, backbone.prompts
         self.identity = backbone.identity
+        self._decided = ""
 
     @property
     def world(self) -> World:
@@ -120,6 +121,11 @@ class TextMaker:
         """The kind of device that it computes on: cpu, cuda."""
         return self.backbone.device.type
 
+    @property
+    def computing(self) -> str:
+        """See `Computing`."""
+        return f"{self.backbone.precision.weights} on {self.device}{self._decided}"
+
     def doubts(self, cases: Sequence[Case]) -> list[str]:
         """What of these cases the model cannot read, in words."""
         return [line] if (line := self.backbone.chat.unread([case.prompt for case in cases])) else []
@@ -137,14 +143,21 @@ class TextMaker:
                     "leave the precision out, or train in another folder"
                 )
             self.backbone.precision = precision
+            self._decided = self._decided or ", as was decided when the run began"
             # Before there was a choice, all models had the settings' own.
             plain = {name: Settings.model_fields[name].default for name in ("lr", "reward_lr")}
             self.backbone.rates = before.get("rates", plain)
             return dict(before)
         self.backbone.rates = rates = usual(self.backbone)
         if asked != "auto":
+            self._decided = ", as asked"
             self.backbone.precision = Precision(asked, "float32" if asked == "float32" else "bfloat16")
             return {"precision": asdict(self.backbone.precision), "probe_seconds": None, "rates": rates}
         tiny = self.backbone.size < TINY
         self.backbone.precision, seconds = (Precision(), None) if tiny else probe(self.backbone)
+        if tiny:
+            self._decided = ", as every model this small"
+        elif seconds:
+            other = "float32" if self.backbone.precision.weights == "bfloat16" else "bfloat16"
+            self._decided = f", as a probe of this processor decided; --precision {other} for another"
         return {"precision": asdict(self.backbone.precision), "probe_seconds": seconds, "rates": rates}

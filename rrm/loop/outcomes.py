@@ -130,7 +130,9 @@ def as_an_adversary(node: NodeState, cases: Cases, helpers: Sequence[Assistant])
 def to_frame(node: NodeState, cases: Cases) -> list[Group]:
     """Further outcomes, from which the subtasks' cases are made."""
     s = node.task.settings
-    groups = _sample(node, _drawn(node, cases, s.cases + s.frame_cases, "frame cases"), s.outcomes, "frame")
+    drawn = _drawn(node, cases, s.cases + s.frame_cases, "frame cases")
+    node.emit("frame", of=len(drawn))
+    groups = _sample(node, drawn, s.outcomes, "frame")
     count(node, "to frame")
     return groups
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rrm.core import border
 from rrm.core.judgements import Comparison, Event
@@ -77,8 +77,18 @@ class NodeState:
         looking = self.agent.looked_at() if self._watch and isinstance(self.agent, Accountable) else nullcontext()
         with self.world.apart(), looking:  # only the main process has watchers
             for watch in self._watch:
-                watch(self, event)
+                with _said_by(watch, event):
+                    watch(self, event)
 
     def history(self) -> list[tuple[int, str, int, str, float]]:
         """(round, phase, step, name, value) of this node's metrics so far."""
         return [row[1:] for row in self.journal.metrics(self.task.path)]
+
+
+def _said_by(watch: Watch, event: Event) -> AbstractContextManager[None]:
+    """An error of somebody's own watcher says so. Ours fail where the terminal or a tracker does, and keep that error:
+    a closed pipe ends a command in silence."""
+    if str(getattr(watch, "__module__", "")).partition(".")[0] == "rrm":
+        return nullcontext()
+    name = getattr(watch, "__qualname__", type(watch).__qualname__)
+    return border.told(f"the watcher {name!r} ({event.phase} of {event.task})")

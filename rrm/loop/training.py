@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rrm.core import border
 from rrm.core.contracts import ContractError, expect
 from rrm.core.errors import ConfigError, Notice
-from rrm.core.parties import Maker, Recording, User, Watch
+from rrm.core.parties import Computing, Informed, Maker, Recording, User, Watch
 from rrm.core.task import Assistant, Task
 from rrm.core.validation import check
 from rrm.store.tags import retag, tag_named
@@ -154,6 +154,9 @@ def train(
             stack.enter_context(computing_with(setting.cpus))
         run = Run(out, maker, seed, watch)
         run.configure(config, origins_of(task, maker) | ({"command": command} if command else {}))
+        for one in run.watch:
+            if isinstance(one, Informed):
+                one.informed(maker.computing if isinstance(maker, Computing) else "")
         if given:
             maker.world.once(lambda: retag(run.out, given))
         for part in (user, maker, *(a.agent for n in task.walk() for a in _finished(n.assistants))):

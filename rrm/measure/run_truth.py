@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from rrm.acting.episodes import ARCHIVE
 from rrm.core.errors import Malformed, RRMError
 from rrm.core.records import Assistance, Case, Outcome, digest
 from rrm.core.task import Task
@@ -34,7 +34,7 @@ def write_truths(folder: Path, task: Task, say: Callable[[str], None] = lambda t
     tasks = {one.path: one for one in plant(task).walk()}
     if not (folder / "run.db").exists():
         raise RRMError(f"{folder}: no run there (a run's folder holds run.db)")
-    ARCHIVE.open(folder)  # where agents act, what they did lies there
+    _archive(folder)
     run = Store(folder / "run.db")
     try:
         judged = list(dict.fromkeys(path for path, _ in run.rounds()))
@@ -45,8 +45,7 @@ def write_truths(folder: Path, task: Task, say: Callable[[str], None] = lambda t
                 f"{', '.join(tasks)}); give the run's own with --tree"
             )
         for path in judged:  # a tree that knows of no facts leaves no file
-            ids = run.compared(path)[0]
-            true_outcome(tasks[path], ids, *run.record(ids))
+            _first(run, tasks[path])
         truths = Truths(folder)
         try:
             if truths.begin(digest(code_digests(task))):
@@ -63,6 +62,36 @@ def write_truths(folder: Path, task: Task, say: Callable[[str], None] = lambda t
     finally:
         run.close()
     return truths.path
+
+
+def knows_truth(folder: Path, task: Task) -> bool:
+    """Whether `write_truths` would find one: every node that was judged knows of facts, and what is so of them."""
+    tasks = {one.path: one for one in plant(task).walk()}
+    _archive(folder)
+    run = Store(folder / "run.db")
+    try:
+        judged = {path for path, _ in run.rounds()}
+        for path in judged:
+            _first(run, tasks[path])
+        return bool(judged)
+    except (RRMError, KeyError, AssertionError):  # without a truth, `matter` has nothing to open
+        return False
+    finally:
+        run.close()
+
+
+def _first(run: Store, task: Task) -> None:
+    """What is so of the first outcome that was compared at a node. Raises as `true_outcome`."""
+    ids = run.compared(task.path)[0]
+    true_outcome(task, ids, *run.record(ids))
+
+
+def _archive(folder: Path) -> None:
+    """Where agents act, what they did lies there; without what that needs, none did."""
+    with suppress(ImportError):
+        from rrm.acting.episodes import ARCHIVE
+
+        ARCHIVE.open(folder)
 
 
 def true_outcome(

@@ -9,6 +9,7 @@ phase. Use it as a watch:
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from rrm.view.pace import Load, Pace
 
 SHOWN = ("sample", "compare", "fit", "improve", "accept", "done")
 """The phases that change what is shown."""
+BEGUN = ("frame", "sample")
+"""Those of which the beginning is said, too: on a slow machine nothing else is heard for minutes."""
 
 
 @dataclass
@@ -124,11 +127,28 @@ class Live:
             # a parent's later rounds refresh its assistants: see rrm.loop.recursion.solve
             self._grow(sub, (rounds - 1) * s.refresh, lead, "└─ " if i == len(subs) - 1 else "├─ ", loads, task.path)
 
+    # --- before the first event -----------------------------------------------------------------------
+
+    def loading(self, model: str) -> None:
+        """Say, at once, what takes the time until the first event."""
+        self.console.print(Text(f"loading {model}"), soft_wrap=True)
+
+    def informed(self, computing: str) -> None:
+        """See `rrm.core.parties.Informed`: how the run computes, and how much there is to do at most."""
+        n, pairs = len(self.rows), sum(map(_pairs, self.rows.values()))
+        told = [computing] if computing else []
+        told.append(f"{n} {'node' if n == 1 else 'nodes'}, at most {pairs:,} pairs to judge")
+        self.console.print(Text("; ".join(told)), soft_wrap=True)
+
     # --- the watch -----------------------------------------------------------------------------------
 
     def __call__(self, node: Watched, event: Event) -> None:
         now = self.clock()
         self._restore(node)
+        for one in self.rows.values():
+            one.phase = "waiting" if one.phase == "frame" else one.phase
+        if event.phase in BEGUN and event.of and not event.metrics:
+            self._begun(self.rows[event.task], event)
         if event.phase not in SHOWN:  # opened; or a watcher's own, such as its measurements
             return
         row = self.rows[event.task]
@@ -142,6 +162,15 @@ class Live:
         nothing = ("stopped" in event.metrics and event.step == 0) or bool(event.metrics.get("ignorant"))
         if (nothing or not self.console.is_terminal) and (line := self._line(row, event)):
             self.console.print(Text(line, style="yellow" if nothing else ""), soft_wrap=True)  # above the table
+
+    def _begun(self, row: LiveRow, event: Event) -> None:
+        """A node begins to sample, of which nothing is heard for a while."""
+        if event.phase == "frame" and row.phase == "waiting":
+            row.phase = "frame"
+        if not self.console.is_terminal:
+            what = ", for its assistants to be trained on" if event.phase == "frame" else ""
+            line = f"round {event.round + 1}/{row.rounds}: sampling outcomes of {event.of} cases{what}"
+            self.console.print(Text(f"[{_duration(self.elapsed)}{self.ahead}] {row.path} {line}"), soft_wrap=True)
 
     def _restore(self, node: Watched) -> None:
         """Show what a node had done before this session (a resumed run), when it is opened."""
@@ -256,6 +285,14 @@ class Live:
         if self._screen is not None:
             self._screen.stop()
             self._screen = None
+
+
+def _pairs(row: LiveRow) -> int:
+    """What is asked at a node at most, with the rounds that it goes on where it has not converged."""
+    s = row.settings
+    rounds = max(row.rounds, s.most_rounds) if s.until else row.rounds
+    asked = min(s.comparisons, s.cases * math.comb(s.outcomes, 2))
+    return sum(s.asks(round) for round in range(rounds)) * (asked + s.accept)
 
 
 def _predicted(found: Predicted | None) -> str:

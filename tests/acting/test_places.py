@@ -42,7 +42,7 @@ def episodes(env: str, **kwargs: object) -> None:
 @pytest.mark.parametrize(
     ("env", "says"),
     [
-        ("Raises", r"raised KeyError in step: 'no such wheel' \(seed \d+, step 3\)"),
+        ("Raises", r"raised KeyError in step: 'no such wheel' \(\S*places\.py, line \d+\) \(seed \d+, step 3\)"),
         ("NoNumber", "number that is not finite"), ("NoReward", "the reward nan"),
         ("Wider", "observation|contract"), ("OldStep", "contract|not 5"), ("Unbounded", "no bounds"),
         ("Loaded", r"same seed.*Acting\(repeatable=False\)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from datasets import load_dataset
 from rrm import BoundedUser, train
 from rrm.core.judgements import Check, Comparison, Judgement
 from rrm.core.records import Outcome
-from rrm.exchange.exporting import ExchangeError, Format, export, row_of
+from rrm.exchange.exporting import ExchangeError, Format, export, left_out, row_of
 from rrm.exchange.imports.loading import load
 from rrm.exchange.imports.preferences import comparison_of
 from rrm.store.store import Store
@@ -68,6 +69,16 @@ def test_a_round_trip_changes_nothing_but_the_rounds(tmp_path: Path, format: For
     export(tmp_path / "two", again, format, ties=True)
     load(again, tmp_path / "three", "t/sub")
     assert read(tmp_path / "three") == back, "rounds below 0 stay where they are"
+
+
+def test_what_was_left_out_is_counted_and_said(tmp_path: Path) -> None:
+    fill(tmp_path / "one", [*comparisons(), replace(comparisons()[2], round=5)])
+    left: Counter[str] = Counter()
+    assert export(tmp_path / "one", tmp_path / "out.jsonl", "jsonl", left=left) == 3
+    assert left == {"ties": 2, "abstentions": 1}
+    assert left_out(left) == "; 2 ties and 1 abstention left out, in which nothing was chosen (--ties takes them in)"
+    assert export(tmp_path / "one", tmp_path / "all.jsonl", "jsonl", ties=True, left=(none := Counter())) == 6
+    assert left_out(none) == ""
 
 
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,20 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rrm import Assistant, BoundedUser, Case, Fact, Finding, Malformed, Outcome, Sealed, Task
+from rrm import (
+    Assistant,
+    BoundedUser,
+    Case,
+    Fact,
+    Finding,
+    Judgement,
+    Malformed,
+    Outcome,
+    Pair,
+    Pool,
+    Sealed,
+    Task,
+)  # fmt: skip
 from rrm.command.cli import app
 from rrm.core.validation import faults, plant
 from rrm.measure.rehearsal import rehearse
@@ -131,7 +145,79 @@ def test_a_finished_assistant_that_fails(backbone: Backbone) -> None:
 
     tree = toy.task(assistants=(Assistant(toy.sub("tool"), Agent(), None),))
     (error,) = said(tree)
-    assert error == "error: tool: answering of 'tool' raised OddError: no tool"
+    assert error.startswith("error: tool: answering of 'tool' raised OddError: no tool (")
+    assert "test_rehearsal.py, line " in error
+
+
+FORM = r"w[1-9] (yes|no)( w[1-9]){1,3}"
+
+
+def formed(case: Case, outcome: Outcome) -> list[Fact]:
+    if not re.fullmatch(FORM, outcome.text):
+        raise Malformed("no such form")
+    return [Fact("yes", "form", Sealed("yes" in outcome.text))]
+
+
+class Picky:
+    """A user of somebody's own, who keeps what it is shown."""
+
+    name = "picky"
+
+    def __init__(self, breaks: str = "") -> None:
+        self.breaks, self.shown = breaks, dict[str, Pair]()
+
+    def judge(self, task: Task, pair: Pair) -> Judgement:
+        self.shown[task.path] = pair
+        if task.path == self.breaks:
+            raise KeyError("no such word")
+        return Judgement(0.5, note=str([one.findings for one in pair.assistance_a]))
+
+    def recall(self, task: Task, judgement: Judgement) -> None:
+        pass
+
+
+def in_form(**changes: Any) -> Task:
+    supply = Pool(tuple(Case(f"Write {i}.", form=FORM) for i in range(4)))
+    return toy.task(cases=supply, facts=formed, assistants=(toy.sub("a", assistants=(toy.sub("deep"),)),), **changes)
+
+
+def test_outcomes_are_made_up_from_the_form_so_that_what_is_below_is_reached() -> None:
+    user = Picky()
+    found = rehearse(plant(in_form()), user)
+    assert (found.faults, found.untried) == ([], []) and {*user.shown} == {"toy/a/deep", "toy/a", "toy"}
+    pair = user.shown["toy"]
+    assert pair.a != pair.b and all(re.fullmatch(FORM, one.text) for one in (pair.a, pair.b))
+    (said_of,) = pair.assistance_a
+    assert said_of.assistant == "toy/a" and said_of.answers, "with assistance, as in a run"
+    untold = replace(in_form(), cases=Pool((Case("Write."),)))
+    assert "toy/a" in rehearse(plant(untold), user).untried, "texts of no form are read by few"
+
+
+@pytest.mark.parametrize("path", ["toy", "toy/a", "toy/a/deep"])
+def test_a_user_that_breaks_is_an_error_of_the_node(path: str) -> None:
+    (error,) = said(in_form(), Picky(path))
+    assert error.startswith(f"error: {path}: judging by 'picky' raised KeyError: 'no such word' (")
+    assert re.search(r"test_rehearsal\.py, line \d+\)$", error)
+
+
+def test_a_user_that_gives_no_judgement_or_excuses_itself_is_one_too() -> None:
+    for odd, why in ((lambda task, pair: 0.5, "not an rrm.Judgement"), (unreadable, "raised Malformed: never")):
+        user = Picky()
+        user.judge = odd  # type: ignore[method-assign]
+        assert all(text.startswith("error: ") and why in text for text in said(in_form(), user))
+
+
+def test_where_a_user_of_ones_own_was_not_tried_that_is_said() -> None:
+    hard = toy.task(facts=unreadable, assistants=(toy.sub("a"),))
+    assert "warning: toy/a: the user was not tried at toy/a" in said(hard, Picky())
+    assert not any("not tried" in text for text in said(hard, HumanUser()) + said(hard)), "people and ours are not code"
+    (doubt,) = said(replace(hard, assistants=()), Picky("toy"))
+    assert doubt.startswith("warning: toy: judging by"), "of texts that nobody can read"
+
+
+def test_a_form_that_cannot_be_sampled_says_so() -> None:
+    tree = toy.task(cases=Pool((Case("Write.", form=r"\p{L}+"),)))
+    assert any("warning: toy: the form of its cases gives no made-up outcome" in text for text in said(tree))
 
 
 def test_the_user_learns_nothing_from_a_rehearsal() -> None:

@@ -80,9 +80,13 @@ def test_what_is_asked_for_is_decided_without_a_probe(folder: str, monkeypatch: 
     monkeypatch.setattr("rrm.learning.text_maker.probe", lambda backbone: pytest.fail("probed"))
     for asked in ("float32", "bfloat16"):
         backbone = Backbone.load(folder, "lora", precision=asked)  # type: ignore[arg-type]
-        decided = TextMaker(backbone).decide(None)
+        maker = TextMaker(backbone)
+        decided = maker.decide(None)
         assert decided["precision"]["weights"] == backbone.precision.weights == asked
         again = TextMaker(Backbone.load(folder, "lora"))
+        assert maker.computing == f"{asked} on cpu, as asked"
+        maker.decide(decided)  # as a run does when it has written it down
+        assert maker.computing == f"{asked} on cpu, as asked"
         assert again.decide(decided) == decided and again.backbone.precision == backbone.precision
         other = "float32" if asked == "bfloat16" else "bfloat16"
         with pytest.raises(ConfigError, match=f"computes in {asked}, as was decided when it began, and not in {other}"):

@@ -12,6 +12,7 @@ from typing import Any
 from rrm.core.shares import Known, share
 from rrm.store.truths import FILE
 from rrm.store.upgrades import TRUTHS
+from rrm.view.comparisons import PARTS
 from rrm.view.reading import Reader
 
 BETTER = "(ta.score - tb.score)"
@@ -100,8 +101,8 @@ class Rightness:
 
 def rightness(run: Reader, task: str, seconds: float = 0.5) -> list[Rightness] | None:
     """Of the user, of the newest reward model, and of each assistant at a node. Pairs of which neither is truly better
-    count nowhere. Where it takes longer than `seconds`, of the `NEWEST` comparisons, which is said. None without a
-    truth."""
+    count nowhere, and parts of outcomes (`rrm.core.parts`) neither. Where it takes longer than `seconds`, of the
+    `NEWEST` comparisons, which is said. None without a truth."""
     if not attached(run):
         return None
     try:
@@ -123,9 +124,9 @@ def _judges(run: Reader, task: str, newest: int = -1) -> list[Rightness]:
         f"SUM({where} AND {said} * {BETTER} > 0), SUM({where} AND {said} = 0), SUM({where})" for where, said in sums
     ]
     rows = run.rows(
-        f"SELECT {', '.join(columns)} FROM {_newest(newest)} c{JOINS}{scored}"
+        f"SELECT * FROM (SELECT {', '.join(columns)}, c.case_id FROM {_newest(newest)} c{JOINS}{scored}"
         f" WHERE c.task = :task AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0)"
-        f" AND {BETTER} != 0 GROUP BY c.case_id ORDER BY c.case_id",
+        f" AND {BETTER} != 0 GROUP BY c.case_id) c WHERE NOT {PARTS} ORDER BY c.case_id",  # a case is looked at once
         {"task": task, "newest": newest},
     )
     found = []
@@ -160,8 +161,9 @@ def _assistants(run: Reader, task: str, newest: int = -1) -> list[Rightness]:
     sides = [f"SELECT case_id, {side}, assistance_{side} FROM {_newest(newest)}" for side in "ab"]
     some = "" if newest < 0 else f" AND (case_id, outcome, assistance) IN ({' UNION '.join(sides)})"
     rows = run.rows(
-        "SELECT assistant, case_id, SUM(sound), SUM(alarms), SUM(flawed), SUM(misses) FROM truth.said"
-        f" WHERE task = :task AND assistant != ''{some} GROUP BY assistant, case_id ORDER BY assistant, case_id",
+        "SELECT * FROM (SELECT assistant, case_id, SUM(sound), SUM(alarms), SUM(flawed), SUM(misses) FROM truth.said"
+        f" WHERE task = :task AND assistant != ''{some} GROUP BY assistant, case_id) c WHERE NOT {PARTS}"
+        " ORDER BY assistant, case_id",
         {"task": task, "newest": newest},
     )
     mine: dict[str, list[Any]] = {}

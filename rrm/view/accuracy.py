@@ -116,11 +116,12 @@ def well_measured(found: Any) -> dict[str, Any]:
     for `agreement`, `score`, and by aspect. The rest is somebody else's file."""
     if not isinstance(found, dict):
         return {}
-    kept = {name: _counted(value) for name, value in found.items() if name in ("agreement", "score") and _interval(value)}
+    whole = ("agreement", "score")
+    kept = {name: _counted(value) for name, value in found.items() if name in whole and _interval(value)}
     aspects = found.get("aspects")
     if isinstance(aspects, dict):
         kept["aspects"] = {str(name): _counted(value) for name, value in aspects.items() if _interval(value)}
-    return {**{name: value for name, value in found.items() if name not in ("agreement", "score", "aspects")}, **kept}
+    return {**{name: value for name, value in found.items() if name not in (*whole, "aspects")}, **kept}
 
 
 def nodes_measured(measured: Mapping[str, Any], run: str, root: str, score: Any) -> dict[str, dict[str, Any]]:

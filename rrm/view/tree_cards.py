@@ -135,7 +135,8 @@ def _rows(run: Reader, task: str, newest: int) -> list[tuple[int, int, float | N
 def _said(run: Reader, blob: str, most: int) -> tuple[int, list[tuple[str, bool]]]:
     """Characters of a record of assistance, and (assistant, whether it has nothing to say) if these are not more than
     `most`."""
-    row = run.row("SELECT length(body), CASE WHEN length(body) <= ? THEN body END FROM blobs WHERE id = ?", (most, blob))
+    body = "CASE WHEN length(body) <= ? THEN body END"
+    row = run.row(f"SELECT length(body), {body} FROM blobs WHERE id = ?", (most, blob))
     if row is None or row[1] is None:
         return 0 if row is None else row[0], []
     return row[0], [

@@ -113,6 +113,16 @@ def rightness(run: Reader, task: str, seconds: float = 0.5) -> list[Rightness] |
         return [replace(one, who=f"{one.who} (the newest {NEWEST:,})", show="", ties_show="") for one in some]
 
 
+def measured(run: Reader, task: str) -> tuple[int, int]:
+    """Of how many comparisons of whole outcomes at a task both true scores are known, and of how many they are not."""
+    known, unknown = run.row(
+        f"SELECT COUNT({BETTER}), COUNT(*) - COUNT({BETTER}) FROM comparisons c{JOINS if attached(run) else WITHOUT}"
+        f" WHERE c.task = ? AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0) AND NOT {PARTS}",
+        (task,),
+    )
+    return int(known), int(unknown)
+
+
 def _judges(run: Reader, task: str, newest: int = -1) -> list[Rightness]:
     """In one pass: of many comparisons most of the time goes into finding what is so of them."""
     scored = SCORED if "scores" in run.tables else " LEFT JOIN (SELECT NULL AS margin, NULL AS held) s ON 0"

@@ -168,8 +168,8 @@ def test_files_of_others_break_no_card(tmp_path: Path) -> None:
         assert cards()["paper"].agreement == said, changed
     report.write_text("[" * 100_000)
     assert cards()["paper"].agreement == ""
-    for nodes in ([], {"run": [1]}, {"run": {"paper": 3}}, {"run": {"paper": {"start": None, "trained": {"mean": "x"}}}}):
-        report.write_text(json.dumps({"nodes": nodes}))
+    for node in (None, 3, [1], {"start": None, "trained": {"mean": "x"}}):
+        report.write_text(json.dumps({"nodes": {"run": {"paper": node}}}))
         assert cards()["paper"].agreement == ""
 
 

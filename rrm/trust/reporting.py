@@ -270,8 +270,8 @@ def _by_truth(run: RunTold) -> Iterator[Block]:
         for number, (who, one) in enumerate(_right(node.testing.by_truth))
     ]  # fmt: skip
     unmeasured = [
-        f"{path}: {one.unmeasured:,} {'comparison counts' if one.unmeasured == 1 else 'comparisons count'} nowhere here, "
-        "as truth.db has not the scores of both outcomes"
+        f"{path}: {one.unmeasured:,} {'comparison counts' if one.unmeasured == 1 else 'comparisons count'} nowhere "
+        "here, as truth.db has not the scores of both outcomes"
         for path, node in run.nodes.items() if (one := node.testing.by_truth) is not None and one.unmeasured
     ]  # fmt: skip
     if not rows:

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
+from operator import methodcaller
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -439,8 +440,7 @@ def _check_version(db: sqlite3.Connection, path: Path, known: int) -> None:
         raise ReadError(str(error)) from error
 
 
-def _decoded(body: bytes) -> str:
-    return body.decode("utf-8", "replace")
+_decoded = methodcaller("decode", "utf-8", "replace")  # of each text that is read: no function of Python's own
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -23,6 +23,12 @@ JOINS = (
 )
 WHILE = "nobody measured it while it trained"
 """Of the truth, where the records of a run hold none."""
+ALL = (
+    "SELECT g.code, o.task, o.case_id, o.outcome, o.score, f.task, f.case_id, f.outcome, f.fact, f.holds, s.task,"
+    " s.case_id, s.outcome, s.assistance, s.assistant, s.sound, s.alarms, s.flawed, s.misses"
+    " FROM truth.origin g, truth.outcomes o, truth.facts f, truth.said s LIMIT 0"
+)
+"""Fails where a table or a column is missing, and reads no row."""
 NEWEST = 3000
 """Comparisons of which is said how right somebody is, where all are too many to count in time."""
 WITHOUT = " LEFT JOIN (SELECT NULL AS score) ta ON 0 LEFT JOIN (SELECT NULL AS score) tb ON 0"
@@ -48,11 +54,12 @@ def attached(run: Reader) -> bool:
         try:
             run.db.execute("ATTACH DATABASE ? AS truth", (f"{path.resolve().as_uri()}?{way}",))
             (version,) = run.row("PRAGMA truth.user_version")
-            if version == len(TRUTHS) and run.row("SELECT COUNT(*) FROM truth.sqlite_master WHERE name = 'said'")[0]:
+            if version == len(TRUTHS):
+                run.rows(ALL)
                 return True
-            run.db.execute("DETACH DATABASE truth")  # a newer one, or none yet
+            run.db.execute("DETACH DATABASE truth")  # a newer one
             return False
-        except sqlite3.DatabaseError:  # a folder that cannot be written, with a file in WAL; or no database at all
+        except sqlite3.DatabaseError:  # a folder that cannot be written, with a file in WAL; or none, or not all of one
             if any(name == "truth" for _, name, _ in run.rows("PRAGMA database_list")):
                 run.db.execute("DETACH DATABASE truth")
     return False

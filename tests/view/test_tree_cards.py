@@ -21,7 +21,7 @@ from rrm.store.truths import FILE, Told, TrueOutcome, Truths
 from rrm.view import lists, tree_cards
 from rrm.view.reading import Reader
 from rrm.view.tree_cards import NEWEST, Card, cards_of, newest_of
-from rrm.view.truth import rightness
+from rrm.view.truth import attached, rightness
 from rrm.view.web.tree_pages import live_values
 from tests.view import synthetic
 
@@ -143,6 +143,8 @@ def test_files_of_others_break_no_card(tmp_path: Path) -> None:
     for to in ("DROP TABLE outcomes", "ALTER TABLE outcomes RENAME COLUMN score TO points"):
         broken(to)
         assert cards()["paper"].agreement == "" and cards()["paper/data"].silent == silent, to
+        with Reader(run) as opened:
+            assert not attached(opened) and len(lists.find(opened, "paper", lists.Query()).lines) == 20, to
     torn = bytearray(good)
     for at in range(4096, len(torn), 4096):
         torn[at : at + 200] = bytes([255]) * 200

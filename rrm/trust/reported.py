@@ -14,9 +14,10 @@ from typing import Any
 from rrm.core.seeding import seed_of
 from rrm.core.settings import Settings
 from rrm.core.shares import mean
+from rrm.store.truths import FILE as TRUTH
 from rrm.trust.gathering import design_of, evidence_of, not_shown_of, testing_of, three_of
 from rrm.trust.shelf import kept, weights_of
-from rrm.trust.snapshot import copied, hash_of, up_to_date
+from rrm.trust.snapshot import are_files, copied, hash_of, up_to_date, without_bad_truth
 from rrm.trust.statement import Chapter, DesignChoices, Found, NotKnown, Testing
 from rrm.view.comparisons import ShownComparison, comparison
 from rrm.view.figures import FigureTable, tables_of
@@ -138,9 +139,10 @@ class RunTold:
 @contextmanager
 def opened(run: Path, name: str = "") -> Iterator[tuple[Path, Reader]]:
     """A copy of a run as it is now, and a reader of it: a run may go on training meanwhile. One of an older version
-    is brought up to date there, and stays as it is where it lies."""
-    with copied(run, truth=True) as copy:
+    is brought up to date there, and stays as it is where it lies. A truth.db that cannot be read is left out."""
+    with copied(run, truth=are_files(run, TRUTH)) as copy:
         up_to_date(copy)
+        without_bad_truth(copy)
         with Reader(copy, name) as reader:
             yield copy, reader
 

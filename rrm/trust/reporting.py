@@ -269,6 +269,11 @@ def _by_truth(run: RunTold) -> Iterator[Block]:
         for path, node in run.nodes.items() if any(one.value is not None for _, one in _right(node.testing.by_truth))
         for number, (who, one) in enumerate(_right(node.testing.by_truth))
     ]  # fmt: skip
+    unmeasured = [
+        f"{path}: {one.unmeasured:,} {'comparison counts' if one.unmeasured == 1 else 'comparisons count'} nowhere "
+        "here, as truth.db has not the scores of both outcomes"
+        for path, node in run.nodes.items() if (one := node.testing.by_truth) is not None and one.unmeasured
+    ]  # fmt: skip
     if not rows:
         there = any(node.testing.by_truth is not None for node in run.nodes.values())
         why = "truth.db says nothing of what was judged" if there else "the run has no truth.db that can be read"
@@ -276,6 +281,7 @@ def _by_truth(run: RunTold) -> Iterator[Block]:
             f"{MISSING.capitalize()}: {why}. Where the tree's tasks know what is true of an outcome, rrm measure truth "
             "writes it."
         )
+        yield Lines(unmeasured)
         return
     yield Cells(["node", "who", "is right"], rows)
     yield Words(
@@ -283,6 +289,7 @@ def _by_truth(run: RunTold) -> Iterator[Block]:
         "a difference that is not seen counting half; of assistants, of what they said of facts. 95 % intervals, over "
         "cases."
     )
+    yield Lines(unmeasured)
 
 
 def _right(found: ByTruth | None) -> Iterator[tuple[str, Shown]]:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -73,6 +73,12 @@ def copied(run: Path, measured: bool = True, truth: bool = False) -> Iterator[Pa
         if not (folder / "run.db").exists():
             raise RunError(f"{run}: no run there (a run's folder holds run.db)")
         yield folder
+
+
+def are_files(run: Path, name: str) -> bool:
+    """Whether a database of a run, and what is being written to it, are files where they are anything."""
+    paths = [run / f"{name}{more}" for more in ("", "-wal")]
+    return all(path.is_file() or not os.path.lexists(path) for path in paths)
 
 
 def _states(sources: Iterable[tuple[Path, Path]]) -> list[tuple[int, int] | None]:
@@ -212,11 +218,43 @@ def without_truth(folder: Path) -> None:
         (folder / f"{TRUTH}{more}").unlink(missing_ok=True)
 
 
+def without_bad_truth(folder: Path) -> None:
+    """Take truth.db out of a copy if it is damaged, for what is shown and not signed."""
+    if not (folder / TRUTH).exists():
+        return
+    try:
+        with closing(sqlite3.connect(folder / TRUTH)) as db:
+            whole = [said for (said,) in db.execute("PRAGMA quick_check(1)")] == ["ok"] and not lacking(db)
+    except sqlite3.DatabaseError:
+        whole = False
+    if not whole:
+        without_truth(folder)
+
+
+def lacking(db: sqlite3.Connection) -> list[str]:
+    """Tables of truth.db, and columns of them (`outcomes.score`), that a database does not have."""
+    found = []
+    for table, columns in _columns().items():
+        there = {name for _, name, *_ in db.execute(f"PRAGMA main.table_info({table})")}
+        found += [f"{table}.{one}" if there else table for one in columns if one not in there]
+    return [*dict.fromkeys(found)]
+
+
+@cache
+def _columns() -> Mapping[str, Sequence[str]]:
+    """Table -> columns of truth.db, as rrm makes it."""
+    with TemporaryDirectory(prefix="rrm-") as made, closing(Truths(Path(made))) as fresh:
+        return {table: [name for _, name, *_ in fresh._db.execute(f"PRAGMA table_info({table})")] for table in TRUTHS}
+
+
 def only_judged(folder: Path) -> None:
-    """Leave in a copy's truth.db what is of outcomes that its run.db compared: more may be measured when more was."""
+    """Leave in a copy's truth.db what is of outcomes that its run.db compared: more may be measured when more was.
+    Raises `Disguised` where it is none."""
     if not (folder / TRUTH).exists():
         return
     with closing(sqlite3.connect(folder / TRUTH)) as db:
+        if missing := lacking(db):
+            raise Disguised(f"{TRUTH} has no {', '.join(missing)}; take it away, or measure the truth again")
         db.execute("ATTACH DATABASE ? AS run", (str(folder / "run.db"),))
         sides = "SELECT task, case_id, a, assistance_a FROM run.comparisons UNION SELECT task, case_id, b, assistance_b"
         for name, columns, sql in (
@@ -227,7 +265,10 @@ def only_judged(folder: Path) -> None:
             db.execute(f"INSERT INTO temp.{name} {sql}")
         for table, kept in (("outcomes", "judged"), ("facts", "judged"), ("said", "shown")):
             columns = "task, case_id, outcome" + (", assistance" if kept == "shown" else "")
-            db.execute(f"DELETE FROM main.{table} WHERE ({columns}) NOT IN (SELECT * FROM temp.{kept})")
+            try:
+                db.execute(f"DELETE FROM main.{table} WHERE ({columns}) NOT IN (SELECT * FROM temp.{kept})")
+            except sqlite3.DatabaseError as error:
+                raise Disguised(f"{TRUTH} is damaged: {error}; take it away, or measure the truth again") from error
         db.commit()
 
 

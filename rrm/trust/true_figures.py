@@ -6,7 +6,7 @@ import math
 
 from rrm.trust.statement import ByTruth, Figure, Found, NotKnown, Testing, TrueHelper
 from rrm.view.reading import NodeView, Reader
-from rrm.view.truth import Rightness, attached, rightness
+from rrm.view.truth import Rightness, attached, measured, rightness
 
 UNASKED = "nobody measured it: the truth is not known here, or was not asked for"
 """Why a certificate holds no agreement with the truth, and no `by_truth` either."""
@@ -20,19 +20,25 @@ def by_truth_of(run: Reader, node: NodeView, signed: Testing | None = None) -> B
     if not attached(run):
         return None if signed is None else signed.by_truth
     found = rightness(run, node.path, math.inf) or []
+    known, unknown = measured(run, node.path)
+    old = signed is not None and signed.by_truth is not None and signed.by_truth.unmeasured is None
     nobody = "nothing was judged here of which one is truly better"
+    none_held = "nothing of which one is truly better was held out of its fit"
+    if unknown and not known and not old:
+        nobody = none_held = "the truth was not measured at this node"
     codes = sorted(code for (code,) in run.rows("SELECT code FROM truth.origin"))
     told = {(one.what, one.node): one for one in found}
     return ByTruth(
         code=", ".join(codes),
         user=_found(told.get(("user", "")), nobody), reward_model=_found(told.get(("reward model", "")), nobody),
-        held_out=_found(told.get(("held out", "")), "nothing of which one is truly better was held out of its fit"),
+        held_out=_found(told.get(("held out", "")), none_held),
         assistants=tuple(
             TrueHelper(
                 node=name, right_of_holding=_found(told.get(("holds", name)), "it said nothing about what holds"),
                 right_of_failing=_found(told.get(("fails", name)), "it said nothing about what does not hold"),
             ) for name in dict.fromkeys(one.node for one in found if one.node)
         ),
+        unmeasured=None if old else unknown,  # one of before is found again as it was written
     )  # fmt: skip
 
 

@@ -145,7 +145,7 @@ def verify(
     if not (run / "run.db").exists():
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")
     try:
-        with copied(run, measured=False, truth=True) as copy:
+        with copied(run, measured=False, truth=TRUTH in predicate.databases) as copy:
             if TRUTH not in predicate.databases:  # of a certificate that does not speak of it
                 without_truth(copy)
             _whole(copy)

@@ -5,7 +5,6 @@ From the metrics of a fit (`rrm.core.judgements.FitReport.metrics`), which are w
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -107,18 +106,42 @@ def predicted(db: sqlite3.Connection, task: str, round: int, metrics: Mapping[st
     return Predicted(int(right or 0), int(of), "cases")
 
 
+def finite(value: Any) -> bool:
+    """Whether what a file says is a number, and one that can be written down."""
+    return isinstance(value, int | float) and -1e300 < value < 1e300  # an int may be too large to be a float
+
+
 def well_measured(found: Any) -> dict[str, Any]:
     """What report.json says of a run, of which only what has the shape of a measurement: an estimate and its interval,
     for `agreement`, `score`, and by aspect. The rest is somebody else's file."""
     if not isinstance(found, dict):
         return {}
-    kept = {name: value for name, value in found.items() if name in ("agreement", "score") and _interval(value)}
+    whole = ("agreement", "score")
+    kept = {name: _counted(value) for name, value in found.items() if name in whole and _interval(value)}
     aspects = found.get("aspects")
     if isinstance(aspects, dict):
-        kept["aspects"] = {str(name): value for name, value in aspects.items() if _interval(value)}
-    return {**{name: value for name, value in found.items() if name not in ("agreement", "score", "aspects")}, **kept}
+        kept["aspects"] = {str(name): _counted(value) for name, value in aspects.items() if _interval(value)}
+    return {**{name: value for name, value in found.items() if name not in (*whole, "aspects")}, **kept}
+
+
+def nodes_measured(measured: Mapping[str, Any], run: str, root: str, score: Any) -> dict[str, dict[str, Any]]:
+    """Node -> "start", "trained" -> the true score that report.json says of a run's nodes, of which only what has the
+    shape of a measurement. score: of the run's root, if it says one."""
+    nodes, start = measured.get("nodes"), measured.get("start")
+    found = nodes.get(run) if isinstance(nodes, dict) else None
+    found = found if isinstance(found, dict) else {}
+    if score is not None and isinstance(start, dict) and "score" in start:
+        found = {root: {"start": start["score"], "trained": score}, **found}
+    return {
+        path: {when: _counted(one) for when, one in scores.items() if isinstance(one, dict) and finite(one.get("mean"))}
+        for path, scores in found.items() if isinstance(scores, dict)
+    }  # fmt: skip
 
 
 def _interval(value: Any) -> bool:
-    ends = [value.get(name) for name in ("mean", "low", "high")] if isinstance(value, dict) else [None]
-    return all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
+    return isinstance(value, dict) and all(finite(value.get(name)) for name in ("mean", "low", "high"))
+
+
+def _counted(value: dict[str, Any]) -> dict[str, Any]:
+    """Without what should be a number beside its mean and is none."""
+    return {name: one for name, one in value.items() if name not in ("low", "high", "n") or finite(one)}

@@ -29,6 +29,12 @@ PARTS = (
 )
 """Whether comparison `c` is of parts of outcomes (`rrm.core.parts`), in SQL. Cases may be long, and are parsed only if
 they say the word."""
+CASES_OF_PARTS = (
+    "SELECT p.id FROM blobs p WHERE p.id IN (SELECT case_id FROM comparisons WHERE task = :task)"
+    " AND CASE WHEN instr(p.body, '\"cut_of\"') THEN json_extract(p.body, '$.data.cut_of') IS NOT NULL END"
+)
+"""The cases of a task's comparisons of parts, in SQL with the task as `:task`: where all of its comparisons are looked
+at, each case is read once and not for every comparison of it."""
 ACCEPTING = (
     "EXISTS (SELECT 1 FROM checkpoints k WHERE k.task = c.task AND k.round = c.round AND k.part = 'reward'"
     " AND k.at <= c.at)"

@@ -53,13 +53,16 @@ FILTERS = {
     ),
 }
 BY_TRUTH = {
-    "user_wrong": ("user against truth", f"(c.preference - 0.5) * {BETTER} < 0"),
-    "user_blind": ("user sees no difference, but one is truly better", f"c.preference = 0.5 AND {BETTER} != 0"),
-    "user_right": ("user as the truth", f"(c.preference - 0.5) * {BETTER} > 0"),
-    "reward_wrong": ("reward model against truth", f"s.margin * {BETTER} < 0"),
-    "untrue": ("an assistant against truth", f"({untrue_of('a')} OR {untrue_of('b')})"),
+    "user_wrong": ("user against truth", f"(c.preference - 0.5) * {BETTER} < 0 AND NOT @parts"),
+    "user_blind": (
+        "user sees no difference, but one is truly better", f"c.preference = 0.5 AND {BETTER} != 0 AND NOT @parts"
+    ),
+    "user_right": ("user as the truth", f"(c.preference - 0.5) * {BETTER} > 0 AND NOT @parts"),
+    "reward_wrong": ("reward model against truth", f"s.margin * {BETTER} < 0 AND NOT @parts"),
+    "untrue": ("an assistant against truth", f"({untrue_of('a')} OR {untrue_of('b')}) AND NOT @parts"),
 }
-"""Of runs beside which a truth was measured."""
+"""Of runs beside which a truth was measured; of whole outcomes, like the figures that lead here
+(`rrm.view.truth.rightness`)."""
 BY_POSITION = {"flips": ("the verdict flips with the order", FLIPS)}
 """Of runs whose user was asked in both orders."""
 ORDERS = {

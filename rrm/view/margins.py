@@ -19,7 +19,7 @@ from rrm.core.records import Case, digest
 from rrm.core.shares import Known, difference, mean, share
 from rrm.view.agent_outcomes import apart
 from rrm.view.challenge_records import UNSCORED, Shifted, Short, Unknown, unasked
-from rrm.view.comparisons import PARTS, accepting
+from rrm.view.comparisons import CASES_OF_PARTS, accepting
 from rrm.view.reading import NodeView, Reader
 
 
@@ -49,11 +49,12 @@ def rows_of(run: Reader, task: str) -> list[JudgedRow]:
         )
     found = run.rows(
         f"SELECT c.round, c.pair, c.case_id, c.a || c.assistance_a, c.b || c.assistance_b, c.preference,"
-        f" {accepting(run)}, {margins} FROM comparisons c{joins} WHERE c.task = ? AND NOT {PARTS}"
+        f" {accepting(run)}, {margins} FROM comparisons c{joins} WHERE c.task = :task"
+        f" AND c.case_id NOT IN ({CASES_OF_PARTS})"
         " AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0) ORDER BY c.seq",
-        (task,),
+        {"task": task},
     )
-    return [JudgedRow(*row) for row in found]
+    return [*map(JudgedRow._make, found)]
 
 
 # --- is it right where the agent has gone? -----------------------------------------------------------
@@ -67,7 +68,8 @@ ID = 16
 
 def _alike(row: JudgedRow) -> tuple[str, ...]:
     """What was compared, whichever was shown as A, with whosever assistance, and for which time."""
-    return (row.case, *sorted((row.a[:ID], row.b[:ID])))
+    a, b = row.a[:ID], row.b[:ID]
+    return (row.case, a, b) if a <= b else (row.case, b, a)
 
 
 def _decided(row: JudgedRow) -> bool:
@@ -147,8 +149,9 @@ def distribution(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequ
     seen: set[tuple[str, ...]] = set()
     for row in rows:
         at, margin = (row.round, row.own) if row.accept else (row.round - 1, row.before)
-        again = _alike(row) in seen
-        seen.add(_alike(row))
+        compared = _alike(row)
+        again = compared in seen
+        seen.add(compared)
         if at < 0 or not _decided(row):
             continue
         if again or margin is None:
@@ -253,8 +256,10 @@ def spread(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequence[S
         return Unknown("this run kept no margins of its reward models")
     squares = {
         round: [total, n] for round, total, n in run.rows(
-            "SELECT s.round, SUM(s.margin * s.margin), COUNT(*) FROM scores s WHERE s.task = ? AND s.pair NOT IN"
-            f" (SELECT c.pair FROM comparisons c WHERE c.task = ? AND {PARTS}) GROUP BY s.round", (node.path, node.path)
+            "SELECT s.round, SUM(s.margin * s.margin), COUNT(*) FROM scores s WHERE s.task = :task AND s.pair NOT IN"
+            f" (SELECT c.pair FROM comparisons c WHERE c.task = :task AND c.case_id IN ({CASES_OF_PARTS}))"
+            " GROUP BY s.round",
+            {"task": node.path},
         )
     }  # fmt: skip
     fitted: dict[str, int] = {}  # pair -> the first round whose fit had it

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
+from operator import methodcaller
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +24,7 @@ from rrm.core.errors import RRMError, RunError, StoreError
 from rrm.store.config import read_config
 from rrm.store.database import check_version
 from rrm.store.upgrades import CALLS, LABELS, RUN
-from rrm.view.accuracy import ENOUGH, Predicted, nothing_learned, predicted, well_measured
+from rrm.view.accuracy import ENOUGH, Predicted, nodes_measured, nothing_learned, predicted, well_measured
 from rrm.view.holder import held
 from rrm.view.nodes import NodeView as NodeView
 from rrm.view.nodes import nodes_of
@@ -189,12 +190,7 @@ class Reader:
     @cached_property
     def measured_nodes(self) -> dict[str, Any]:
         """Per node: true score at the start and trained, where a measurement has it."""
-        nodes = self._measured.get("nodes", {})
-        found = nodes.get(self.folder.name, {}) if isinstance(nodes, dict) else {}
-        start = self._measured.get("start", {})
-        if "score" in self.report and isinstance(start, dict) and "score" in start:
-            found = {self.root: {"start": start["score"], "trained": self.report["score"]}, **found}
-        return found if isinstance(found, dict) else {}
+        return nodes_measured(self._measured, self.folder.name, self.root, self.report.get("score"))
 
     @cached_property
     def _measured(self) -> dict[str, Any]:
@@ -444,15 +440,14 @@ def _check_version(db: sqlite3.Connection, path: Path, known: int) -> None:
         raise ReadError(str(error)) from error
 
 
-def _decoded(body: bytes) -> str:
-    return body.decode("utf-8", "replace")
+_decoded = methodcaller("decode", "utf-8", "replace")  # of each text that is read: no function of Python's own
 
 
 def _json(path: Path) -> dict[str, Any]:
     """A JSON object's content; empty if the file is missing, or is being written."""
     try:
         found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

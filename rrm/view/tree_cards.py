@@ -2,13 +2,13 @@
 rounds stand, and how often the node has nothing to say as an assistant.
 
 A tree is looked at while it trains, whatever its size: judgements are counted among the newest only, and said to be.
+How many that is follows from the records and from no clock, so that a tree which nothing was added to says the same.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,16 +17,19 @@ from rrm.core.errors import StoreError
 from rrm.store.database import check_version
 from rrm.store.files import file_name
 from rrm.store.upgrades import LABELS
-from rrm.view.accuracy import ENOUGH
+from rrm.view.accuracy import ENOUGH, finite
+from rrm.view.comparisons import PARTS
 from rrm.view.reading import NodeView, Reader
-from rrm.view.truth import BETTER, JOINS, WITHOUT, attached
+from rrm.view.truth import BETTER, JOINS, attached
 
 NEWEST = 300
 """Comparisons of a node that are looked at, at most."""
+ROWS = 10_000
+"""Comparisons of all nodes together that are looked at, at most."""
+CHARACTERS = 12_000_000
+"""Of what assistants said, in all nodes together, that are read for it, at most: some say very much."""
 LABELED = 2000
 """Labels of people that are looked at, at most."""
-SECONDS = 0.25
-"""How long all nodes together may take; those that come after are counted among fewer, or not at all."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,17 @@ class _Seen:
     """Whether there are older ones that were not looked at."""
 
 
-def cards_of(run: Reader, seconds: float = SECONDS) -> dict[str, Card]:
-    """Path -> card, of every node. `seconds`: see `SECONDS`."""
+def newest_of(run: Reader) -> int:
+    """Comparisons of each node that are looked at, at most."""
+    return max(1, min(NEWEST, ROWS // max(1, len(run.counts))))
+
+
+def cards_of(run: Reader) -> dict[str, Card]:
+    """Path -> card, of every node."""
     silent: dict[str, list[int]] = {}
     sampled: set[str] = set()
-    seen = {path: _newest(run, path, silent, sampled, time.monotonic() + seconds / len(run.nodes))
-            for path in run.nodes if path in run.counts}  # fmt: skip
+    newest, left = newest_of(run), CHARACTERS // max(1, len(run.counts))
+    seen = {path: _newest(run, path, silent, sampled, newest, left) for path in run.nodes if path in run.counts}
     people, stands = _people(run), _stands(run)
     return {
         path: Card(
@@ -70,50 +78,70 @@ def cards_of(run: Reader, seconds: float = SECONDS) -> dict[str, Card]:
     }  # fmt: skip
 
 
-def _newest(run: Reader, task: str, silent: dict[str, list[int]], sampled: set[str], until: float) -> _Seen:
-    """Look at the newest comparisons of a task, until it is time: at the user by the truth, and at which answers of
-    assistants say nothing ([N/A, all], put into `silent`; assistants of which not all were looked at into `sampled`).
+def _newest(
+    run: Reader, task: str, silent: dict[str, list[int]], sampled: set[str], newest: int, characters: int
+) -> _Seen:
+    """Look at the newest comparisons of a task: at the user by the truth, and, as far as so many characters go, at
+    which answers of assistants say nothing ([N/A, all], put into `silent`; assistants of which not all were looked at
+    into `sampled`).
     """
     found, gone = _Seen(), set[int]()
     parsed: dict[str, list[tuple[str, bool]]] = {}
     met: set[str] = set()
-    rows = run.db.execute(
-        f"SELECT c.seq, c.supersedes, c.preference, {BETTER}, c.assistance_a, c.assistance_b FROM (SELECT * FROM"
-        f" comparisons WHERE task = ? ORDER BY seq DESC LIMIT ?) c{JOINS if attached(run) else WITHOUT}"
-        " ORDER BY c.seq DESC",
-        (task, NEWEST),
-    )
-    looked = 0
+    rows = _rows(run, task, newest)
+    found.some = len(rows) == newest < sum(run.counts[task].values())
+    short = found.some
     for seq, supersedes, preference, better, *sides in rows:
-        looked += 1
         gone.add(supersedes)
-        if seq not in gone:
-            if preference is not None and better:
-                found.told += 1
-                found.right += 0.5 if preference == 0.5 else float((preference > 0.5) == (better > 0))
-            for blob in sides:
-                if blob not in parsed:
-                    parsed[blob] = _said(run, blob)
-                for assistant, nothing in parsed[blob]:
-                    counts = silent.setdefault(assistant, [0, 0])
-                    counts[0] += nothing
-                    counts[1] += 1
-                    met.add(assistant)
-        if time.monotonic() > until:
-            found.some = True
-            break
-    found.some |= looked == NEWEST < sum(run.counts[task].values())
-    rows.close()
-    sampled |= met if found.some else set()
+        if seq in gone:
+            continue
+        if preference is not None and better:
+            found.told += 1
+            found.right += 0.5 if preference == 0.5 else float((preference > 0.5) == (better > 0))
+        for blob in sides if characters >= 0 else ():
+            if blob not in parsed:
+                length, parsed[blob] = _said(run, blob, characters)
+                characters -= length
+                if characters < 0:
+                    short = True
+                    break
+            for assistant, nothing in parsed[blob]:
+                counts = silent.setdefault(assistant, [0, 0])
+                counts[0] += nothing
+                counts[1] += 1
+                met.add(assistant)
+    sampled |= met if short else set()
     return found
 
 
-def _said(run: Reader, blob: str) -> list[tuple[str, bool]]:
-    """(assistant, whether it has nothing to say) of a record of assistance."""
-    row = run.row("SELECT body FROM blobs WHERE id = ?", (blob,))
-    return [] if row is None else [
-        (str(one["assistant"]), not any(answer["findings"] for answer in one["answers"])) for one in json.loads(row[0])
-    ]  # fmt: skip
+def _rows(run: Reader, task: str, newest: int) -> list[tuple[int, int, float | None, float | None, str, str]]:
+    """The newest comparisons of a task, newest first: number, which it supersedes, preference, by how much A is truly
+    better (None where that is not known, and of parts of outcomes), and what was said of both."""
+    def rows(better: str, joins: str) -> list[tuple[int, int, float | None, float | None, str, str]]:
+        return run.rows(
+            f"SELECT c.seq, c.supersedes, c.preference, {better}, c.assistance_a, c.assistance_b FROM (SELECT * FROM"
+            f" comparisons WHERE task = ? ORDER BY seq DESC LIMIT ?) c{joins} ORDER BY c.seq DESC",
+            (task, newest),
+        )
+
+    if attached(run):
+        try:
+            return rows(f"CASE WHEN NOT {PARTS} THEN {BETTER} END", JOINS)
+        except sqlite3.DatabaseError:  # truth.db is damaged, or has other columns; the rest can be said all the same
+            pass
+    return rows("NULL", "")
+
+
+def _said(run: Reader, blob: str, most: int) -> tuple[int, list[tuple[str, bool]]]:
+    """Characters of a record of assistance, and (assistant, whether it has nothing to say) if these are not more than
+    `most`."""
+    body = "CASE WHEN length(body) <= ? THEN body END"
+    row = run.row(f"SELECT length(body), {body} FROM blobs WHERE id = ?", (most, blob))
+    if row is None or row[1] is None:
+        return 0 if row is None else row[0], []
+    return row[0], [
+        (str(one["assistant"]), not any(answer["findings"] for answer in one["answers"])) for one in json.loads(row[1])
+    ]
 
 
 def _share(counts: list[int], some: bool) -> str:
@@ -126,7 +154,7 @@ def _agreement(run: Reader, path: str, seen: _Seen, people: str) -> str:
     said = []
     measured = run.report.get("agreement", {}) if path == run.root else {}
     if "mean" in measured:
-        said.append(f"with the truth {measured['mean']:.2f}" + (f", n {measured['n']:,}" if "n" in measured else ""))
+        said.append(f"with the truth {measured['mean']:.2f}" + (f", n {measured['n']:,.0f}" if "n" in measured else ""))
     elif seen.told >= ENOUGH:
         newest = " of the newest" if seen.some else ""
         said.append(f"with the truth {seen.right / seen.told:.2f}, n {seen.told:,}{newest}")
@@ -161,11 +189,11 @@ def _gain(run: Reader, path: str) -> str:
         kept = json.loads((run.folder / "trust" / file_name(path) / "audits" / "gain.json").read_text())
         now = {part: sha256 for _, part, _, sha256, _ in run.checkpoints.get(path, ()) if part in ("agent", "reward")}
         one: Mapping[str, float | None] = kept["found"]["gain"]
-        if kept["weights"] != now or one.get("value") is None:
+        if kept["weights"] != now or not finite(one.get("value")) or not finite(one["n"]):
             return ""
-        between = "" if one["low"] is None or one["high"] is None else f" [{one['low']:+z.2f}, {one['high']:+z.2f}]"
-        return f"{one['value']:+z.2f}{between}, n {one['n']:,}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # there is none, or somebody else's file
+        between = f" [{one['low']:+z.2f}, {one['high']:+z.2f}]" if finite(one["low"]) and finite(one["high"]) else ""
+        return f"{one['value']:+z.2f}{between}, n {one['n']:,.0f}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # none, or somebody else's file
         return ""
 
 

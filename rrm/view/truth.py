@@ -12,6 +12,7 @@ from typing import Any
 from rrm.core.shares import Known, share
 from rrm.store.truths import FILE
 from rrm.store.upgrades import TRUTHS
+from rrm.view.comparisons import PARTS
 from rrm.view.reading import Reader
 
 BETTER = "(ta.score - tb.score)"
@@ -22,6 +23,12 @@ JOINS = (
 )
 WHILE = "nobody measured it while it trained"
 """Of the truth, where the records of a run hold none."""
+ALL = (
+    "SELECT g.code, o.task, o.case_id, o.outcome, o.score, f.task, f.case_id, f.outcome, f.fact, f.holds, s.task,"
+    " s.case_id, s.outcome, s.assistance, s.assistant, s.sound, s.alarms, s.flawed, s.misses"
+    " FROM truth.origin g, truth.outcomes o, truth.facts f, truth.said s LIMIT 0"
+)
+"""Fails where a table or a column is missing, and reads no row."""
 NEWEST = 3000
 """Comparisons of which is said how right somebody is, where all are too many to count in time."""
 WITHOUT = " LEFT JOIN (SELECT NULL AS score) ta ON 0 LEFT JOIN (SELECT NULL AS score) tb ON 0"
@@ -47,11 +54,12 @@ def attached(run: Reader) -> bool:
         try:
             run.db.execute("ATTACH DATABASE ? AS truth", (f"{path.resolve().as_uri()}?{way}",))
             (version,) = run.row("PRAGMA truth.user_version")
-            if version == len(TRUTHS) and run.row("SELECT COUNT(*) FROM truth.sqlite_master WHERE name = 'said'")[0]:
+            if version == len(TRUTHS):
+                run.rows(ALL)
                 return True
-            run.db.execute("DETACH DATABASE truth")  # a newer one, or none yet
+            run.db.execute("DETACH DATABASE truth")  # a newer one
             return False
-        except sqlite3.DatabaseError:  # a folder that cannot be written, with a file in WAL; or no database at all
+        except sqlite3.DatabaseError:  # a folder that cannot be written, with a file in WAL; or none, or not all of one
             if any(name == "truth" for _, name, _ in run.rows("PRAGMA database_list")):
                 run.db.execute("DETACH DATABASE truth")
     return False
@@ -100,8 +108,8 @@ class Rightness:
 
 def rightness(run: Reader, task: str, seconds: float = 0.5) -> list[Rightness] | None:
     """Of the user, of the newest reward model, and of each assistant at a node. Pairs of which neither is truly better
-    count nowhere. Where it takes longer than `seconds`, of the `NEWEST` comparisons, which is said. None without a
-    truth."""
+    count nowhere, and parts of outcomes (`rrm.core.parts`) neither. Where it takes longer than `seconds`, of the
+    `NEWEST` comparisons, which is said. None without a truth."""
     if not attached(run):
         return None
     try:
@@ -110,6 +118,16 @@ def rightness(run: Reader, task: str, seconds: float = 0.5) -> list[Rightness] |
     except sqlite3.OperationalError:
         some = [*_judges(run, task, NEWEST), *_assistants(run, task, NEWEST)]
         return [replace(one, who=f"{one.who} (the newest {NEWEST:,})", show="", ties_show="") for one in some]
+
+
+def measured(run: Reader, task: str) -> tuple[int, int]:
+    """Of how many comparisons of whole outcomes at a task both true scores are known, and of how many they are not."""
+    known, unknown = run.row(
+        f"SELECT COUNT({BETTER}), COUNT(*) - COUNT({BETTER}) FROM comparisons c{JOINS if attached(run) else WITHOUT}"
+        f" WHERE c.task = ? AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0) AND NOT {PARTS}",
+        (task,),
+    )
+    return int(known), int(unknown)
 
 
 def _judges(run: Reader, task: str, newest: int = -1) -> list[Rightness]:
@@ -123,9 +141,9 @@ def _judges(run: Reader, task: str, newest: int = -1) -> list[Rightness]:
         f"SUM({where} AND {said} * {BETTER} > 0), SUM({where} AND {said} = 0), SUM({where})" for where, said in sums
     ]
     rows = run.rows(
-        f"SELECT {', '.join(columns)} FROM {_newest(newest)} c{JOINS}{scored}"
+        f"SELECT * FROM (SELECT {', '.join(columns)}, c.case_id FROM {_newest(newest)} c{JOINS}{scored}"
         f" WHERE c.task = :task AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0)"
-        f" AND {BETTER} != 0 GROUP BY c.case_id ORDER BY c.case_id",
+        f" AND {BETTER} != 0 GROUP BY c.case_id) c WHERE NOT {PARTS} ORDER BY c.case_id",  # a case is looked at once
         {"task": task, "newest": newest},
     )
     found = []
@@ -160,8 +178,9 @@ def _assistants(run: Reader, task: str, newest: int = -1) -> list[Rightness]:
     sides = [f"SELECT case_id, {side}, assistance_{side} FROM {_newest(newest)}" for side in "ab"]
     some = "" if newest < 0 else f" AND (case_id, outcome, assistance) IN ({' UNION '.join(sides)})"
     rows = run.rows(
-        "SELECT assistant, case_id, SUM(sound), SUM(alarms), SUM(flawed), SUM(misses) FROM truth.said"
-        f" WHERE task = :task AND assistant != ''{some} GROUP BY assistant, case_id ORDER BY assistant, case_id",
+        "SELECT * FROM (SELECT assistant, case_id, SUM(sound), SUM(alarms), SUM(flawed), SUM(misses) FROM truth.said"
+        f" WHERE task = :task AND assistant != ''{some} GROUP BY assistant, case_id) c WHERE NOT {PARTS}"
+        " ORDER BY assistant, case_id",
         {"task": task, "newest": newest},
     )
     mine: dict[str, list[Any]] = {}

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import uuid
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from rrm.core.judgements import Pair
+from rrm.core.parts import CUT
 from rrm.core.records import Case, Outcome
 from rrm.labels.questions import side
 from rrm.labels.queue import Labels
 from rrm.store.store import Store
+from rrm.store.truths import FILE, Told, TrueOutcome, Truths
+from rrm.view import lists, tree_cards
 from rrm.view.reading import Reader
-from rrm.view.tree_cards import NEWEST, Card, cards_of
+from rrm.view.tree_cards import NEWEST, Card, cards_of, newest_of
+from rrm.view.truth import attached, rightness
+from rrm.view.web.tree_pages import live_values
 from tests.view import synthetic
 
 
@@ -65,12 +74,105 @@ def test_gain_is_that_of_the_newest_weights(tmp_path: Path) -> None:
                 assert cards_of(opened)["paper"].gain == said
 
 
-def test_of_many_the_newest_are_counted_and_said_to_be(tmp_path: Path) -> None:
+def test_of_many_the_newest_are_counted_and_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = synthetic.bulk(tmp_path / "run", NEWEST + 1, 0)
     with Reader(run) as opened:
-        assert cards_of(opened, 60)["paper/data"].silent == f"100% of the newest {2 * NEWEST} answers"
-        late = cards_of(opened, 0)["paper/data"].silent
-        assert late == "100% of the newest 2 answers", "time was up after one"
+        assert cards_of(opened)["paper/data"].silent == f"100% of the newest {2 * NEWEST} answers"
+        again = [cards_of(opened)["paper/data"].silent for _ in range(3)]
+        assert len({*again}) == 1, "what a card says hangs on no clock"
+        monkeypatch.setattr(tree_cards, "ROWS", 7)
+        assert cards_of(opened)["paper/data"].silent == "100% of the newest 14 answers" and newest_of(opened) == 7
+
+
+def test_no_more_is_read_of_what_was_said_than_there_is_time_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = synthetic.make(tmp_path / "run", [synthetic.comparison(i, said=f"wrong {i}") for i in range(20)])
+    with closing(Store(run / "run.db")) as store:
+        synthetic.true(run, store.compared("paper"))
+    with Reader(run) as opened:
+        lengths = [one for (one,) in opened.rows("SELECT length(b.body) FROM comparisons c JOIN blobs b ON"
+                                                 " b.id = c.assistance_a ORDER BY c.seq DESC")]  # fmt: skip
+        whole = cards_of(opened)
+        monkeypatch.setattr(tree_cards, "CHARACTERS", sum(lengths[:3]))
+        some = cards_of(opened)
+    assert whole["paper/data"].silent == "100% of 40 answers"
+    assert some["paper/data"].silent == "100% of the newest 6 answers"
+    assert some["paper"].agreement == whole["paper"].agreement != ""
+
+
+def test_parts_of_outcomes_count_nowhere_by_the_truth(tmp_path: Path) -> None:
+    ones = [synthetic.comparison(i, preference=1.0, a=f"left {i}", b=f"right {i}", case=f"{i}") for i in range(52)]
+    part = [replace(c, pair=replace(c.pair, case=Case(c.pair.case.prompt, {CUT: {"x": 1}}))) for c in ones[12:]]
+    run = synthetic.make(tmp_path / "run", [*ones[:12], *part], [1.0] * 52)
+    with closing(Store(run / "run.db")) as store, closing(Truths(run)) as truths:
+        truths.begin("code")
+        for case, outcome, said in store.compared("paper"):
+            side, number = store.record((case, outcome, said))[1].text.split()
+            wrong = int(number) >= 12
+            told = (Told("paper/proofs", 1, wrong, 1, wrong),)
+            truths.put([TrueOutcome("paper", case, outcome, float((side == "left") != wrong), {}, said, told)])
+    with Reader(run) as opened:
+        told_of = {one.who: (one.share.mean, one.share.n, one.wrong) for one in rightness(opened, "paper", 60) or ()
+                   if one.share is not None}  # fmt: skip
+        assert told_of["user"] == told_of["reward model"] == (1.0, 12, 0)
+        assert told_of["proofs, about what holds"] == told_of["proofs, about what does not hold"] == (1.0, 24, 0)
+        assert cards_of(opened)["paper"].agreement == "with the truth 1.00, n 12"
+        for show, n in (("user_wrong", 0), ("user_right", 12), ("reward_wrong", 0), ("untrue", 0), ("parts", 40)):
+            assert lists.matching(opened, "paper", lists.Query(show), 60) == n, show
+
+
+def test_files_of_others_break_no_card(tmp_path: Path) -> None:
+    run = synthetic.make(tmp_path / "run", [synthetic.comparison(i, a=f"l {i}", b=f"r {i}") for i in range(20)])
+    with closing(Store(run / "run.db")) as store:
+        store.checkpoint("paper", 0, "reward", "x", "1")
+        synthetic.true(run, store.compared("paper"))
+    good, silent = (run / FILE).read_bytes(), "100% of 40 answers"
+
+    def cards() -> dict[str, Card]:
+        with Reader(run) as opened:
+            live_values(opened)  # what a page, and whoever follows it, is sent
+            return cards_of(opened)
+
+    def broken(to: str) -> None:
+        (run / FILE).write_bytes(good)
+        with closing(sqlite3.connect(run / FILE)) as db, db:
+            db.execute(to)
+
+    assert cards()["paper"].agreement
+    for to in ("DROP TABLE outcomes", "ALTER TABLE outcomes RENAME COLUMN score TO points"):
+        broken(to)
+        assert cards()["paper"].agreement == "" and cards()["paper/data"].silent == silent, to
+        with Reader(run) as opened:
+            assert not attached(opened) and len(lists.find(opened, "paper", lists.Query()).lines) == 20, to
+    torn = bytearray(good)
+    for at in range(4096, len(torn), 4096):
+        torn[at : at + 200] = bytes([255]) * 200
+    (run / FILE).write_bytes(torn)
+    assert cards()["paper"].agreement == "" and cards()["paper/data"].silent == silent
+    (run / FILE).unlink()
+    gain = run / "trust" / "paper" / "audits" / "gain.json"
+    gain.parent.mkdir(parents=True)
+    kept = '{"weights": {"reward": "1"}, "found": {"gain": {"value": %s, "low": 0, "high": 1, "n": %s}}}'
+    gain.write_text(kept % ("0.5", "1"))
+    assert cards()["paper"].gain == "+0.50 [+0.00, +1.00], n 1"
+    huge = "1" + "0" * 400
+    for body in ("[" * 100_000, kept % (huge, 1), kept % ("1e999", 1), kept % ("NaN", 1), kept % (1, huge)):
+        gain.write_text(body)
+        assert cards()["paper"].gain == "", body[:80]
+    report = run.parent / "report.json"
+    fine = {"mean": 0.5, "low": 0.1, "high": 0.9, "n": 3}
+    for changed, said in (
+        ({"mean": None}, ""), ({"n": None}, "with the truth 0.50"), ({"n": 3.0}, "with the truth 0.50, n 3"),
+        ({"mean": 10**400}, ""), ({"high": float("inf")}, ""), ({"n": "x"}, "with the truth 0.50"),
+    ):  # fmt: skip
+        report.write_text(json.dumps({"run": {"agreement": fine | changed}}))
+        assert cards()["paper"].agreement == said, changed
+    report.write_text("[" * 100_000)
+    assert cards()["paper"].agreement == ""
+    for node in (None, 3, [1], {"start": None, "trained": {"mean": "x"}}):
+        report.write_text(json.dumps({"nodes": {"run": {"paper": node}}}))
+        assert cards()["paper"].agreement == ""
 
 
 def test_people_agree_on_what_several_judged(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from rrm.view import comparisons as judged
 from rrm.view.accuracy import counted
 from rrm.view.reading import DONE, ESTIMATED, NodeProgress, NodeView, Reader, ReadError
-from rrm.view.tree_cards import NEWEST, cards_of
+from rrm.view.tree_cards import cards_of, newest_of
 from rrm.view.web.plots import sparkline
 from rrm.view.web.rendering import duration, number, reader, render
 
@@ -36,7 +36,7 @@ def tree(request: Request) -> Response:
             sparks[node.path] = sparkline([y for _, y in steps.get("reward", ())], "reward")
         return render(
             request, "tree.html", run=run, live=live_values(run), latest=_latest(run), sparks=sparks, root=run.root,
-            levels=run.nodes, finished=run.done, figures=CARD, newest=NEWEST, estimated=ESTIMATED,
+            levels=run.nodes, finished=run.done, figures=CARD, newest=newest_of(run), estimated=ESTIMATED,
             folded=2 if len(run.nodes) > LARGE else None,
         )  # fmt: skip
 

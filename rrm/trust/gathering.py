@@ -91,6 +91,8 @@ def predicate_of(
     if state != "finished":
         raise RunError(f"{path} is not finished ({state}), and only what is can have a certificate: go on training it")
     found = chapters or {}
+    if signed is not None and TRUTHS not in records.databases:  # then it was found from nothing
+        signed = signed.model_copy(update={"by_truth": None})
     design = design_of(run, copy, node, children)
     testing = testing_of(run, node, audits, signed)
     three = three_of(found)

@@ -15,8 +15,8 @@ JUDGED = "nobody measured it of new outcomes; by_truth is of those that were jud
 
 
 def by_truth_of(run: Reader, node: NodeView, signed: Testing | None = None) -> ByTruth | None:
-    """What truth.db beside a run says of a node; None without one. signed: what a certificate says, which is taken
-    where the file it was found from is not there (any more)."""
+    """What truth.db beside a run says of a node; None without one. signed: what a certificate that names
+    truth.db says, which is taken where the file it was found from is not there (any more)."""
     if not attached(run):
         return None if signed is None else signed.by_truth
     found = rightness(run, node.path, math.inf) or []

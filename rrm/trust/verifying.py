@@ -38,6 +38,7 @@ from rrm.trust.snapshot import (
     without_truth,
 )
 from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
+from rrm.trust.unnamed import there, too_new
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
 
@@ -148,6 +149,11 @@ def verify(
         with copied(run, measured=False, truth=TRUTH in predicate.databases) as copy:
             if TRUTH not in predicate.databases:  # of a certificate that does not speak of it
                 without_truth(copy)
+                if there(run, TRUTH):
+                    found.notes.append(f"{TRUTH} lies there, and the certificate does not speak of it: it was not read")
+            elif why := too_new(copy):
+                found.faults.append(Breach("format", why))
+                return found
             _whole(copy)
             told = _same_rows(copy, predicate, found)
             if told is None:
@@ -287,6 +293,8 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
             check.say([f"the certificate of {child.node} is not the one it names"], node)
         elif said.evidence != predicate.evidence:
             check.say([f"the certificate of {child.node} is of other rows"], node)
+        elif said.databases != predicate.databases:  # all of a run are written at once, of the same
+            check.say([f"the certificate of {child.node} is of other databases, or of other rows of them"], node)
         else:
             _down(check, below, said)
     if any("not_known" not in figure.model_dump() for figure in predicate.testing.agreement.values()):
@@ -298,8 +306,10 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
     if TRUTH in predicate.databases:
         if attached(check.reader):
             found.notes.append(f"{node}: figures by the truth follow from {TRUTH}; whether that is true was not asked")
+        elif (check.copy / TRUTH).exists():
+            check.say([f"{TRUTH} is there, and nothing can be read of it: it has another version, or no tables"], node)
         else:
-            why = f"they were found from {TRUTH}, which is not there, or cannot be read; `rrm measure truth` writes it"
+            why = f"they were found from {TRUTH}, which is not there; `rrm measure truth` writes it"
             found.taken.append(Taken(node, "testing.by_truth", why))
     if predicate.testing.audits:
         why = "how often a part of an audit was done until it was as it is nobody recorded"

@@ -18,6 +18,7 @@ from rrm.store.store import Store
 from rrm.store.truths import FILE, Told, TrueOutcome, Truths
 from rrm.trust import reporting
 from rrm.trust.certifying import certify, file_of
+from rrm.trust.gathering import not_shown_of
 from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD, of_rrm
 from rrm.trust.plain_words import in_words
 from rrm.trust.report_figures import DrawnFigure
@@ -35,6 +36,7 @@ from tests.test_resume import tiny
 from tests.trust.test_certificates import checked, key, kinds, read, rewritten  # noqa: F401 (key is a fixture)
 from tests.trust.test_deriving import changed, numbers
 
+THREE = ("interpretability", "formal_verification", "guarantees")
 pytest.importorskip("securesystemslib", reason="needs the extra trust")
 
 
@@ -131,6 +133,73 @@ def test_a_changed_truth_is_found_and_one_that_is_gone_is_said_to_be(run: Path, 
     assert found.code == 0 and any(
         one.place == "testing.by_truth" and "is not there" in one.why for one in found.taken
     ), "what it says is the word of whoever signed"
+
+
+PERFECT = {"value": 1.0, "low": 0.99, "high": 1.0, "n": 5000, "cases": 900}
+
+
+def consistent(run: Path, predicate: dict[str, Any]) -> None:
+    """Say as not shown what follows from what else it says, as whoever forges well does."""
+    said = Predicate.model_validate(predicate)
+    with Reader(run) as reader:
+        parts = {name: getattr(said, name) for name in ("design", "testing", "scope", *THREE)}
+        not_shown = not_shown_of(reader, reader.nodes[said.node], parts, said.children, said.version)
+    predicate["not_shown"] = [*not_shown]
+
+
+def unnamed(statement: dict[str, Any]) -> None:
+    statement["predicate"]["databases"].pop(FILE, None)
+    statement["subject"] = [one for one in statement["subject"] if FILE not in one["name"]]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_figures_by_a_truth_that_is_not_named_are_invented(run: Path, key: Path, there: bool) -> None:  # noqa: F811
+    def invent(statement: dict[str, Any]) -> None:
+        unnamed(statement)
+        told = {"code": "x", "user": PERFECT, "reward_model": PERFECT, "held_out": PERFECT, "assistants": []}
+        statement["predicate"]["testing"]["by_truth"] = told
+        consistent(run, statement["predicate"])
+
+    if not there:
+        (run / FILE).unlink()
+    for node in ("toy/sub", "toy"):
+        certify(run, node, key=key)
+        rewritten(file_of(run / "certificates", node), invent, key)
+        found = checked(run, key, node)
+        assert kinds(found) == {"changed"} and any("testing.by_truth" in fault.what for fault in found.faults)
+
+
+def test_who_leaves_the_truth_out_is_told_of_and_a_child_names_what_its_parent_does(
+    run: Path, key: Path  # noqa: F811
+) -> None:
+    def silent(statement: dict[str, Any]) -> None:
+        unnamed(statement)
+        statement["predicate"]["testing"]["by_truth"] = None
+        for one in statement["predicate"]["testing"]["agreement"].values():
+            one["not_known"] = "nobody measured it: the truth is not known here, or was not asked for"
+        consistent(run, statement["predicate"])
+
+    certify(run, "sub", key=key)
+    rewritten(file_of(run / "certificates", "toy/sub"), silent, key)
+    found = checked(run, key, "toy/sub")
+    assert found.code == 0 and any("truth.db lies there" in note for note in found.notes)
+    certify(run, key=key)
+    rewritten(file_of(run / "certificates", "toy"), silent, key)
+    found = checked(run, key)
+    assert kinds(found) == {"changed"} and any("of other databases" in fault.what for fault in found.faults)
+
+
+@pytest.mark.parametrize(("version", "kind"), [(99, "format"), (0, "changed")])
+def test_a_truth_of_another_version_is_not_taken_for_one_that_is_gone(
+    run: Path, key: Path, version: int, kind: str  # noqa: F811
+) -> None:
+    certify(run, key=key)
+    lied = lie(lambda predicate: predicate["testing"]["by_truth"].update(user=PERFECT))
+    rewritten(file_of(run / "certificates", "toy"), lied, key)
+    with closing(sqlite3.connect(run / FILE)) as db, db:
+        db.execute(f"PRAGMA user_version = {version}")
+    found = checked(run, key)
+    assert kinds(found) == {kind} and any(FILE in fault.what for fault in found.faults)
 
 
 def test_what_is_measured_later_changes_nothing(run: Path, key: Path) -> None:  # noqa: F811

@@ -1,0 +1,52 @@
+"""What lies in a run's folder beside what a certificate names. It decides nothing of whether the certificate holds, and
+a reader is told of it: who signs less than there is may have had a reason."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Container, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from rrm.store.truths import FILE as TRUTH
+from rrm.store.upgrades import TRUTHS
+from rrm.trust.snapshot import KEPT, OTHERS, Rows
+
+ABOUT = {"labels.db": "design.judges", "calls.db": "databases"}
+"""Database -> the place of what would follow from it."""
+
+
+def too_new(copy: Path) -> str:
+    """Why the truth.db of a copy cannot be read here, if a newer rrm made it; else empty."""
+    if not (copy / TRUTH).exists():
+        return ""
+    with closing(sqlite3.connect(copy / TRUTH)) as db:
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if version <= len(TRUTHS):
+        return ""
+    return f"{TRUTH} is of version {version}, and this rrm reads those up to {len(TRUTHS)}: use the rrm that made it"
+
+
+def left_out(copy: Path, named: Container[str]) -> list[str]:
+    """Databases of a copy, not cut yet, that a certificate does not name, and that would say more."""
+    return [name for name in OTHERS if (copy / name).exists() and name not in named]
+
+
+def later_rows(copy: Path, named: Rows) -> Iterator[str]:
+    """How many rows of a copy's databases, not cut yet, came after those that a certificate names, in words."""
+    for name in OTHERS:
+        if name not in named or not (copy / name).exists():
+            continue
+        with closing(sqlite3.connect(copy / name)) as db:
+            there = {table for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            for table in sorted({*KEPT[name]} & there):
+                total = db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
+                known = named[name][table][0] if table in named[name] else 0
+                if total > known:
+                    yield f"{name}: {total - known} rows of {table} came later; they are left out of what follows"
+
+
+def there(run: Path, name: str) -> bool:
+    """Whether there is anything of this name in a run's folder, a link that leads nowhere included."""
+    return os.path.lexists(run / name)

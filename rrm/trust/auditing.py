@@ -28,15 +28,12 @@ from rrm.trust.audit_parts import PARTS
 from rrm.trust.bench import Bench, Found, Unknowable
 from rrm.trust.gathering import held_out
 from rrm.trust.machines import this_machine
+from rrm.trust.shapes import NOBODY, UNASKED
 from rrm.trust.shelf import FOLDER, keep, weights_of
 from rrm.trust.snapshot import beside, copied
 from rrm.users.endpoint import EndpointUser
 from rrm.users.human import HumanUser
 from rrm.view.reading import DONE, Reader
-
-NOBODY = "nobody"
-UNASKED = ("irrelevant", "planted")
-"""Parts that ask no user."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,8 @@ def audit(
             found |= {"made": made[part], "times": done[part].get("times", 0) + 1}
             command = f"rrm audit RUN {node}{called} --only {part} --cases {cases} --budget {budget} --seed {seed}"
             with Reader(run) as reader:
-                inputs = {"cases": cases, "budget": budget, "seed": seed, "shifted": shifted is not None, "asked": who}
+                other = shifted is not None and part == "shifted"
+                inputs = {"cases": cases, "budget": budget, "seed": seed, "shifted": other, "asked": who}
                 keep(reader, node, "audits", part, command, found, inputs, this_machine())
             yield Audited(part, found, examples=tuple(bench.examples))
 

@@ -16,7 +16,7 @@ A TOML file. A table for every node, for the root, or for a node by its path; in
 --again`), but for how often a part of an audit was done (`times`) and what its command names (the tree, the user),
 which nobody can: these have to be demanded themselves;
 "known": there is something; "empty": a list has nothing; "holds": a chapter, or audits, in which something was found,
-and nothing that fails or is not known.
+and nothing that fails or is not known, or that is as a whole no more than the word of whoever signed.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ def _unmet(body: Any, place: str, demand: str, taken: Sequence[Taken]) -> Iterab
         if demand == "derived" and not why:
             bare = value == [] and (where == "testing.audits" or where.endswith(".found"))
             why = "there is nothing" if bare else _taken(where, taken)
+        if demand == "holds" and not why:
+            why = _only_signed(where, value, taken)
         if why:
             yield f"{where} is to be {demand}, and {why}"
 
@@ -98,6 +100,16 @@ def _places(value: Any, parts: list[str], place: str, where: str = "") -> Iterab
     else:
         there = ", ".join(value) if isinstance(value, Mapping) else "nothing with a name"
         raise PolicyError(f"no certificate has {place!r}: under {where or 'the top'} there is {there:.200}")
+
+
+def _only_signed(where: str, value: Any, taken: Sequence[Taken]) -> str:
+    """Why an entry of a chapter, or of a list, is as a whole the word of whoever signed; empty if none is."""
+    entries, place = (value["found"], f"{where}.found") if isinstance(value, Mapping) else (value, where)
+    whole = {one.place: one.why for one in taken}
+    for i, one in enumerate(entries):
+        if why := whole.get(f"{place}[{i}]"):
+            return f"{one['name']} was taken as signed: {why}"
+    return ""
 
 
 def _taken(where: str, taken: Sequence[Taken]) -> str:

@@ -27,8 +27,8 @@ from rrm.core.parties import User
 from rrm.core.task import Task
 from rrm.trust.differing import differences, near, short
 from rrm.trust.guarantees import bounded
-from rrm.trust.machines import PARTS, moved, this_code, this_machine
-from rrm.trust.shelf import ASIDE
+from rrm.trust.machines import moved, this_code, this_machine
+from rrm.trust.shapes import HUMAN, NOBODY, Entry, derivable, misasked, misshapen
 from rrm.trust.statement import Figure, Predicate
 from rrm.view.reading import Reader
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from rrm.trust.proving import Decided, Subject
 
 Found = Mapping[str, Any]
-Entry = Mapping[str, Any]
-"""What a chapter holds: name, command, found; and, of what can be derived again, inputs and on."""
 ASKED = "z3"
 """The key of what z3 said."""
 EXACT = ("bounds", "proofs")
@@ -45,13 +43,6 @@ EXACT = ("bounds", "proofs")
 ARITHMETIC = r"\.counterexample\.(before|after)\.(mean|std|reward)$"
 """Of a counterexample what the reward model's own arithmetic, in float32, makes of it."""
 NORM = "inputs.norm, the starting model's last normalization, was not compared with a model (--model compares it)"
-INPUTS = {
-    "bounds": {"confidence"}, "proofs": {"floor", "norm"}, "positions": {"up_to"}, "attribution": {"limit"},
-    "words": {"words"},
-}  # fmt: skip
-"""What an entry may name as found from, by its name."""
-AUDIT = {"cases", "budget", "seed", "shifted", "asked"}
-"""The same of audits."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +122,12 @@ def derive(
     folder: a copy of the run as it was, with its weights, that may be written to. compared: whether the normalization
     that proofs name was compared with a starting model (`Started.norms`).
     """
+    judged = _judged_by(folder)
     for place, chapter, one in entries(predicate):
         start, called = time.perf_counter(), str(one.get("name", ""))
-        if wrong := [f"{place} {what}" for what in _misshapen(chapter, one)]:
+        wrong = [*misshapen(chapter, one, predicate.version)]
+        wrong += misasked(predicate, one, judged) if chapter == "audits" else ()
+        if wrong := [f"{place} {what}" for what in wrong]:
             yield Derived(place, called, tuple(wrong))
             continue
         try:
@@ -141,7 +135,7 @@ def derive(
             told = json.loads(json.dumps(found))
             given = {key: value for key, value in one["found"].items() if key != "times" or chapter != "audits"}
             done = _compared(place, called, given, told, moved(one["on"], here))
-            taken = [(f"{place}.{part}", why) for part, why in left]
+            taken = [(f"{place}.{part}".rstrip("."), why) for part, why in left]
             if called == "proofs" and one["inputs"]["norm"] is not None and not compared:
                 taken.append((f"{place}.inputs.norm", NORM))
             said, free = _command(predicate.node, chapter, one)
@@ -152,29 +146,11 @@ def derive(
             yield replace(done, seconds=time.perf_counter() - start, taken=tuple(taken))
         except (NotHere, ModelError, ConfigError) as error:
             yield Taken(predicate.node, place, str(error), called)
+            if (chapter, called) == ("audits", "shifted") and isinstance(predicate.scope.shift, Figure):
+                yield Taken(predicate.node, "scope.shift", f"it is of {place}, which was not derived again")
         except (RRMError, *BROKEN) as error:
             what = f"{place} cannot be derived again from what it names ({type(error).__name__}: {plain(str(error))})"
             yield Derived(place, called, (what,))
-
-
-def _misshapen(chapter: str, one: Entry) -> Iterator[str]:
-    """What an entry has that nothing here would write, and nobody could derive: room for anything."""
-    if more := sorted({*one} - {*ASIDE}):
-        yield f"has {', '.join(more)}, which is no part of what was found"
-    for key, kind in (("name", str), ("command", str), ("found", Mapping), ("inputs", Mapping), ("on", Mapping)):
-        if key in one and not isinstance(one[key], kind):
-            yield f"has a {key} of another kind"
-        elif key not in one and key in ASIDE[:3]:
-            yield f"has no {key}"
-    times = one["found"].get("times", 1) if chapter == "audits" and isinstance(one.get("found"), Mapping) else 1
-    if type(times) is not int or times < 1:
-        yield "has found.times that is no number of times"
-    inputs, on = one.get("inputs"), one.get("on")
-    known = AUDIT if chapter == "audits" else INPUTS.get(str(one.get("name")))
-    if known is not None and isinstance(inputs, Mapping) and (more := sorted({*inputs} - known)):
-        yield f"has inputs.{', inputs.'.join(more)}, from which nothing is found"
-    if isinstance(on, Mapping) and (more := sorted({*on} - {*PARTS})):
-        yield f"has on.{', on.'.join(more)}, which is no part of a machine"
 
 
 def _command(node: str, chapter: str, one: Entry) -> tuple[str, str]:
@@ -211,11 +187,14 @@ def _found(
     """What an entry should say, on what that was computed, and (part, why) of what it says that is taken as signed.
     Raises `NotHere`."""
     name, node = one["name"], predicate.node
+    if not derivable(chapter, one) and (again is None or name not in again.others):
+        raise NotHere(f"nothing here finds {short(name)} again: other code found it")
     if not isinstance(one.get("inputs"), Mapping) or not isinstance(one.get("on"), Mapping):
-        raise NotHere("it does not say what it was found from: an older rrm made it, or other code")
+        raise NotHere("it does not say what it was found from: an older rrm made it")
     inputs, threads = one["inputs"], one["on"].get("threads")
     if chapter == "guarantees" and name == "bounds":
-        return _bounds(folder, predicate, inputs), this_code(), ()
+        bounds, left = _bounds(folder, predicate, inputs)
+        return bounds, this_code(), left
     if chapter == "formal_verification" and name == "proofs":
         found, left = _proofs(folder, node, inputs, one["found"])
         return found, this_machine() | {"threads": threads}, left
@@ -232,6 +211,12 @@ def _found(
     raise NotHere(f"nothing here finds {name!r} again")
 
 
+def _judged_by(folder: Path) -> str:
+    """Who judged a run, as its configuration calls them."""
+    user = json.loads((folder / "config.json").read_text()).get("user")
+    return str(user.get("name", "")) if isinstance(user, Mapping) else ""
+
+
 def _computing(threads: Any) -> Any:
     from rrm.loop.training import computing_with
 
@@ -243,14 +228,16 @@ def _computing(threads: Any) -> Any:
 # --- one by one --------------------------------------------------------------------------------------
 
 
-def _bounds(folder: Path, predicate: Predicate, inputs: Found) -> Found:
-    """From the rows, and from the agreement with the truth as it was signed: that was measured beside the run."""
+def _bounds(folder: Path, predicate: Predicate, inputs: Found) -> tuple[Found, Sequence[tuple[str, str]]]:
+    """From the rows, and from the agreement with the truth as it was signed: that was measured beside the run, and what
+    is bounded with it is no less the word of whoever signed."""
     agreed = predicate.testing.agreement.get("assisted")
     measured = {"mean": agreed.value, "n": agreed.n} if isinstance(agreed, Figure) else {}
     confidence = inputs["confidence"]
     with Reader(folder) as run:
         told = [one.plain() for one in bounded(run, predicate.node, confidence, measured)]
-    return {"statements": told, "confidence": confidence}
+    why = "testing.agreement.assisted, which was measured beside the run, went into it as it was signed"
+    return {"statements": told, "confidence": confidence}, [("", why)] if measured else ()
 
 
 def _subject(folder: Path, node: str, inputs: Found) -> Subject:
@@ -338,18 +325,18 @@ def _explained(folder: Path, node: str, name: str, inputs: Found, again: Again) 
 
 
 def _audited(folder: Path, node: str, name: str, inputs: Found, again: Again) -> Found:
-    from rrm.trust.auditing import NOBODY, audit
+    from rrm.trust.auditing import audit
     from rrm.users.human import HumanUser
 
     asked, judged = inputs.get("asked"), None if again.user is None else again.user.name
     nobody = asked == NOBODY
-    if asked == HumanUser().name or (isinstance(again.user, HumanUser) and not nobody):
+    if asked == HUMAN or (isinstance(again.user, HumanUser) and not nobody):
         raise NotHere("people were asked, and nobody asks them again")
     if again.tree is None or (again.user is None and not nobody):
         raise NotHere("it takes the tree and whoever judged: give --tree, and --user if the tree does not say")
     if not nobody and asked != judged:
         raise NotHere(f"it says that {short(asked)} was asked, and {judged} was given")
-    if inputs["shifted"]:
+    if name == "shifted" and inputs["shifted"]:  # it asks nothing of any other part
         raise NotHere("it takes the tree with cases of another kind; its command finds it again")
     try:
         (done,) = audit(

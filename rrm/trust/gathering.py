@@ -24,6 +24,7 @@ from rrm.store import links
 from rrm.store.truths import FILE as TRUTHS
 from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD, of_rrm
 from rrm.trust.origins import unsure_origins
+from rrm.trust.shelf import OLD
 from rrm.trust.snapshot import Rows, hash_of
 from rrm.trust.statement import (
     VERSION,
@@ -54,6 +55,12 @@ _CURRENT = "c.task = ? AND NOT EXISTS (SELECT 1 FROM comparisons later WHERE lat
 _WHOLE = f"{_CURRENT} AND NOT {PARTS}"
 """Figures are of comparisons of whole outcomes (`rrm.core.parts`)."""
 _DERIVED = "derived"
+EMPTY = {
+    "interpretability": "nothing was computed about what moves its judgements",
+    "formal_verification": "nothing was proven of its weights",
+    "guarantees": "no bound was computed of what it may do to its parent",
+}
+"""Chapter -> why there is nothing in it; or `OLD`."""
 ORACLE = "oracle"
 """The user of `rrm.measure.oracle`, who knows the truth: simulated, though its name has no settings."""
 
@@ -111,14 +118,12 @@ def predicate_of(
 
 def three_of(found: Mapping[str, Chapter]) -> dict[str, Chapter]:
     """The three chapters beside design and testing, empty ones with the reason."""
-    return {
-        name: found.get(name, Chapter(empty=why))
-        for name, why in (
-            ("interpretability", "nothing was computed about what moves its judgements"),
-            ("formal_verification", "nothing was proven of its weights"),
-            ("guarantees", "no bound was computed of what it may do to its parent"),
-        )
-    }
+    return {name: _chapter(found.get(name, Chapter()), why) for name, why in EMPTY.items()}
+
+
+def _chapter(given: Chapter, why: str) -> Chapter:
+    """Either what was found or a reason that rrm has, whatever a certificate gives."""
+    return Chapter(found=given.found) if given.found else Chapter(empty=OLD if given.empty == OLD else why)
 
 
 # --- what is hashed ----------------------------------------------------------------------------------
@@ -140,7 +145,7 @@ def files_of(folder: Path) -> dict[str, str]:
         for name in sorted((*folders, *files)):
             path = Path(where) / name
             called = path.relative_to(folder).as_posix()
-            if _skipped(called):
+            if skipped(called):
                 continue
             if path.is_symlink():
                 raise RunError(f"{path} is a symbolic link, and a certificate is of files: put there what it leads to")
@@ -149,7 +154,8 @@ def files_of(folder: Path) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _skipped(name: str) -> bool:
+def skipped(name: str) -> bool:
+    """Whether a file of a run is none of those that are hashed one by one."""
     for tail in ("-wal", "-shm", "-journal"):
         name = name.removesuffix(tail)
     return name in SKIPPED or name.endswith(".part") or name.split("/")[0] in ("certificates", "trust")
@@ -306,6 +312,9 @@ def testing_of(
     by_truth = by_truth_of(run, node, signed)
     untrue = NotKnown(not_known=UNASKED if by_truth is None else JUDGED)
     agreement: Found = untrue
+    if signed is not None and node.path == run.root:  # only of the root is it measured
+        told = signed.agreement.get("assisted")
+        agreement = told if isinstance(told, Figure) else untrue
     if isinstance(measured, dict) and all(isinstance(measured.get(one, 0), int | float) for one in ("mean", "n")) and (
         "mean" in measured
     ):
@@ -318,7 +327,7 @@ def testing_of(
         tied=_share(((sum(p == 0.5 for p in some), len(some)) for some in by_case.values()), none),
         abstained=_share(((sum(p is None for p in some), len(some)) for some in by_case.values()), none),
         held_out=right, expected=expected, brier=brier,
-        agreement={"assisted": agreement, "unassisted": untrue} if signed is None else dict(signed.agreement),
+        agreement={"assisted": agreement, "unassisted": untrue},
         challenges=plain(challenges_of(run, node, None if signed is None else truths_in(signed.challenges))),
         audits=tuple(dict(one) for one in audits), by_truth=by_truth,
     )  # fmt: skip

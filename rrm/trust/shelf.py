@@ -13,13 +13,12 @@ from typing import Any, Literal
 from rrm.core.errors import RunError
 from rrm.store.files import file_name, write_atomically
 from rrm.trust.machines import Machine
+from rrm.trust.shapes import ASIDE, whole
 from rrm.trust.statement import Chapter
 from rrm.view.reading import Reader
 
 FOLDER = "trust"
 CHAPTERS = ("interpretability", "formal_verification", "guarantees", "audits")
-ASIDE = ("name", "command", "found", "inputs", "on")
-"""Of what is kept, what a certificate has."""
 OLD = "what was found is of other weights or fewer judgements than the node has now"
 Kind = Literal["interpretability", "formal_verification", "guarantees", "audits"]
 
@@ -57,7 +56,8 @@ def keep(
 
 
 def kept(folder: Path, run: Reader, node: str) -> tuple[dict[str, Chapter], list[Mapping[str, Any]]]:
-    """Chapters of what was found about the newest weights, of all that was judged, and audits. `folder`: the run
+    """Chapters of what was found about the newest weights, of all that was judged, and audits; what an rrm of before
+    found without saying from what is left out, as nobody finds it again. `folder`: the run
     itself, of which `run` may read a copy."""
     now, rows = weights_of(run, node), rows_of(run, node)
     chapters: dict[str, Chapter] = {}
@@ -69,6 +69,7 @@ def kept(folder: Path, run: Reader, node: str) -> tuple[dict[str, Chapter], list
             try:
                 body = json.loads(path.read_text())
                 fresh = body["weights"] == now and {*ASIDE[:3]} < {*body} and body.get("rows", rows) == rows
+                fresh = fresh and whole(kind, body)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise RunError(f"{path} cannot be read ({error}); remove it, or find it again") from error
             if fresh:

@@ -5,16 +5,22 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from rrm.core.border import plain
 from rrm.store.truths import FILE as TRUTH
 from rrm.store.upgrades import TRUTHS
+from rrm.trust.deriving import Taken
+from rrm.trust.gathering import skipped
 from rrm.trust.snapshot import KEPT, OTHERS, Rows
+from rrm.trust.statement import Predicate
 
 ABOUT = {"labels.db": "design.judges", "calls.db": "databases"}
 """Database -> the place of what would follow from it."""
+MOST = 12
+"""Most files that are named."""
 
 
 def too_new(copy: Path) -> str:
@@ -31,6 +37,32 @@ def too_new(copy: Path) -> str:
 def left_out(copy: Path, named: Container[str]) -> list[str]:
     """Databases of a copy, not cut yet, that a certificate does not name, and that would say more."""
     return [name for name in OTHERS if (copy / name).exists() and name not in named]
+
+
+def unheard(predicate: Predicate, aside: Sequence[str]) -> Iterator[Taken]:
+    """What of a certificate is the word of whoever signed, as it leaves out a database that would say more.
+
+    aside: those that are there and not named (`left_out`).
+    """
+    for name in aside:
+        why = f"{name} is there, and the certificate does not speak of it: nothing was found again from its rows"
+        yield Taken(predicate.node, ABOUT[name], why)
+    for i, judge in enumerate(predicate.design.judges):
+        if judge.kind == "people" and "labels.db" not in predicate.databases:
+            why = "how far people agree follows from labels.db, of which the certificate does not speak"
+            yield Taken(predicate.node, f"design.judges[{i}].alpha", why)
+
+
+def other_files(run: Path, named: Container[str]) -> list[str]:
+    """The files of a run that a certificate does not name, in words: one line, or none."""
+    found = [
+        path.relative_to(run).as_posix() for path in sorted(run.rglob("*")) if path.is_symlink() or path.is_file()
+    ]
+    more = [plain(name) for name in found if name not in named and not skipped(name)]
+    if not more:
+        return []
+    rest = f" and {len(more) - MOST} more" if len(more) > MOST else ""
+    return [f"files that the certificate does not speak of: {', '.join(more[:MOST])}{rest}"]
 
 
 def later_rows(copy: Path, named: Rows) -> Iterator[str]:

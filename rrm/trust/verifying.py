@@ -38,7 +38,7 @@ from rrm.trust.snapshot import (
     without_truth,
 )
 from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
-from rrm.trust.unnamed import there, too_new
+from rrm.trust.unnamed import left_out, later_rows, other_files, there, too_new, unheard
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
 
@@ -57,6 +57,7 @@ SAYS = {
 }
 NOTED = frozenset({"made", "rrm"})
 """Of a predicate, what no record tells again."""
+CONFIG = "config.json"
 LINKS_SINCE = 5
 """The version of the schema of run.db that has links."""
 MOST = 12
@@ -104,6 +105,8 @@ class _Check:
     found: Verified
     forgotten: bool
     """Whether rows were rewritten, and agree with their links: then what differs comes of that."""
+    aside: Sequence[str] = ()
+    """Databases that are there, and that the certificates do not name."""
     hashes: dict[str, str | None] = field(default_factory=dict)
 
     @cached_property
@@ -158,9 +161,11 @@ def verify(
             told = _same_rows(copy, predicate, found)
             if told is None:
                 return found
+            found.notes += [*later_rows(copy, predicate.databases), *other_files(run, predicate.files)]
+            aside = left_out(copy, predicate.databases)
             cut(copy, predicate.evidence.size, predicate.databases)
             with Reader(copy) as reader:
-                check = _Check(run, copy, reader, certificate.parent, known, found, told)
+                check = _Check(run, copy, reader, certificate.parent, known, found, told, aside)
                 others = {file_of(check.folder, node).name for node in reader.nodes if node != predicate.node}
                 if certificate.name in others:
                     check.say([f"{certificate.name} is the certificate of {predicate.node}"], "", "run")
@@ -297,6 +302,7 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
             check.say([f"the certificate of {child.node} is of other databases, or of other rows of them"], node)
         else:
             _down(check, below, said)
+    found.taken += unheard(predicate, check.aside)
     if any("not_known" not in figure.model_dump() for figure in predicate.testing.agreement.values()):
         why = "agreement with the truth was measured beside the run, and is no part of its records"
         found.taken.append(Taken(node, "testing.agreement", why))
@@ -365,7 +371,9 @@ def _derived(
 
 
 def _files(check: _Check, predicate: Predicate) -> Iterable[str]:
-    """The files that it names, and the weights that the rows name, whether or not it does."""
+    """The files that it names, and the weights that the rows name, whether or not it does; its configuration is one."""
+    if CONFIG not in predicate.files:
+        yield f"{CONFIG} is not among the files that it names"
     named = {**weights_in(check.copy, predicate.node), **predicate.files}
     for name, digest in named.items():
         if (now := check.hash_of(name)) != digest:

@@ -44,10 +44,11 @@ def test_what_was_found_speaks_for_itself(run: Path, key: Path) -> None:  # noqa
         keep(reader, "toy", "formal_verification", "monotone", "rrm prove RUN", {"holds": True, "of": [1, 2]})
         keep(reader, "toy", "guarantees", "bound", "rrm bound RUN", {"holds": False, "bound": 0.25})
         keep(reader, "toy", "audits", "shift", "rrm audit RUN", {"accuracy": 0.5})
-        keep(reader, "toy", "audits", "adversarial", "rrm audit RUN", {"holds": None, "preferred": 0.5})
+        keep(reader, "toy", "audits", "adversarial", "rrm audit RUN", {"holds": None, "preferred": 0.5}, {}, {})
         figure = {"value": 0.75, "low": 0.5, "high": 0.9, "n": 20, "cases": 10}
-        keep(reader, "toy", "audits", "shifted", "rrm audit RUN", {"predicted": figure, "holds": True, "times": 1})
-        keep(reader, "toy", "audits", "planted", "rrm audit RUN", {"not_known": "it has no assistants"})
+        other = {"predicted": figure, "holds": True, "times": 1}
+        keep(reader, "toy", "audits", "shifted", "rrm audit RUN", other, {}, {})
+        keep(reader, "toy", "audits", "planted", "rrm audit RUN", {"not_known": "it has no assistants"}, {}, {})
     certify(run, key=key)
     said = read_predicate(file_in(run, "toy"))
     assert said["scope"]["shift"] == figure

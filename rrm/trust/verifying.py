@@ -38,7 +38,7 @@ from rrm.trust.snapshot import (
     without_truth,
 )
 from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
-from rrm.trust.unnamed import left_out, later_rows, other_files, there, too_new, unheard
+from rrm.trust.unnamed import later_rows, left_out, other_files, there, too_new, unheard
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
 
@@ -298,8 +298,8 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
             check.say([f"the certificate of {child.node} is not the one it names"], node)
         elif said.evidence != predicate.evidence:
             check.say([f"the certificate of {child.node} is of other rows"], node)
-        elif said.databases != predicate.databases:  # all of a run are written at once, of the same
-            check.say([f"the certificate of {child.node} is of other databases, or of other rows of them"], node)
+        elif (said.databases, said.files) != (predicate.databases, predicate.files):  # they are written at once
+            check.say([f"the certificate of {child.node} is of other databases, rows of them, or files"], node)
         else:
             _down(check, below, said)
     found.taken += unheard(predicate, check.aside)

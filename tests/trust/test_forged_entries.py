@@ -31,8 +31,8 @@ INPUTS = {"cases": 8, "budget": 8, "seed": 0, "shifted": False, "asked": "bounde
 Body = dict[str, Any]
 
 
-def forged(run: Path, key: Path, change: Callable[[Body], None]) -> Verified:
-    """What verifying says of a certificate that was changed so that it agrees with itself."""
+def agreeing(run: Path, change: Callable[[Body], None]) -> Callable[[Body], None]:
+    """Change a predicate, and what it does not show so that the statement agrees with itself."""
 
     def both(statement: Body) -> None:
         change(statement["predicate"])
@@ -42,7 +42,12 @@ def forged(run: Path, key: Path, change: Callable[[Body], None]) -> Verified:
             shown = not_shown_of(reader, reader.nodes[told.node], parts, told.children, told.version)
         statement["predicate"]["not_shown"] = [*shown]
 
-    rewritten(file_of(run / "certificates", "toy"), both, key)
+    return both
+
+
+def forged(run: Path, key: Path, change: Callable[[Body], None]) -> Verified:
+    """What verifying says of a certificate that was changed so that it agrees with itself."""
+    rewritten(file_of(run / "certificates", "toy"), agreeing(run, change), key)
     return checked(run, key)
 
 

@@ -1,0 +1,177 @@
+"""Who signs less than there is, or puts a text where a figure or a known reason belongs, is found or told of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rrm.labels.queue import Labels
+from rrm.store import links
+from rrm.store.store import LINKED
+from rrm.trust.certifying import certify, file_of
+from rrm.trust.demands import unmet
+from rrm.trust.gathering import design_of
+from rrm.trust.snapshot import copied, cut, databases_of
+from rrm.trust.statement import digest_of
+from rrm.trust.verifying import Verified
+from rrm.view.reading import Reader
+from tests.label.material import pair
+from tests.trust.test_certificates import certified, checked, key, kinds, opened, read, rewritten, run
+from tests.trust.test_forged_entries import FIGURE, agreeing, forged
+
+__all__ = ["certified", "key", "run"]
+pytest.importorskip("securesystemslib", reason="needs the extra trust")
+ALONE = {"not_known": "nobody judged what somebody else judged, too"}
+Body = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def disagreeing(certified: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that two people judged, who agree half of the time; its links were made anew for this."""
+    run = shutil.copytree(certified, tmp_path_factory.mktemp("people") / "run")
+    with closing(Labels(run)) as labels:
+        for n, asked in enumerate(labels.ask("toy", 0, "Which?", [pair(i) for i in range(12)], 2, 0.0)):
+            labels.answer(str(uuid.uuid4()), asked, "Zoe", "first")
+            labels.answer(str(uuid.uuid4()), asked, "Ben", "second" if n % 2 else "first")
+    with closing(sqlite3.connect(run / "run.db")) as db:
+        triggers = db.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        with closing(opened(run)) as bare:
+            bare.execute("UPDATE comparisons SET user = 'human(Zoe; Ben)' WHERE task = 'toy'")
+            bare.execute("DELETE FROM links")
+            bare.execute("DELETE FROM sqlite_sequence WHERE name = 'links'")
+            links.fill(bare, LINKED)
+            for (sql,) in triggers:
+                bare.execute(sql)
+    return run
+
+
+@pytest.fixture
+def people(disagreeing: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(disagreeing, tmp_path / "run")
+
+
+def all_forged(run: Path, key: Path, change: Callable[[Body], None]) -> Verified:
+    """The same change in the certificates of parent and child, which name each other as they should."""
+    certify(run, key=key)
+    rewritten(file_of(run / "certificates", "toy/sub"), agreeing(run, change), key)
+    below = digest_of(read(file_of(run / "certificates", "toy/sub")))
+
+    def parent(predicate: Body) -> None:
+        predicate["children"][0]["sha256"] = below
+        for helper in predicate["design"]["assistants"]:
+            helper["certificate"] = below
+        change(predicate)
+
+    return forged(run, key, parent)
+
+
+def alpha(found: Verified) -> Body:
+    (judge,) = found.predicates["toy"].design.judges
+    return judge.alpha.model_dump()
+
+
+def test_that_people_disagree_is_not_hidden_by_leaving_out_their_labels(people: Path, key: Path) -> None:
+    certify(people, key=key)
+    honest = checked(people, key)
+    assert honest.code == 0 and alpha(honest)["value"] < 0.5 and not any("labels" in one.why for one in honest.taken)
+
+    def silent(predicate: Body) -> None:
+        del predicate["databases"]["labels.db"]
+        for judge in predicate["design"]["judges"]:
+            judge["alpha"] = ALONE if judge["kind"] == "people" else judge["alpha"]
+
+    found = all_forged(people, key, silent)
+    assert found.code == 0 and alpha(found) == ALONE
+    told = {(one.node, one.place) for one in found.taken if "labels.db" in one.why}
+    assert told == {("toy", "design.judges"), ("toy/sub", "design.judges"), ("toy", "design.judges[0].alpha")}
+    (people / "labels.db").unlink()
+    assert ("toy", "design.judges[0].alpha") in {(one.node, one.place) for one in checked(people, key).taken}
+
+
+def test_of_labels_that_were_cut_it_is_said_how_many_came_later(people: Path, key: Path) -> None:
+    def first(predicate: Body) -> None:
+        with copied(people) as copy:
+            rows = {table: tuple(one) for table, one in predicate["databases"]["labels.db"].items()}
+            cut(copy, predicate["evidence"]["size"], {"labels.db": {**rows, "labels": (2, "")}})
+            predicate["databases"] = json.loads(json.dumps(databases_of(copy)))
+            with Reader(copy) as reader:
+                below = {one["node"]: one["sha256"] for one in predicate["children"]}
+                design = design_of(reader, copy, reader.nodes[predicate["node"]], below)
+        predicate["design"] = design.model_dump(mode="json")
+
+    found = all_forged(people, key, first)
+    assert found.code == 0 and alpha(found) != FIGURE
+    assert any(note.startswith("labels.db: 22 rows of labels came later") for note in found.notes), found.notes
+
+
+def test_endpoint_calls_that_are_not_named_are_told_of(run: Path, key: Path) -> None:
+    from rrm.models.endpoints import Ledger
+
+    certify(run, key=key)
+    Ledger(run / "calls.db").close()
+    found = checked(run, key)
+    assert found.code == 0 and {one.place for one in found.taken if "calls.db" in one.why} == {"databases"}
+
+
+def test_the_configuration_is_among_the_files_and_others_are_told_of(run: Path, key: Path) -> None:
+    def without(predicate: Body) -> None:
+        del predicate["files"]["config.json"]
+
+    def bare(statement: Body) -> None:
+        agreeing(run, without)(statement)
+        for subject in statement["subject"]:
+            if subject["name"] == "config.json":
+                subject["digest"] = {"sha256": ""}
+
+    for node in ("toy/sub", "toy"):
+        certify(run, key=key)
+        rewritten(file_of(run / "certificates", node), bare, key)
+        assert any("config.json is not among" in fault.what for fault in checked(run, key, node).faults)
+    certify(run, key=key)
+    assert not any("does not speak of" in note for note in checked(run, key).notes)
+    (run / "more.json").write_text("{}")
+    (run / "link").symlink_to("more.json")
+    found = checked(run, key)
+    assert found.code == 0 and "files that the certificate does not speak of: link, more.json" in found.notes
+
+
+FREE = "it was proved elsewhere, and needs no figure"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda said: said.update(formal_verification={"found": [], "empty": ""}),
+        lambda said: said.update(interpretability={"found": [], "empty": FREE}),
+        lambda said: said.update(guarantees={"found": [{"name": "x", "command": "", "found": {}}], "empty": FREE}),
+        lambda said: said["testing"].update(agreement={"everything": {"not_known": FREE}}),
+        lambda said: said["testing"].update(agreement={}),
+        lambda said: said["testing"]["agreement"].update(assisted={"not_known": FREE}),
+        lambda said: said["testing"]["agreement"].update(unassisted=FIGURE),
+        lambda said: said["testing"]["agreement"].update(of_all_people=FIGURE),
+    ],
+)
+def test_no_text_stands_where_a_figure_or_a_known_reason_belongs(
+    change: Callable[[Body], None], run: Path, key: Path
+) -> None:
+    found = forged(run, key, change)
+    assert kinds(found) == {"changed"} and any("it says" in fault.what for fault in found.faults)
+
+
+def test_agreement_that_was_measured_is_of_the_root_and_taken_as_signed(run: Path, key: Path) -> None:
+    def measured(predicate: Body) -> None:
+        predicate["testing"]["agreement"]["assisted"] = FIGURE
+
+    found = forged(run, key, measured)
+    assert found.code == 0
+    assert unmet({"root": {"testing.agreement.assisted": "derived"}}, found.predicates, "toy", found.taken)
+    rewritten(file_of(run / "certificates", "toy/sub"), agreeing(run, measured), key)
+    assert kinds(checked(run, key, "toy/sub")) == {"changed"}

@@ -85,7 +85,7 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
             if reader.nodes[path].finished is not None:
                 continue  # trained in another run, whose certificate it is
             below = {name: one.sha256 for name, one in written.items() if name.startswith(f"{path}/")}
-            chapters, audits = kept(run, reader, path)
+            chapters, audits = kept(run, reader, path, derivable=True)
             predicate = predicate_of(reader, copy, records, path, made, _children(below), chapters, audits)
             payload = payload_of(subjects_of(reader, predicate), predicate)
             written[path] = _write(file_of(out, path), path, payload, key, predicate)

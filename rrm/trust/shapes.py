@@ -37,8 +37,11 @@ def derivable(chapter: str, one: Entry) -> bool:
 
 
 def whole(chapter: str, one: Entry) -> bool:
-    """Whether an entry says what it was found from, if it is one that is found again."""
-    return not derivable(chapter, one) or {"inputs", "on"} <= {*one}
+    """Whether an entry says all that it was found from, if it is one that is found again."""
+    if not derivable(chapter, one):
+        return True
+    inputs = one.get("inputs")
+    return "on" in one and isinstance(inputs, Mapping) and INPUTS[chapter][one["name"]] <= {*inputs}
 
 
 def misshapen(chapter: str, one: Entry, version: int) -> Iterator[str]:
@@ -52,7 +55,8 @@ def misshapen(chapter: str, one: Entry, version: int) -> Iterator[str]:
         elif key not in one and key in ASIDE[:3]:
             yield f"has no {key}"
     if version > 1 and not whole(chapter, one):
-        yield f"does not say from what {one['name']} was found (inputs, on), without which nobody finds it again"
+        needed = ", ".join(f"inputs.{key}" for key in sorted(INPUTS[chapter][one["name"]]))
+        yield f"does not say all that {one['name']} is found from ({needed}, and on): nobody could find it again"
     elsewhere = [other for other, names in INPUTS.items() if other != chapter and one.get("name") in names]
     if elsewhere and not derivable(chapter, one):
         yield f"is called {one['name']}, which is found in {', '.join(elsewhere)} and not in {chapter}"
@@ -63,9 +67,6 @@ def misshapen(chapter: str, one: Entry, version: int) -> Iterator[str]:
     known = AUDITED if chapter == "audits" else INPUTS[chapter].get(str(one.get("name")))
     if known is not None and isinstance(inputs, Mapping) and (more := sorted({*inputs} - known)):
         yield f"has inputs.{', inputs.'.join(more)}, from which nothing is found"
-    needed = INPUTS[chapter][one["name"]] if derivable(chapter, one) else frozenset()
-    if isinstance(inputs, Mapping) and (less := sorted(needed - {*inputs})):
-        yield f"has no inputs.{', inputs.'.join(less)}, without which nobody finds it again"
     if isinstance(on, Mapping) and (more := sorted({*on} - {*PARTS})):
         yield f"has on.{', on.'.join(more)}, which is no part of a machine"
 
@@ -80,7 +81,7 @@ def misasked(predicate: Predicate, one: Entry, judged: str) -> Iterator[str]:
     if not derivable("audits", one) or not isinstance(inputs, Mapping) or not isinstance(found, Mapping):
         return
     judges, asked = predicate.design.judges, inputs.get("asked")
-    people = judged == HUMAN and (not judges or any(judge.kind == "people" for judge in judges))
+    people = judged == HUMAN and (not judges or any(judge.kind in ("people", "imported") for judge in judges))
     if asked == NOBODY or (asked == judged and (people or asked != HUMAN)):
         return
     if people and (one["name"] in UNASKED or found.get("asked in place of who judged") == asked):

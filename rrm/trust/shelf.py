@@ -55,10 +55,14 @@ def keep(
     return path
 
 
-def kept(folder: Path, run: Reader, node: str) -> tuple[dict[str, Chapter], list[Mapping[str, Any]]]:
-    """Chapters of what was found about the newest weights, of all that was judged, and audits; what an rrm of before
-    found without saying from what is left out, as nobody finds it again. `folder`: the run
-    itself, of which `run` may read a copy."""
+def kept(
+    folder: Path, run: Reader, node: str, derivable: bool = False
+) -> tuple[dict[str, Chapter], list[Mapping[str, Any]]]:
+    """Chapters of what was found about the newest weights, of all that was judged, and audits.
+
+    folder: the run itself, of which `run` may read a copy. derivable: without what an rrm of before found and did not
+    say from what, as a certificate has it: nobody finds that again.
+    """
     now, rows = weights_of(run, node), rows_of(run, node)
     chapters: dict[str, Chapter] = {}
     audits: list[Mapping[str, Any]] = []
@@ -69,7 +73,7 @@ def kept(folder: Path, run: Reader, node: str) -> tuple[dict[str, Chapter], list
             try:
                 body = json.loads(path.read_text())
                 fresh = body["weights"] == now and {*ASIDE[:3]} < {*body} and body.get("rows", rows) == rows
-                fresh = fresh and whole(kind, body)
+                fresh = fresh and (whole(kind, body) or not derivable)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise RunError(f"{path} cannot be read ({error}); remove it, or find it again") from error
             if fresh:

@@ -15,7 +15,7 @@ from rrm.trust.certifying import certify, file_of
 from rrm.trust.demands import unmet
 from rrm.trust.deriving import Again, NotHere, _audited
 from rrm.trust.gathering import not_shown_of
-from rrm.trust.shelf import keep
+from rrm.trust.shelf import keep, kept
 from rrm.trust.statement import Predicate
 from rrm.trust.verifying import Verified
 from rrm.view.reading import Reader
@@ -81,6 +81,7 @@ def put(chapter: str, *entries: Body) -> Callable[[Body], None]:
         ("interpretability", entry("bounds")),
         ("interpretability", entry("bounds", inputs={"confidence": 0.95}, on={})),
         ("audits", entry("planted")),
+        ("audits", entry("planted", inputs={"asked": "nobody"}, on={})),
         ("audits", entry("adversarial")),
         ("audits", audit(asked="human")),
         ("audits", audit(asked="Ann")),
@@ -159,6 +160,9 @@ def test_what_was_found_without_saying_from_what_goes_into_no_certificate(run: P
         keep(reader, "toy", "audits", "planted", "rrm audit RUN", {"holds": True})
     (*_, done) = certify(run, key=key)
     assert not done.predicate.testing.audits and "other weights" in done.predicate.guarantees.empty
+    with Reader(run) as reader:
+        chapters, audits = kept(run, reader, "toy")
+    assert len(audits) == 1 and "guarantees" in chapters, "a report is no certificate"
     assert checked(run, key).code == 0
 
 

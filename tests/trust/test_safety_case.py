@@ -18,6 +18,8 @@ from rrm.view.web.static_copy import export
 from tests.trust.test_certificates import certified, key, run  # noqa: F401
 from tests.view.test_pages import open_app
 
+AUDITED = dict.fromkeys(("cases", "budget", "seed", "shifted", "asked"))
+
 
 def test_every_claim_has_the_state_of_its_weakest_part(certified: Path) -> None:  # noqa: F811
     top = case_of(file_in(certified, "toy"))
@@ -44,11 +46,11 @@ def test_what_was_found_speaks_for_itself(run: Path, key: Path) -> None:  # noqa
         keep(reader, "toy", "formal_verification", "monotone", "rrm prove RUN", {"holds": True, "of": [1, 2]})
         keep(reader, "toy", "guarantees", "bound", "rrm bound RUN", {"holds": False, "bound": 0.25})
         keep(reader, "toy", "audits", "shift", "rrm audit RUN", {"accuracy": 0.5})
-        keep(reader, "toy", "audits", "adversarial", "rrm audit RUN", {"holds": None, "preferred": 0.5}, {}, {})
+        keep(reader, "toy", "audits", "adversarial", "rrm audit RUN", {"holds": None, "preferred": 0.5}, AUDITED, {})
         figure = {"value": 0.75, "low": 0.5, "high": 0.9, "n": 20, "cases": 10}
         other = {"predicted": figure, "holds": True, "times": 1}
-        keep(reader, "toy", "audits", "shifted", "rrm audit RUN", other, {}, {})
-        keep(reader, "toy", "audits", "planted", "rrm audit RUN", {"not_known": "it has no assistants"}, {}, {})
+        keep(reader, "toy", "audits", "shifted", "rrm audit RUN", other, AUDITED, {})
+        keep(reader, "toy", "audits", "planted", "rrm audit RUN", {"not_known": "it has no assistants"}, AUDITED, {})
     certify(run, key=key)
     said = read_predicate(file_in(run, "toy"))
     assert said["scope"]["shift"] == figure

@@ -34,15 +34,18 @@ class BorderError(RRMError, ValueError):
 
 
 @contextmanager
-def told(where: str) -> Iterator[None]:
+def told(where: str, passing: bool = False) -> Iterator[None]:
     """Errors of somebody's code become one that says whose, and in which line. Ours pass as they are: they say it
     already. So does what is no mistake but somebody's own (an exception of their class), with a note of where it came
-    from."""
+    from; if `passing`, also where that class derives from those of mistakes: it may be how they end a run."""
     try:
         yield
     except RRMError:
         raise
     except BROKEN as error:
+        if passing and type(error).__module__ != "builtins":
+            error.add_note(f"Raised by {where}{at(error)}")
+            raise
         raise BorderError(f"{where} raised {type(error).__name__}: {plain(str(error))}{at(error)}") from error
     except BaseException as error:
         error.add_note(f"Raised by {where}{at(error)}")

@@ -91,4 +91,4 @@ def _said_by(watch: Watch, event: Event) -> AbstractContextManager[None]:
     if str(getattr(watch, "__module__", "")).partition(".")[0] == "rrm":
         return nullcontext()
     name = getattr(watch, "__qualname__", type(watch).__qualname__)
-    return border.told(f"the watcher {name!r} ({event.phase} of {event.task})")
+    return border.told(f"the watcher {name!r} ({event.phase} of {event.task})", passing=True)

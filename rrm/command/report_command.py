@@ -19,7 +19,12 @@ from rrm.command.naming import Runs
 )
 def report(
     runs: Runs,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder to write.")] = Path("report"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="DIR", help="The folder to write.", show_default="report-RUN; of several runs report"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides which comparisons are shown as examples.")] = 0,
     shown: Annotated[int, typer.Option("--examples", min=0, help="Comparisons of each node that are shown.")] = 3,
     title: Annotated[str, typer.Option(help="Its title.", show_default="by the runs' names")] = "",
@@ -34,6 +39,7 @@ def report(
     with clean_errors(debug):
         from rrm.trust.reporting import report as write  # late: matplotlib takes a second
 
+        out = out or Path(f"report-{runs[0].resolve().name}" if len(runs) == 1 else "report")
         done = write(runs, out, shlex.join(["rrm", *sys.argv[1:]]), seed, shown, title)
         say(f"{done.html}\n{done.markdown}\n{len(done.figures)} figures in {out / 'figures'}; examples drawn with "
             f"seed {seed}")  # fmt: skip

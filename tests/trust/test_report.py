@@ -241,8 +241,11 @@ def test_bibtex_closes_its_braces(tmp_path: Path) -> None:
     assert bare.count("{") == bare.count("}") and "year   = {1970}" in found and r"50 \% of \{a\_b\}" in found
 
 
-def test_the_command(tmp_path: Path, undrawn: None) -> None:
+def test_the_command(tmp_path: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
     (run,) = seeds(tmp_path / "runs", 0)
+    monkeypatch.chdir(tmp_path)
+    named = CliRunner().invoke(app, ["report", str(run), "--examples", "0"])
+    assert named.exit_code == 0 and (tmp_path / f"report-{run.name}" / "report.html").is_file()
     done = CliRunner().invoke(app, ["report", str(run), "-o", str(tmp_path / "out"), "--examples", "0"])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "out" / "report.html").exists()

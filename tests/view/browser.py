@@ -90,3 +90,12 @@ def barriers(page: Page, rules: Sequence[str] = ()) -> list[str]:
         if one["impact"] in SERIOUS
         for node in one["nodes"]
     ]
+
+
+def wait_until(tab: Page, expression: str, seconds: float = 30.0) -> None:
+    """Until an expression holds in a page. Playwright's `wait_for_function` asks again by `eval`, which the pages'
+    policy forbids, so that it fails wherever the first answer is no."""
+    end = time.monotonic() + seconds
+    while not tab.evaluate(expression):
+        assert time.monotonic() < end, expression
+        time.sleep(0.05)

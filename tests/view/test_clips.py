@@ -36,7 +36,7 @@ from tests.bandits import Impatient, Interrupted
 from tests.label.serving import Server
 from tests.label.test_human import terminal
 from tests.view import synthetic
-from tests.view.browser import barriers, chromium, complaints, serving
+from tests.view.browser import barriers, chromium, complaints, serving, wait_until
 from tests.view.hostile import MARK, TEXTS
 from tests.view.test_pages import open_app
 
@@ -344,7 +344,7 @@ def test_two_episodes_are_played_and_stepped_together(tmp_path: Path) -> None:
         tab.locator("details.reel summary").first.click()
         tab.locator(".side").first.locator(".strip figure").nth(2).click()
         assert at() == ["3", "3"]
-        tab.wait_for_function("document.querySelector('.stage img').naturalWidth == 8")
+        wait_until(tab, "document.querySelector('.stage img').naturalWidth == 8")
         assert MARK not in tab.title() and tab.evaluate(f"window['{MARK}']") is None
         assert tab.locator("main img").count() == 8 and tab.locator("[onerror], [onload], [onfocus]").count() == 0
         assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
@@ -370,7 +370,7 @@ def test_a_static_copy_plays_too(tmp_path: Path) -> None:
         tab = context.new_page()
         tab.goto((tmp_path / "copy" / "r" / "run" / "c" / "1" / "index.html").as_uri())
         tab.keyboard.press(".")
-        tab.wait_for_function("document.querySelector('.stage img').naturalWidth == 8")
+        wait_until(tab, "document.querySelector('.stage img').naturalWidth == 8")
         assert [text[:2] for text in tab.locator(".stage figcaption").all_text_contents()] == ["2.", "2."]
         context.close()
 
@@ -394,7 +394,7 @@ def test_a_labeler_plays_both_clips_by_the_keyboard(tmp_path: Path) -> None:
         assert (at(a), at(1 - a)) == ("1 of 7", "1 of 5"), "an episode begins at its beginning"
         tab.keyboard.press(".")
         assert (at(a), at(1 - a)) == ("2 of 7", "2 of 5")
-        tab.wait_for_function(f"document.querySelector('#frame-{a} img').naturalWidth == 8")
+        wait_until(tab, f"document.querySelector('#frame-{a} img').naturalWidth == 8")
         moment = tab.locator("#moments button")
         assert moment.count() == tab.locator("#ticks rect").count() == 1
         assert "step 3, proofs: whole: broken at step 3" in (moment.text_content() or "")

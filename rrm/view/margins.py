@@ -292,4 +292,7 @@ def spread(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequence[S
 def _groups(rows: Sequence[JudgedRow]) -> list[list[float]]:
     """A case's outcomes that were compared with one another, directly or through others, each as its scores but for a
     constant."""
-    return [[*one.values()] for one in apart((row.a, row.b, row.own) for row in rows if row.own is not None)]
+    edges = [(row.a, row.b, row.own) for row in rows if row.own is not None]
+    if len({end for a, b, _ in edges for end in (a, b)}) == 2 * len(edges):  # mostly: no outcome twice
+        return [[0.0, 0.0 - more] for _, _, more in edges]
+    return [[*one.values()] for one in apart(edges)]

@@ -26,9 +26,11 @@ def open_app(*folders: Path) -> Iterator[TestClient]:
         yield client
 
 
-def test_a_large_run_opens_quickly(tmp_path: Path) -> None:
-    """Processor time, so that a busy machine does not fail it. With 100,000 comparisons: see the module's `bulk`."""
-    folder = synthetic.bulk(tmp_path / "big", 1000, 2)
+@pytest.mark.parametrize("comparisons", [1000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_a_large_run_opens_quickly(comparisons: int, tmp_path: Path) -> None:
+    """Processor time, so that a busy machine does not fail it. The page of the challenges, which reads them all, may
+    take longer."""
+    folder = synthetic.bulk(tmp_path / "big", comparisons, 2)
     with closing(Store(folder / "run.db")) as store:
         synthetic.true(folder, store.compared("paper"))
     with open_app(folder) as client:
@@ -37,10 +39,12 @@ def test_a_large_run_opens_quickly(tmp_path: Path) -> None:
         paths = ["/", "/r/big", "/r/big/node/paper", "/r/big/c/1", "/r/big/c/1/a/0.0", "/r/big/c/900"]
         paths += ["/r/big/challenges/paper", "/r/big/outcomes/paper"]
         for path in [*paths, *(f"/r/big/list/paper{query}" for query in queries)]:
-            client.get(path)  # templates are compiled once
+            if comparisons == 1000 or "/list/" not in path or path.endswith("list/paper"):
+                client.get(path)  # templates are compiled once
             began = time.process_time()
             answer = client.get(path)
-            assert time.process_time() - began < 1.0, path
+            most = 2.0 if "/challenges/" in path else 1.0
+            assert time.process_time() - began < most, path
             assert answer.status_code == 200 and len(answer.content) < 300_000, path
 
 

@@ -152,9 +152,8 @@ class ByTruth(Part):
     held_out: Found
     """How often the last reward model does, of what was held out from its fit."""
     assistants: tuple[TrueHelper, ...]
-    unmeasured: int | None = None
-    """How many comparisons of whole outcomes count nowhere above, as truth.db has not the scores of both outcomes;
-    None: an older rrm wrote it, which did not say."""
+    unmeasured: int
+    """How many comparisons of whole outcomes count nowhere above, as truth.db has not the scores of both outcomes."""
 
 
 class Testing(Part):

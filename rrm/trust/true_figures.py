@@ -21,10 +21,9 @@ def by_truth_of(run: Reader, node: NodeView, signed: Testing | None = None) -> B
         return None if signed is None else signed.by_truth
     found = rightness(run, node.path, math.inf) or []
     known, unknown = measured(run, node.path)
-    old = signed is not None and signed.by_truth is not None and signed.by_truth.unmeasured is None
     nobody = "nothing was judged here of which one is truly better"
     none_held = "nothing of which one is truly better was held out of its fit"
-    if unknown and not known and not old:
+    if unknown and not known:
         nobody = none_held = "the truth was not measured at this node"
     codes = sorted(code for (code,) in run.rows("SELECT code FROM truth.origin"))
     told = {(one.what, one.node): one for one in found}
@@ -38,7 +37,7 @@ def by_truth_of(run: Reader, node: NodeView, signed: Testing | None = None) -> B
                 right_of_failing=_found(told.get(("fails", name)), "it said nothing about what does not hold"),
             ) for name in dict.fromkeys(one.node for one in found if one.node)
         ),
-        unmeasured=None if old else unknown,  # one of before is found again as it was written
+        unmeasured=unknown,
     )  # fmt: skip
 
 

@@ -156,8 +156,8 @@ def unnamed(statement: dict[str, Any]) -> None:
 def test_figures_by_a_truth_that_is_not_named_are_invented(run: Path, key: Path, there: bool) -> None:  # noqa: F811
     def invent(statement: dict[str, Any]) -> None:
         unnamed(statement)
-        told = {"code": "x", "user": PERFECT, "reward_model": PERFECT, "held_out": PERFECT, "assistants": []}
-        statement["predicate"]["testing"]["by_truth"] = told
+        told = {name: PERFECT for name in ("user", "reward_model", "held_out")}
+        statement["predicate"]["testing"]["by_truth"] = {"code": "x", **told, "assistants": [], "unmeasured": 0}
         consistent(run, statement["predicate"])
 
     if not there:

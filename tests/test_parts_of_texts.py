@@ -444,7 +444,7 @@ def test_the_pages_of_a_run_show_what_a_part_is_part_of_and_figures_leave_it_out
         show_comparison(one, Console(file=out, width=200))
         assert f"parts of outcomes: {one.part}" in out.getvalue()
         assert f"{one.a.around[0]}⟦{one.a.text}⟧" in out.getvalue()
-        rows = {row.pair for row in rows_of(reader, "toy")}
+        rows = {row.pair for row in rows_of(reader, "toy", parts_of(reader, "toy"))}
     found = {c.id: is_part(c.case) for c in judged(run[0])}
     assert rows == {id for id, part in found.items() if not part}
 

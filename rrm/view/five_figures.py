@@ -27,7 +27,7 @@ from rrm.view.challenge_records import (
     Unknown,
     unasked,
 )
-from rrm.view.margins import JudgedRow, distribution, promised, rows_of, spread
+from rrm.view.margins import JudgedRow, distribution, parts_of, promised, rows_of, spread
 from rrm.view.reading import NodeView, Reader
 
 
@@ -41,7 +41,8 @@ def challenges_of(
     words of certificates, which stay what they are (others: `rrm.view.truth.untold`).
     """
     metrics = run.metrics(node.path, ("fit", "improve", "accept", "truth", "sample", ACTED))
-    rows = rows_of(run, node.path)
+    parts = parts_of(run, node.path)
+    rows = rows_of(run, node.path, parts)
     accept = _accepted(metrics)
     kept = _kept(metrics)
     truth = _truth(run, node, metrics, measured)
@@ -53,7 +54,7 @@ def challenges_of(
         _gaming(run, node, rows, improved, accept, kept, truth, Unknown(untrue)),
         _tampering(metrics),
         _unacceptable(node, metrics, improved),
-        spread(run, node, rows),
+        spread(run, node, rows, parts),
         _convergence(node, improved),
     )
 

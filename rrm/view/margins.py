@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -38,8 +38,13 @@ class JudgedRow(NamedTuple):
     before: float | None
 
 
-def rows_of(run: Reader, task: str) -> list[JudgedRow]:
-    """A node's comparisons of whole outcomes, those that later ones supersede left out."""
+def parts_of(run: Reader, task: str) -> frozenset[str]:
+    """The cases of a node's comparisons of parts."""
+    return frozenset(case for (case,) in run.rows(CASES_OF_PARTS, {"task": task}))
+
+
+def rows_of(run: Reader, task: str, parts: Set[str]) -> list[JudgedRow]:
+    """A node's comparisons of whole outcomes, those that later ones supersede left out. parts: the cases of others."""
     margins, joins = "NULL, NULL, NULL", ""
     if "scores" in run.tables:
         margins = "s.margin, s.held, p.margin"
@@ -50,11 +55,11 @@ def rows_of(run: Reader, task: str) -> list[JudgedRow]:
     found = run.rows(
         f"SELECT c.round, c.pair, c.case_id, c.a || c.assistance_a, c.b || c.assistance_b, c.preference,"
         f" {accepting(run)}, {margins} FROM comparisons c{joins} WHERE c.task = :task"
-        f" AND c.case_id NOT IN ({CASES_OF_PARTS})"
         " AND c.seq NOT IN (SELECT supersedes FROM comparisons WHERE supersedes > 0) ORDER BY c.seq",
         {"task": task},
     )
-    return [*map(JudgedRow._make, found)]
+    rows = [*map(JudgedRow._make, found)]
+    return [row for row in rows if row.case not in parts] if parts else rows
 
 
 # --- is it right where the agent has gone? -----------------------------------------------------------
@@ -246,18 +251,23 @@ def _first(run: Reader, node: NodeView, round: int, row: JudgedRow) -> bool:
 # --- how far apart are a group's outcomes? -----------------------------------------------------------
 
 
-def spread(run: Reader, node: NodeView, rows: Sequence[JudgedRow]) -> Sequence[Short] | Unknown:
-    """How far the best of a group is above its mean, round by round.
+def spread(
+    run: Reader, node: NodeView, rows: Sequence[JudgedRow], parts: Set[str]
+) -> Sequence[Short] | Unknown:  # fmt: skip
+    """How far the best of a group is above its mean, round by round; `parts` as in `rows_of`.
 
     Margins are differences of scores, so within what was compared with each other scores are known but for a constant,
     of which neither the best less the mean nor a deviation knows.
     """
     if "scores" not in run.tables:
         return Unknown("this run kept no margins of its reward models")
+    whole = "" if not parts else (
+        " AND s.pair NOT IN (SELECT c.pair FROM comparisons c WHERE c.task = :task"
+        f" AND c.case_id IN ({CASES_OF_PARTS}))"
+    )
     squares = {
         round: [total, n] for round, total, n in run.rows(
-            "SELECT s.round, SUM(s.margin * s.margin), COUNT(*) FROM scores s WHERE s.task = :task AND s.pair NOT IN"
-            f" (SELECT c.pair FROM comparisons c WHERE c.task = :task AND c.case_id IN ({CASES_OF_PARTS}))"
+            f"SELECT s.round, SUM(s.margin * s.margin), COUNT(*) FROM scores s WHERE s.task = :task{whole}"
             " GROUP BY s.round",
             {"task": node.path},
         )

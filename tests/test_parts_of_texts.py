@@ -43,8 +43,8 @@ from rrm.models.reward import TextRewardModel
 from rrm.store.store import Store
 from rrm.trust.gathering import Hashed, evidence_of, predicate_of
 from rrm.users.pairwise import question
-from rrm.view.five_figures import rows_of
 from rrm.view.inspect import show_comparison
+from rrm.view.margins import parts_of, rows_of
 from rrm.view.reading import Reader
 from rrm.view.web.label import as_shown
 from rrm.worlds.papers import Brief, write

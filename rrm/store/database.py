@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from rrm.core.errors import StoreError
@@ -141,6 +141,12 @@ class Database:
         with self._lock, self._explained(), self._db:  # the connection commits, or rolls back whatever was raised
             self._db.execute("BEGIN IMMEDIATE")
             yield
+
+
+def read_only(path: Path, timeout: float = 5.0) -> closing[sqlite3.Connection]:
+    """A database that somebody else may be writing, opened for looking only; within `with`, its connection. `timeout`:
+    seconds to wait for who writes. What is no database is found by the first query (`sqlite3.DatabaseError`)."""
+    return closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=timeout))
 
 
 def check_version(db: sqlite3.Connection, path: Path, known: int) -> int:

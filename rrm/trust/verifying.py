@@ -35,7 +35,6 @@ from rrm.trust.snapshot import (
     look,
     weights_in,
     within,
-    without_truth,
 )
 from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
 from rrm.trust.unnamed import later_rows, left_out, other_files, there, too_new, unheard
@@ -151,7 +150,6 @@ def verify(
     try:
         with copied(run, measured=False, truth=TRUTH in predicate.databases) as copy:
             if TRUTH not in predicate.databases:  # of a certificate that does not speak of it
-                without_truth(copy)
                 if there(run, TRUTH):
                     found.notes.append(f"{TRUTH} lies there, and the certificate does not speak of it: it was not read")
             elif why := too_new(copy):

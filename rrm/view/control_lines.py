@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from rrm.labels import controls
+from rrm.store.database import read_only
 
 
 def judged_controls(folder: Path) -> list[str]:
@@ -15,7 +15,7 @@ def judged_controls(folder: Path) -> list[str]:
     if not path.exists():
         return []
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+        with read_only(path) as db:
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'current_controls'").fetchone():
                 return []
             return [line for name, own in controls.results(db).items() for line in own.lines(name)]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 
-from rrm.store.database import check_version
+from rrm.store.database import check_version, read_only
 from rrm.store.upgrades import LABELS
 from rrm.view.clips import Clip, Frame, steps_of
 from rrm.view.comparisons import ShownComparison
@@ -21,13 +20,13 @@ def seen(run: Reader, c: ShownComparison) -> tuple[Sequence[Mapping[str, str]], 
     if not path.exists():
         return (), ()
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+        with read_only(path) as db:
             check_version(db, path, len(LABELS))
             row = db.execute(
                 "SELECT json_extract(body, '$.drawn') FROM questions WHERE task = ? AND round = ? AND pair = ?",
                 (c.task, c.round, c.pair),
             ).fetchone()
-    except sqlite3.OperationalError:  # not made yet
+    except sqlite3.DatabaseError:  # not made yet, or unreadable
         return (), ()
     if row is None or row[0] is None:
         return (), ()

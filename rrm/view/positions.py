@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import closing
 from dataclasses import dataclass
 
 from rrm.core.errors import StoreError
 from rrm.core.shares import Known, mean, share
-from rrm.store.database import check_version
+from rrm.store.database import check_version, read_only
 from rrm.store.upgrades import LABELS
 from rrm.view.reading import Reader
 from rrm.view.truth import hurried
@@ -102,7 +101,7 @@ def _clusters(run: Reader, task: str, seconds: float) -> dict[str, list[tuple[fl
         return {}
     end = time.monotonic() + seconds
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=1)) as db:
+        with read_only(path, 1.0) as db:
             check_version(db, path, len(LABELS))
             db.set_progress_handler(lambda: int(time.monotonic() > end), 20_000)
             rows = db.execute(

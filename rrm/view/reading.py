@@ -22,7 +22,7 @@ from typing import Any
 
 from rrm.core.errors import RRMError, RunError, StoreError
 from rrm.store.config import read_config
-from rrm.store.database import check_version
+from rrm.store.database import check_version, read_only
 from rrm.store.upgrades import CALLS, LABELS, RUN
 from rrm.view.accuracy import ENOUGH, Predicted, nodes_measured, nothing_learned, predicted, well_measured
 from rrm.view.holder import held
@@ -261,7 +261,7 @@ class Reader:
         if not path.exists():
             return set()
         try:
-            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+            with read_only(path) as db:
                 _check_version(db, path, len(LABELS))
                 return {task for (task,) in db.execute("SELECT DISTINCT task FROM open")}
         except sqlite3.DatabaseError:  # not made yet, or unreadable: then nobody can judge either
@@ -274,7 +274,7 @@ class Reader:
         if not path.exists():
             return []
         try:
-            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+            with read_only(path) as db:
                 _check_version(db, path, len(CALLS))
                 rows = db.execute(
                     "SELECT endpoint, who, task, COUNT(*), SUM(retries), SUM(prompt_tokens), SUM(completion_tokens),"

@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 
 from rrm.core.errors import StoreError
-from rrm.store.database import check_version
+from rrm.store.database import check_version, read_only
 from rrm.store.files import file_name
 from rrm.store.upgrades import LABELS
 from rrm.view.accuracy import ENOUGH, finite
@@ -167,7 +166,7 @@ def _people(run: Reader) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+        with read_only(path) as db:
             check_version(db, path, len(LABELS))
             rows = db.execute(
                 "SELECT q.task, COUNT(*), SUM(p.same) FROM (SELECT question, MIN(side) = MAX(side) AS same FROM (SELECT"

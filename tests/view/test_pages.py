@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
+from rrm.command.cli import app
 from rrm.store.store import Store
 from rrm.view.lists import BY_TRUTH
 from rrm.view.web.app import create_app
@@ -46,6 +48,19 @@ def test_a_large_run_opens_quickly(comparisons: int, tmp_path: Path) -> None:
             most = 2.0 if "/challenges/" in path else 1.0
             assert time.process_time() - began < most, path
             assert answer.status_code == 200 and len(answer.content) < 300_000, path
+
+
+def test_damaged_databases_beside_a_run_break_no_page(tmp_path: Path) -> None:
+    folder = synthetic.make(tmp_path / "run", [synthetic.comparison(0)], [0.5])
+    for name in ("labels.db", "calls.db", "truth.db"):
+        (folder / name).write_bytes(b"no database, " * 500)
+    with open_app(folder) as client:
+        for page in ("/", "/r/run", "/r/run/node/paper", "/r/run/list/paper", "/r/run/c/1", "/r/run/outcomes/paper",
+                     "/r/run/challenges/paper"):  # fmt: skip
+            assert client.get(page).status_code == 200, page
+    for words in (["inspect", str(folder)], ["inspect", str(folder), "paper"]):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
 
 
 def test_a_comparison_says_who_thinks_what(tmp_path: Path) -> None:

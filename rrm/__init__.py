@@ -1,9 +1,10 @@
 """rrm: recursive reward modeling (Leike et al. 2018, arXiv 1811.07871)."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rrm.core.errors import Abstain, Malformed, RRMError, TaskError, ToolMissing
 from rrm.core.judgements import Comparison, Event, FitReport, ImproveReport, Judgement, Pair
+from rrm.core.late import imported_late
 from rrm.core.parties import Maker, User
 from rrm.core.protocols import Agent, Cases, Learner, Policy, RewardModel, Scores
 from rrm.core.records import Answer, Assistance, Case, Fact, Finding, Group, Outcome, Sealed
@@ -42,10 +43,4 @@ _LATE = {
 
 
 if not TYPE_CHECKING:  # so that type checkers find a misspelled name
-
-    def __getattr__(name: str) -> Any:
-        if name in _LATE:
-            from importlib import import_module
-
-            return getattr(import_module(_LATE[name]), name)
-        raise AttributeError(f"module 'rrm' has no attribute {name!r}")
+    __getattr__ = imported_late(__name__, _LATE)

@@ -7,9 +7,10 @@ where the task's cases are `rrm.acting.cases("CartPole-v1")`. The extra `env` br
 """
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rrm.core.extras import bring
+from rrm.core.late import imported_late
 
 if _missing := [name for name in ("gymnasium", "stable_baselines3") if find_spec(name) is None]:
     raise ImportError(
@@ -41,10 +42,4 @@ _LATE = {
 
 
 if not TYPE_CHECKING:  # so that type checkers find a misspelled name
-
-    def __getattr__(name: str) -> Any:
-        if name in _LATE:
-            from importlib import import_module
-
-            return getattr(import_module(_LATE[name]), name)
-        raise AttributeError(f"module 'rrm.acting' has no attribute {name!r}")
+    __getattr__ = imported_late(__name__, _LATE)

@@ -29,6 +29,7 @@ from rrm.learning.losses import bradley_terry
 from rrm.learning.noting import Noted, note_losses
 from rrm.learning.ordinal import Levels, Scales, first_thresholds, joined, levels_of, scales_of, tells
 from rrm.learning.rates import rate
+from rrm.models.repeating import repeatable
 from rrm.models.reward import TextRewardModel
 
 if TYPE_CHECKING:
@@ -292,10 +293,12 @@ def _train(
             loss = 0.0
             batch = [cases[i] for i in order[start : start + settings.reward_batch]]
             for part in _parts(reward, batch, limits):
-                part.backward()  # type: ignore[no-untyped-call]
+                with repeatable(reward.backbone.device):
+                    part.backward()  # type: ignore[no-untyped-call]
                 loss += part.item()
             for part in _notes(reward, batch, settings.notes):  # in no loss that is reported
-                part.backward()  # type: ignore[no-untyped-call]
+                with repeatable(reward.backbone.device):
+                    part.backward()  # type: ignore[no-untyped-call]
             loss = reward.backbone.world.add_up(learned, loss)
             nn.utils.clip_grad_norm_(learned, 1.0)
             optimizer.step()

@@ -19,6 +19,7 @@ from rrm.learning.losses import kl_estimates
 from rrm.learning.rates import rate
 from rrm.models.agent import TextAgent, reference_logprobs
 from rrm.models.fork import Fork
+from rrm.models.repeating import repeatable
 
 
 class Improve(Protocol):
@@ -133,7 +134,7 @@ class Updater:
     """
 
     def __init__(self, fork: Fork, lr: float, steps: int, warmup: int = 3, clip: float = 1.0) -> None:
-        self.parameters, self.world = fork.parameters(), fork.backbone.world
+        self.parameters, self.world, self.device = fork.parameters(), fork.backbone.world, fork.backbone.device
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, weight_decay=0.0, fused=True)
         self.lr, self.steps, self.warmup, self.clip, self.done = lr, steps, warmup, clip, 0
 
@@ -142,7 +143,8 @@ class Updater:
         Returns the norm."""
         parts = 0
         for loss in losses:
-            loss.backward()  # type: ignore[no-untyped-call]
+            with repeatable(self.device):
+                loss.backward()  # type: ignore[no-untyped-call]
             parts += 1
         if not self.world.add_up(self.parameters, parts):
             return 0.0

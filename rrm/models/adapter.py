@@ -34,8 +34,29 @@ def _adapted(
     down = flat @ low_a.T
     # Falcon adds to what a layer gives in place, which autograd allows on a tensor, but not on a view made here.
     y = x.new_empty(*x.shape[:-1], len(weight))
-    torch.addmm(nn.functional.linear(flat, weight, bias), down, low_b.T, out=y.view(-1, len(weight)))
+    flat_y = y.view(-1, len(weight))
+    if not x.is_cuda:
+        torch.addmm(nn.functional.linear(flat, weight, bias), down, low_b.T, out=flat_y)
+    elif _joins(len(flat), x.shape[-1], len(weight)):
+        _into(torch.cat([flat, down], 1), torch.cat([weight, low_b], 1), bias, flat_y)
+    else:
+        _into(flat, weight, bias, flat_y)
+        flat_y.addmm_(down, low_b.T)
     return y, flat, down
+
+
+def _into(x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor) -> None:
+    """y = x W' + b, where y is."""
+    if bias is None:
+        torch.mm(x, weight.T, out=y)
+    else:
+        torch.addmm(bias, x, weight.T, out=y)
+
+
+def _joins(tokens: int, narrow: int, wide: int) -> bool:
+    """Whether a GPU computes [x, x A'] [W, B]' faster than it adds (x A') B' to x W': what goes in, and the weight, are
+    copied, and what comes out, which is wider, is not read and written once more."""
+    return tokens * (wide - narrow) > wide * narrow
 
 
 class _Adapted(torch.autograd.Function):
@@ -54,7 +75,13 @@ class _Adapted(torch.autograd.Function):
         g_down = g @ low_b  # (tokens, rank)
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = torch.addmm(g @ _weight(ctx.base, g.dtype), g_down, low_a).view(ctx.shape)
+            weight = _weight(ctx.base, g.dtype)
+            if not g.is_cuda:
+                to_x = torch.addmm(g @ weight, g_down, low_a).view(ctx.shape)
+            elif _joins(len(g), *weight.shape):
+                to_x = (torch.cat([g, g_down], 1) @ torch.cat([weight, low_a])).view(ctx.shape)
+            else:
+                to_x = (g @ weight).addmm_(g_down, low_a).view(ctx.shape)
         to_a, to_b = g_down.T @ flat, (g.T @ down).float() * ctx.scaling
         return to_x, None, to_a.float(), to_b, None
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from rrm.core.records import Case, Group, Outcome, trimmed
 from rrm.models.backbone import Backbone
 from rrm.models.fork import Fork
-from rrm.models.packing import PrefixGroup, pack
+from rrm.models.packing import PrefixGroup, batches
 from rrm.models.sampling import Sampled, sample
 
 
@@ -148,11 +148,12 @@ class TextAgent:
             offsets.append(offsets[-1] + len(g.outcomes))
         own = self.backbone.world.share(len(groups))
         first = torch.tensor([offsets[i] for i in own])
-        parts = pack(
+        parts = batches(
             prefix_groups(self.backbone, [groups[i] for i in own]),
             d=self.backbone.d,
             budget=self.backbone.budget(True),
             whole=whole,
+            masked=not self.backbone.spans,
         )
         for part in parts:
             outcomes = first[part.group] + part.index

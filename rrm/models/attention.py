@@ -29,12 +29,15 @@ NAME = "rrm_grouped"
 """The decoding attention's name in transformers' interface."""
 PACKED = "rrm_packed"
 """The packed rows'."""
+SPANS = "rrm_spans"
+"""The same of packed rows on a GPU, without a mask (`rrm.models.spans`)."""
 SHORT = 768
 """Longest row whose attention weights are written out: they are kept for the backward pass, length * length of them
 per head and layer."""
 LONG = 2048
-"""Shortest packed row that a GPU's flex attention is given instead of a dense mask (`rrm.models.visibility`). Chosen by
-the mask's size, 8 MB in bfloat16, and not by a measurement."""
+"""Shortest packed row that a GPU's flex attention is given instead of a dense mask (`rrm.models.visibility`), where
+`rrm.models.spans` cannot be: a sliding window, segments that see a part of their case. Chosen by the mask's size, 8 MB
+in bfloat16, and not by a measurement."""
 
 
 @dataclass(frozen=True)
@@ -271,6 +274,11 @@ def materialized(config: Any, on: bool) -> AbstractContextManager[None]:
 def flexible(config: Any) -> AbstractContextManager[None]:
     """Within it, a model with this config runs packed rows through transformers' flex attention."""
     return _through(config, "flex_attention", True)
+
+
+def spanning(config: Any) -> AbstractContextManager[None]:
+    """Within it, a model with this config runs packed rows through `rrm.models.spans`."""
+    return _through(config, SPANS, True)
 
 
 def branch(layers: Sequence[GroupLayer], n: int, pad: Tensor, room: int, joined: bool) -> Layout:

@@ -34,10 +34,10 @@ from rrm.models.capacity import Capacity, capacity_of, free_memory
 from rrm.models.chat import Chat, stops_of
 from rrm.models.convoy import Convoy, arranged
 from rrm.models.fetching import resolve
-from rrm.models.flexing import flex_attends
 from rrm.models.folders import Blaming, check_finite, read_pair
 from rrm.models.fork import Fork
 from rrm.models.form import Forms
+from rrm.models.fusing import Fusion
 from rrm.models.guard import alone
 from rrm.models.head import pays
 from rrm.models.precision import Precision
@@ -100,6 +100,7 @@ class Backbone:
         self.convoy: Convoy | None = None
         """Of a model whose layers are shared out among the processes: who gathers them."""
         self.compile = False
+        self._fusion = Fusion()
         self._sampler: Sampler | None = None
         self.adapters = way(self.size) if adapters == "auto" else adapters
         self.origin: Mapping[str, Any] | None = None  # how it was loaded, for another process to do the same
@@ -194,8 +195,10 @@ class Backbone:
         }  # fmt: skip
         return backbone
 
-    groups_attention = property(lambda self: self.engine.groups, doc="Whether it decodes case by case.")
     limit = property(lambda self: self.architecture.limit, doc="Longest sequence in tokens.")
+    flexes = property(lambda self: self._fusion.attends(self, "flex"), doc="Whether by flex attention.")
+    spans = property(lambda self: self._fusion.attends(self, "spans"), doc="Whether by `rrm.models.spans`.")
+    turned = property(lambda self: self._fusion.turned(self), doc="What turns queries and keys on a GPU, or None.")
 
     @property
     def device(self) -> torch.device:
@@ -338,11 +341,6 @@ class Backbone:
     def identity(self) -> dict[str, str]:
         """SHA-256 of what everything starts from, by what it is."""
         return {"weights": self.sha256, "tokenizer": self.chat.sha256()}
-
-    @cached_property
-    def flexes(self) -> bool:
-        """Whether long packed rows go through flex attention: on a GPU, once it gave there what a dense mask gives."""
-        return self.device.type == "cuda" and self.convoy is None and flex_attends(self)
 
     @property
     def capacity(self) -> Capacity:

@@ -1,14 +1,16 @@
-"""Is flex attention right here? Asked of a model on its device before the first long row goes through it.
+"""Is attention without a dense mask right here? Asked of a model on its device before the first packed row goes through
+flex attention, or through flash attention by spans (`rrm.models.spans`).
 
-Its kernels are compiled for the device, the sizes of the heads and the precision at hand, and some of these they refuse
-or have had wrong. So a packed row goes both ways, through it and with a dense mask, forwards and backwards.
+Kernels are made for a device, sizes of heads and a precision, and some of these they refuse or have had wrong. A model
+may also do with its scores what they do not (a softcap, a sink). So a packed row goes both ways, through them and with
+a dense mask, forwards and backwards.
 """
 
 from __future__ import annotations
 
 import warnings
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,18 +18,28 @@ from torch import Tensor
 from rrm.core.errors import Notice
 from rrm.core.seeding import generator
 from rrm.models.architecture import RAW
-from rrm.models.attention import flexible
+from rrm.models.attention import flexible, spanning
 from rrm.models.interface import SharedModel
 from rrm.models.packing import Packed, PrefixGroup, pack
+from rrm.models.repeating import repeatable
+from rrm.models.spans import Spans, marked
 
+NAMES = {"flex": "flex attention", "spans": "flash attention"}
+OTHERWISE = {
+    "flex": "with dense masks, which take memory by the square of their length",
+    "spans": "by flex attention or with dense masks, which takes longer",
+}
 CLOSE = 0.25
 """Of the difference that a wrong mask makes, as much as rounding may."""
 
 
-def flex_attends(backbone: SharedModel) -> bool:
-    """Whether flex attention gives the hidden states and the gradients that a dense mask gives; if not, it warns."""
+How = Literal["flex", "spans"]
+
+
+def attends(backbone: SharedModel, how: How) -> bool:
+    """Whether such attention gives the hidden states and the gradients that a dense mask gives; if not, it warns."""
     try:
-        off = difference(backbone)
+        off = difference(backbone, how)
     except (*RAW, OSError) as error:  # what compilers raise (torch's are RuntimeErrors): the dense mask needs none
         said = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
     else:
@@ -35,24 +47,24 @@ def flex_attends(backbone: SharedModel) -> bool:
             return True
         said = f"its numbers are off by {off:.2g} of what a wrong mask does"
     warnings.warn(
-        f"flex attention cannot be used with {backbone.name!r} on {backbone.device} ({said}): long cases are computed "
-        "with dense masks, which take memory by the square of their length",
+        f"{NAMES[how]} cannot be used with {backbone.name!r} on {backbone.device} ({said}): packed rows are computed "
+        f"{OTHERWISE[how]}",
         Notice, stacklevel=2,
     )  # fmt: skip
     return False
 
 
-def difference(backbone: SharedModel) -> float:
-    """How far flex attention is from the dense mask, as a share of how far plain causal attention is: the larger of
+def difference(backbone: SharedModel, how: How = "flex") -> float:
+    """How far such attention is from the dense mask, as a share of how far plain causal attention is: the larger of
     that of hidden states and that of gradients."""
     real = backbone.forms.real
     ids = [real[(3 + 7 * i) % len(real)] for i in range(380)]
     segments = [ids[150:240], ids[240:315], ids[315:]]  # borders within blocks of 128, and off them
     packed = pack([PrefixGroup(ids[:150], segments)], d=backbone.d, width=3)[0]
-    right, wrong, found = (_passed(backbone, packed, how) for how in ("dense", "causal", "flex"))
+    right, wrong, found = (_passed(backbone, packed, one) for one in ("dense", "causal", how))
     apart = (
-        ((flex - dense).norm() / (causal - dense).norm()).item()
-        for dense, causal, flex in zip(right, wrong, found, strict=True)
+        ((ours - dense).norm() / (causal - dense).norm()).item()
+        for dense, causal, ours in zip(right, wrong, found, strict=True)
     )
     return max(off if off == off else float("inf") for off in apart)
 
@@ -63,15 +75,20 @@ def _passed(backbone: SharedModel, packed: Packed, how: str) -> tuple[Tensor, Te
     assert visibility is not None
     network: Any = backbone.start.network
     masks: Any
+    config = network.config.get_text_config()
+    through: AbstractContextManager[None] = nullcontext()
     if how == "flex":
-        masks = backbone.architecture.blocks(visibility, packed.positions, device)
+        masks, through = backbone.architecture.blocks(visibility, packed.positions, device), flexible(config)
+    elif how == "spans":
+        spans = Spans.of(visibility, device)
+        assert spans is not None
+        masks, through = marked(spans), spanning(config)
     else:
         dense = visibility.dense(device)
         if how == "causal":
             dense = torch.full_like(dense, -torch.inf).triu_(1)
         masks = backbone.architecture.masks(dense.to(backbone.precision.dtype), packed.positions)
-    through = flexible(network.config.get_text_config()) if how == "flex" else nullcontext()
-    with torch.enable_grad(), backbone.start.exclusive(), through:
+    with torch.enable_grad(), backbone.start.exclusive(), through, repeatable(device):
         given = network.get_input_embeddings()(packed.ids.to(device)).detach().requires_grad_()
         out = network.base_model(
             inputs_embeds=given, attention_mask=masks, position_ids=packed.positions.to(device), use_cache=False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -14,13 +14,16 @@ from torch.utils.checkpoint import checkpoint
 
 from rrm.core.errors import ModelError
 from rrm.models.architecture import own_head
-from rrm.models.attention import LONG, SHORT, flexible, materialized
+from rrm.models.attention import LONG, SHORT, flexible, materialized, spanning
 from rrm.models.folders import check_finite
+from rrm.models.fusing import turning
 from rrm.models.guard import alone
 from rrm.models.head import TOP, chosen_logprobs, rough, sharpened, widens
 from rrm.models.interface import Trunk
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.recomputing import recomputed
+from rrm.models.repeating import repeatable
+from rrm.models.spans import Spans, marked
 from rrm.models.visibility import Visibility
 from rrm.models.weights import check_keys, hash_tensors
 
@@ -62,7 +65,11 @@ class Fork:
         """
         trunk, device = self._trunk(cache is None), self.backbone.device
         config = self.network.config.get_text_config()  # type: ignore[union-attr, operator]
-        if isinstance(mask, Visibility) and self._flexes(mask):
+        through: Callable[[], AbstractContextManager[None]]
+        spans = Spans.of(mask, device) if isinstance(mask, Visibility) and self.backbone.spans else None
+        if spans is not None:
+            masks, through = marked(spans), partial(spanning, config)
+        elif isinstance(mask, Visibility) and self._flexes(mask):
             masks = self.backbone.architecture.blocks(mask, positions, device)
             through = partial(flexible, config)
         else:
@@ -71,13 +78,15 @@ class Fork:
             masks = self.backbone.architecture.masks(mask, positions)
             through = partial(materialized, config, self._materializes(mask, cache))
 
+        learning = cache is None and torch.is_grad_enabled()
+        turned = self.backbone.turned if self.network is self.backbone.model else None
+
         @contextmanager
         def computing() -> Iterator[None]:
-            with self.exclusive(), through():
+            with self.exclusive(), through(), turning(self.network, turned), repeatable(device, learning):
                 yield
 
-        frugal = cache is None and torch.is_grad_enabled() and ids.numel() > self.backbone.capacity.keeping
-        frugal = frugal and not self.backbone.compile
+        frugal = learning and ids.numel() > self.backbone.capacity.keeping and not self.backbone.compile
         with computing(), recomputed(self.network, computing) if frugal else nullcontext():
             out = trunk(
                 input_ids=ids.to(device),
@@ -91,9 +100,7 @@ class Fork:
 
     def _flexes(self, visibility: Visibility) -> bool:
         """Whether long packed rows go through flex attention: on a GPU on which it was seen to be right."""
-        if self.backbone.compile or visibility.owner.shape[1] < LONG or not self.backbone.engine.groups:
-            return False
-        return self.backbone.flexes
+        return visibility.owner.shape[1] >= LONG and self.backbone.flexes
 
     def _materializes(self, mask: Tensor | None, cache: Any) -> bool:
         """Whether packed rows are faster with their attention weights written out: short ones in bfloat16 are."""
@@ -181,7 +188,7 @@ class Fork:
         `width`: segments per row; by default whatever is cheapest.
         """
         budget = self.backbone.budget(torch.is_grad_enabled())
-        batches = pack(groups, d=self.backbone.d, budget=budget, width=width)
+        batches = pack(groups, d=self.backbone.d, budget=budget, width=width, masked=not self.backbone.spans)
         values = [torch.split(self.token_logprobs(b), b.lengths.tolist()) for b in batches]
         return unpack(batches, values, [len(g.segments) for g in groups])
 

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rrm.models.triton_check import available
+
 TOP = 64
 """Logits of each position that are exact."""
 WIDENS = hasattr(torch.ops.aten.mm, "dtype")
@@ -46,9 +48,10 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class _Chosen(torch.autograd.Function):
-    """Log-probabilities of targets, without keeping what is as large as the vocabulary: the logits are computed again
-    in the backward pass, where (one-hot - softmax) W becomes W[target] - softmax W. A pass over all logits takes a GPU
-    longer than their product, and this has a third of the passes that autograd makes."""
+    """Log-probabilities of targets, without keeping what is as large as the vocabulary. Their slope in the hidden state
+    is (one-hot - softmax) W = W[target] - softmax W, and hangs on nothing that comes later: it is made at once, while
+    the logits are there, and the backward pass only scales it. A pass over all logits takes a GPU longer than their
+    product; with kernels (`rrm.models.kernels`) there are three."""
 
     @staticmethod
     def forward(
@@ -56,30 +59,34 @@ class _Chosen(torch.autograd.Function):
     ) -> Tensor:
         x = x.to(weight.dtype)
         logits = restrict(_product(x, weight, bias))
-        # log_softmax writes what nobody reads, and is still faster than logsumexp.
-        logprobs = logits.log_softmax(1)
-        top, at = logits.max(1)
-        whole = top - logprobs.gather(1, at[:, None])[:, 0]
-        chosen = logprobs.gather(1, targets[:, None])[:, 0]
-        ctx.save_for_backward(x, weight, bias, targets, chosen, whole)
-        ctx.restrict = restrict
+        wanted = ctx.needs_input_grad[0]
+        if available(logits.device):
+            from rrm.models import kernels
+
+            whole, chances = kernels.chances(logits, weight.dtype if wanted else None)
+            chosen = logits.gather(1, targets[:, None])[:, 0] - whole
+        else:
+            logits = logits.log_softmax(1)  # writes what nobody reads, and is still faster than logsumexp
+            chosen = logits.gather(1, targets[:, None])[:, 0]
+            chances = torch.empty_like(logits, dtype=weight.dtype) if wanted else None
+            if chances is not None:
+                torch.exp(logits, out=chances)  # rounds as it goes
+        if chances is not None:
+            own = weight[targets].float().masked_fill_(chosen[:, None] == -torch.inf, 0)  # what may not come stays
+            ctx.save_for_backward(own.sub_(_product(chances, weight.T, None)))
         return chosen
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        x, weight, bias, targets, chosen, whole = ctx.saved_tensors
-        logits = ctx.restrict(_product(x, weight, bias))
-        chances = torch.empty_like(logits, dtype=weight.dtype)
-        torch.exp(logits.sub_(whole[:, None]), out=chances)  # rounds as it goes
-        own = weight[targets].float().masked_fill_(chosen[:, None] == -torch.inf, 0)  # what may not come does not move
-        return grads[0][:, None] * (own - (chances @ weight).float()), None, None, None, None
+        (slope,) = ctx.saved_tensors
+        return grads[0][:, None] * slope, None, None, None, None
 
 
 def chosen_logprobs(
     head: nn.Linear, hidden: Tensor, targets: Tensor, restrict: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """(tokens,) log-probabilities of targets (tokens,), given hidden states (tokens, d), by logits in bfloat16's
-    products. restrict: sets logits to -inf; called without a gradient, again in the backward pass."""
+    products. restrict: sets logits to -inf; called without a gradient."""
     logprobs: Tensor = _Chosen.apply(hidden, head.weight, head.bias, targets, restrict)  # type: ignore[no-untyped-call]
     return logprobs
 

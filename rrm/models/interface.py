@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,7 @@ class SharedModel(Protocol):
 class Trunk(SharedModel, Protocol):
     """What a fork needs of its backbone."""
 
+    adapters: Literal["full", "lora"]
     compile: bool
     passing: threading.RLock
     world: World
@@ -71,6 +72,14 @@ class Trunk(SharedModel, Protocol):
     @property
     def flexes(self) -> bool:
         """Whether long packed rows go through flex attention."""
+
+    @property
+    def spans(self) -> bool:
+        """Whether packed rows go through flash attention, whatever their length (`rrm.models.spans`)."""
+
+    @property
+    def turned(self) -> Callable[..., Any] | None:
+        """What turns queries and keys on a GPU, in the place of the network's own function (`rrm.models.fusing`)."""
 
     def budget(self, training: bool) -> int:
         """Cells (rows * length) per forward pass."""

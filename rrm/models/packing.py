@@ -12,7 +12,7 @@ the padding id may be the end-of-text id.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -25,6 +25,9 @@ Ids = Sequence[int]
 
 ATTENTION = 2.0
 """Cost of one (query, key) cell, in units of one multiply of the linear layers (A in `choose_width`)."""
+
+SPANNED = 1.05
+"""Of a token, what it costs to attend in two passes instead of one."""
 
 SHARED = 8192
 """Cells up to which a row that is over the budget anyway is shared: a dense mask, a number for each two of them, takes
@@ -81,15 +84,18 @@ class Packed:
         return self.lengths.cumsum(0) - 1
 
 
-def choose_width(prefix: int, segments: int, mean: float, d: int) -> int:
+def choose_width(prefix: int, segments: int, mean: float, d: int, masked: bool = True) -> int:
     """How many segments one row should hold: the k that minimizes
 
         (n/k) * (c + k*o) * (12*d + A*(c + k*o))
 
     with c the prefix, o the mean segment, n segments, d the hidden size; 12*d is the linear layers' cost of
     a token (per layer, in units of d multiplies), A that of a key it may attend to. A dense kernel also
-    computes the cells that the mask hides, so short cases want short rows, long cases one row per group.
+    computes the cells that the mask hides, so short cases want short rows, long cases one row per group. Where there is
+    no mask (`masked`; `rrm.models.spans`) nothing hidden is computed, and it is all or one by one.
     """
+    if not masked:
+        return segments if SPANNED * (prefix + segments * mean) < segments * (prefix + mean) else 1
 
     def cost(k: int) -> float:
         length = prefix + k * mean
@@ -106,14 +112,16 @@ class _Row:
     length: int
 
 
-def _rows(number: int, group: PrefixGroup, d: int, budget: int, width: int | None) -> list[_Row]:
+def _rows(
+    number: int, group: PrefixGroup, d: int, budget: int, width: int | None, masked: bool
+) -> list[_Row]:
     sizes = [len(s) for s in group.segments]
     if not group.prefix or not sizes or not all(sizes):
         raise ValueError("a packed group needs a non-empty prefix and non-empty segments")
     head = len(group.prefix)
     if group.at and (len(group.at) != len(sizes) or not all(0 < at <= head for at in group.at)):
         raise ValueError(f"each of the {len(sizes)} segments begins behind 1 to {head} tokens, not {list(group.at)}")
-    width = width or choose_width(head, len(sizes), sum(sizes) / len(sizes), d)
+    width = width or choose_width(head, len(sizes), sum(sizes) / len(sizes), d, masked)
     order = sorted(range(len(sizes)), key=lambda i: (-group.begins(i), -sizes[i]))
     rows: list[_Row] = []
     for start in range(0, len(order), width):
@@ -141,6 +149,7 @@ def pack(
     budget: int = 8192,
     whole: bool = False,
     width: int | None = None,
+    masked: bool = True,
 ) -> list[Packed]:
     """Lay groups out in batches of rows of similar length, at most `budget` cells (rows * length) each.
 
@@ -154,8 +163,17 @@ def pack(
     ----------
     d: hidden size of the model, for `choose_width`.
     width: segments per row; by default whatever is cheapest.
+    masked: whether what a row's tokens do not see is computed all the same, and hidden by a mask.
     """
-    return [_build(batch, groups) for batch in _lay_out(groups, d, budget, whole, width)]
+    return [*batches(groups, d=d, budget=budget, whole=whole, width=width, masked=masked)]
+
+
+def batches(
+    groups: Sequence[PrefixGroup], *, d: int, budget: int = 8192, whole: bool = False, width: int | None = None,
+    masked: bool = True,
+) -> Iterator[Packed]:  # fmt: skip
+    """What `pack` makes, each batch when it is asked for: a GPU computes with one while the next is made."""
+    return (_build(batch, groups) for batch in _lay_out(groups, d, budget, whole, width, masked))
 
 
 def shapes(
@@ -168,9 +186,9 @@ def shapes(
 
 
 def _lay_out(
-    groups: Sequence[PrefixGroup], d: int, budget: int, whole: bool, width: int | None
+    groups: Sequence[PrefixGroup], d: int, budget: int, whole: bool, width: int | None, masked: bool = True
 ) -> list[list[_Row]]:
-    rows = [_rows(i, g, d, max(budget, SHARED) if whole else budget, width) for i, g in enumerate(groups)]
+    rows = [_rows(i, g, d, max(budget, SHARED) if whole else budget, width, masked) for i, g in enumerate(groups)]
     units = rows if whole else [[row] for row in chain.from_iterable(rows)]
     units = sorted(units, key=lambda unit: -max(row.length for row in unit))  # stable: deterministic
     batches: list[list[_Row]] = []

@@ -196,7 +196,8 @@ class TextRewardModel:
 
     def pack(self, groups: Sequence[Group], whole: bool = False) -> list[Packed]:
         """The packed rows of groups, sized for training if `whole`."""
-        return pack(self.rows(groups), d=self.backbone.d, budget=self.backbone.budget(whole), whole=whole)
+        rows, budget, masked = self.rows(groups), self.backbone.budget(whole), not self.backbone.spans
+        return pack(rows, d=self.backbone.d, budget=budget, whole=whole, masked=masked)
 
     def raw(self, packed: Packed, beside: Tensor | None) -> Tensor:
         """(segments, heads) scores before normalization, on the CPU; `beside`: see there, (segments, features), in its

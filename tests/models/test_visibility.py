@@ -15,7 +15,8 @@ from rrm.core.errors import Notice
 from rrm.models import fork as forks
 from rrm.models.attention import attend_packed
 from rrm.models.backbone import Backbone
-from rrm.models.flexing import CLOSE, difference, flex_attends
+from rrm.models.flexing import CLOSE, attends, difference
+from rrm.models.fusing import Fusion
 from rrm.models.packing import PrefixGroup
 from rrm.models.visibility import BLOCK, Visibility
 from tests.models.conftest import network, tokenizer
@@ -102,9 +103,8 @@ def flexing(monkeypatch: pytest.MonkeyPatch) -> Backbone:
     """A model on a processor whose packed rows go through flex attention's place in transformers."""
     monkeypatch.setattr("transformers.integrations.flex_attention.compile_friendly_flex_attention", differentiable)
     monkeypatch.setattr(forks, "LONG", 1)
-    backbone = Backbone("tiny", network(), tokenizer(), "lora")
-    backbone.__dict__["flexes"] = True
-    return backbone
+    monkeypatch.setattr(Fusion, "attends", lambda self, backbone, how: how == "flex")
+    return Backbone("tiny", network(), tokenizer(), "lora")
 
 
 def losses(backbone: Backbone, groups: list[PrefixGroup]) -> tuple[Tensor, list[Tensor]]:
@@ -115,7 +115,9 @@ def losses(backbone: Backbone, groups: list[PrefixGroup]) -> tuple[Tensor, list[
     return found.detach(), [p.grad.clone() for p in fork.parameters() if p.grad is not None]
 
 
-def test_a_model_trains_through_flex_attention_as_with_dense_masks(flexing: Backbone) -> None:
+def test_a_model_trains_through_flex_attention_as_with_dense_masks(
+    flexing: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = [5 + i % 40 for i in range(60)]
     groups = [
         PrefixGroup(ids[:30], [ids[:7], ids[3:12], ids[20:23]], at=[30, 12, 5]), PrefixGroup(ids[9:20], [ids[1:9]] * 4)
@@ -126,7 +128,7 @@ def test_a_model_trains_through_flex_attention_as_with_dense_masks(flexing: Back
         patch.setattr(Visibility, "blocks", lambda self, *more: (calls.append(1), blocks(self, *more))[1])
         found, slopes = losses(flexing, groups)
     assert calls, "no row went through it"
-    flexing.__dict__["flexes"] = False
+    monkeypatch.setattr(Fusion, "attends", lambda self, backbone, how: False)
     right, known = losses(flexing, groups)
     assert torch.allclose(found, right, atol=1e-5)
     off = [((a - b).norm() / b.norm()).item() for a, b in zip(slopes, known, strict=True) if b.norm() > 0]
@@ -134,7 +136,7 @@ def test_a_model_trains_through_flex_attention_as_with_dense_masks(flexing: Back
 
 
 def test_it_is_used_only_where_it_was_seen_to_be_right(flexing: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert difference(flexing) < 1e-3 and flex_attends(flexing)
+    assert difference(flexing) < 1e-3 and attends(flexing, "flex")
 
     def blind(query: Tensor, key: Tensor, value: Tensor, block_mask: Any = None, **kwargs: Any) -> Tensor:
         causal = torch.full((1, 1, query.shape[2], query.shape[2]), -torch.inf).triu_(1)
@@ -143,7 +145,7 @@ def test_it_is_used_only_where_it_was_seen_to_be_right(flexing: Backbone, monkey
     monkeypatch.setattr("transformers.integrations.flex_attention.compile_friendly_flex_attention", blind)
     assert difference(flexing) > CLOSE
     with pytest.warns(Notice, match="off by 1"):
-        assert not flex_attends(flexing)
+        assert not attends(flexing, "flex")
 
 
 def test_a_device_that_refuses_it_keeps_dense_masks() -> None:
@@ -151,4 +153,4 @@ def test_a_device_that_refuses_it_keeps_dense_masks() -> None:
     backbone = Backbone("tiny", network(), tokenizer(), "lora")
     assert not backbone.flexes
     with pytest.warns(Notice, match="cannot be used with .tiny. on cpu"):
-        assert not flex_attends(backbone)
+        assert not attends(backbone, "flex")

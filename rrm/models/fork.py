@@ -23,6 +23,7 @@ from rrm.models.interface import Trunk
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.recomputing import recomputed
 from rrm.models.repeating import repeatable
+from rrm.models.sending import sent
 from rrm.models.spans import Spans, marked
 from rrm.models.visibility import Visibility
 from rrm.models.weights import check_keys, hash_tensors
@@ -89,9 +90,9 @@ class Fork:
         frugal = learning and ids.numel() > self.backbone.capacity.keeping and not self.backbone.compile
         with computing(), recomputed(self.network, computing) if frugal else nullcontext():
             out = trunk(
-                input_ids=ids.to(device),
+                input_ids=sent(ids, device),
                 attention_mask=masks,
-                position_ids=positions.to(device),
+                position_ids=sent(positions, device),
                 past_key_values=cache,
                 use_cache=cache is not None,
             )
@@ -153,7 +154,8 @@ class Fork:
         for a small model with a large vocabulary they, not the weights, fill the memory.
         """
         hidden = self.hidden(packed) if hidden is None else hidden
-        return self.logprobs_at(hidden[packed.row, packed.source], packed.targets, packed.allowed)
+        where = (sent(index, hidden.device) for index in (packed.row, packed.source))
+        return self.logprobs_at(hidden[*where], packed.targets, packed.allowed)
 
     def logprobs_at(self, at: Tensor, targets: Tensor, allowed: Tensor | None = None) -> Tensor:
         """(tokens,) log-probability of each target, given the hidden state (tokens, d) that predicts it, and what its
@@ -161,7 +163,7 @@ class Fork:
         fused = self._fuses(at)
         weights = TOP * self.backbone.d if self.backbone.precision.head == "bfloat16" and not fused else 0
         size = max(1, self.backbone.capacity.logits // max(self.backbone.vocabulary, weights))
-        targets = targets.to(at.device)
+        targets = sent(targets, at.device)
         if len(targets) <= size:
             return self._logprobs(at, targets, allowed).cpu()
         hidden, wanted = torch.split(at, size), torch.split(targets, size)

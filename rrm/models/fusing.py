@@ -36,17 +36,17 @@ def fuse(network: nn.Module, device: torch.device) -> Callable[..., Any] | None:
     from rrm.models import kernels
 
     seen: dict[tuple[Any, ...], bool] = {}
-    with torch.random.fork_rng(devices=[]):
-        for module in network.modules():
-            for looks, run in ((_norms, _norm), (_gates, _gate)):
-                if not looks(module):
-                    continue
-                kind = (type(module), run, getattr(module, "variance_epsilon", None), module_dtype(module))
-                if kind not in seen:
-                    seen[kind] = _same(module, run, device)
-                if seen[kind]:
-                    # A method, so that a copy of the module computes with its own weights.
-                    module.forward = types.MethodType(run, module)
+    for module in network.modules():
+        for looks, run in ((_norms, _norm), (_gates, _gate)):
+            if not looks(module):
+                continue
+            vars(module).pop("forward", None)  # of another precision
+            kind = (type(module), run, getattr(module, "variance_epsilon", None), module_dtype(module))
+            if kind not in seen:
+                seen[kind] = _same(module, run, device)
+            if seen[kind]:
+                # A method, so that a copy of the module computes with its own weights.
+                module.forward = types.MethodType(run, module)
     turning = _turning(network)
     if turning is None:
         return None
@@ -81,7 +81,8 @@ class Fusion:
             return False
         key = (how, backbone.precision)
         if key not in self._attends:
-            self._attends[key] = attends(backbone, how)
+            with torch.inference_mode(False):
+                self._attends[key] = attends(backbone, how)
         return self._attends[key]
 
     def turned(self, backbone: Trunk) -> Callable[..., Any] | None:
@@ -91,7 +92,8 @@ class Fusion:
         if plain or not available(backbone.device):
             return None
         if self._known is None or self._known[0] != backbone.precision:
-            self._known = (backbone.precision, fuse(backbone.model, backbone.device))
+            with torch.inference_mode(False):  # it may be asked while something is sampled, and tries gradients
+                self._known = (backbone.precision, fuse(backbone.model, backbone.device))
         return self._known[1]
 
 

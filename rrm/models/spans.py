@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from rrm.models.attention import SPANS
+from rrm.models.sending import sent
 from rrm.models.triton_check import available
 from rrm.models.visibility import Visibility
 
@@ -63,13 +64,11 @@ class Spans:
         longest = int(starts.diff().max())
         queries = outcome.sum(1)
         tokens, cases = outcome.flatten().nonzero()[:, 0], case.flatten().nonzero()[:, 0]
-        whole = _cumulative(starts.diff())
-        own = Pass(whole.to(device), whole.to(device), longest, longest, True)
-        over = Pass(
-            _cumulative(queries).to(device), _cumulative(sizes).to(device), int(queries.max()), int(sizes.max()), False
-        )
-        places = (_places(len(flat), some).to(device) for some in (tokens, cases))
-        return Spans(own, over, tokens.to(device), cases.to(device), *places)
+        whole, q, k = (sent(_cumulative(counts), device) for counts in (starts.diff(), queries, sizes))
+        own = Pass(whole, whole, longest, longest, True)
+        over = Pass(q, k, int(queries.max()), int(sizes.max()), False)
+        rest = (tokens, cases, _places(len(flat), tokens), _places(len(flat), cases))
+        return Spans(own, over, *(sent(one, device) for one in rest))
 
 
 def _cumulative(counts: Tensor) -> Tensor:

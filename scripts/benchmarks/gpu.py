@@ -20,11 +20,12 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config,
 
 from benchmarks import trl_side
 from benchmarks.common import KL, LR, hash_reward, in_precision, text_of
-from rrm.core.records import Case, Group
+from rrm.core.records import Case, Group, Outcome
 from rrm.core.seeding import generator
 from rrm.core.settings import Settings
 from rrm.core.task import Pool
 from rrm.learning import improving, rloo
+from rrm.learning.improving import Updater
 from rrm.models import sampling
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
@@ -39,6 +40,10 @@ SHAPES: dict[str, dict[str, int]] = {
         "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
         "num_key_value_heads": 2, "vocab_size": 151_936,
     },
+    "llama-1b": {
+        "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "vocab_size": 128_256,
+    },
     "qwen-1.5b": {
         "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
         "num_key_value_heads": 2, "vocab_size": 151_936,
@@ -48,7 +53,7 @@ SHAPES: dict[str, dict[str, int]] = {
         "num_key_value_heads": 8, "vocab_size": 151_936,
     },
 }  # fmt: skip
-"""Of Qwen2.5 0.5B and 1.5B, and, without its norms of queries and keys, of Qwen3 8B."""
+"""Of Qwen2.5 0.5B and 1.5B, of Llama 3.2 1B, and, without its norms of queries and keys, of Qwen3 8B."""
 PRODUCT = 8192
 """Rows, columns and depth of the product that a card's speed is measured with."""
 
@@ -164,11 +169,16 @@ def facts(bench: Bench) -> None:
     """The card, and how fast it multiplies."""
     found: dict[str, Any] = {"torch": torch.__version__, "transformers": transformers.__version__}
     if torch.cuda.is_available():
-        a, b = (torch.randn(PRODUCT, PRODUCT, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-        taken = [seconds(lambda: [a @ b for _ in range(10)]) / 10 for _ in range(4)][1:]
-        found |= {"card": torch.cuda.get_device_name(), "tflops": 2 * PRODUCT**3 / statistics.median(taken) / 1e12}
+        found |= {"card": torch.cuda.get_device_name(), "tflops": card_product()}
     bench.found["facts"] = found
     print(found, flush=True)
+
+
+def card_product() -> float:
+    """TFLOP/s of a large product in bfloat16 of random numbers."""
+    a, b = (torch.randn(PRODUCT, PRODUCT, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    taken = [seconds(lambda: [a @ b for _ in range(10)]) / 10 for _ in range(4)][1:]
+    return 2 * PRODUCT**3 / statistics.median(taken) / 1e12
 
 
 def sampling_(bench: Bench) -> None:
@@ -272,6 +282,34 @@ class Ours:
         length = step.case + step.outcome
         attention = 2 * size["num_hidden_layers"] * size["hidden_size"] * length  # causal: half of the cells
         return step.rows * (length * (4 * layers + 2 * attention) + step.outcome * 4 * head)
+
+
+def update(bench: Bench) -> None:
+    """A policy step's update alone, on outcomes of random tokens, and what it reaches of a large product."""
+    ours, step = Ours(bench), bench.step
+    groups = []
+    for i, case in enumerate(ours.cases.draw(step.cases, "update")):
+        ids = torch.randint(3, bench.vocabulary, (step.outcomes, step.outcome), generator=generator("update", str(i)))
+        groups.append(Group(case, tuple(Outcome("", tuple(row)) for row in ids.tolist())))
+    advantage = torch.randn(step.rows, generator=generator("update"))
+    updater = Updater(ours.agent.fork, LR, 1000)
+
+    def work() -> None:
+        updater.step(rloo._losses(ours.agent, groups, advantage, len(advantage)))
+
+    work()
+    found = bench.found.setdefault("update", {})
+    with peak(found, "GiB"):
+        taken = [seconds(work) for _ in range(bench.runs)]
+    reached = ours.flops() / statistics.median(taken) / 1e12
+    found |= {"seconds": taken, "TFLOP/s": reached}
+    if bench.device == "cuda":
+        product = card_product()
+        found |= {"product TFLOP/s": product, "share": reached / product}
+    with torch.no_grad():
+        ours.agent.logprobs(groups)
+        found["reading, seconds"] = [seconds(lambda: ours.agent.logprobs(groups)) for _ in range(bench.runs)]
+    print(found, flush=True)
 
 
 def policy(bench: Bench) -> None:
@@ -402,7 +440,7 @@ def profile(bench: Bench) -> None:
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {
-    "facts": facts, "sampling": sampling_, "policy": policy, "fit": fit, "bits": bits, "compiled": compiled,
-    "profile": profile,
+    "facts": facts, "update": update, "sampling": sampling_, "policy": policy, "fit": fit, "bits": bits,
+    "compiled": compiled, "profile": profile,
 }  # fmt: skip
-DEFAULT = ("facts", "sampling", "policy", "fit", "bits")
+DEFAULT = ("facts", "update", "sampling", "policy", "fit", "bits")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import types
 from collections.abc import Sequence
 
 import pytest
@@ -19,7 +20,9 @@ from rrm.models import sampling
 from rrm.models.agent import TextAgent
 from rrm.models.backbone import Backbone
 from rrm.models.flexing import difference
+from rrm.models.fusing import Fusion
 from rrm.models.head import WIDE
+from rrm.models.packing import PrefixGroup
 from rrm.models.precision import Precision
 from rrm.models.probing import probe
 from rrm.models.reward import TextRewardModel, trunk
@@ -162,9 +165,66 @@ def test_the_probe_takes_bfloat16_and_capacity_is_the_gpus() -> None:
     assert backbone.device.type == "cuda"
 
 
+def test_flash_attention_by_spans_is_right_there() -> None:
+    """In bfloat16, also where several heads share keys; and then no row has a mask."""
+    for kv in (4, 1):
+        backbone = Backbone("tiny", network(kv=kv, hidden=256).cuda(), tokenizer(), "lora")
+        backbone.precision = Precision("bfloat16")
+        assert difference(backbone, "spans") < 0.05 and backbone.spans
+
+
+def test_what_is_fused_there_gives_what_the_networks_own_code_gives() -> None:
+    """Norms, gates and rotations in kernels, and packed rows without a mask, forwards and backwards."""
+    groups = [PrefixGroup([*range(3, 33)], [[*range(5, 5 + n)] for n in (9, 30, 3)]), PrefixGroup([4, 7], [[8, 9, 3]])]
+    found = []
+    for plain in (True, False):
+        backbone = Backbone("tiny", network(hidden=256).cuda(), tokenizer(), "lora")
+        backbone.precision = Precision("bfloat16")
+        if plain:
+            backbone._fusion = Plain()
+        fork = backbone.fork("agent")
+        moved(fork)
+        values = torch.cat([torch.cat(row) for row in fork.logprobs(groups)])
+        if not plain:
+            own = [m for m in backbone.model.modules() if isinstance(vars(m).get("forward"), types.MethodType)]
+            assert backbone.turned is not None and backbone.spans and len(own) == 7  # 5 norms, 2 gates
+        values.sum().backward()
+        grads = torch.cat([p.grad.flatten() for p in fork.parameters() if p.grad is not None])
+        found.append((values.detach(), grads.cpu()))
+    assert (found[0][0] - found[1][0]).abs().mean() < 0.05
+    assert torch.nn.functional.cosine_similarity(found[0][1], found[1][1], 0) > 0.99
+
+
+class Plain(Fusion):
+    """Nothing fused, and dense masks."""
+
+    def attends(self, backbone: object, how: str) -> bool:
+        return False
+
+    def turned(self, backbone: object) -> None:
+        return None
+
+
+def test_a_policy_step_repeats_to_the_bit_there() -> None:
+    words = [f"w{i % 30 + 3} w{(7 * i) % 30 + 3} w{(11 * i) % 30 + 3}" for i in range(24)]
+    states = []
+    for _ in range(2):
+        backbone = Backbone("tiny", network(hidden=256, layers=4).cuda(), tokenizer(), "lora")
+        backbone.precision = Precision("bfloat16")
+        agent = TextAgent(backbone, backbone.fork("agent"), 100)
+
+        def judge(groups: Sequence[Group]) -> list[torch.Tensor]:
+            return [torch.tensor([float(len(o.tokens) % 7 + i) for i, o in enumerate(g.outcomes)]) for g in groups]
+
+        settings = SETTINGS.model_copy(update={"batch": 24, "group": 8, "max_tokens": 100})
+        rloo.improve(agent, judge, Pool(tuple(map(Case, words))), settings, "key", lambda step, metrics: None)
+        states.append(agent.state())
+    assert all(torch.equal(states[1][name], value) for name, value in states[0].items())
+
+
 def test_flex_attention_is_right_there() -> None:
     """In bfloat16, with heads of a size that kernels take."""
     backbone = Backbone("tiny", network(hidden=128).cuda(), tokenizer(), "lora")
-    assert difference(backbone) < 0.05
+    assert difference(backbone, "flex") < 0.05
     backbone.precision = Precision("bfloat16")
     assert backbone.flexes

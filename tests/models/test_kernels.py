@@ -116,6 +116,12 @@ for config, cls, parts in (
         if p.dim() == 1: p.data.mul_(2)
     assert not torch.allclose(passed(again)[0], right[0], atol=1e-2)
     torch.testing.assert_close(passed(model)[0], right[0], rtol=1e-3, atol=1e-3)
+# Asked while something is sampled, it tries gradients all the same.
+from types import SimpleNamespace
+fusing.available = lambda device: True
+asking = SimpleNamespace(adapters="lora", compile=False, convoy=None, device=device, precision="any", model=again)
+with torch.inference_mode():
+    assert fusing.Fusion().turned(asking) is not None
 print("all right on", device)
 """
 

@@ -35,7 +35,7 @@ def _adapted(
     # Falcon adds to what a layer gives in place, which autograd allows on a tensor, but not on a view made here.
     y = x.new_empty(*x.shape[:-1], len(weight))
     flat_y = y.view(-1, len(weight))
-    if not x.is_cuda:
+    if not _there(x):
         torch.addmm(nn.functional.linear(flat, weight, bias), down, low_b.T, out=flat_y)
     elif _joins(len(flat), x.shape[-1], len(weight)):
         _into(torch.cat([flat, down], 1), torch.cat([weight, low_b], 1), bias, flat_y)
@@ -43,6 +43,11 @@ def _adapted(
         _into(flat, weight, bias, flat_y)
         flat_y.addmm_(down, low_b.T)
     return y, flat, down
+
+
+def _there(x: Tensor) -> bool:
+    """Whether it is on a GPU, where `out=` of a sum first copies what is added to."""
+    return x.is_cuda
 
 
 def _into(x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor) -> None:
@@ -76,7 +81,7 @@ class _Adapted(torch.autograd.Function):
         to_x = None
         if ctx.needs_input_grad[0]:
             weight = _weight(ctx.base, g.dtype)
-            if not g.is_cuda:
+            if not _there(g):
                 to_x = torch.addmm(g @ weight, g_down, low_a).view(ctx.shape)
             elif _joins(len(g), *weight.shape):
                 to_x = (torch.cat([g, g_down], 1) @ torch.cat([weight, low_a])).view(ctx.shape)

@@ -1,7 +1,8 @@
 """What a device can do, in four numbers, and which share of them this code reaches: for planning.
 
 The shares of a GPU are those that docs/benchmarks-gpu.md measured on one H200 with a model of 0.5 B; for other cards
-and larger models they are assumed (1.2 B reached half as much again). A processor's numbers are this machine's, measured for a moment.
+and larger models they are assumed (1.2 B reached half as much again). A processor's numbers are this machine's,
+measured for a moment.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rrm.models import adapter, fusing
 from rrm.models.backbone import Backbone
 from rrm.models.head import chosen_logprobs
 from rrm.models.triton_check import available
@@ -141,6 +142,38 @@ def test_without_a_gpu_nothing_is_fused() -> None:
     backbone = Backbone("tiny", network(), tokenizer(), "lora")
     assert not available(torch.device("cpu")) and backbone.turned is None
     assert not any("forward" in vars(module) for module in backbone.model.modules())
+
+
+def test_gradients_are_tried_outside_inference_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever asks first: sampling asks in inference mode, where nothing has a gradient."""
+    backbone = Backbone("tiny", network(), tokenizer(), "lora")
+    modes: list[bool] = []
+    monkeypatch.setattr(fusing, "available", lambda device: True)
+    monkeypatch.setattr(fusing, "fuse", lambda *_: modes.append(torch.is_inference_mode_enabled()))
+    with torch.inference_mode():
+        assert backbone.turned is None
+    assert modes == [False]
+
+
+@pytest.mark.parametrize(("narrow", "wide"), [(12, 40), (40, 12), (16, 16)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_gpus_way_to_add_an_adapter_is_the_processors(
+    narrow: int, wide: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the layer's own product where that is worth it, and in place elsewhere."""
+    layer = torch.nn.Linear(narrow, wide, bias=bias).requires_grad_(False)
+    a, b, given = torch.randn(3, narrow), torch.randn(wide, 3), torch.randn(4, 30, narrow)
+    mix, found, joined = torch.randn(4, 30, wide), [], []
+    joins = adapter._joins
+    monkeypatch.setattr(adapter, "_joins", lambda *sizes: joined.append(joins(*sizes)) or joined[-1])
+    for there in (False, True):
+        monkeypatch.setattr(adapter, "_there", lambda x, there=there: there)
+        own = [x.clone().requires_grad_() for x in (given, a, b)]
+        out = adapter._Adapted.apply(own[0], layer, own[1], own[2], 2.0)
+        found.append([out.detach(), *torch.autograd.grad((out * mix).sum(), own)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+    assert joined == [wide > narrow, narrow > wide]  # forwards, backwards
 
 
 def test_a_chosen_tokens_slope_is_autograds() -> None:

@@ -27,7 +27,7 @@ from rrm.models.visibility import Visibility
 
 
 @dataclass(frozen=True)
-class Pass:
+class Sequences:
     """Sequences for one call: where they begin, cumulative, and how long the longest is."""
 
     q: Tensor  # (sequences + 1,) int32
@@ -41,8 +41,8 @@ class Pass:
 class Spans:
     """Which of the tokens of packed rows, one row after the other, belong together."""
 
-    own: Pass
-    over: Pass
+    own: Sequences
+    over: Sequences
     outcomes: Tensor  # (n,) int64: the outcomes' tokens
     cases: Tensor  # (m,) int64: the cases' tokens
     among_outcomes: Tensor  # (tokens,) int64: where a token is in `outcomes`; n: nowhere
@@ -65,8 +65,8 @@ class Spans:
         queries = outcome.sum(1)
         tokens, cases = outcome.flatten().nonzero()[:, 0], case.flatten().nonzero()[:, 0]
         whole, q, k = (sent(_cumulative(counts), device) for counts in (starts.diff(), queries, sizes))
-        own = Pass(whole, whole, longest, longest, True)
-        over = Pass(q, k, int(queries.max()), int(sizes.max()), False)
+        own = Sequences(whole, whole, longest, longest, True)
+        over = Sequences(q, k, int(queries.max()), int(sizes.max()), False)
         rest = (tokens, cases, _places(len(flat), tokens), _places(len(flat), cases))
         return Spans(own, over, *(sent(one, device) for one in rest))
 
@@ -79,7 +79,7 @@ def _places(tokens: int, some: Tensor) -> Tensor:
     return torch.full((tokens,), len(some)).scatter(0, some, torch.arange(len(some)))
 
 
-def forwards(q: Tensor, k: Tensor, v: Tensor, some: Pass, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def forwards(q: Tensor, k: Tensor, v: Tensor, some: Sequences, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(tokens, heads, d) and (heads, tokens) log-sum-exp; and two tensors that the backward pass wants to see again."""
     out, lse, seed, unused, _ = torch.ops.aten._flash_attention_forward(
         q, k, v, some.q, some.k, some.most_q, some.most_k, 0.0, some.causal, False, scale=scale
@@ -88,7 +88,7 @@ def forwards(q: Tensor, k: Tensor, v: Tensor, some: Pass, scale: float) -> tuple
 
 
 def backwards(
-    slope: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, some: Pass, scale: float,
+    slope: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, some: Sequences, scale: float,
     rest: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of q, k and v, if `out` and `lse` are those over all keys."""

@@ -15,7 +15,7 @@ from rrm.models.backbone import Backbone
 from rrm.models.flexing import CLOSE, attends, difference
 from rrm.models.fusing import Fusion
 from rrm.models.packing import PrefixGroup, pack
-from rrm.models.spans import Pass, Spans
+from rrm.models.spans import Sequences, Spans
 from rrm.models.visibility import Visibility
 from tests.models.conftest import network, tokenizer
 from tests.models.test_visibility import losses
@@ -23,7 +23,7 @@ from tests.models.test_visibility import losses
 CPU = torch.device("cpu")
 
 
-def _sequences(some: Pass) -> list[tuple[slice, slice]]:
+def _sequences(some: Sequences) -> list[tuple[slice, slice]]:
     spans = ([slice(*ends) for ends in pairwise(borders.tolist())] for borders in (some.q, some.k))
     found = [*zip(*spans, strict=True)]
     assert max(a.stop - a.start for a, _ in found) == some.most_q
@@ -38,7 +38,7 @@ def _scores(q: Tensor, k: Tensor, causal: bool, scale: float) -> Tensor:
     return scores.masked_fill(torch.ones(scores.shape[1:]).triu(1).bool(), -torch.inf) if causal else scores
 
 
-def forwards(q: Tensor, k: Tensor, v: Tensor, some: Pass, scale: float) -> tuple[Tensor, ...]:
+def forwards(q: Tensor, k: Tensor, v: Tensor, some: Sequences, scale: float) -> tuple[Tensor, ...]:
     out, lse = torch.empty_like(q), q.new_empty(q.shape[1], len(q))
     for a, b in _sequences(some):
         scores = _scores(q[a], k[b], some.causal, scale)
@@ -49,7 +49,7 @@ def forwards(q: Tensor, k: Tensor, v: Tensor, some: Pass, scale: float) -> tuple
 
 
 def backwards(
-    slope: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, some: Pass, scale: float, rest: object
+    slope: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, some: Sequences, scale: float, rest: object
 ) -> tuple[Tensor, ...]:
     """FlashAttention's: weights are exp(score - lse), and their slopes have the row's sum of slope * out taken off."""
     to_q, to_k, to_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)

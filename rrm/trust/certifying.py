@@ -22,6 +22,7 @@ from rrm.trust.shelf import kept
 from rrm.trust.signing import PublicKey, make_key, now, read_public, sign
 from rrm.trust.snapshot import copied, databases_of, linked, look, only_judged, weights_in
 from rrm.trust.statement import Predicate, digest_of, payload_of
+from rrm.trust.who_judged import only_people
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
 
@@ -95,6 +96,7 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
 def _records(run: Path, copy: Path, nodes: Iterable[str]) -> Hashed:
     """What is hashed of a run, if it agrees with itself. Raises `RunError`."""
     look(copy)
+    only_people(copy)
     only_judged(copy)
     with closing(sqlite3.connect(copy / "run.db")) as db:
         broken = links.faults(db, LINKED)

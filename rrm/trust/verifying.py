@@ -38,6 +38,7 @@ from rrm.trust.snapshot import (
 )
 from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
 from rrm.trust.unnamed import later_rows, left_out, other_files, there, too_new, unheard
+from rrm.trust.who_judged import only_people
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
 
@@ -232,6 +233,7 @@ def _whole(copy: Path) -> None:
                 said = [text for (text,) in db.execute("PRAGMA integrity_check(5)")]
             if said != ["ok"]:
                 raise Disguised(f"{name} is damaged: {'; '.join(said)[:300]}")
+    only_people(copy)
 
 
 def _same_rows(copy: Path, predicate: Predicate, found: Verified) -> bool | None:

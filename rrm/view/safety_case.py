@@ -201,7 +201,8 @@ def _found(claim: str, found: Sequence[Mapping[str, Any]]) -> Element:
     for one in found:
         said = one.get("found", {})
         if isinstance(said, Mapping) and isinstance(said.get("statements"), list):
-            made += [_statement(single) for single in said["statements"]]
+            together = _together(said.get("confidence"))
+            made += [_statement(single, together) for single in said["statements"]]
             continue
         holds = said.get("holds") if isinstance(said, Mapping) else None
         state: State = "supported" if holds is True else "against" if holds is False else ""
@@ -213,13 +214,19 @@ def _found(claim: str, found: Sequence[Mapping[str, Any]]) -> Element:
     return _goal(claim, *made)
 
 
-def _statement(one: Mapping[str, Any]) -> Element:
+def _together(confidence: Any) -> str:
+    """With which confidence bounds hold, in words; empty where it is not said."""
+    known = isinstance(confidence, float | int) and not isinstance(confidence, bool)
+    return f"; with confidence {confidence:g} for all bounds together" if known else ""
+
+
+def _statement(one: Mapping[str, Any], together: str = "") -> Element:
     """Of a proof, or of a bound: see `rrm prove` and `rrm bound`."""
     says = str(one.get("statement", ""))
     if "not known" in one:
         return Element("solution", f"{says} Not known: {one['not known']}", state="open")
     if "at most" in one:
-        return Element("solution", f"{says} At most {one['at most']:.3g} ({one.get('counted', '')})")
+        return Element("solution", f"{says} At most {one['at most']:.3g} ({one.get('counted', '')}{together})")
     states: Mapping[str, State] = {"holds": "supported", "fails": "against"}
     verdict = str(one.get("verdict", ""))
     text = f"{says} {verdict.capitalize()}: {one.get('why', '')}"

@@ -103,9 +103,12 @@ def _places(value: Any, parts: list[str], place: str, where: str = "") -> Iterab
 
 
 def _only_signed(where: str, value: Any, taken: Sequence[Taken]) -> str:
-    """Why an entry of a chapter, or of a list, is as a whole the word of whoever signed; empty if none is."""
+    """Why an entry of a chapter, or of a list, is as a whole the word of whoever signed, or why something was left out
+    there; empty if neither."""
     entries, place = (value["found"], f"{where}.found") if isinstance(value, Mapping) else (value, where)
     whole = {one.place: one.why for one in taken}
+    if why := whole.get(place.removesuffix(".found")):
+        return why
     for i, one in enumerate(entries):
         if why := whole.get(f"{place}[{i}]"):
             return f"{one['name']} was taken as signed: {why}"

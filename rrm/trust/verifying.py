@@ -37,7 +37,7 @@ from rrm.trust.snapshot import (
     within,
 )
 from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
-from rrm.trust.unnamed import later_rows, left_out, other_files, there, too_new, unheard
+from rrm.trust.unnamed import beside_chapters, later_rows, left_out, other_files, there, too_new, unheard
 from rrm.trust.who_judged import only_people
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
@@ -303,6 +303,8 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
         else:
             _down(check, below, said)
     found.taken += unheard(predicate, check.aside)
+    for one in beside_chapters(check.run, check.reader, predicate):
+        (found.taken if isinstance(one, Taken) else found.notes).append(one)  # type: ignore[arg-type]
     if any("not_known" not in figure.model_dump() for figure in predicate.testing.agreement.values()):
         why = "agreement with the truth was measured beside the run, and is no part of its records"
         found.taken.append(Taken(node, "testing.agreement", why))
@@ -364,6 +366,9 @@ def _derived(
                 found.notes.append(f"{node}: {one.called}: this machine computes otherwise: {one.moved}")
             if one.close:
                 found.notes.append(f"{node}: {one.called}: {one.close} numbers are the same but for last digits")
+        for entry in predicate.guarantees.found:
+            if isinstance(sure := entry["found"].get("confidence"), float):
+                found.notes.append(f"{node}: {plain(entry['name'], 60)}: with confidence {sure:g} for all together")
         if done:
             places = ", ".join(one.called for one in done)
             took = sum(one.seconds for one in done)

@@ -20,8 +20,11 @@ from rrm.store.store import LINKED
 from rrm.trust.certifying import certify, file_of
 from rrm.trust.demands import unmet
 from rrm.trust.gathering import design_of
+from rrm.trust.guarantees import bounded
+from rrm.trust.machines import this_code
+from rrm.trust.shelf import OLD, keep
 from rrm.trust.snapshot import copied, cut, databases_of
-from rrm.trust.statement import digest_of
+from rrm.trust.statement import Chapter, digest_of
 from rrm.trust.verifying import Verified
 from rrm.view.reading import Reader
 from tests.label.material import pair
@@ -260,3 +263,67 @@ def test_agreement_is_of_labels_that_made_a_judgement(people: Path, key: Path) -
     (*_, done) = certify(people, key=key)
     (judge,) = done.predicate.design.judges
     assert judge.alpha.model_dump().get("value", 0.0) < 0.5, "agreement that nobody showed"
+
+
+# --- what was computed ---------------------------------------------------------------------------------
+
+
+def found_in(run: Path, chapter: Any, name: str, confidence: float = 0.95) -> None:
+    """Something for a chapter, as a command keeps it: bounds are derived again, and others are nobody's business."""
+    with Reader(run) as reader:
+        told = [one.plain() for one in bounded(reader, "toy", confidence, {})]
+        body = {"statements": told, "confidence": confidence} if name == "bounds" else {"holds": False}
+        command = f"rrm bound RUN toy --confidence {confidence:g}"
+        inputs = {"confidence": confidence} if name == "bounds" else None
+        keep(reader, "toy", chapter, name, command, body, inputs, this_code())
+
+
+def told_of_chapters(found: Verified) -> set[str]:
+    return {one.place for one in found.taken if "not in the certificate" in one.why or "no such thing" in one.why}
+
+
+def test_what_fails_and_lies_in_the_run_is_not_left_out_without_a_word(run: Path, key: Path) -> None:
+    found_in(run, "guarantees", "bounds")
+    found_in(run, "guarantees", "mine")
+    found_in(run, "audits", "mine")
+    certify(run, key=key)
+    honest = checked(run, key)
+    assert honest.code == 0 and not told_of_chapters(honest)
+
+    def less(predicate: Body) -> None:
+        predicate["guarantees"]["found"] = [one for one in predicate["guarantees"]["found"] if one["name"] == "bounds"]
+        predicate["testing"]["audits"] = []
+
+    found = forged(run, key, less)
+    assert found.code == 0 and told_of_chapters(found) == {"guarantees", "testing.audits"}
+    policy = {"root": {"guarantees": "derived"}}
+    assert any("left it out" in one for one in unmet(policy, found.predicates, "toy", found.taken))
+    whole = {"name": "bounds", "command": "", "found": {"holds": True}}
+    good = found.predicates["toy"].model_copy(update={"guarantees": Chapter(found=(whole,))})
+    for place in ("guarantees", "guarantees.found"):
+        assert unmet({"root": {place: "holds"}}, {"toy": good}, "toy", found.taken)
+        assert not unmet({"root": {place: "holds"}}, {"toy": good}, "toy", honest.taken)
+
+
+def test_that_something_is_of_other_weights_is_asked_of_what_lies_there(run: Path, key: Path) -> None:
+    found_in(run, "guarantees", "bounds")
+    certify(run, key=key)
+    old = forged(run, key, lambda predicate: predicate.update(guarantees={"found": [], "empty": OLD}))
+    assert old.code == 0 and told_of_chapters(old) == {"guarantees"}
+    place = run / "trust" / "toy" / "guarantees" / "bounds.json"
+    body = json.loads(place.read_text())
+    place.write_text(json.dumps(body | {"weights": {"agent": "", "reward": ""}}))
+    assert not told_of_chapters(checked(run, key)), "then it is so"
+    place.write_text("[" * 100_000)
+    assert any("cannot be read" in note for note in checked(run, key).notes)
+    place.unlink()
+    place.symlink_to(run / "config.json")
+    assert any("cannot be read" in note for note in checked(run, key).notes)
+
+
+def test_what_was_found_again_otherwise_is_told_in_a_note(run: Path, key: Path) -> None:
+    found_in(run, "guarantees", "bounds")
+    certify(run, key=key)
+    found_in(run, "guarantees", "bounds", 0.9)
+    found = checked(run, key)
+    assert found.code == 0 and not told_of_chapters(found) and any("says otherwise" in note for note in found.notes)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from rrm.trust.certifying import certify, file_of
-from rrm.trust.demands import unmet
+from rrm.trust.demands import PolicyError, read_policy, unmet
 from rrm.trust.deriving import Taken
-from rrm.trust.statement import Predicate
+from rrm.trust.statement import Chapter, Predicate
 from tests.trust.test_certificates import certified, checked, key, kinds, lie, rewritten, run
 
 __all__ = ["certified", "key", "run"]
@@ -116,6 +116,38 @@ def test_derived_is_demanded_of_what_is_there_and_of_audits_without_their_times(
     assert "it is empty: no bound" in said("guarantees")
     assert "it is not known" in said("testing.challenges.tampering", demand="known")
     assert "there is nothing" in said("testing.audits", of=whole)
+
+
+def test_a_policy_is_not_met_by_leaving_things_out(certified: Path, key: Path, tmp_path: Path) -> None:
+    found = checked(certified, key)
+    leaf, root = "toy/sub", "toy"
+
+    def said(place: str, demand: str, node: str = leaf) -> str:
+        return " ".join(unmet({node: {place: demand}}, found.predicates, root))
+
+    assert not said("interpretability.empty", "known")
+    for place in ("testing.audits", "design.assistants", "formal_verification.found", "children", "design.aspects"):
+        assert "there is nothing" in said(place, "known"), place
+    assert "nothing of it is known" in said("testing.agreement", "known") and not said("testing.challenges", "known")
+    assert not said("design.assistants", "known", root) and not said("testing.tied", "known")
+    for demand in ("<= 0.3", "known", "holds", "derived", "empty"):
+        for place in ("design.assistants.*.misses.high", "testing.audits.*.found.holds", "formal_verification.found.*"):
+            assert "has nothing" in said(place, demand) and not said(place, f"{demand}, if any")
+    assert said("design.assistants.*.answers", "<= -1, if any", root), "there are some, and it is of each"
+    for place in ("design.judges", "design.assistants", "not_shown"):
+        assert "nothing in it holds" in said(place, "holds", root)
+    entries = ({"name": "x", "command": "", "found": {"holds": value}} for value in ("yes", 1, None, False, {}))
+    for one in entries:
+        good = found.predicates[root].model_copy(update={"guarantees": Chapter(found=(one,))})
+        assert unmet({"root": {"guarantees": "holds"}}, {root: good}, root), one
+    assert "no list" in said("testing.judged", "empty")
+    policy = tmp_path / "policy.toml"
+    for text in (f"a = {'[' * 20_000}", '[root]\n"testing.judged" = ">= 1, if any"', '[root]\n"a.*" = "if any"'):
+        policy.write_text(text)
+        with pytest.raises(PolicyError):
+            read_policy(policy)
+    policy.write_text('[every]\n"design.assistants.*.misses.high" = "<= 0.3, if any"')
+    assert read_policy(policy)
 
 
 @pytest.mark.parametrize(

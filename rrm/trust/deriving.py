@@ -126,10 +126,12 @@ def derive(
     folder: a copy of the run as it was, with its weights, that may be written to. compared: whether the normalization
     that proofs name was compared with a starting model (`Started.norms`).
     """
-    judged = _judged_by(folder)
+    judged, seen = _judged_by(folder), set[tuple[str, str]]()
     for place, chapter, one in entries(predicate):
         start, called = time.perf_counter(), str(one.get("name", ""))
         wrong = [*misshapen(chapter, one, predicate.version)]
+        wrong += ["is there twice"] if (chapter, called) in seen else ()
+        seen.add((chapter, called))
         wrong += misasked(predicate, one, judged) if chapter == "audits" else ()
         if wrong := [f"{place} {what}" for what in wrong]:
             yield Derived(place, called, tuple(wrong))

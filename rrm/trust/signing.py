@@ -20,7 +20,7 @@ from typing import Any
 from rrm.core.errors import RRMError
 from rrm.core.extras import bring
 from rrm.store.files import write_atomically
-from rrm.trust.statement import CertificateError
+from rrm.trust.statement import CertificateError, once
 
 PAYLOAD = "application/vnd.in-toto+json"
 NEEDS = f"signing needs securesystemslib; {bring('trust')}"
@@ -111,11 +111,14 @@ def open_envelope(body: bytes) -> tuple[bytes, Mapping[str, Any]]:
     """Payload and envelope, nothing verified. Raises `CertificateError`."""
     crypto = _crypto()
     try:
-        given = json.loads(body)
+        given = json.loads(body, object_pairs_hook=once)
         if not isinstance(given, dict) or not {"payload", "payloadType", "signatures"} <= {*given}:
             raise ValueError("it lacks payload, payloadType or signatures")
         if extra := {*given} - {"payload", "payloadType", "signatures"}:
             raise ValueError(f"it has other fields: {', '.join(sorted(extra))}")
+        for one in given["signatures"]:
+            if {*one} != {"keyid", "sig"} or not all(isinstance(text, str) for text in one.values()):
+                raise ValueError("a signature has keyid and sig, which are texts, and nothing else")
         envelope = crypto.Envelope.from_dict(deepcopy(given))  # it empties what it is given
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CertificateError(f"it is no DSSE envelope ({type(error).__name__}: {error})") from error

@@ -61,6 +61,7 @@ def certify(
             return
         if run is None:
             raise ConfigError("give the run's folder: rrm certify RUN")
+        from rrm.trust.certifying import FOLDER, outdated
         from rrm.trust.certifying import certify as write
         from rrm.trust.plain_words import in_words
 
@@ -76,6 +77,10 @@ def certify(
                 "The key was made for these certificates and is thrown away: they show that nothing was changed since, "
                 f"and not who made them. To sign as yourself: rrm keys FILE, then rrm certify {run} --key FILE"
             )
+        if above := outdated(out or run / FOLDER, root.node):
+            again = f"rrm certify {run} {above[-1]}{'' if out is None else f' --out {out}'}"
+            say(f"The certificates of {', '.join(above)} name the one that was here before, and hold no more; make "
+                f"them anew: {again}{'' if key is None else f' --key {key}'}", "yellow")  # fmt: skip
         say(f"next: rrm verify {root.path} --run {run}")
 
 

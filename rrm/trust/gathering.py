@@ -16,6 +16,7 @@ from rrm.core.errors import RunError
 from rrm.core.shares import Known, mean, share
 from rrm.core.version import VERSION as RRM
 from rrm.store import links
+from rrm.store.tags import FILE as TAGS
 from rrm.store.truths import FILE as TRUTHS
 from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD, of_rrm
 from rrm.trust.origins import unsure_origins
@@ -42,13 +43,15 @@ from rrm.view.comparisons import PARTS
 from rrm.view.five_figures import challenges_of, watched_truth
 from rrm.view.reading import NodeView, Reader
 
-SKIPPED = ("run.db", "labels.db", "calls.db", "lock", TRUTHS)
-"""Files of a run that are hashed in another way, come and go, or are measured beside it; so are what SQLite puts
-beside its own, halves of files, certificates, and what is in these as it was (trust)."""
+SKIPPED = ("run.db", "labels.db", "calls.db", "lock", "lock.json", TAGS, TRUTHS)
+"""Files of a run that are hashed in another way, come and go, are measured beside it, or are for finding it again; so
+are what SQLite puts beside its own, halves of files, certificates, and what is in these as it was (trust)."""
 _CURRENT = CURRENT
 _WHOLE = f"{_CURRENT} AND NOT {PARTS}"
 """Figures are of comparisons of whole outcomes (`rrm.core.parts`)."""
 _DERIVED = DERIVED
+DONE = "finished"
+"""The state of a node that can have a certificate."""
 EMPTY = {
     "interpretability": "nothing was computed about what moves its judgements",
     "formal_verification": "nothing was proven of its weights",
@@ -83,12 +86,7 @@ def predicate_of(
     signed: of an earlier certificate, what was measured beside the run; by default what a report.json there says.
     version: of the certificate; what is written is of the newest.
     """
-    if path not in run.nodes:
-        raise RunError(f"the run has no node {path!r}; it has {', '.join(run.nodes)}")
-    node = run.nodes[path]
-    state = run.progress(node).state
-    if state != "finished":
-        raise RunError(f"{path} is not finished ({state}), and only what is can have a certificate: go on training it")
+    node = finished(run, path)
     found = chapters or {}
     if signed is not None and TRUTHS not in records.databases:  # then it was found from nothing
         signed = signed.model_copy(update={"by_truth": None})
@@ -106,6 +104,21 @@ def predicate_of(
         version=version, rrm=RRM, made=made, node=path, evidence=records.evidence, files=records.files,
         databases=records.databases, children=below, not_shown=not_shown_of(run, node, parts, below, version), **parts,
     )  # fmt: skip
+
+
+def finished(run: Reader, path: str) -> NodeView:
+    """A node that can have a certificate. Raises `RunError` for others."""
+    if path not in run.nodes:
+        raise RunError(f"the run has no node {path!r}; it has {', '.join(run.nodes)}")
+    node = run.nodes[path]
+    state = run.progress(node).state
+    if state != DONE:
+        below = [one for one in run.nodes if one.startswith(f"{path}/") and run.progress(run.nodes[one]).state == DONE]
+        those = f", or certify what is below it: {', '.join(below)}" if below else ""
+        raise RunError(
+            f"{path} is not finished ({state}), and only what is can have a certificate: go on training it{those}"
+        )
+    return node
 
 
 def three_of(found: Mapping[str, Chapter]) -> dict[str, Chapter]:

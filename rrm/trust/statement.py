@@ -282,7 +282,8 @@ def read_payload(payload: bytes) -> tuple[dict[str, dict[str, str]], Predicate]:
         where = ".".join(map(str, first["loc"]))
         raise CertificateError(f"it is no certificate of version {version}: {where}: {first['msg']}") from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CertificateError(f"its subjects or its predicate cannot be read ({type(error).__name__}: {error})") from error
+        what = f"{type(error).__name__}: {error}"
+        raise CertificateError(f"its subjects or its predicate cannot be read ({what})") from error
 
 
 def _subjects(given: Json) -> dict[str, dict[str, str]]:

@@ -283,19 +283,22 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
     """A node's certificate, then those below it."""
     node, found = predicate.node, check.found
     found.predicates[node] = predicate
+    root = next(iter(found.predicates))
     before = len(found.faults)
     check.say(_files(check, predicate), "")
     check.say(_numbers(check, payload, predicate), node, "rewritten" if check.forgotten else "changed")
     for child in predicate.children:
         path = file_of(check.folder, child.node)
         if not path.exists():
-            check.say([f"the certificate of {child.node} is not there ({path.name})"], node)
+            missing = f"the certificate of {child.node} is not there"
+            check.say([f"{missing}: put {path.name} beside that of {node}, where it was written"], node)
             continue
         if (opened := _opened(path, check.keys, found)) is None:
             continue
         below, said = opened
         if digest_of(below) != child.sha256 or said.node != child.node:
-            check.say([f"the certificate of {child.node} is not the one it names"], node)
+            other = f"the certificate of {child.node} is not the one it names"
+            check.say([f"{other}; if that was certified alone since, certify {root} again (rrm certify RUN)"], node)
         elif said.evidence != predicate.evidence:
             check.say([f"the certificate of {child.node} is of other rows"], node)
         elif (said.databases, said.files) != (predicate.databases, predicate.files):  # they are written at once

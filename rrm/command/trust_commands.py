@@ -154,6 +154,9 @@ def verify(
         demands = read_policy(policy) if policy is not None else {}
         again_at = [node_of(run, one) for one in rerun or ()]
         found = check(certificate, run, key or (), _again(run, tree, user, model) if again else None, model)
+        if not found.faults and (others := [str(one) for one in again_at if one not in found.predicates]):
+            there = f"it and those below it speak of {', '.join(found.predicates)}"
+            raise ConfigError(f"--rerun {', '.join(others)}: {certificate} does not speak of that; {there}")
         if not found.faults and demands:
             root = next(iter(found.predicates))
             found.faults += [Breach("policy", one) for one in unmet(demands, found.predicates, root, found.taken)]

@@ -132,7 +132,7 @@ def verify(
     certificate: Path, run: Path, keys: Sequence[Path] = (), again: Again | None = None, model: str | None = None
 ) -> Verified:
     """Check a certificate against its run, and those below it, which are looked for beside it. Raises `RunError` where
-    there is no run; all else is told in what is returned.
+    there is no run, and `KeyProblem` for a file of `keys` that is none; all else is told in what is returned.
 
     Parameters
     ----------
@@ -141,13 +141,13 @@ def verify(
     model: where the starting model is, which is then loaded and compared; empty: as the run calls it; by default it is
         loaded only with `again`. Raises `ModelError` if it cannot be.
     """
-    found = Verified()
-    known = _keys(certificate, keys, found)
-    if (opened := _opened(certificate, known, found)) is None:
-        return found
-    payload, predicate = opened
     if not (run / "run.db").exists():
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")
+    found = Verified()
+    known = _keys(certificate, keys, found)
+    if found.faults or (opened := _opened(certificate, known, found)) is None:
+        return found
+    payload, predicate = opened
     try:
         with copied(run, measured=False, truth=TRUTH in predicate.databases) as copy:
             if TRUTH not in predicate.databases:  # of a certificate that does not speak of it
@@ -181,9 +181,9 @@ def verify(
 
 
 def _keys(certificate: Path, keys: Sequence[Path], found: Verified) -> dict[str, PublicKey]:
+    if keys:
+        return {key.keyid: key for key in map(read_public, keys)}
     try:
-        if keys:
-            return {key.keyid: key for key in map(read_public, keys)}
         beside = public_beside(certificate.parent)
     except KeyProblem as error:
         found.faults.append(Breach("key", str(error)))
@@ -242,6 +242,9 @@ def _same_rows(copy: Path, predicate: Predicate, found: Verified) -> bool | None
     evidence = predicate.evidence
     with closing(sqlite3.connect(copy / "run.db")) as db:
         version = db.execute("PRAGMA user_version").fetchone()[0]
+        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            found.faults.append(Breach("run", "run.db is empty: there is no run in it"))
+            return None
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'links'").fetchone():
             removed = version >= LINKS_SINCE
             what = "its links were removed" if removed else "it is of before there were any certificates"

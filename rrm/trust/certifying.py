@@ -62,6 +62,8 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
     """
     if not (run / "run.db").exists():
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")
+    if (run / TRUTH).is_symlink():
+        raise RunError(f"{run / TRUTH} is a symbolic link, and a certificate is of files: put there what it leads to")
     linked(run)
     out = out or run / FOLDER
     if key is None:

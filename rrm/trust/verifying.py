@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rrm.core.border import BROKEN, plain
@@ -385,6 +385,11 @@ def _files(check: _Check, predicate: Predicate) -> Iterable[str]:
     """The files that it names, and the weights that the rows name, whether or not it does; its configuration is one."""
     if CONFIG not in predicate.files:
         yield f"{CONFIG} is not among the files that it names"
+    for name in predicate.files:
+        if name != PurePosixPath(name).as_posix() or PurePosixPath(name).is_absolute() or ".." in name.split("/"):
+            yield f"{plain(name, 60)} is no path within a run, as it is written"
+    if TRUTH in predicate.databases and (check.run / TRUTH).is_symlink():
+        yield f"{TRUTH} is a symbolic link, and what it leads to is no part of the run"
     named = {**weights_in(check.copy, predicate.node), **predicate.files}
     for name, digest in named.items():
         if (now := check.hash_of(name)) != digest:

@@ -28,6 +28,8 @@ DERIVED = "derived"
 """What a comparison is for that nobody judged."""
 ORACLE = "oracle"
 """The user of `rrm.measure.oracle`, who knows the truth: simulated, though its name has no settings."""
+PEOPLE = (HUMAN, f"unaided({HUMAN})", f"ally({HUMAN})")
+"""Names of users who ask people: also those within which `rrm.measure.users` has them."""
 ALONE = "nobody judged what somebody else judged, too"
 Judged = Mapping[str, list[tuple[frozenset[str], float | None]]]
 """Pair -> who judged it, of people, and what came of it: once for each time."""
@@ -68,7 +70,7 @@ def _program(run: Reader) -> str:
     """Who judged by the run's configuration, where that is a program; empty of people, and where it does not say."""
     user = run.config.get("user")
     name = str(user.get("name", "")) if isinstance(user, Mapping) else ""
-    return "" if name == HUMAN else name
+    return "" if name in PEOPLE else name
 
 
 def _known(run: Reader, copy: Path) -> frozenset[str]:

@@ -241,7 +241,8 @@ def test_labels_alone_make_nobody_of_whoever_judged_and_no_agreement(run: Path, 
 
 def test_a_program_that_calls_itself_people_is_none(people: Path, key: Path) -> None:
     config = json.loads((people / "config.json").read_text())
-    for name, kind in (("bounded(attention=6)", "other"), ("human(Zoe, Ben)", "other"), ("human", "people")):
+    for name, kind in (("bounded(attention=6)", "other"), ("human(Zoe, Ben)", "other"), ("unaided(human)", "people"),
+                       ("human", "people")):  # fmt: skip
         (people / "config.json").write_text(json.dumps(config | {"user": {"name": name}}))
         (*_, done) = certify(people, key=key)
         assert {judge.kind for judge in done.predicate.design.judges} == {kind}, name

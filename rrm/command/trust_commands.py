@@ -145,7 +145,7 @@ def verify(
         from rrm.trust.plain_words import in_words
         from rrm.trust.verifying import CODES, SAYS, Breach
         from rrm.trust.verifying import verify as check
-        from rrm.view.unsaid import unsaid
+        from rrm.view.unsaid import left_unsaid
 
         if rerun is not None and tree is None:
             raise ConfigError("--rerun needs --tree: the tasks' code is taken from you, not from the run")
@@ -183,7 +183,7 @@ def verify(
         for line in grouped(found.taken):
             say(f"- {line}")
         say("It does not show:", "bold")
-        for line in (*predicate.not_shown, *unsaid(predicate.model_dump(mode="json"))):
+        for line in (*predicate.not_shown, *left_unsaid(predicate.model_dump(mode="json"))):
             say(f"- {in_words(line, predicate.testing.by_truth is not None)}")
 
 

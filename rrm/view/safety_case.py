@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from rrm.store.files import file_name
 from rrm.view.reading import ReadError
-from rrm.view.unsaid import unsaid
+from rrm.view.unsaid import left_unsaid
 
 FOLDER = "certificates"
 Kind = Literal["goal", "away goal", "strategy", "solution", "context", "assumption"]
@@ -104,7 +104,7 @@ def case_of(path: Path, of: str = "", told: Callable[[str, bool], str] = as_it_s
         Element("context", f"{said['scope']['cases']:,} cases were judged", node=node, show="all"),
     ]
     by_truth = testing.get("by_truth") is not None
-    unshown = (*said["not_shown"], *unsaid(said))
+    unshown = (*said["not_shown"], *left_unsaid(said))
     assumed = [Element("assumption", f"Not shown: {told(line, by_truth)}") for line in unshown]
     claim = f"What the judge of {node} prefers its agent gives, in cases like those that it was trained on"
     return Element("goal", claim, (*contexts, *assumed, by), state_of(goals), node)

@@ -10,7 +10,7 @@ START = "Which weights and which tokenizer it started from, beyond doubt: "
 OLDER = f"{START}it is of version 1, which names them by 64 bits."
 
 
-def unsaid(predicate: Mapping[str, Any]) -> Iterator[str]:
+def left_unsaid(predicate: Mapping[str, Any]) -> Iterator[str]:
     """Lines that its `not_shown` lacks, from what it does not name. predicate: as JSON."""
     said = [str(line) for line in predicate["not_shown"]]
     about = predicate["design"].get("made_with")

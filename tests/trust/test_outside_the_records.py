@@ -19,7 +19,7 @@ from rrm.trust.deriving import Taken
 from rrm.trust.origins import unsure_origins
 from rrm.trust.statement import Chapter, Predicate
 from rrm.view.safety_case import as_markdown, case_of
-from rrm.view.unsaid import unsaid
+from rrm.view.unsaid import left_unsaid
 from tests.trust.test_certificates import certified, checked, key, kinds, lie, rewritten, run
 
 __all__ = ["certified", "key", "run"]
@@ -85,7 +85,7 @@ def test_nobody_signs_less_of_a_run_by_writing_an_older_version(certified: Path,
         found = checked(run, key, "toy/sub")
         assert kinds(found) == expected and all("of version 1" in fault.what for fault in found.faults)
     less = found.predicates["toy/sub"]
-    told = [*unsaid(less.model_dump(mode="json"))]
+    told = [*left_unsaid(less.model_dump(mode="json"))]
     assert len(told) == 2 and not {*told} & {*less.not_shown}, "what it leaves out is told to whoever reads it"
     assert told[0] in unsure_origins_of(run) and "64 bits" in told[1]
     done = CliRunner().invoke(app, ["verify", str(file_of(run / "certificates", "toy/sub")), "--run", str(run),
@@ -94,7 +94,7 @@ def test_nobody_signs_less_of_a_run_by_writing_an_older_version(certified: Path,
     assert done.exit_code == 0 and all(" ".join(line.split()) in case for line in told)
     assert all(line in " ".join(done.output.split()) for line in told)
     certify(run, "sub", key=key)
-    assert not [*unsaid(checked(run, key, "toy/sub").predicates["toy/sub"].model_dump(mode="json"))]
+    assert not [*left_unsaid(checked(run, key, "toy/sub").predicates["toy/sub"].model_dump(mode="json"))]
 
 
 def unsure_origins_of(run: Path) -> list[str]:

@@ -308,6 +308,13 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
             check.say([f"the certificate of {child.node} is of other databases, rows of them, or files"], node)
         else:
             _down(check, below, said)
+    named = tuple(child.node for child in predicate.children)
+    beside = [
+        one for one in check.reader.nodes if one.startswith(f"{node}/") and file_of(check.folder, one).exists()
+        and not any(one == child or one.startswith(f"{child}/") for child in named)
+    ]  # fmt: skip
+    if beside:
+        found.notes.append(f"{node}: beside it lie certificates that it does not name: {', '.join(beside)}")
     found.taken += unheard(predicate, check.aside)
     for one in beside_chapters(check.run, check.reader, predicate):
         (found.taken if isinstance(one, Taken) else found.notes).append(one)  # type: ignore[arg-type]

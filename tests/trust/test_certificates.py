@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,18 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@cache
+def trained(base: Path) -> Path:
+    """A small run with an assistant, trained once for all modules that take it from here."""
+    out = base / "trained" / "run"
+    train(toy.task(assistants=(toy.sub(),)), BoundedUser(), tiny(), out)
+    return out
+
+
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Path:
     """A small run with an assistant, and its certificates in it."""
-    out = tmp_path_factory.mktemp("certified") / "run"
-    train(toy.task(assistants=(toy.sub(),)), BoundedUser(), tiny(), out)
+    out = shutil.copytree(trained(tmp_path_factory.getbasetemp()), tmp_path_factory.mktemp("certified") / "run")
     certify(out, key=key)
     return out
 
@@ -96,24 +104,6 @@ def test_a_run_that_goes_on_or_is_compacted_keeps_its_certificate(run: Path, key
         store._db.execute("VACUUM")
     found = checked(run, key)
     assert found.code == 0 and any("came later" in note for note in found.notes)
-
-
-def test_only_what_is_finished_is_certified(tmp_path: Path, key: Path) -> None:
-    out = tmp_path / "run"
-
-    def stop(node: object, event: Any) -> None:
-        if event.task == "toy" and event.phase == "fit":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(toy.task(assistants=(toy.sub(),)), BoundedUser(), tiny(), out, watch=[stop])
-    with pytest.raises(RunError, match=r"toy is not finished.*toy/sub"):
-        certify(out, key=key)
-    assert not (out / "certificates").exists(), "nothing was written before that was found"
-    assert [one.node for one in certify(out, "sub", key=key)] == ["toy/sub"]
-    assert checked(out, key, "toy/sub").code == 0
-    with pytest.raises(RunError, match="no node 'nobody'"):
-        certify(out, "nobody", key=key)
 
 
 # --- what was changed --------------------------------------------------------------------------------

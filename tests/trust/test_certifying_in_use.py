@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from rrm import BoundedUser, train
 from rrm.command.cli import app
+from rrm.core.errors import RunError
 from rrm.trust.certifying import certify, file_of, outdated
 from rrm.trust.signing import KeyProblem, read_public
+from tests import toy
+from tests.test_resume import tiny
 from tests.trust.test_certificates import certified, checked, key, run
 
 __all__ = ["certified", "key", "run"]
@@ -95,3 +99,21 @@ def test_a_node_of_which_a_certificate_does_not_speak_is_not_trained_again(certi
     where = (file_of(certified / "certificates", "toy/sub"), "--run", certified, "--key", key.with_name("lab.pub"))
     code, said = answer("verify", *where, "--rerun", "toy", "--tree", "nowhere")
     assert code == 2 and "--rerun toy" in said and "speak of toy/sub" in said
+
+
+def test_only_what_is_finished_is_certified(tmp_path: Path, key: Path) -> None:
+    out = tmp_path / "run"
+
+    def stop(node: object, event: Any) -> None:
+        if event.task == "toy" and event.phase == "fit":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(toy.task(assistants=(toy.sub(),)), BoundedUser(), tiny(), out, watch=[stop])
+    with pytest.raises(RunError, match=r"toy is not finished.*toy/sub"):
+        certify(out, key=key)
+    assert not (out / "certificates").exists(), "nothing was written before that was found"
+    assert [one.node for one in certify(out, "sub", key=key)] == ["toy/sub"]
+    assert checked(out, key, "toy/sub").code == 0
+    with pytest.raises(RunError, match="no node 'nobody'"):
+        certify(out, "nobody", key=key)

@@ -328,3 +328,19 @@ def test_what_was_found_again_otherwise_is_told_in_a_note(run: Path, key: Path) 
     found_in(run, "guarantees", "bounds", 0.9)
     found = checked(run, key)
     assert found.code == 0 and not told_of_chapters(found) and any("says otherwise" in note for note in found.notes)
+
+
+def test_a_certificate_below_that_is_not_named_is_told_of(run: Path, key: Path) -> None:
+    def alone(predicate: Body) -> None:
+        predicate["children"] = []
+        for helper in predicate["design"]["assistants"]:
+            helper["certificate"] = None
+
+    assert not any("does not name" in note for note in checked(run, key).notes)
+    found = forged(run, key, alone)
+    assert found.code == 0 and any("does not name: toy/sub" in note for note in found.notes)
+    policy = {"root": {"design.assistants.*.certificate": "known"}}
+    assert unmet(policy, found.predicates, "toy", found.taken)
+    certify(run, key=key)
+    honest = checked(run, key)
+    assert not unmet(policy, honest.predicates, "toy", honest.taken)

@@ -66,8 +66,12 @@ def other_files(run: Path, named: Container[str]) -> list[str]:
     more = [plain(name) for name in found if name not in named and not skipped(name)]
     if not more:
         return []
-    rest = f" and {len(more) - MOST} more" if len(more) > MOST else ""
-    return [f"files that the certificate does not speak of: {', '.join(more[:MOST])}{rest}"]
+    return [f"files that the certificate does not speak of: {_listed(more)}"]
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return f"{', '.join(names[:MOST])}{rest}"
 
 
 def later_rows(copy: Path, named: Rows) -> Iterator[str]:
@@ -119,9 +123,9 @@ def beside_chapters(run: Path, reader: Reader, predicate: Predicate) -> Iterator
                 others.append(plain(name, 60))
         if left:
             why = "there in the folder trust, of these very weights, and not in the certificate: whoever signed left "
-            yield Taken(node, place, f"{', '.join(left)}: {why}it out, or it was found later")
+            yield Taken(node, place, f"{_listed(left)}: {why}it out, or it was found later")
         if others:
-            yield f"{node}: {place}: {', '.join(others)}: the folder trust has it, too, and says otherwise there"
+            yield f"{node}: {place}: {_listed(others)}: the folder trust has it, too, and says otherwise there"
         if kind != "audits" and getattr(predicate, kind).empty == OLD and not old:
             why = "it says that something was found, of other weights or fewer judgements: no such thing is there"
             yield Taken(node, kind, why)

@@ -12,6 +12,7 @@ import typer
 from rrm.command.common import DEBUG, app, clean_errors, quiet_loading, say
 from rrm.command.helping import examples
 from rrm.command.naming import Node, Run, node_of
+from rrm.trust.shapes import CONFIDENCES
 
 if TYPE_CHECKING:
     from rrm.trust.proving import Subject
@@ -70,7 +71,9 @@ def prove(
 def bound(
     run: Run,
     node: Node = None,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of all bounds together.")] = 0.95,
+    confidence: Annotated[
+        float, typer.Option(min=CONFIDENCES[0], max=CONFIDENCES[1], help="Of all bounds together.")
+    ] = 0.95,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Bound a node's error from its run's own records, with the assumptions that takes, or say why it is not known.

@@ -61,6 +61,7 @@ def certify(
             return
         if run is None:
             raise ConfigError("give the run's folder: rrm certify RUN")
+        from rrm.trust.certifying import FOLDER, outdated
         from rrm.trust.certifying import certify as write
         from rrm.trust.plain_words import in_words
 
@@ -76,6 +77,10 @@ def certify(
                 "The key was made for these certificates and is thrown away: they show that nothing was changed since, "
                 f"and not who made them. To sign as yourself: rrm keys FILE, then rrm certify {run} --key FILE"
             )
+        if above := outdated(out or run / FOLDER, root.node):
+            again = f"rrm certify {run} {above[-1]}{'' if out is None else f' --out {out}'}"
+            say(f"The certificates of {', '.join(above)} name the one that was here before, and hold no more; make "
+                f"them anew: {again}{'' if key is None else f' --key {key}'}", "yellow")  # fmt: skip
         say(f"next: rrm verify {root.path} --run {run}")
 
 
@@ -140,6 +145,7 @@ def verify(
         from rrm.trust.plain_words import in_words
         from rrm.trust.verifying import CODES, SAYS, Breach
         from rrm.trust.verifying import verify as check
+        from rrm.view.unsaid import left_unsaid
 
         if rerun is not None and tree is None:
             raise ConfigError("--rerun needs --tree: the tasks' code is taken from you, not from the run")
@@ -148,6 +154,9 @@ def verify(
         demands = read_policy(policy) if policy is not None else {}
         again_at = [node_of(run, one) for one in rerun or ()]
         found = check(certificate, run, key or (), _again(run, tree, user, model) if again else None, model)
+        if not found.faults and (others := [str(one) for one in again_at if one not in found.predicates]):
+            there = f"it and those below it speak of {', '.join(found.predicates)}"
+            raise ConfigError(f"--rerun {', '.join(others)}: {certificate} does not speak of that; {there}")
         if not found.faults and demands:
             root = next(iter(found.predicates))
             found.faults += [Breach("policy", one) for one in unmet(demands, found.predicates, root, found.taken)]
@@ -174,7 +183,7 @@ def verify(
         for line in grouped(found.taken):
             say(f"- {line}")
         say("It does not show:", "bold")
-        for line in predicate.not_shown:
+        for line in (*predicate.not_shown, *left_unsaid(predicate.model_dump(mode="json"))):
             say(f"- {in_words(line, predicate.testing.by_truth is not None)}")
 
 

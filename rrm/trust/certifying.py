@@ -16,12 +16,13 @@ from rrm.store import links
 from rrm.store.files import file_name, write_atomically
 from rrm.store.store import LINKED
 from rrm.store.truths import FILE as TRUTH
-from rrm.trust.gathering import Hashed, evidence_of, files_of, predicate_of
+from rrm.trust.gathering import Hashed, evidence_of, files_of, finished, predicate_of
 from rrm.trust.origins import subjects_of
 from rrm.trust.shelf import kept
 from rrm.trust.signing import PublicKey, make_key, now, read_public, sign
 from rrm.trust.snapshot import copied, databases_of, linked, look, only_judged, weights_in
 from rrm.trust.statement import Predicate, digest_of, payload_of
+from rrm.trust.who_judged import only_people
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
 
@@ -61,6 +62,8 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
     """
     if not (run / "run.db").exists():
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")
+    if (run / TRUTH).is_symlink():
+        raise RunError(f"{run / TRUTH} is a symbolic link, and a certificate is of files: put there what it leads to")
     linked(run)
     out = out or run / FOLDER
     if key is None:
@@ -75,6 +78,9 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
     with copied(run, truth=True) as copy, Reader(copy) as reader:
         top = named(reader, node)
         nodes = [path for path in reader.nodes if path == top or path.startswith(f"{top}/")]
+        for path in nodes:  # before any is written
+            if reader.nodes[path].finished is None:
+                finished(reader, path)
         records = _records(run, copy, nodes)
         if (copy / TRUTH).exists() and not attached(reader):
             raise RunError(
@@ -95,6 +101,7 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
 def _records(run: Path, copy: Path, nodes: Iterable[str]) -> Hashed:
     """What is hashed of a run, if it agrees with itself. Raises `RunError`."""
     look(copy)
+    only_people(copy)
     only_judged(copy)
     with closing(sqlite3.connect(copy / "run.db")) as db:
         broken = links.faults(db, LINKED)
@@ -110,6 +117,14 @@ def _records(run: Path, copy: Path, nodes: Iterable[str]) -> Hashed:
                 what = "is not the file that run.db speaks of" if path in records.files else "is missing"
                 raise RunError(f"{run / path} {what}; put it back, or train {node} again elsewhere")
     return records
+
+
+def outdated(out: Path, node: str) -> list[str]:
+    """Nodes above one whose certificates lie in a folder: they name, each through the one below it, the certificate
+    that the node had before it was certified alone, and hold no more."""
+    parts = node.split("/")
+    above = ("/".join(parts[:n]) for n in range(len(parts) - 1, 0, -1))
+    return [one for one in above if file_of(out, one).exists()]
 
 
 def public_beside(out: Path) -> list[PublicKey]:

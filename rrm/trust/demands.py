@@ -15,8 +15,12 @@ A TOML file. A table for every node, for the root, or for a node by its path; in
 "derived": it is known, and nothing of it was taken as signed, all was derived again by whoever verifies (`rrm verify
 --again`), but for how often a part of an audit was done (`times`) and what its command names (the tree, the user),
 which nobody can: these have to be demanded themselves;
-"known": there is something; "empty": a list has nothing; "holds": a chapter, or audits, in which something was found,
-and nothing that fails or is not known, or that is as a whole no more than the word of whoever signed.
+"known": there is something, and not only figures that are not known; "empty": a list has nothing; "holds": a chapter,
+or audits, in which something was found, and nothing that fails or is not known, or that is as a whole no more than the
+word of whoever signed, and beside which nothing lies in the run's folder that was left out.
+
+What is demanded of every one of a list (`*`) is not fulfilled by a list that has nothing, unless the demand ends with
+", if any": `"design.assistants.*.misses.high" = "<= 0.3, if any"`.
 """
 
 from __future__ import annotations
@@ -36,6 +40,10 @@ OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq,
 }  # fmt: skip
 EVERY, ROOT = "every", "root"
+IF_ANY = ", if any"
+"""At the end of a demand: it is fulfilled by a list that has nothing, too."""
+NOTHING = object()
+"""What `*` finds in such a list."""
 
 
 class PolicyError(RRMError, ValueError):
@@ -46,13 +54,15 @@ def read_policy(path: Path) -> dict[str, dict[str, str]]:
     """Table -> place -> demand. Raises `PolicyError`."""
     try:
         found = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PolicyError(f"{path}: {error}") from error
     for table, demands in found.items():
         if not isinstance(demands, dict):
             raise PolicyError(f"{path}: {table!r} is no table; write [every], [root] or [\"node/path\"] above it")
         for place, demand in demands.items():
             _read(f"{path}: [{table}] {place}", demand)
+            if demand.endswith(IF_ANY) and "*" not in place.split("."):
+                raise PolicyError(f'{path}: [{table}] {place}: "if any" is of lists, and there is no * in the place')
     return found
 
 
@@ -75,7 +85,12 @@ def unmet(
 
 
 def _unmet(body: Any, place: str, demand: str, taken: Sequence[Taken]) -> Iterable[str]:
+    given, demand = demand, demand.removesuffix(IF_ANY)
     for where, value in _places(body, place.split("."), place):
+        if value is NOTHING:
+            if demand == given:
+                yield f'{place} is to be {demand}, and {where} has nothing (with ", if any" at the end it need not)'
+            continue
         why = _why(value, demand)
         if demand == "derived" and not why:
             bare = value == [] and (where == "testing.audits" or where.endswith(".found"))
@@ -93,6 +108,8 @@ def _places(value: Any, parts: list[str], place: str, where: str = "") -> Iterab
         return
     first, *rest = parts
     if first == "*" and isinstance(value, list):
+        if not value:
+            yield where, NOTHING
         for i, one in enumerate(value):
             yield from _places(one, rest, place, f"{where}[{i}]")
     elif isinstance(value, Mapping) and first in value:
@@ -103,9 +120,12 @@ def _places(value: Any, parts: list[str], place: str, where: str = "") -> Iterab
 
 
 def _only_signed(where: str, value: Any, taken: Sequence[Taken]) -> str:
-    """Why an entry of a chapter, or of a list, is as a whole the word of whoever signed; empty if none is."""
+    """Why an entry of a chapter, or of a list, is as a whole the word of whoever signed, or why something was left out
+    there; empty if neither."""
     entries, place = (value["found"], f"{where}.found") if isinstance(value, Mapping) else (value, where)
     whole = {one.place: one.why for one in taken}
+    if why := whole.get(place.removesuffix(".found")):
+        return why
     for i, one in enumerate(entries):
         if why := whole.get(f"{place}[{i}]"):
             return f"{one['name']} was taken as signed: {why}"
@@ -134,8 +154,14 @@ def _why(value: Any, demand: str) -> str:
     if demand in ("known", "derived"):
         if isinstance(value, Mapping) and {*value} == {"found", "empty"} and not value["found"]:
             return f"it is empty: {value['empty']}"
-        return "" if value is not None else "there is none"
+        if value is None:
+            return "there is none"
+        if _something(value) or (demand == "derived" and value == []):
+            return ""
+        return "nothing of it is known" if value else "there is nothing"
     if demand == "empty":
+        if not isinstance(value, list | Mapping | str):
+            return f"it is {value!r:.100}, and no list"
         return f"it has {', '.join(map(str, value)):.200}" if value else ""
     compare, limit = _read("", demand)
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -149,16 +175,27 @@ def _unknown(value: Any) -> str | None:
     return str(told[0]) if told else None
 
 
+def _something(value: Any) -> bool:
+    """Whether there is anything in it that is known: lists and mappings have it within."""
+    if value is None or _unknown(value) is not None:
+        return False
+    if isinstance(value, list | Mapping):
+        return any(map(_something, value.values() if isinstance(value, Mapping) else value))
+    return not (isinstance(value, str) and not value)
+
+
 def _failing(value: Any) -> str:
     """Why what was found does not all hold."""
     found = value.get("found", []) if isinstance(value, Mapping) else value
     if not isinstance(found, list) or not found:
         return "there is nothing"
+    if not all(isinstance(one, Mapping) and isinstance(one.get("found"), Mapping) for one in found):
+        return "it is no chapter, and no list of audits: nothing in it holds or fails"
     for one in found:
-        said = one.get("found", {}) if isinstance(one, Mapping) else {}
+        said = one["found"]
         if said.get("holds") is False:
             return f"{one.get('name', '')} does not hold"
-        if "not_known" in said or said.get("holds", "") is None:
+        if "not_known" in said or said.get("holds", True) is not True:
             return f"{one.get('name', '')} is {'not known' if 'not_known' in said else 'open'}"
         for single in said.get("statements", ()):
             if single.get("verdict", "holds") != "holds" or "not known" in single:
@@ -168,6 +205,8 @@ def _failing(value: Any) -> str:
 
 def _read(where: str, demand: Any) -> tuple[Callable[[Any, Any], bool], float]:
     """A comparison and its limit; of "known" and other words any."""
+    if isinstance(demand, str):
+        demand = demand.removesuffix(IF_ANY)
     if demand in ("known", "empty", "holds", "derived"):
         return operator.eq, 0.0
     given = re.fullmatch(r"(>=|<=|==|>|<) ?([-+.\de]{1,40})", demand if isinstance(demand, str) else "")
@@ -175,5 +214,6 @@ def _read(where: str, demand: Any) -> tuple[Callable[[Any, Any], bool], float]:
         return OPERATORS[given[1]], float(given[2])  # type: ignore[index]
     except (TypeError, ValueError):
         raise PolicyError(
-            f'{where}: {demand!r} is no demand; give ">= 0.7" (or >, <, <=, ==), "known", "empty", "holds" or "derived"'
+            f'{where}: {demand!r} is no demand; give ">= 0.7" (or >, <, <=, ==), "known", "empty", "holds" or '
+            '"derived" (and ", if any" at the end, of lists that may be empty)'
         ) from None

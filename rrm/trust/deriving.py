@@ -43,6 +43,10 @@ EXACT = ("bounds", "proofs")
 ARITHMETIC = r"\.counterexample\.(before|after)\.(mean|std|reward)$"
 """Of a counterexample what the reward model's own arithmetic, in float32, makes of it."""
 NORM = "inputs.norm, the starting model's last normalization, was not compared with a model (--model compares it)"
+NO_NORM = (
+    "inputs.norm says that the starting model's last normalization was not known, so that less is found here than with "
+    "it, and perhaps nothing that fails; it was not compared with a model (--model compares it)"
+)
 
 
 @dataclass(frozen=True)
@@ -122,10 +126,12 @@ def derive(
     folder: a copy of the run as it was, with its weights, that may be written to. compared: whether the normalization
     that proofs name was compared with a starting model (`Started.norms`).
     """
-    judged = _judged_by(folder)
+    judged, seen = _judged_by(folder), set[tuple[str, str]]()
     for place, chapter, one in entries(predicate):
         start, called = time.perf_counter(), str(one.get("name", ""))
         wrong = [*misshapen(chapter, one, predicate.version)]
+        wrong += ["is there twice"] if (chapter, called) in seen else ()
+        seen.add((chapter, called))
         wrong += misasked(predicate, one, judged) if chapter == "audits" else ()
         if wrong := [f"{place} {what}" for what in wrong]:
             yield Derived(place, called, tuple(wrong))
@@ -136,8 +142,8 @@ def derive(
             given = {key: value for key, value in one["found"].items() if key != "times" or chapter != "audits"}
             done = _compared(place, called, given, told, moved(one["on"], here))
             taken = [(f"{place}.{part}".rstrip("."), why) for part, why in left]
-            if called == "proofs" and one["inputs"]["norm"] is not None and not compared:
-                taken.append((f"{place}.inputs.norm", NORM))
+            if called == "proofs" and not compared:
+                taken.append((f"{place}.inputs.norm", NO_NORM if one["inputs"]["norm"] is None else NORM))
             said, free = _command(predicate.node, chapter, one)
             if said:
                 done = replace(done, other=(*done.other, f"{place}.command: {said}"))
@@ -420,11 +426,13 @@ def check_start(config: Mapping[str, Any], predicates: Sequence[Predicate], mode
     if backbone.adapters == "lora" and backbone.precision.weights != precision.weights:
         backbone.precision = precision  # as it computed there: rounded, its normalization is another
     norm = final_norm(backbone.start)
+    known_norm = None if norm is None else (norm.gain.tolist(), norm.offset.tolist())
     for predicate in predicates:
         for place, _, one in entries(predicate):
             inputs = one.get("inputs") if one.get("name") == "proofs" else None
-            signed = norm_in(inputs) if isinstance(inputs, Mapping) else None
-            if signed is not None and (norm is None or signed != (norm.gain.tolist(), norm.offset.tolist())):
+            if isinstance(inputs, Mapping) and (signed := norm_in(inputs)) != known_norm:
                 what = f"{place}.inputs.norm is not the last normalization of {words}"
+                if signed is None:
+                    what = f"{place}.inputs.norm says that there is none that is known, and {words} has one"
                 found.wrong.append(f"{predicate.node}: {what}")
     return found

@@ -23,8 +23,13 @@ def differences(given: Any, derived: Any, where: str = "") -> Iterable[tuple[str
     elif isinstance(given, list) and isinstance(derived, list) and len(given) == len(derived):
         for i, (one, other) in enumerate(zip(given, derived, strict=True)):
             yield from differences(one, other, f"{where}[{i}]")
-    elif given != derived or type(given) is not type(derived):
+    elif given != derived or type(given) is not type(derived) or _sign(given) != _sign(derived):
         yield where, given, derived
+
+
+def _sign(value: Any) -> float:
+    """Of a float: zero has one, too, and is equal to the other."""
+    return math.copysign(1, value) if isinstance(value, float) else 0.0
 
 
 def near(given: Any, derived: Any) -> bool:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +15,8 @@ from typing import Any, Literal
 from rrm.core.errors import RunError
 from rrm.core.shares import Known, mean, share
 from rrm.core.version import VERSION as RRM
-from rrm.labels.agreement import Estimate, alpha
-from rrm.labels.forgetting import named_in
-from rrm.labels.queue import Labels
 from rrm.store import links
+from rrm.store.tags import FILE as TAGS
 from rrm.store.truths import FILE as TRUTHS
 from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD, of_rrm
 from rrm.trust.origins import unsure_origins
@@ -35,34 +31,33 @@ from rrm.trust.statement import (
     Figure,
     Found,
     Helper,
-    Judge,
-    Kind,
     NotKnown,
     Predicate,
     Scope,
     Testing,
 )
 from rrm.trust.true_figures import JUDGED, UNASKED, by_truth_of
+from rrm.trust.who_judged import CURRENT, DERIVED, judges_of
 from rrm.view.challenge_records import plain
 from rrm.view.comparisons import PARTS
 from rrm.view.five_figures import challenges_of, watched_truth
 from rrm.view.reading import NodeView, Reader
 
-SKIPPED = ("run.db", "labels.db", "calls.db", "lock", TRUTHS)
-"""Files of a run that are hashed in another way, come and go, or are measured beside it; so are what SQLite puts
-beside its own, halves of files, certificates, and what is in these as it was (trust)."""
-_CURRENT = "c.task = ? AND NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
+SKIPPED = ("run.db", "labels.db", "calls.db", "lock", "lock.json", TAGS, TRUTHS)
+"""Files of a run that are hashed in another way, come and go, are measured beside it, or are for finding it again; so
+are what SQLite puts beside its own, halves of files, certificates, and what is in these as it was (trust)."""
+_CURRENT = CURRENT
 _WHOLE = f"{_CURRENT} AND NOT {PARTS}"
 """Figures are of comparisons of whole outcomes (`rrm.core.parts`)."""
-_DERIVED = "derived"
+_DERIVED = DERIVED
+DONE = "finished"
+"""The state of a node that can have a certificate."""
 EMPTY = {
     "interpretability": "nothing was computed about what moves its judgements",
     "formal_verification": "nothing was proven of its weights",
     "guarantees": "no bound was computed of what it may do to its parent",
 }
 """Chapter -> why there is nothing in it; or `OLD`."""
-ORACLE = "oracle"
-"""The user of `rrm.measure.oracle`, who knows the truth: simulated, though its name has no settings."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +86,7 @@ def predicate_of(
     signed: of an earlier certificate, what was measured beside the run; by default what a report.json there says.
     version: of the certificate; what is written is of the newest.
     """
-    if path not in run.nodes:
-        raise RunError(f"the run has no node {path!r}; it has {', '.join(run.nodes)}")
-    node = run.nodes[path]
-    state = run.progress(node).state
-    if state != "finished":
-        raise RunError(f"{path} is not finished ({state}), and only what is can have a certificate: go on training it")
+    node = finished(run, path)
     found = chapters or {}
     if signed is not None and TRUTHS not in records.databases:  # then it was found from nothing
         signed = signed.model_copy(update={"by_truth": None})
@@ -114,6 +104,21 @@ def predicate_of(
         version=version, rrm=RRM, made=made, node=path, evidence=records.evidence, files=records.files,
         databases=records.databases, children=below, not_shown=not_shown_of(run, node, parts, below, version), **parts,
     )  # fmt: skip
+
+
+def finished(run: Reader, path: str) -> NodeView:
+    """A node that can have a certificate. Raises `RunError` for others."""
+    if path not in run.nodes:
+        raise RunError(f"the run has no node {path!r}; it has {', '.join(run.nodes)}")
+    node = run.nodes[path]
+    state = run.progress(node).state
+    if state != DONE:
+        below = [one for one in run.nodes if one.startswith(f"{path}/") and run.progress(run.nodes[one]).state == DONE]
+        those = f", or certify what is below it: {', '.join(below)}" if below else ""
+        raise RunError(
+            f"{path} is not finished ({state}), and only what is can have a certificate: go on training it{those}"
+        )
+    return node
 
 
 def three_of(found: Mapping[str, Chapter]) -> dict[str, Chapter]:
@@ -178,72 +183,10 @@ def design_of(run: Reader, copy: Path, node: NodeView, children: Mapping[str, st
     elsewhere = ("started", "tasks", "code", "model", "command")
     made_with = {key: value for key, value in about.items() if key not in elsewhere}
     return DesignChoices(
-        instruction=node.instruction, aspects=aspects, unassessed=unassessed, judges=_judges(run, copy, node),
+        instruction=node.instruction, aspects=aspects, unassessed=unassessed, judges=judges_of(run, copy, node),
         assistants=_helpers(run, node, told, children), settings=dict(node.settings),
         seed=int(run.config.get("seed", 0)), model=model, made_with=made_with,
     )  # fmt: skip
-
-
-def _judges(run: Reader, copy: Path, node: NodeView) -> tuple[Judge, ...]:
-    """Who judged; people are counted together and not named: a certificate is for strangers."""
-    counts: Counter[tuple[str, Kind]] = Counter()
-    people: set[str] = set()
-    labelers = _labelers(copy)
-    query = (
-        f"SELECT c.user, c.round < 0, COUNT(*) FROM comparisons c WHERE {_CURRENT} AND c.purpose != ?"
-        " GROUP BY c.user, c.round < 0"
-    )
-    for user, imported, n in run.rows(query, (node.path, _DERIVED)):
-        kind = _kind(user, bool(imported), labelers)
-        name = "people" if kind == "people" else user
-        if kind == "imported" and named_in(user):
-            name = "imported"  # a name that a file gives may be a person's
-        counts[name, kind] += n
-        if kind == "people":
-            people.update(named_in(user))
-    agreed: Found = NotKnown(not_known="nobody judged what somebody else judged, too")
-    if (copy / "labels.db").exists():
-        agreed = _alpha(copy, node.path)
-    nobody = NotKnown(not_known="no people")
-    return tuple(
-        Judge(
-            name=name, kind=kind, judgements=n, people=len(people) if kind == "people" else 0,
-            alpha=agreed if kind == "people" else nobody,
-        )
-        for (name, kind), n in sorted(counts.items())
-    )  # fmt: skip
-
-
-def _kind(user: str, imported: bool, labelers: Set[str]) -> Kind:
-    """People only where that is sure: they judged through labels.db, or votes of several were imported as theirs. A
-    name that an imported file gives says nothing of whose it is, and one without parentheses is a program's that is not
-    rrm's."""
-    if re.fullmatch(r"human(\(.{0,200}\))?|\d{1,9} people", user, re.DOTALL) or user in labelers:
-        return "people"
-    if re.match(r"(?:model|openai|endpoint)\(", user):
-        return "model"
-    if user.startswith("imported(") or (imported and named_in(user)):
-        return "imported"
-    return "other" if named_in(user) and user != ORACLE else "simulated"
-
-
-def _labelers(copy: Path) -> frozenset[str]:
-    """Whoever gave a label in a run's labels.db."""
-    if not (copy / "labels.db").exists():
-        return frozenset()
-    with closing(sqlite3.connect(copy / "labels.db")) as db:
-        return frozenset(name for (name,) in db.execute("SELECT DISTINCT labeler FROM labels"))
-
-
-def _alpha(copy: Path, task: str) -> Found:
-    with closing(sqlite3.connect(copy / "labels.db")) as db:
-        asked = {id for (id,) in db.execute("SELECT id FROM questions WHERE task = ?", (task,))}
-    with closing(Labels(copy)) as queue:
-        found: Estimate = alpha([one for one in queue.labels() if one.question in asked], queue.cases()).ordinal
-    if math.isnan(found.value):
-        return NotKnown(not_known="nobody judged what somebody else judged, too")
-    low, high = (None if math.isnan(one) else one for one in (found.low, found.high))
-    return Figure(value=found.value, low=low, high=high, n=found.n, cases=found.cases)
 
 
 def _helpers(

@@ -11,6 +11,7 @@ from typing import Any
 from rrm.store.truths import FILE as TRUTH
 from rrm.trust.statement import Predicate
 from rrm.view.reading import Reader
+from rrm.view.unsaid import MACHINE, START, machine_in
 
 
 def subjects_of(run: Reader, predicate: Predicate) -> dict[str, dict[str, str]]:
@@ -51,25 +52,15 @@ def unsure_origins(run: Reader) -> list[str]:
     """What of the beginning nobody has shown, for `not_shown`."""
     said = []
     if (machine := machine_of(run)) is not None:
-        said.append(f"On what it was trained ({machine}): the run says so, and nothing in it shows it.")
+        said.append(MACHINE.format(machine))
     if started_from(run) is None:
-        said.append(
-            "Which weights and which tokenizer it started from, beyond doubt: the run is of before their SHA-256 was "
-            "kept, and names them by 64 bits."
-        )
+        said.append(f"{START}the run is of before their SHA-256 was kept, and names them by 64 bits.")
     return said
 
 
 def machine_of(run: Reader) -> str | None:
     """Torch, threads, processor and device, in words, as the run says; None if it does not."""
-    about = _about(run)
-    threads = about.get("threads")
-    told = (
-        f"torch {about['packages']['torch']}" if "torch" in about.get("packages", {}) else "",
-        f"{threads} thread{'' if threads == 1 else 's'}" if threads is not None else "",
-        str(about.get("processor", "")), f"device {about['device']}" if about.get("device") else "",
-    )  # fmt: skip
-    return ", ".join(one for one in told if one) or None
+    return machine_in(_about(run))
 
 
 def _about(run: Reader) -> Mapping[str, Any]:

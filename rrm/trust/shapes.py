@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rrm.trust.machines import PARTS
@@ -29,6 +30,31 @@ INPUTS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "audits": dict.fromkeys(AUDITS, AUDITED),
 }
 """Chapter -> name of what rrm finds -> all that it is found from besides the run."""
+CONFIDENCES = (0.5, 0.9999)
+"""From which to which confidence bounds are given: with next to none anything is bounded."""
+
+
+def _whole_number(value: Any, least: float = -math.inf) -> bool:
+    return type(value) is int and value >= least
+
+
+KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "limit": (lambda one: _whole_number(one, 0), "a number of comparisons"),
+    "words": (lambda one: isinstance(one, list | tuple) and all(isinstance(word, str) for word in one), "words"),
+    "floor": (lambda one: type(one) is float and -math.inf < one <= 0, "the logarithm of a probability"),
+    "norm": (lambda one: one is None or isinstance(one, Mapping), "a normalization"),
+    "up_to": (lambda one: one is None or _whole_number(one, 1), "a sum of numbers"),
+    "confidence": (
+        lambda one: type(one) is float and CONFIDENCES[0] <= one <= CONFIDENCES[1],
+        f"a confidence from {CONFIDENCES[0]:g} to {CONFIDENCES[1]:g}, as rrm bound takes it",
+    ),
+    "cases": (lambda one: _whole_number(one, 1), "a number of cases"),
+    "budget": (lambda one: _whole_number(one, 1), "a number of outcomes"),
+    "seed": (_whole_number, "a seed"),
+    "shifted": (lambda one: isinstance(one, bool), "yes or no"),
+    "asked": (lambda one: isinstance(one, str), "a name"),
+}
+"""Of what something is found from: whether a value is one that a command takes, and what it should be."""
 
 
 def derivable(chapter: str, one: Entry) -> bool:
@@ -67,6 +93,9 @@ def misshapen(chapter: str, one: Entry, version: int) -> Iterator[str]:
     known = AUDITED if chapter == "audits" else INPUTS[chapter].get(str(one.get("name")))
     if known is not None and isinstance(inputs, Mapping) and (more := sorted({*inputs} - known)):
         yield f"has inputs.{', inputs.'.join(more)}, from which nothing is found"
+    for key, value in inputs.items() if isinstance(inputs, Mapping) else ():
+        if key in (known or ()) and not KINDS[key][0](value):
+            yield f"has inputs.{key} that is not {KINDS[key][1]}"
     if isinstance(on, Mapping) and (more := sorted({*on} - {*PARTS})):
         yield f"has on.{', on.'.join(more)}, which is no part of a machine"
 

@@ -70,15 +70,10 @@ def kept(
         found: list[Mapping[str, Any]] = []
         old = 0
         for path in sorted((folder / FOLDER / file_name(node) / kind).glob("*.json")):
-            try:
-                body = json.loads(path.read_text())
-                fresh = body["weights"] == now and {*ASIDE[:3]} < {*body} and body.get("rows", rows) == rows
-                fresh = fresh and (whole(kind, body) or not derivable)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise RunError(f"{path} cannot be read ({error}); remove it, or find it again") from error
-            if fresh:
-                found.append({key: body[key] for key in ASIDE if key in body})
-            old += not fresh
+            one = entry_in(path, kind, now, rows, derivable)
+            if one is not None:
+                found.append(one)
+            old += one is None
         if kind == "audits":
             audits = found
         elif found:
@@ -86,3 +81,17 @@ def kept(
         elif old:
             chapters[kind] = Chapter(empty=OLD)
     return chapters, audits
+
+
+def entry_in(
+    path: Path, kind: str, weights: Mapping[str, str], rows: int, derivable: bool = False
+) -> Mapping[str, Any] | None:
+    """What a file says for a certificate, if it is of these weights and of so many rows; else None. derivable: as for
+    `kept`. Raises `RunError` for a file that cannot be read."""
+    try:
+        body = json.loads(path.read_text())
+        fresh = body["weights"] == weights and {*ASIDE[:3]} < {*body} and body.get("rows", rows) == rows
+        fresh = fresh and (whole(kind, body) or not derivable)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read ({error}); remove it, or find it again") from error
+    return {key: body[key] for key in ASIDE if key in body} if fresh else None

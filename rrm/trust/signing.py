@@ -20,7 +20,7 @@ from typing import Any
 from rrm.core.errors import RRMError
 from rrm.core.extras import bring
 from rrm.store.files import write_atomically
-from rrm.trust.statement import CertificateError
+from rrm.trust.statement import CertificateError, once
 
 PAYLOAD = "application/vnd.in-toto+json"
 NEEDS = f"signing needs securesystemslib; {bring('trust')}"
@@ -76,13 +76,21 @@ def make_key(path: Path, name: str, days: int = 365) -> PublicKey:
 
 def read_public(path: Path) -> PublicKey:
     """A public key's file. Raises `KeyProblem`."""
+    if not path.is_file():
+        raise KeyProblem(f"{path}: {'there is no such file' if not path.exists() else 'it is no file'}")
     try:
-        found = json.loads(path.read_text())
-        key = PublicKey(**found)
+        body = path.read_text()
+        if "PRIVATE KEY-----" in body[:100]:
+            raise KeyProblem(f"{path} is a private key: its owner keeps it to themselves, and gives {path.name}.pub")
+        key = PublicKey(**json.loads(body))
+        if not all(isinstance(text, str) for text in vars(key).values()):
+            raise ValueError("all that it says are texts")
         if datetime.fromisoformat(key.expires).tzinfo is None:
             raise ValueError(f"expires is {key.expires}, without a time zone")
         given = _key(key)
-    except (OSError, ValueError, TypeError) as error:
+    except KeyProblem:
+        raise
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise KeyProblem(f"{path} is no public key of `rrm keys` ({type(error).__name__}: {error})") from error
     if given.keyid != key.keyid:
         raise KeyProblem(f"{path}: its keyid is another key's; it was changed")
@@ -92,6 +100,8 @@ def read_public(path: Path) -> PublicKey:
 def sign(payload: bytes, key: Path) -> bytes:
     """The envelope, as JSON, signed by a private key's file whose public one lies beside it. Raises `KeyProblem`."""
     crypto = _crypto()
+    if key.suffix == ".pub" and key.is_file() and not key.with_name(f"{key.name}.pub").exists():
+        raise KeyProblem(f"{key} is a public key; sign with the private one that it was made with")
     public = read_public(key.with_name(f"{key.name}.pub"))
     if public.expired:
         raise KeyProblem(f"{key}: the key was good until {public.expires}; make a new one with `rrm keys`")
@@ -111,11 +121,14 @@ def open_envelope(body: bytes) -> tuple[bytes, Mapping[str, Any]]:
     """Payload and envelope, nothing verified. Raises `CertificateError`."""
     crypto = _crypto()
     try:
-        given = json.loads(body)
+        given = json.loads(body, object_pairs_hook=once)
         if not isinstance(given, dict) or not {"payload", "payloadType", "signatures"} <= {*given}:
             raise ValueError("it lacks payload, payloadType or signatures")
         if extra := {*given} - {"payload", "payloadType", "signatures"}:
             raise ValueError(f"it has other fields: {', '.join(sorted(extra))}")
+        for one in given["signatures"]:
+            if {*one} != {"keyid", "sig"} or not all(isinstance(text, str) for text in one.values()):
+                raise ValueError("a signature has keyid and sig, which are texts, and nothing else")
         envelope = crypto.Envelope.from_dict(deepcopy(given))  # it empties what it is given
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CertificateError(f"it is no DSSE envelope ({type(error).__name__}: {error})") from error
@@ -133,6 +146,11 @@ def check_signature(body: bytes, keys: Mapping[str, PublicKey]) -> PublicKey:
     if not signers:
         raise SignatureError("it is not signed")
     known = [keys[signer] for signer in signers if signer in keys]
+    if not keys:
+        raise KeyProblem(
+            f"no key was given, and none lies beside it: give the public key of whoever signed it with --key "
+            f"(it was signed with {', '.join(signers):.100})"
+        )
     if not known:
         raise KeyProblem(
             f"it was signed with a key that is not among those given ({', '.join(signers):.100}); ask its owner for "

@@ -22,7 +22,8 @@ from rrm.store.database import Database
 from rrm.store.store import LINKED, Store
 from rrm.store.truths import FILE as TRUTH
 from rrm.store.truths import Truths
-from rrm.store.upgrades import RUN
+from rrm.store.upgrades import CALLS, LABELS, RUN
+from rrm.store.upgrades import TRUTHS as TRUTH_STEPS
 
 OTHERS = ("labels.db", "calls.db")
 KEPT: Mapping[str, Mapping[str, str]] = {
@@ -139,8 +140,8 @@ def up_to_date(copy: Path) -> None:
 
 
 def look(folder: Path) -> None:
-    """Raise `Disguised` if a copy's databases have other tables, views or triggers than rrm makes: rows that are read
-    through these may be others for others. Older ones may lack some."""
+    """Raise `Disguised` if a copy's databases have other tables, indices, views or triggers than rrm makes, or with
+    other columns: rows that are read through these may be others for others. Older ones may lack some."""
     for name in ("run.db", *OTHERS, TRUTH):
         if not (folder / name).exists():
             continue
@@ -155,13 +156,14 @@ def look(folder: Path) -> None:
                 continue
             if (kind, called) not in known:
                 raise Disguised(f"{name} has a {kind} {called!r}, which rrm does not make")
-            if kind in ("view", "trigger") and _plain(sql) != known[kind, called]:
+            mine = known[kind, called]
+            if not _same_table(sql or "", mine) if kind == "table" else _plain(sql) != _plain(mine):
                 raise Disguised(f"the {kind} {called!r} of {name} is not the one that rrm makes")
 
 
 @cache
 def _known(name: str) -> Mapping[tuple[str, str], str]:
-    """(type, name) -> SQL of what rrm makes."""
+    """(type, name) -> SQL of what rrm makes, as it stands there."""
     from rrm.models.endpoints import Ledger
 
     with TemporaryDirectory(prefix="rrm-") as made:
@@ -171,11 +173,36 @@ def _known(name: str) -> Mapping[tuple[str, str], str]:
         )
         with closing(fresh):
             rows = fresh._db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-    return {(kind, called): _plain(sql) for kind, called, sql in rows}
+    return {(kind, called): sql or "" for kind, called, sql in rows}
 
 
 def _plain(sql: str | None) -> str:
     return " ".join((sql or "").replace("IF NOT EXISTS ", "").split())
+
+
+def _same_table(sql: str, mine: str) -> bool:
+    """Whether a table is one that rrm makes: every column and constraint as it is there, in any order, as those that an
+    upgrade adds stand at the end; only such may be missing."""
+    (around, parts), (known_around, known) = _parts(sql), _parts(mine)
+    added = {_plain(line.partition(" ADD COLUMN ")[2].rstrip(";")) for script in (*RUN, *LABELS, *CALLS, *TRUTH_STEPS)
+             for line in script.splitlines()}  # fmt: skip
+    return around == known_around and len(parts) == len({*parts}) and {*parts} <= {*known} <= {*parts} | added
+
+
+def _parts(sql: str) -> tuple[tuple[str, str], list[str]]:
+    """What stands before and after the brackets of a table, and what is in them, from comma to comma."""
+    flat = _plain("\n".join(line.partition("--")[0] for line in sql.splitlines()))
+    head, _, rest = flat.partition("(")
+    found, depth = [""], 1
+    for i, letter in enumerate(rest):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if depth == 0:
+            return (head.strip(), rest[i + 1 :].strip()), [one.strip() for one in found]
+        if letter == "," and depth == 1:
+            found.append("")
+        else:
+            found[-1] += letter
+    return (head, ""), found
 
 
 def cut(folder: Path, size: int, others: Rows) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from rrm.core.errors import RRMError
+from rrm.trust.differing import differences, short
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:recursive-reward-modeling:certificate:v"
@@ -245,9 +247,10 @@ def payload_of(subjects: Mapping[str, Mapping[str, str]], predicate: Predicate) 
 
 
 def read_payload(payload: bytes) -> tuple[dict[str, dict[str, str]], Predicate]:
-    """Subjects and predicate. Raises `CertificateError` for anything else, a newer version among it."""
+    """Subjects and predicate. Raises `CertificateError` for anything else, a newer version among it, and for what is
+    not written as it is read: a number as a text, a truth value or a whole one in the place of another number."""
     try:
-        statement = json.loads(payload, object_pairs_hook=_once)
+        statement = json.loads(payload, object_pairs_hook=once, parse_float=_finite, parse_constant=_finite)
         kind, made_for = statement["_type"], statement["predicateType"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CertificateError(f"the payload is no in-toto statement ({type(error).__name__}: {error})") from error
@@ -264,12 +267,13 @@ def read_payload(payload: bytes) -> tuple[dict[str, dict[str, str]], Predicate]:
             f"it has fields that no certificate of version {version} has: {', '.join(sorted(extra))}"
         )
     try:
-        subjects = {one["name"]: dict(one["digest"]) for one in statement["subject"]}
-        if len(subjects) < len(statement["subject"]):
-            raise CertificateError("it has two subjects of one name")
+        subjects = _subjects(statement["subject"])
         predicate = Predicate.model_validate(statement["predicate"])
-        if str(predicate.version) != version:
+        if repr(predicate.version) != version:
             raise CertificateError("it is of another version than it says")
+        as_read = predicate.model_dump(mode="json", exclude_unset=True)
+        for where, given, told in differences(statement["predicate"], as_read):
+            raise CertificateError(f"{where} is written as {short(given)}, and read as {short(told)}")
         return subjects, predicate
     except CertificateError:
         raise
@@ -277,11 +281,34 @@ def read_payload(payload: bytes) -> tuple[dict[str, dict[str, str]], Predicate]:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise CertificateError(f"it is no certificate of version {version}: {where}: {first['msg']}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise CertificateError(f"its subjects cannot be read ({type(error).__name__}: {error})") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise CertificateError(f"its subjects or its predicate cannot be read ({what})") from error
 
 
-def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+def _subjects(given: Json) -> dict[str, dict[str, str]]:
+    """Name -> algorithm -> digest. Raises what a damaged list of them raises."""
+    found: dict[str, dict[str, str]] = {}
+    for one in given:
+        name, digests = one["name"], one["digest"]
+        if extra := {*one} - {"name", "digest"}:
+            raise CertificateError(f"a subject has other fields than name and digest: {', '.join(sorted(extra)):.80}")
+        if not all(isinstance(text, str) for text in (name, *digests, *digests.values())):
+            raise TypeError("names and digests are texts")
+        if name in found:
+            raise CertificateError("it has two subjects of one name")
+        found[name] = dict(digests)
+    return found
+
+
+def _finite(text: str) -> float:
+    """A number of JSON; Python reads more: NaN, Infinity, and what is as large."""
+    if not math.isfinite(found := float(text)):
+        raise ValueError(f"{text:.20} is no number")
+    return found
+
+
+def once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     """A JSON object in which no key stands twice: readers differ in which they take."""
     found = dict(pairs)
     if len(found) < len(pairs):

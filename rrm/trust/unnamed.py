@@ -3,19 +3,24 @@ a reader is told of it: who signs less than there is may have had a reason."""
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Container, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from rrm.core.border import plain
+from rrm.core.border import BROKEN, plain
+from rrm.core.errors import RRMError
+from rrm.store.files import file_name
 from rrm.store.truths import FILE as TRUTH
 from rrm.store.upgrades import TRUTHS
 from rrm.trust.deriving import Taken
 from rrm.trust.gathering import skipped
-from rrm.trust.snapshot import KEPT, OTHERS, Rows
+from rrm.trust.shelf import CHAPTERS, FOLDER, OLD, entry_in, rows_of, weights_of
+from rrm.trust.snapshot import KEPT, OTHERS, Rows, within
 from rrm.trust.statement import Predicate
+from rrm.view.reading import Reader
 
 ABOUT = {"labels.db": "design.judges", "calls.db": "databases"}
 """Database -> the place of what would follow from it."""
@@ -61,8 +66,12 @@ def other_files(run: Path, named: Container[str]) -> list[str]:
     more = [plain(name) for name in found if name not in named and not skipped(name)]
     if not more:
         return []
-    rest = f" and {len(more) - MOST} more" if len(more) > MOST else ""
-    return [f"files that the certificate does not speak of: {', '.join(more[:MOST])}{rest}"]
+    return [f"files that the certificate does not speak of: {_listed(more)}"]
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return f"{', '.join(names[:MOST])}{rest}"
 
 
 def later_rows(copy: Path, named: Rows) -> Iterator[str]:
@@ -82,3 +91,45 @@ def later_rows(copy: Path, named: Rows) -> Iterator[str]:
 def there(run: Path, name: str) -> bool:
     """Whether there is anything of this name in a run's folder, a link that leads nowhere included."""
     return os.path.lexists(run / name)
+
+
+def beside_chapters(run: Path, reader: Reader, predicate: Predicate) -> Iterator[Taken | str]:
+    """What was computed of the node's very weights, lies in the run's folder (trust) and is not in its certificate: as
+    taken, since whoever signed may have left it out. In words what lies there in another form, or cannot be read.
+
+    reader: of the run as it was.
+    """
+    node, weights, rows = predicate.node, weights_of(reader, predicate.node), rows_of(reader, predicate.node)
+    for kind in CHAPTERS:
+        place = "testing.audits" if kind == "audits" else kind
+        named = predicate.testing.audits if kind == "audits" else getattr(predicate, kind).found
+        known = {one["name"]: _as_json(one) for one in named}
+        left, others, old = [], [], 0
+        for path in sorted((run / FOLDER / file_name(node) / kind).glob("*.json")):
+            called = path.relative_to(run).as_posix()
+            try:
+                if within(run, called) is None:
+                    raise OSError("it is no file, or lies elsewhere")
+                one = entry_in(path, kind, weights, rows, derivable=True)
+                name = None if one is None else str(one["name"])
+                said = "" if one is None else _as_json(one)
+            except (RRMError, *BROKEN):
+                yield f"{node}: {plain(called)} cannot be read: nobody knows whether the certificate left it out"
+                continue
+            old += name is None
+            if name is not None and name not in known:
+                left.append(plain(name, 60))
+            elif name is not None and known[name] != said:
+                others.append(plain(name, 60))
+        if left:
+            why = "there in the folder trust, of these very weights, and not in the certificate: whoever signed left "
+            yield Taken(node, place, f"{_listed(left)}: {why}it out, or it was found later")
+        if others:
+            yield f"{node}: {place}: {_listed(others)}: the folder trust has it, too, and says otherwise there"
+        if kind != "audits" and getattr(predicate, kind).empty == OLD and not old:
+            why = "it says that something was found, of other weights or fewer judgements: no such thing is there"
+            yield Taken(node, kind, why)
+
+
+def _as_json(one: object) -> str:
+    return json.dumps(one, sort_keys=True, default=dict)

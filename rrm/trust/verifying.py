@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rrm.core.border import BROKEN, plain
@@ -37,7 +37,8 @@ from rrm.trust.snapshot import (
     within,
 )
 from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
-from rrm.trust.unnamed import later_rows, left_out, other_files, there, too_new, unheard
+from rrm.trust.unnamed import beside_chapters, later_rows, left_out, other_files, there, too_new, unheard
+from rrm.trust.who_judged import only_people
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
 
@@ -131,7 +132,7 @@ def verify(
     certificate: Path, run: Path, keys: Sequence[Path] = (), again: Again | None = None, model: str | None = None
 ) -> Verified:
     """Check a certificate against its run, and those below it, which are looked for beside it. Raises `RunError` where
-    there is no run; all else is told in what is returned.
+    there is no run, and `KeyProblem` for a file of `keys` that is none; all else is told in what is returned.
 
     Parameters
     ----------
@@ -140,13 +141,13 @@ def verify(
     model: where the starting model is, which is then loaded and compared; empty: as the run calls it; by default it is
         loaded only with `again`. Raises `ModelError` if it cannot be.
     """
-    found = Verified()
-    known = _keys(certificate, keys, found)
-    if (opened := _opened(certificate, known, found)) is None:
-        return found
-    payload, predicate = opened
     if not (run / "run.db").exists():
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")
+    found = Verified()
+    known = _keys(certificate, keys, found)
+    if found.faults or (opened := _opened(certificate, known, found)) is None:
+        return found
+    payload, predicate = opened
     try:
         with copied(run, measured=False, truth=TRUTH in predicate.databases) as copy:
             if TRUTH not in predicate.databases:  # of a certificate that does not speak of it
@@ -180,9 +181,9 @@ def verify(
 
 
 def _keys(certificate: Path, keys: Sequence[Path], found: Verified) -> dict[str, PublicKey]:
+    if keys:
+        return {key.keyid: key for key in map(read_public, keys)}
     try:
-        if keys:
-            return {key.keyid: key for key in map(read_public, keys)}
         beside = public_beside(certificate.parent)
     except KeyProblem as error:
         found.faults.append(Breach("key", str(error)))
@@ -232,6 +233,7 @@ def _whole(copy: Path) -> None:
                 said = [text for (text,) in db.execute("PRAGMA integrity_check(5)")]
             if said != ["ok"]:
                 raise Disguised(f"{name} is damaged: {'; '.join(said)[:300]}")
+    only_people(copy)
 
 
 def _same_rows(copy: Path, predicate: Predicate, found: Verified) -> bool | None:
@@ -240,6 +242,9 @@ def _same_rows(copy: Path, predicate: Predicate, found: Verified) -> bool | None
     evidence = predicate.evidence
     with closing(sqlite3.connect(copy / "run.db")) as db:
         version = db.execute("PRAGMA user_version").fetchone()[0]
+        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            found.faults.append(Breach("run", "run.db is empty: there is no run in it"))
+            return None
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'links'").fetchone():
             removed = version >= LINKS_SINCE
             what = "its links were removed" if removed else "it is of before there were any certificates"
@@ -281,26 +286,38 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
     """A node's certificate, then those below it."""
     node, found = predicate.node, check.found
     found.predicates[node] = predicate
+    root = next(iter(found.predicates))
     before = len(found.faults)
     check.say(_files(check, predicate), "")
     check.say(_numbers(check, payload, predicate), node, "rewritten" if check.forgotten else "changed")
     for child in predicate.children:
         path = file_of(check.folder, child.node)
         if not path.exists():
-            check.say([f"the certificate of {child.node} is not there ({path.name})"], node)
+            missing = f"the certificate of {child.node} is not there"
+            check.say([f"{missing}: put {path.name} beside that of {node}, where it was written"], node)
             continue
         if (opened := _opened(path, check.keys, found)) is None:
             continue
         below, said = opened
         if digest_of(below) != child.sha256 or said.node != child.node:
-            check.say([f"the certificate of {child.node} is not the one it names"], node)
+            other = f"the certificate of {child.node} is not the one it names"
+            check.say([f"{other}; if that was certified alone since, certify {root} again (rrm certify RUN)"], node)
         elif said.evidence != predicate.evidence:
             check.say([f"the certificate of {child.node} is of other rows"], node)
         elif (said.databases, said.files) != (predicate.databases, predicate.files):  # they are written at once
             check.say([f"the certificate of {child.node} is of other databases, rows of them, or files"], node)
         else:
             _down(check, below, said)
+    named = tuple(child.node for child in predicate.children)
+    beside = [
+        one for one in check.reader.nodes if one.startswith(f"{node}/") and file_of(check.folder, one).exists()
+        and not any(one == child or one.startswith(f"{child}/") for child in named)
+    ]  # fmt: skip
+    if beside:
+        found.notes.append(f"{node}: beside it lie certificates that it does not name: {', '.join(beside)}")
     found.taken += unheard(predicate, check.aside)
+    for one in beside_chapters(check.run, check.reader, predicate):
+        (found.taken if isinstance(one, Taken) else found.notes).append(one)  # type: ignore[arg-type]
     if any("not_known" not in figure.model_dump() for figure in predicate.testing.agreement.values()):
         why = "agreement with the truth was measured beside the run, and is no part of its records"
         found.taken.append(Taken(node, "testing.agreement", why))
@@ -362,6 +379,9 @@ def _derived(
                 found.notes.append(f"{node}: {one.called}: this machine computes otherwise: {one.moved}")
             if one.close:
                 found.notes.append(f"{node}: {one.called}: {one.close} numbers are the same but for last digits")
+        for entry in predicate.guarantees.found:
+            if isinstance(sure := entry["found"].get("confidence"), float):
+                found.notes.append(f"{node}: {plain(entry['name'], 60)}: with confidence {sure:g} for all together")
         if done:
             places = ", ".join(one.called for one in done)
             took = sum(one.seconds for one in done)
@@ -372,6 +392,11 @@ def _files(check: _Check, predicate: Predicate) -> Iterable[str]:
     """The files that it names, and the weights that the rows name, whether or not it does; its configuration is one."""
     if CONFIG not in predicate.files:
         yield f"{CONFIG} is not among the files that it names"
+    for name in predicate.files:
+        if name != PurePosixPath(name).as_posix() or PurePosixPath(name).is_absolute() or ".." in name.split("/"):
+            yield f"{plain(name, 60)} is no path within a run, as it is written"
+    if TRUTH in predicate.databases and (check.run / TRUTH).is_symlink():
+        yield f"{TRUTH} is a symbolic link, and what it leads to is no part of the run"
     named = {**weights_in(check.copy, predicate.node), **predicate.files}
     for name, digest in named.items():
         if (now := check.hash_of(name)) != digest:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from rrm.store.files import file_name
 from rrm.view.reading import ReadError
+from rrm.view.unsaid import left_unsaid
 
 FOLDER = "certificates"
 Kind = Literal["goal", "away goal", "strategy", "solution", "context", "assumption"]
@@ -103,7 +104,8 @@ def case_of(path: Path, of: str = "", told: Callable[[str, bool], str] = as_it_s
         Element("context", f"{said['scope']['cases']:,} cases were judged", node=node, show="all"),
     ]
     by_truth = testing.get("by_truth") is not None
-    assumed = [Element("assumption", f"Not shown: {told(line, by_truth)}") for line in said["not_shown"]]
+    unshown = (*said["not_shown"], *left_unsaid(said))
+    assumed = [Element("assumption", f"Not shown: {told(line, by_truth)}") for line in unshown]
     claim = f"What the judge of {node} prefers its agent gives, in cases like those that it was trained on"
     return Element("goal", claim, (*contexts, *assumed, by), state_of(goals), node)
 
@@ -201,7 +203,8 @@ def _found(claim: str, found: Sequence[Mapping[str, Any]]) -> Element:
     for one in found:
         said = one.get("found", {})
         if isinstance(said, Mapping) and isinstance(said.get("statements"), list):
-            made += [_statement(single) for single in said["statements"]]
+            together = _together(said.get("confidence"))
+            made += [_statement(single, together) for single in said["statements"]]
             continue
         holds = said.get("holds") if isinstance(said, Mapping) else None
         state: State = "supported" if holds is True else "against" if holds is False else ""
@@ -213,13 +216,19 @@ def _found(claim: str, found: Sequence[Mapping[str, Any]]) -> Element:
     return _goal(claim, *made)
 
 
-def _statement(one: Mapping[str, Any]) -> Element:
+def _together(confidence: Any) -> str:
+    """With which confidence bounds hold, in words; empty where it is not said."""
+    known = isinstance(confidence, float | int) and not isinstance(confidence, bool)
+    return f"; with confidence {confidence:g} for all bounds together" if known else ""
+
+
+def _statement(one: Mapping[str, Any], together: str = "") -> Element:
     """Of a proof, or of a bound: see `rrm prove` and `rrm bound`."""
     says = str(one.get("statement", ""))
     if "not known" in one:
         return Element("solution", f"{says} Not known: {one['not known']}", state="open")
     if "at most" in one:
-        return Element("solution", f"{says} At most {one['at most']:.3g} ({one.get('counted', '')})")
+        return Element("solution", f"{says} At most {one['at most']:.3g} ({one.get('counted', '')}{together})")
     states: Mapping[str, State] = {"holds": "supported", "fails": "against"}
     verdict = str(one.get("verdict", ""))
     text = f"{says} {verdict.capitalize()}: {one.get('why', '')}"

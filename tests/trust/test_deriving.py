@@ -290,6 +290,39 @@ def test_a_normalization_that_was_not_compared_is_the_word_of_whoever_signed(pil
             assert bool(unmet(policy, {predicate.node: predicate}, predicate.node, taken)) != compared
 
 
+def test_a_normalization_that_is_left_out_is_told_and_with_a_model_found(
+    pile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it what fails may be undecided: so it is never left out without a word."""
+    from rrm.models.backbone import Backbone
+    from rrm.models.last_norm import final_norm
+
+    predicate = said(pile, f"{NODE}/reply")
+    chapters = {name: {"found": [], "empty": "-"} for name in ("interpretability", "guarantees")}
+    body = predicate.model_dump(mode="json") | chapters
+    (one,) = [one for one in body["formal_verification"]["found"] if one["name"] == "proofs"]
+    body["formal_verification"]["found"] = [one]
+    with as_it_was(pile, predicate) as there:
+        one["inputs"] = {**one["inputs"], "norm": None}
+        one["found"] = json.loads(json.dumps(deriving._proofs(there, predicate.node, one["inputs"])[0]))
+        less = Predicate.model_validate(body)
+        (done,) = [one for one in derive(there, less) if isinstance(one, Derived)]
+    assert not done.other
+    taken = [Taken(less.node, *part) for part in done.taken]
+    assert unmet({"root": {"formal_verification": "derived"}}, {less.node: less}, less.node, taken)
+    backbone = tiny()
+    monkeypatch.setattr(Backbone, "load", lambda name, **given: backbone)
+    about = {"model": {**backbone.identity, "tokenizers": version("tokenizers")}}
+    config = {"model": {"name": "m", "fingerprint": backbone.fingerprint}, "about": about}
+    norm = final_norm(backbone.start)
+    assert norm is not None
+    (wrong,) = check_start(config, [less], "").wrong
+    assert "inputs.norm says that there is none" in wrong
+    packed = {name: proving._packed(getattr(norm, name).tolist()) for name in ("gain", "offset")}
+    one["inputs"] = {**one["inputs"], "norm": packed}
+    assert not check_start(config, [Predicate.model_validate(body)], "").wrong
+
+
 def test_people_are_never_asked_again_and_somebody_else_is_not_either(monkeypatch: pytest.MonkeyPatch) -> None:
     from rrm.trust import auditing
 

@@ -183,3 +183,48 @@ def test_who_may_have_been_asked(pile: Path) -> None:
 
 def test_the_names_of_parts_are_those_of_audits() -> None:
     assert [*audit_parts.PARTS] == [*shapes.AUDITS] and audit_parts.PARTS.keys() > {*shapes.UNASKED}
+
+
+@pytest.mark.parametrize(
+    ("chapter", "name", "key_of", "values"),
+    [
+        ("guarantees", "bounds", "confidence", (1e-9, 0.0, 0.49, 0.99999, 1, True, "0.95", None, float("nan"))),
+        ("formal_verification", "proofs", "floor", (1.0, 0, False, "-20", float("-inf"))),
+        ("formal_verification", "positions", "up_to", (0, True, 12.0, "12")),
+        ("interpretability", "attribution", "limit", (-1, True, 8.0, None)),
+        ("interpretability", "words", "words", ("word", [1], None)),
+        ("audits", "planted", "cases", (0, -1, 2.5, True, "8")),
+        ("audits", "planted", "seed", (0.0, False, None)),
+        ("audits", "planted", "shifted", (0, None)),
+        ("audits", "planted", "asked", (1, None)),
+    ],
+)
+def test_what_something_was_found_from_is_what_a_command_takes(
+    chapter: str, name: str, key_of: str, values: tuple[Any, ...]
+) -> None:
+    good = {"confidence": 0.95, "floor": -20.0, "norm": None, "up_to": None, "limit": 8, "words": ["word"], **INPUTS}
+    inputs = {key: good[key] for key in shapes.INPUTS[chapter][name]}
+    one = entry(name, inputs=inputs, on={})
+    assert not [*shapes.misshapen(chapter, one, 2)]
+    for value in values:
+        (told,) = shapes.misshapen(chapter, {**one, "inputs": {**inputs, key_of: value}}, 2)
+        assert f"inputs.{key_of} that is not" in told, value
+
+
+def test_a_bound_says_with_which_confidence(run: Path, key: Path) -> None:
+    from rrm.trust.guarantees import bounded
+    from rrm.trust.machines import this_code
+    from rrm.view.safety_case import as_markdown, case_of
+
+    for sure in (0.8, 0.05):
+        with Reader(run) as reader:
+            told = [one.plain() for one in bounded(reader, "toy", sure, {"mean": 0.5, "n": 100})]
+            told += [{"statement": "So often at most", "at most": 0.1, "counted": "nothing"}]
+            body = {"statements": told, "confidence": sure}
+            keep(reader, "toy", "guarantees", "bounds", f"rrm bound RUN toy --confidence {sure:g}", body,
+                 {"confidence": sure}, this_code())  # fmt: skip
+        certify(run, key=key)
+        assert f"with confidence {sure:g}" in as_markdown(case_of(file_of(run / "certificates", "toy")), "RUN")
+        found = checked(run, key)
+        assert any("inputs.confidence that is not" in one.what for one in found.faults) == (sure < 0.5)
+        assert any(f"with confidence {sure:g}" in note for note in found.notes)

@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from rrm.command.cli import app
 from rrm.trust.certifying import certify, file_of
-from rrm.trust.demands import unmet
+from rrm.trust.demands import PolicyError, read_policy, unmet
 from rrm.trust.deriving import Taken
-from rrm.trust.statement import Predicate
+from rrm.trust.origins import unsure_origins
+from rrm.trust.statement import Chapter, Predicate
+from rrm.view.safety_case import as_markdown, case_of
+from rrm.view.unsaid import left_unsaid
 from tests.trust.test_certificates import certified, checked, key, kinds, lie, rewritten, run
 
 __all__ = ["certified", "key", "run"]
@@ -79,6 +84,24 @@ def test_nobody_signs_less_of_a_run_by_writing_an_older_version(certified: Path,
         rewritten(file_of(run / "certificates", "toy/sub"), older, key)
         found = checked(run, key, "toy/sub")
         assert kinds(found) == expected and all("of version 1" in fault.what for fault in found.faults)
+    less = found.predicates["toy/sub"]
+    told = [*left_unsaid(less.model_dump(mode="json"))]
+    assert len(told) == 2 and not {*told} & {*less.not_shown}, "what it leaves out is told to whoever reads it"
+    assert told[0] in unsure_origins_of(run) and "64 bits" in told[1]
+    done = CliRunner().invoke(app, ["verify", str(file_of(run / "certificates", "toy/sub")), "--run", str(run),
+                                    "--key", str(key.with_name("lab.pub"))])  # fmt: skip
+    case = as_markdown(case_of(file_of(run / "certificates", "toy/sub")), "RUN")
+    assert done.exit_code == 0 and all(" ".join(line.split()) in case for line in told)
+    assert all(line in " ".join(done.output.split()) for line in told)
+    certify(run, "sub", key=key)
+    assert not [*left_unsaid(checked(run, key, "toy/sub").predicates["toy/sub"].model_dump(mode="json"))]
+
+
+def unsure_origins_of(run: Path) -> list[str]:
+    from rrm.view.reading import Reader
+
+    with Reader(run) as reader:
+        return unsure_origins(reader)
 
 
 def test_only_files_that_a_certificate_names_are_copied_and_no_link_is_followed(run: Path, tmp_path: Path) -> None:
@@ -116,6 +139,38 @@ def test_derived_is_demanded_of_what_is_there_and_of_audits_without_their_times(
     assert "it is empty: no bound" in said("guarantees")
     assert "it is not known" in said("testing.challenges.tampering", demand="known")
     assert "there is nothing" in said("testing.audits", of=whole)
+
+
+def test_a_policy_is_not_met_by_leaving_things_out(certified: Path, key: Path, tmp_path: Path) -> None:
+    found = checked(certified, key)
+    leaf, root = "toy/sub", "toy"
+
+    def said(place: str, demand: str, node: str = leaf) -> str:
+        return " ".join(unmet({node: {place: demand}}, found.predicates, root))
+
+    assert not said("interpretability.empty", "known")
+    for place in ("testing.audits", "design.assistants", "formal_verification.found", "children", "design.aspects"):
+        assert "there is nothing" in said(place, "known"), place
+    assert "nothing of it is known" in said("testing.agreement", "known") and not said("testing.challenges", "known")
+    assert not said("design.assistants", "known", root) and not said("testing.tied", "known")
+    for demand in ("<= 0.3", "known", "holds", "derived", "empty"):
+        for place in ("design.assistants.*.misses.high", "testing.audits.*.found.holds", "formal_verification.found.*"):
+            assert "has nothing" in said(place, demand) and not said(place, f"{demand}, if any")
+    assert said("design.assistants.*.answers", "<= -1, if any", root), "there are some, and it is of each"
+    for place in ("design.judges", "design.assistants", "not_shown"):
+        assert "nothing in it holds" in said(place, "holds", root)
+    entries = ({"name": "x", "command": "", "found": {"holds": value}} for value in ("yes", 1, None, False, {}))
+    for one in entries:
+        good = found.predicates[root].model_copy(update={"guarantees": Chapter(found=(one,))})
+        assert unmet({"root": {"guarantees": "holds"}}, {root: good}, root), one
+    assert "no list" in said("testing.judged", "empty")
+    policy = tmp_path / "policy.toml"
+    for text in (f"a = {'[' * 20_000}", '[root]\n"testing.judged" = ">= 1, if any"', '[root]\n"a.*" = "if any"'):
+        policy.write_text(text)
+        with pytest.raises(PolicyError):
+            read_policy(policy)
+    policy.write_text('[every]\n"design.assistants.*.misses.high" = "<= 0.3, if any"')
+    assert read_policy(policy)
 
 
 @pytest.mark.parametrize(

@@ -106,8 +106,9 @@ def test_it_says_who_judged_what_is_missing_and_how_it_was_made(tmp_path: Path, 
 
 def test_people_are_called_people_and_not_by_name(tmp_path: Path, undrawn: None) -> None:
     rows = [synthetic.comparison(i, user="human(Ada)") for i in range(3)] + [synthetic.comparison(9, user=USER)]
-    told = told_of([synthetic.make(tmp_path / "run", rows)])
-    said = judged_by(told)
+    run = synthetic.make(tmp_path / "run", rows)
+    synthetic.configure(run, "human")
+    said = judged_by(told_of([run]))
     assert "people" in said and "simulated" in said and "SIMULATED." not in said and "No person" not in said
     assert "Ada" not in report([tmp_path / "run"], tmp_path / "out", "x").markdown.read_text()
 

@@ -49,8 +49,9 @@ def forwards(q: Tensor, k: Tensor, v: Tensor, some: Sequences, scale: float) -> 
 
 
 def backwards(
-    slope: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, some: Sequences, scale: float, rest: object
-) -> tuple[Tensor, ...]:
+    slope: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, some: Sequences, scale: float,
+    rest: object,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """FlashAttention's: weights are exp(score - lse), and their slopes have the row's sum of slope * out taken off."""
     to_q, to_k, to_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
     share = q.shape[1] // k.shape[1]

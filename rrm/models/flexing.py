@@ -29,8 +29,10 @@ OTHERWISE = {
     "flex": "with dense masks, which take memory by the square of their length",
     "spans": "by flex attention or with dense masks, which takes longer",
 }
-CLOSE = 0.25
+CLOSE = 0.1
 """Of the difference that a wrong mask makes, as much as rounding may."""
+LONGEST = 240
+"""Positions of the row that is tried."""
 
 
 How = Literal["flex", "spans"]
@@ -40,6 +42,8 @@ def attends(backbone: SharedModel, how: How) -> bool:
     """Whether such attention gives the hidden states and the gradients that a dense mask gives; if not, it warns."""
     try:
         off = difference(backbone, how)
+    except torch.OutOfMemoryError:  # says nothing of what it is like with more
+        raise
     except (*RAW, OSError) as error:  # what compilers raise (torch's are RuntimeErrors): the dense mask needs none
         said = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
     else:
@@ -59,7 +63,10 @@ def difference(backbone: SharedModel, how: How = "flex") -> float:
     that of hidden states and that of gradients."""
     real = backbone.forms.real
     ids = [real[(3 + 7 * i) % len(real)] for i in range(380)]
-    segments = [ids[150:240], ids[240:315], ids[315:]]  # borders within blocks of 128, and off them
+    spare = max(0, LONGEST - backbone.limit)  # beyond a model's positions a GPU is left unusable, not only this trial
+    segments = [some[spare:] for some in (ids[150:240], ids[240:315], ids[315:])]  # borders within blocks, and off them
+    if not all(segments):
+        return float("inf")
     packed = pack([PrefixGroup(ids[:150], segments)], d=backbone.d, width=3)[0]
     right, wrong, found = (_passed(backbone, packed, one) for one in ("dense", "causal", how))
     apart = (

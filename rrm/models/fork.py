@@ -84,7 +84,7 @@ class Fork:
 
         @contextmanager
         def computing() -> Iterator[None]:
-            with self.exclusive(), through(), turning(self.network, turned), repeatable(device, learning):
+            with self.exclusive(), through(), turning(turned), repeatable(device, learning):
                 yield
 
         frugal = learning and ids.numel() > self.backbone.capacity.keeping and not self.backbone.compile

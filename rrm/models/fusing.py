@@ -9,9 +9,11 @@ and what is not the same within rounding stays as it is. Where Triton is missing
 from __future__ import annotations
 
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,37 +32,42 @@ ROTARY = "apply_rotary_pos_emb"
 """What files of transformers call the function that turns queries and keys."""
 
 
-def fuse(network: nn.Module, device: torch.device) -> Callable[..., Any] | None:
-    """Put kernels in the place of a network's norms and gates, where they were seen to be right on the device; returns
-    the function that turns queries and keys, if there is one that is."""
+def fuse(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Callable[..., Any] | None:
+    """Put kernels in the place of a network's norms and gates, of each that was seen to be right on the device in the
+    precision of its passes; returns the function that turns queries and keys, if there is one that is."""
     from rrm.models import kernels
 
-    seen: dict[tuple[Any, ...], bool] = {}
+    unfuse(network)
     for module in network.modules():
         for looks, run in ((_norms, _norm), (_gates, _gate)):
-            if not looks(module):
-                continue
-            vars(module).pop("forward", None)  # of another precision
-            kind = (type(module), run, getattr(module, "variance_epsilon", None), module_dtype(module))
-            if kind not in seen:
-                seen[kind] = _same(module, run, device)
-            if seen[kind]:
-                # A method, so that a copy of the module computes with its own weights.
-                module.forward = types.MethodType(run, module)
-    turning = _turning(network)
-    if turning is None:
+            # Each is tried: of two of one class, one may clamp or scale what the other does not.
+            if looks(module) and _same(module, run, device, dtype):
+                module.forward = partial(run, module)
+    plain = _turning(network)
+    if plain is None:
         return None
 
     def turned(
         q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1, **more: Any
     ) -> tuple[Tensor, Tensor]:
-        plain = unsqueeze_dim == 1 and not more and _there(q) and q.dim() == 4 and cos.dim() == 3
-        if plain and q.shape[-1] == k.shape[-1] == cos.shape[-1] and q.dtype == k.dtype and q.shape[2] == cos.shape[1]:
+        usual = unsqueeze_dim == 1 and not more and _there(q) and q.dim() == 4 and cos.dim() == 3
+        if usual and q.shape[-1] == k.shape[-1] == cos.shape[-1] and q.dtype == k.dtype and q.shape[2] == cos.shape[1]:
             return kernels.rotated(q, cos, sin), kernels.rotated(k, cos, sin)
-        found: tuple[Tensor, Tensor] = turning(q, k, cos, sin, unsqueeze_dim, **more)
+        found: tuple[Tensor, Tensor] = plain(q, k, cos, sin, unsqueeze_dim, **more)
         return found
 
-    return turned if _turns(turning, turned, device, module_dtype(network)) else None
+    if not _turns(plain, turned, device, dtype):
+        return None
+    _dispatch(_file(network))
+    return turned
+
+
+def unfuse(network: nn.Module) -> None:
+    """Norms and gates by the network's own code again."""
+    for module in network.modules():
+        forward = vars(module).get("forward")
+        if isinstance(forward, partial) and forward.func in (_norm, _gate):
+            del module.forward
 
 
 class Fusion:
@@ -90,10 +97,13 @@ class Fusion:
         to be had, and for networks that are trained whole, compiled, or shared out among processes."""
         plain = backbone.adapters == "full" or backbone.compile or backbone.convoy is not None
         if plain or not available(backbone.device):
+            if self._known is not None:  # it was made before anybody said that it is to be compiled
+                unfuse(backbone.model)
+                self._known = None
             return None
         if self._known is None or self._known[0] != backbone.precision:
             with torch.inference_mode(False):  # it may be asked while something is sampled, and tries gradients
-                self._known = (backbone.precision, fuse(backbone.model, backbone.device))
+                self._known = (backbone.precision, fuse(backbone.model, backbone.device, backbone.precision.dtype))
         return self._known[1]
 
 
@@ -102,33 +112,41 @@ def _there(x: Tensor) -> bool:
     return x.is_cuda
 
 
-def module_dtype(module: nn.Module) -> torch.dtype:
-    """The precision of a module's first parameter that is no adapter's."""
-    return next(p.dtype for name, p in module.named_parameters() if "lora_" not in name)
+_HERE = threading.local()
+"""What turns queries and keys in this thread's pass: several networks of one file may compute at a time."""
 
 
 @contextmanager
-def turning(network: nn.Module, turned: Callable[..., Any] | None) -> Iterator[None]:
-    """Within it, the network's file turns queries and keys by this function."""
-    if turned is None:
-        yield
-        return
-    file = sys.modules[_file(network)]
-    before = getattr(file, ROTARY)
-    setattr(file, ROTARY, turned)
+def turning(turned: Callable[..., Any] | None) -> Iterator[None]:
+    """Within it, this thread turns queries and keys by this function, or by the network's own if it is None."""
+    before = getattr(_HERE, "turned", None)
+    _HERE.turned = turned
     try:
         yield
     finally:
-        setattr(file, ROTARY, before)
+        _HERE.turned = before
 
 
-def _file(network: nn.Module) -> str:
-    return type(network).__module__
+def _dispatch(file: types.ModuleType) -> None:
+    """Have a file of transformers ask which function turns, once and for good."""
+    plain = getattr(file, ROTARY)
+    if hasattr(plain, "plain"):
+        return
+
+    def dispatched(*args: Any, **kwargs: Any) -> Any:
+        return (getattr(_HERE, "turned", None) or plain)(*args, **kwargs)
+
+    dispatched.plain = plain  # type: ignore[attr-defined]
+    setattr(file, ROTARY, dispatched)
+
+
+def _file(network: nn.Module) -> types.ModuleType:
+    return sys.modules[type(network).__module__]
 
 
 def _turning(network: nn.Module) -> Callable[..., Any] | None:
-    found = getattr(sys.modules.get(_file(network)), ROTARY, None)
-    return found if callable(found) else None
+    found = getattr(_file(network), ROTARY, None)
+    return getattr(found, "plain", found) if callable(found) else None
 
 
 def _norms(module: nn.Module) -> bool:
@@ -136,12 +154,13 @@ def _norms(module: nn.Module) -> bool:
     return isinstance(weight, Tensor) and weight.dim() == 1 and hasattr(module, "variance_epsilon")
 
 
-def _norm(self: Any, hidden_states: Tensor) -> Tensor:
+def _norm(self: Any, hidden_states: Tensor, *more: Any, **named: Any) -> Tensor:
     from rrm.models import kernels
 
-    if _there(hidden_states) and hidden_states.dtype == self.weight.dtype and not self.weight.requires_grad:
+    usual = not more and not named and _there(hidden_states) and not self.weight.requires_grad
+    if usual and hidden_states.dtype == self.weight.dtype:
         return kernels.normed(hidden_states, self.weight, self.variance_epsilon)
-    found: Tensor = type(self).forward(self, hidden_states)
+    found: Tensor = type(self).forward(self, hidden_states, *more, **named)
     return found
 
 
@@ -149,28 +168,33 @@ def _gates(module: nn.Module) -> bool:
     return all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn"))
 
 
-def _gate(self: Any, x: Tensor) -> Tensor:
+def _gate(self: Any, x: Tensor, *more: Any, **named: Any) -> Tensor:
     from rrm.models import kernels
 
-    if not _there(x):
-        plain: Tensor = type(self).forward(self, x)
+    if more or named or not _there(x):
+        plain: Tensor = type(self).forward(self, x, *more, **named)
         return plain
     found: Tensor = self.down_proj(kernels.gated(self.gate_proj(x), self.up_proj(x)))
     return found
 
 
-def _same(module: Any, run: Callable[..., Tensor], device: torch.device) -> bool:
-    """Whether `run` gives what the module's own code gives, and the gradient of its input."""
-    dtype = module_dtype(module)
+def _same(module: Any, run: Callable[..., Tensor], device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether `run` gives what the module's own code gives, and the gradient of its input: of numbers as they come, and
+    of some so large that a clamp would show."""
     width = len(module.weight) if run is _norm else getattr(module.gate_proj, "in_features", 0)
     if not width or dtype not in CLOSE:
         return False
     x, mix = (torch.randn(5, 3, width, generator=generator("fusing", name)).to(device, dtype) for name in ("x", "mix"))
     try:
-        both = [_passed(types.MethodType(part, module), 3 * x, mix) for part in (type(module).forward, run)]
+        return all(
+            _close(found, right, dtype)
+            for size in (3, 3000)
+            for right, found in zip(
+                *(_passed(partial(part, module), size * x, mix) for part in (type(module).forward, run)), strict=True
+            )
+        )
     except (*RAW, OSError):
         return False
-    return all(_close(found, right, dtype) for right, found in zip(*both, strict=True))
 
 
 def _passed(part: Callable[[Tensor], Tensor], x: Tensor, mix: Tensor) -> tuple[Tensor, Tensor]:

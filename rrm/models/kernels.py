@@ -227,7 +227,8 @@ def _chances_kernel(
         total = total * tl.exp(top - base) + tl.exp(x - base)
         top = higher
     best = tl.max(top, 0)
-    whole = best + tl.log(tl.sum(total * tl.exp(top - best), 0))
+    base = tl.where(best == -float("inf"), 0.0, best)
+    whole = base + tl.log(tl.sum(total * tl.exp(top - base), 0))
     tl.store(whole_at + row, whole)
     if WANTED:
         chances_at += row * vocabulary

@@ -121,7 +121,7 @@ def _rows(
     head = len(group.prefix)
     if group.at and (len(group.at) != len(sizes) or not all(0 < at <= head for at in group.at)):
         raise ValueError(f"each of the {len(sizes)} segments begins behind 1 to {head} tokens, not {list(group.at)}")
-    width = width or choose_width(head, len(sizes), sum(sizes) / len(sizes), d, masked)
+    width = width or choose_width(head, len(sizes), sum(sizes) / len(sizes), d, masked or bool(group.at))
     order = sorted(range(len(sizes)), key=lambda i: (-group.begins(i), -sizes[i]))
     rows: list[_Row] = []
     for start in range(0, len(order), width):
@@ -177,11 +177,12 @@ def batches(
 
 
 def shapes(
-    groups: Sequence[PrefixGroup], *, d: int, budget: int = 8192, whole: bool = False, width: int | None = None
-) -> list[tuple[int, int]]:
+    groups: Sequence[PrefixGroup], *, d: int, budget: int = 8192, whole: bool = False, width: int | None = None,
+    masked: bool = True,
+) -> list[tuple[int, int]]:  # fmt: skip
     """(rows, length) of each batch that `pack` makes of the same, without making it; of the ids only how many there
     are counts."""
-    batches = _lay_out(groups, d, budget, whole, width)
+    batches = _lay_out(groups, d, budget, whole, width, masked)
     return [(len(batch), max(row.length for row in batch)) for batch in batches]
 
 
@@ -190,11 +191,15 @@ def _lay_out(
 ) -> list[list[_Row]]:
     rows = [_rows(i, g, d, max(budget, SHARED) if whole else budget, width, masked) for i, g in enumerate(groups)]
     units = rows if whole else [[row] for row in chain.from_iterable(rows)]
-    units = sorted(units, key=lambda unit: -max(row.length for row in unit))  # stable: deterministic
+    # Segments that see a part of their case need a mask: where the others have none, they are by themselves.
+    apart = [not masked and bool(groups[unit[0].group].at) for unit in units]
+    order = sorted(range(len(units)), key=lambda i: (apart[i], -max(row.length for row in units[i])))  # stable
     batches: list[list[_Row]] = []
-    length = 0
-    for unit in units:
-        if batches and (len(batches[-1]) + len(unit)) * length <= budget:
+    length, before = 0, False
+    for i in order:
+        unit = units[i]
+        alike, before = before == apart[i], apart[i]
+        if batches and alike and (len(batches[-1]) + len(unit)) * length <= budget:
             batches[-1].extend(unit)
         else:
             batches.append(list(unit))

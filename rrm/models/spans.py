@@ -150,10 +150,13 @@ class _Attended(torch.autograd.Function):
 
 def attend_spans(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    scaling: float | None = None, **kwargs: Any,
+    scaling: float | None = None, softcap: float | None = None, s_aux: Tensor | None = None, **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """query: (rows, heads, length, d); key, value: (rows, kv heads, length, d). The mask is one of `marked`. Returns
-    (rows, length, heads, d)."""
+    (rows, length, heads, d). Raises `ValueError` for what its kernels do not know: caps on scores, sinks, values of
+    another width than keys."""
+    if softcap is not None or s_aux is not None or value.shape[-1] != key.shape[-1]:
+        raise ValueError("flash attention knows no softcap, no sinks, and values of the keys' width only")
     spans: Spans = attention_mask._spans  # type: ignore[union-attr]
     rows, heads, length, d = query.shape
     flat = (x.transpose(1, 2).reshape(rows * length, -1, d) for x in (query, key, value))

@@ -60,7 +60,7 @@ class Forked:
         else:
             err = os.open(os.devnull, os.O_WRONLY) if stderr == DEVNULL else os.dup(out)
         self._status, status = os.pipe()
-        socket.send_fds(_server(server), [json.dumps(asked).encode()], [out, err, status])
+        socket.send_fds(server_of(server), [json.dumps(asked).encode()], [out, err, status])
         for one in (out, err, status):
             os.close(one)
         self.returncode: int | None = None
@@ -129,8 +129,8 @@ def run(
 
 
 @cache
-def _server(number: int) -> socket.socket:
-    """Where to ask. Its process ends when this one does, and the socket with it."""
+def server_of(number: int) -> socket.socket:
+    """Where to ask; it is not waited for until something is asked. Its process ends when this one does."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", f"from tests.forked import serve; serve({theirs.fileno()})"]
@@ -140,6 +140,26 @@ def _server(number: int) -> socket.socket:
     )  # fmt: skip
     theirs.close()
     return ours
+
+
+def on_path(folder: Path) -> int:
+    """Write a command `rrm` into the folder, which a shell may have ahead in its PATH. It is forked, too, if the shell
+    and what it starts inherit the descriptor that is returned."""
+    there = server_of(0).fileno()
+    command = folder / "rrm"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{Path(__file__).resolve()}" {there} -m rrm "$@"\n')
+    command.chmod(0o755)
+    return there
+
+
+def _ask(there: int, command: Sequence[str]) -> int:
+    """Have a program forked with the streams of this process. Its exit code."""
+    asked = {"command": command, "cwd": os.getcwd(), "env": dict(os.environ)}
+    read, status = os.pipe()
+    socket.send_fds(socket.socket(fileno=there), [json.dumps(asked).encode()], [1, 2, status])
+    os.close(status)
+    _, code = (NUMBER.unpack(os.read(read, NUMBER.size))[0] for _ in range(2))
+    return int(code) if code >= 0 else 128 - code
 
 
 # --- in the process that forks -----------------------------------------------------------------------
@@ -228,3 +248,7 @@ def _main(command: list[str], cwd: str) -> int:
         sys.excepthook(*sys.exc_info())
         return 1
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_ask(int(sys.argv[1]), sys.argv[2:]))

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.forked import Forked
+from tests.forked import Forked, server_of
 from tests.label.serving import free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -65,8 +65,10 @@ class Two:
     def __init__(self, *command: object) -> None:
         told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
                 "OMP_NUM_THREADS": "1", "PROCESSES": "2"}  # fmt: skip
+        for i in range(2):
+            server_of(i)  # both import at once, so that neither process has to wait for the other
         self.processes = [
-            Forked(command, cwd=ROOT, env={**os.environ, **told, "RANK": str(i), "LOCAL_RANK": str(i)}, server=i)
+            Forked(command, env={**os.environ, **told, "RANK": str(i), "LOCAL_RANK": str(i)}, server=i)
             for i in range(2)
         ]
 

@@ -95,7 +95,7 @@ clean:
 	echo "setting up .venv with $$($$best --version) (once; torch is large, so this takes some minutes)"; \
 	.venv/bin/python -m pip --version >/dev/null 2>&1 || $$best -m venv --clear .venv; \
 	echo "  $$(grep '^torch==' constraints.txt)"; \
-	$(PIP) install -c constraints.txt torch; \
+	$(PIP) install $(INSTALL_OPTIONS) -c constraints.txt torch; \
 	echo "  everything else"; \
-	$(PIP) install -c constraints.txt -e '.[dev,docs,tools]'; \
+	$(PIP) install $(INSTALL_OPTIONS) -c constraints.txt -e '.[dev,docs,tools]'; \
 	touch $@

@@ -73,14 +73,20 @@ class Forked:
         assert told, f"who was to fork {self.args} is gone"
         return int(NUMBER.unpack(told)[0])
 
+    def _ended(self, seconds: float | None) -> bool:
+        """Whether it has, or does within so many seconds."""
+        told = select.poll()
+        told.register(self._status, select.POLLIN)
+        return bool(told.poll(None if seconds is None else seconds * 1000))
+
     def poll(self) -> int | None:
-        if self.returncode is None and select.select([self._status], [], [], 0)[0]:
+        if self.returncode is None and self._ended(0):
             self.returncode = self._number()
             os.close(self._status)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        if self.returncode is None and not select.select([self._status], [], [], timeout)[0]:
+        if self.returncode is None and not self._ended(timeout):
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         code = self.poll()
         assert code is not None
@@ -90,7 +96,8 @@ class Forked:
         """All that is left to be read of both streams. Raises `TimeoutExpired`, after which it may be called again."""
 
         def read(number: int, stream: IO[str]) -> None:
-            self._said[number] = stream.read()
+            with stream:
+                self._said[number] = stream.read()
 
         if not self._readers:
             streams = [(i, one) for i, one in enumerate((self.stdout, self.stderr)) if one is not None]

@@ -146,6 +146,7 @@ def server_of(number: int) -> socket.socket:
         start_new_session=True,
     )  # fmt: skip
     theirs.close()
+    atexit.register(ours.close)
     return ours
 
 
@@ -253,7 +254,7 @@ def _main(command: list[str], cwd: str) -> int:
         os.kill(os.getpid(), signal.SIGINT)
     except BaseException:
         sys.excepthook(*sys.exc_info())
-        return 1
+        raise  # and end with 1
     return 0
 
 

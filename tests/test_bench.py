@@ -7,22 +7,20 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import forked
 
 ROOT = Path(__file__).parent.parent
 TRL = importlib.util.find_spec("trl") is not None
 
 
 def bench(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "scripts/bench.py", "--tiny", "--quick", "--json", str(out / "b.json")]
+    command = ["scripts/bench.py", "--tiny", "--quick", "--json", out / "b.json"]
     where = {"PYTHONPATH": f"{out}{os.pathsep}{ROOT}", "HOME": str(out), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, "--markdown", str(out / "b.md"), *arguments],
-        cwd=ROOT, env=os.environ | where, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    return forked.run([*command, "--markdown", out / "b.md", *arguments], env=os.environ | where)
 
 
 @pytest.mark.slow
@@ -65,11 +63,10 @@ def test_against_trl(tmp_path: Path) -> None:
 @pytest.mark.skipif(not TRL, reason="needs trl: pip install -e '.[bench]'")
 def test_the_gpus_bench_runs_anywhere_and_its_ratios_are_of_what_it_lists(tmp_path: Path) -> None:
     parts = [part for name in ("sampling", "policy", "fit", "bits") for part in ("--part", name)]
-    done = subprocess.run(
-        [sys.executable, "scripts/bench_gpu.py", "--tiny", "--runs", "1", "--json", str(tmp_path / "g.json"), *parts],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=300,
-    )  # fmt: skip
+    done = forked.run(
+        ["scripts/bench_gpu.py", "--tiny", "--runs", "1", "--json", tmp_path / "g.json", *parts],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "g.json").read_text())
     raw = found["sampling"]["raw"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests import forked
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SAYS = {
@@ -26,9 +26,7 @@ def test_every_example_is_run_and_listed() -> None:
 @pytest.mark.parametrize("name", [pytest.param("small_tree", marks=pytest.mark.slow), "scripted_user", "custom_agent"])
 def test_it_runs(name: str, tmp_path: Path) -> None:
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    done = forked.run([EXAMPLES / f"{name}.py"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert all(words in done.stdout for words in SAYS[name]), done.stdout
     print(f"{time.monotonic() - began:.0f} s")

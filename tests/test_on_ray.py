@@ -26,7 +26,7 @@ from rrm.loop.on_ray import OnRay, sendable
 from rrm.loop.recipe import Recipe
 from rrm.loop.training import maker_of
 from rrm.models.backbone import Backbone
-from tests import toy
+from tests import forked, toy
 from tests.bandits import ROOT
 from tests.models.conftest import network, tokenizer
 from tests.side_by_side import content
@@ -59,6 +59,8 @@ task = Task("mine", "Which is better?", facts=facts, cases=Pool((Case("a paper o
 def command(*given: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join([str(ROOT), str(ROOT / ".links"), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    if "ray" not in "".join(given):
+        return forked.run(["-m", "rrm", *given], cwd=cwd, env=env)
     return subprocess.run(
         [sys.executable, "-m", "rrm", *given], cwd=cwd, env=env, capture_output=True, text=True, timeout=300
     )

@@ -4,12 +4,11 @@ import json
 import os
 import random
 import sqlite3
-import subprocess
-import sys
 import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from subprocess import STDOUT
 from typing import Any
 
 import pytest
@@ -21,10 +20,10 @@ from rrm.command.cli import app
 from rrm.core.errors import Notice, RunError
 from rrm.models.backbone import Backbone
 from tests import mini, toy
+from tests.forked import Forked
 from tests.models.conftest import network, tokenizer
 
 ROOT = Path(__file__).parent.parent
-COMMAND = [sys.executable, "-m", "tests.mini"]
 QUERIES = {
     "weights": "SELECT task, round, part, sha256 FROM checkpoints ORDER BY task, round, part",
     "judgements": "SELECT task, round, position, pair, preference, checks, attention FROM comparisons ORDER BY seq",
@@ -44,9 +43,8 @@ def contents(out: Path) -> dict[str, list[tuple[object, ...]]]:
         db.close()
 
 
-def start(out: Path) -> subprocess.Popen[bytes]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*COMMAND, str(out)], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def start(out: Path) -> Forked:
+    return Forked(["-m", "tests.mini", out], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=STDOUT)
 
 
 def progress(out: Path) -> int:
@@ -80,7 +78,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
         kills.append(progress(out))
     assert len(set(kills)) > 1 and max(kills) < total, f"killed at {kills} of {total} rows: no test"
     output, _ = start(out).communicate(timeout=200)
-    assert b"finished" in output, output.decode()
+    assert "finished" in output, output
     found = contents(out)
     assert {name: found[name] == expected[name] for name in QUERIES} == {name: True for name in QUERIES}
 

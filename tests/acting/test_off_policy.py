@@ -338,10 +338,10 @@ def test_a_pendulum_of_gymnasiums_is_learned_in(tmp_path: Path, algorithm: str) 
     )
     task = rrm.Task(
         "swing", "Which swing is further up?", facts, settings=settings, aspects=("up",),
-        cases=rrm.Pool(rrm.acting.cases("Pendulum-v1", 8, steps=60)),
+        cases=rrm.Pool(rrm.acting.cases("Pendulum-v1", 8, steps=30)),
     )  # fmt: skip
     done = rrm.train(task, rrm.BoundedUser(), algorithm, tmp_path)
     (group,) = done.agent.sample(task.cases.draw(1, "x"), 1, "x")  # type: ignore[union-attr]
     actions = episode_of(group.outcomes[0]).actions
-    assert actions.shape == (60, 1) and np.abs(actions).max() <= 2 and "did" in group.outcomes[0].text
+    assert actions.shape == (30, 1) and np.abs(actions).max() <= 2 and "did" in group.outcomes[0].text
     assert Place.of(group.case).env == "Pendulum-v1"

@@ -11,12 +11,14 @@ import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from rrm.command.cli import app
+from tests import forked
 from tests.docs.pages import ROOT, Block, blocks, missing, pages
 
 PAGES = [page for page in pages() if blocks(page)]
@@ -69,7 +71,10 @@ def _run(block: Block, names: dict[str, Any]) -> str:
             said += done.output
         return said
     command = ["bash", "-euo", "pipefail", "-c", block.code]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    with TemporaryDirectory() as folder:
+        there = forked.on_path(Path(folder))  # `torchrun -m rrm` and the like start by themselves, and so see to that
+        env = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+        ran = subprocess.run(command, env=env, pass_fds=[there], capture_output=True, text=True, timeout=500)
     assert ran.returncode == 0, f"{where}\n{ran.stdout[-2000:]}\n{ran.stderr[-2000:]}"
     return ran.stdout
 

@@ -8,8 +8,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -33,10 +31,11 @@ from rrm.store.store import Store
 from rrm.users.endpoint import EndpointUser, chance, verdict
 from rrm.users.pairwise import remark_of
 from rrm.view.reading import Reader
-from tests import toy
+from tests import forked, toy
 from tests.endpoint.serving import Server, completion, error, longer, serving
 from tests.endpoint.test_endpoint import CANARY
 from tests.endpoint.training import run
+from tests.forked import Forked
 from tests.models.conftest import network, tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -231,9 +230,8 @@ def test_ctrl_c_loses_nothing_that_was_answered(tmp_path: Path) -> None:
         return said
 
     with serving(lambda server, body, before: slowly(longer(server, body, before))) as server:
-        command = [sys.executable, "-m", "tests.endpoint.training", str(tmp_path / "r"), server.url]
         where = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        running = subprocess.Popen(command, cwd=ROOT, env=where, stderr=subprocess.PIPE, text=True)
+        running = Forked(["-m", "tests.endpoint.training", tmp_path / "r", server.url], env=where)
         while len(server.bodies) < 5:
             assert running.poll() is None, running.communicate()[1]
             time.sleep(0.02)
@@ -296,15 +294,13 @@ def test_the_command_line_shows_no_key_even_when_debugging(tmp_path: Path, statu
         return f"I prefer {CANARY}" if status == 200 else error(401, f"Incorrect API key provided: {CANARY}")
 
     with serving(leak) as server:
-        command = [sys.executable, "-m", "rrm", "train", str(tree), "--out", str(tmp_path / "r"), "--debug"]
+        command = ["-m", "rrm", "train", tree, "--out", tmp_path / "r", "--debug"]
         where = os.environ | {
             "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RRM_API_KEY": CANARY, "OPENAI_LOG": "debug"
         }  # fmt: skip
-        done = subprocess.run(
-            [*command, "--user", f"openai:m@{server.url}"], cwd=ROOT, env=where, capture_output=True, timeout=300
-        )
+        done = forked.run([*command, "--user", f"openai:m@{server.url}"], env=where)
         assert done.returncode == 1 and f"Bearer {CANARY}" in server.keys
-    assert b"Error" in done.stderr and CANARY.encode() not in done.stdout + done.stderr
+    assert "Error" in done.stderr and CANARY not in done.stdout + done.stderr
     for path in (tmp_path / "r").rglob("*"):
         assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
 

@@ -6,18 +6,17 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from http.cookiejar import CookieJar
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 from urllib.parse import urlsplit
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.forked import Forked
 
 
 def free_port() -> int:
@@ -26,15 +25,11 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def start(*command: str) -> subprocess.Popen[str]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=ROOT, env=env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+def start(*command: str) -> Forked:
+    return Forked(["-m", *command], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=DEVNULL)
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: Forked) -> None:
     """SIGKILL: no handler of the process gets to run."""
     process.kill()
     process.communicate()
@@ -56,7 +51,6 @@ class Server:
 
     def restart(self) -> None:
         self.process = start(*self.command)
-        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         found = re.search(r"http\S+", line)
         assert found, f"the server did not start: {line}"

@@ -54,6 +54,23 @@ def b(model: None) -> Backbone:
     return Backbone.load("smollm2")
 
 
+@pytest.fixture(scope="module")
+def backbones(b: Backbone) -> dict[tuple[str, str], Backbone]:
+    """Those that were loaded, by their adapters and precision."""
+    return {("lora", "float32"): b}
+
+
+@pytest.fixture
+def loaded(backbones: dict[tuple[str, str], Backbone], request: pytest.FixtureRequest) -> Backbone:
+    """The model with these adapters, in this precision. A fork that is trained changes nothing that another test sees:
+    the start stays, which is tested here, too."""
+    adapters, precision = request.param
+    if request.param not in backbones:
+        backbones[request.param] = Backbone.load("smollm2", adapters=adapters)
+        backbones[request.param].precision = Precision(precision)
+    return backbones[request.param]
+
+
 # --- chat --------------------------------------------------------------------------------------------
 
 
@@ -120,40 +137,40 @@ def polite_pairs(n: int) -> list[Pair]:
     return out
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_frozen_trunk_learns_manners(precision: str) -> None:
+@pytest.mark.parametrize("loaded", [("lora", "float32"), ("lora", "bfloat16")], indirect=True)
+def test_a_frozen_trunk_learns_manners(loaded: Backbone) -> None:
     """The default on a CPU; the held-out cases are about other things and days."""
-    b = Backbone.load("smollm2")
-    b.precision = Precision(precision)  # type: ignore[arg-type]
     settings = Settings(holdout=0.4)
-    fork = trunk(b, "reward", settings.reward_trunk)
-    reward = TextRewardModel(b, fork, settings)
-    assert reward.frozen and fork.network is b.model  # no copy of the model
+    fork = trunk(loaded, "reward", settings.reward_trunk)
+    reward = TextRewardModel(loaded, fork, settings)
+    assert reward.frozen and fork.network is loaded.model  # no copy of the model
     report = fit_reward(reward, polite_pairs(20), settings, "k")
     assert report.n_holdout >= 5 and report.holdout_accuracy is not None and report.holdout_accuracy > 0.85
     assert {*reward.state()} == {"heads.weight", "norm.shift", "norm.scale"}
 
 
-@pytest.mark.parametrize("adapters, precision, lr", [("lora", "bfloat16", 2e-3), ("full", "float32", 1e-4)])
-def test_a_trained_trunk_learns_manners(adapters: str, precision: str, lr: float) -> None:
+@pytest.mark.parametrize(
+    "loaded, lr", [(("lora", "bfloat16"), 2e-3), (("full", "float32"), 1e-4)], indirect=["loaded"]
+)
+def test_a_trained_trunk_learns_manners(loaded: Backbone, lr: float) -> None:
     """LoRA and full fine-tuning: a few steps bring the loss on their own comparisons down from that of a coin."""
-    b = Backbone.load("smollm2", adapters=adapters)  # type: ignore[arg-type]
-    b.precision = Precision(precision)  # type: ignore[arg-type]
     settings = Settings(
         reward_trunk="trained", holdout=0.0, heads=1, surprise=False, reward_lr=lr, reward_batch=4, reward_epochs=4
     )
-    reward = TextRewardModel(b, trunk(b, "reward", settings.reward_trunk), settings)
+    reward = TextRewardModel(loaded, trunk(loaded, "reward", settings.reward_trunk), settings)
     before = reward.fork.version
     report = fit_reward(reward, polite_pairs(4), settings, "k")
     assert report.train_loss < math.log(2) - 0.1 and report.accuracy == 1.0 and reward.fork.version != before
-    assert (b.start.version != reward.fork.version) and all(p.dtype == torch.float32 for p in reward.fork.parameters())
+    assert loaded.start.version != reward.fork.version
+    assert all(p.dtype == torch.float32 for p in reward.fork.parameters())
 
 
-@pytest.mark.parametrize("adapters, precision, lr", [("lora", "bfloat16", 2e-3), ("full", "float32", 2e-5)])
-def test_training_moves_an_agents_log_probabilities(adapters: str, precision: str, lr: float) -> None:
-    b = Backbone.load("smollm2", adapters=adapters)  # type: ignore[arg-type]
-    b.precision = Precision(precision)  # type: ignore[arg-type]
-    fork, group = b.fork("agent"), PrefixGroup(b.render("Greet me."), [(*b.encode("Good day to you."), b.eos_id)])
+@pytest.mark.parametrize(
+    "loaded, lr", [(("lora", "bfloat16"), 2e-3), (("full", "float32"), 2e-5)], indirect=["loaded"]
+)
+def test_training_moves_an_agents_log_probabilities(loaded: Backbone, lr: float) -> None:
+    said = (*loaded.encode("Good day to you."), loaded.eos_id)
+    fork, group = loaded.fork("agent"), PrefixGroup(loaded.render("Greet me."), [said])
     values = []
     optimizer = torch.optim.AdamW(fork.parameters(), lr=lr)
     for _ in range(3):
@@ -163,13 +180,13 @@ def test_training_moves_an_agents_log_probabilities(adapters: str, precision: st
         optimizer.zero_grad()
         values.append(value.item())
     with torch.no_grad():
-        assert b.start.logprobs([group])[0][0].sum().item() == pytest.approx(values[0], abs=1e-2)  # the start stays
+        stays = loaded.start.logprobs([group])[0][0].sum().item()
+    assert stays == pytest.approx(values[0], abs=1e-2)
     assert values[-1] > values[0] + 1, values
 
 
-def test_it_is_held_to_a_form() -> None:
+def test_it_is_held_to_a_form(b: Backbone) -> None:
     """It does not do as it is told; held to the form it does, and the log-probabilities are those of what wrote it."""
-    b = Backbone.load("smollm2")
     agent = TextAgent(b, b.start, 24)
     form = r'(yes|N/A|no, "[a-z ]{2,20}")'
     asked = "The dog run home. Is the grammar right? Begin with yes, no or N/A. After no, quote what is wrong."

@@ -14,7 +14,7 @@ from rrm.core.errors import ModelError, RRMError
 from rrm.core.parallel import World, join, place, started
 from rrm.models.convoy import own_device
 from tests.parallel import pieces
-from tests.parallel.launch import WORKER, run
+from tests.parallel.launch import WORKER, both
 
 TOLERANCE = {"scores": 1e-4}
 """Absolute, beside a relative 1e-4, by the end of a number's name; of gradients and weights 1e-5."""
@@ -24,7 +24,7 @@ TOLERANCE = {"scores": 1e-4}
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     """What each of two processes found."""
     out = tmp_path_factory.mktemp("two")
-    code, _, err = run(*WORKER, "compute", out)
+    code, _, err = both(*WORKER, "compute", out)
     assert code == 0, err
     return [load_file(out / f"{rank}.safetensors") for rank in range(2)]
 
@@ -67,7 +67,7 @@ def test_numbers_are_those_of_one_process(
 @pytest.mark.slow
 def test_a_model_that_is_shared_out_computes_the_same(two: list[dict[str, Tensor]], tmp_path: Path) -> None:
     """Samples, log-probabilities, gradients, policy steps, fits."""
-    code, _, err = run(*WORKER, "parted", tmp_path)
+    code, _, err = both(*WORKER, "parted", tmp_path)
     assert code == 0, err
     for rank in range(2):
         found = load_file(tmp_path / f"{rank}.safetensors")
@@ -82,14 +82,14 @@ def test_a_model_that_is_shared_out_computes_the_same(two: list[dict[str, Tensor
 @pytest.mark.parametrize("what", ["convoy", "halved"])
 def test_processes_of_a_shared_model(tmp_path: Path, what: str) -> None:
     """See `tests.parallel.sharing`: they compute differently much, and nobody waits for nobody; in bfloat16, too."""
-    code, _, err = run(*WORKER, what, tmp_path)
+    code, _, err = both(*WORKER, what, tmp_path)
     assert code == 0, err
     assert {path.name for path in tmp_path.iterdir()} == {"0.done", "1.done"}
 
 
 @pytest.mark.slow
 def test_a_process_of_a_shared_model_that_is_killed_is_noticed(tmp_path: Path) -> None:
-    code, _, err = run(*WORKER, "deserted", tmp_path)
+    code, _, err = both(*WORKER, "deserted", tmp_path)
     assert code != 0 and [path.name for path in tmp_path.iterdir()] == ["noticed"], err
 
 
@@ -144,7 +144,7 @@ def test_what_ended_the_work_is_told_and_not_that_a_pass_was_left(failure: RRMEr
 
 
 def test_three_ways_of_working_together_and_their_errors(tmp_path: Path) -> None:
-    code, _, err = run(*WORKER, "exchange+sums", tmp_path)
+    code, _, err = both(*WORKER, "exchange+sums", tmp_path)
     assert code == 0, err
     assert {path.name for path in tmp_path.iterdir()} == {"0.exchanged", "1.exchanged", "0.done", "1.done"}
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests import mini
-from tests.parallel.launch import WORKER, end, finish, run, start
+from tests.parallel.launch import WORKER, Two, both, finish, run, start
 from tests.test_resume import contents
 
-pytestmark = pytest.mark.slow  # every test starts processes that import torch
+pytestmark = pytest.mark.slow  # every test starts processes
 ENTRY = ["-m", "rrm"]
 SMALL = "from tests import toy\ntask = toy.task(assistants=(toy.sub(),))\n"
 
@@ -61,7 +61,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def double(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("double") / "run"
-    code, _, err = run(*WORKER, "tree", out)
+    code, _, err = both(*WORKER, "tree", out)
     assert code == 0, err
     return out
 
@@ -80,11 +80,11 @@ def alike(out: Path, other: Path, nodes: Sequence[str]) -> None:
         assert sum(close) >= 0.8 * len(close), node
 
 
-def kill_when(process: subprocess.Popen[str], out: Path, query: str, at_least: int) -> None:
+def kill_when(process: Two, out: Path, query: str, at_least: int) -> None:
     while process.poll() is None and not ((out / "run.db").exists() and len(rows(out, query)) >= at_least):
         time.sleep(0.05)
-    end(process)
-    finish(process)
+    process.kill()
+    process.finish()
 
 
 def test_a_tree_in_two_processes(single: Path, double: Path) -> None:
@@ -97,19 +97,19 @@ def test_a_tree_in_two_processes(single: Path, double: Path) -> None:
 def test_a_tree_of_a_model_that_is_shared_out(tmp_path: Path) -> None:
     """It decides as the same two processes do when each has the whole model."""
     for what in ("adapted", "split"):
-        code, _, err = run(*WORKER, what, tmp_path / what)
+        code, _, err = both(*WORKER, what, tmp_path / what)
         assert code == 0, err
     alike(tmp_path / "split", tmp_path / "adapted", (NODES[0], NODES[-1]))
 
 
 def test_two_killed_and_resumed_by_two_and_by_one(double: Path, tmp_path: Path) -> None:
     out, total = tmp_path / "run", len(judgements(double))
-    process = start(*WORKER, "tree", out)
+    process = Two(*WORKER, "tree", out)
     kill_when(process, out, "SELECT 1 FROM comparisons", total * 2 // 3)
     before = judgements(out)
     assert total * 2 // 3 <= len(before) < total
     shutil.copytree(out, tmp_path / "by one")
-    code, _, err = run(*WORKER, "tree", out)
+    code, _, err = both(*WORKER, "tree", out)
     assert code == 0, err
     expected, found = contents(double), contents(out)
     assert {name: found[name] == rows for name, rows in expected.items()} == dict.fromkeys(expected, True)  # the bits
@@ -126,13 +126,13 @@ def test_a_bug_in_one_process_ends_all(tmp_path: Path) -> None:
 
 
 def test_the_main_process_may_take_its_time(tmp_path: Path) -> None:
-    code, _, err = run(*WORKER, "patient", tmp_path)
+    code, _, err = both(*WORKER, "patient", tmp_path)
     assert code == 0, err
     assert {path.name for path in tmp_path.iterdir()} == {"0.done", "1.done"}
 
 
 def test_processes_with_different_settings_are_refused(tmp_path: Path) -> None:
-    code, _, err = run(*WORKER, "differing", tmp_path / "run")
+    code, _, err = both(*WORKER, "differing", tmp_path / "run")
     assert code != 0 and "process 1 was started with other settings" in err
     assert judgements(tmp_path / "run") == []
 
@@ -178,7 +178,7 @@ def test_the_command_line(files: tuple[Path, Path], tmp_path: Path) -> None:
     assert code == 0, err
     assert out.count("Finished") == 1 and out.count("toy/sub round 1/1: sampling") == 1, out  # one process speaks
     assert len(judgements(tmp_path / "run")) == 6
-    code, out, err = run(*command, "--set", "*.steps=1")
+    code, out, err = both(*command, "--set", "*.steps=1")
     assert code != 0 and err.count("error: ") - err.count("process 1: error: ") >= 1 and "other settings" in err
 
 

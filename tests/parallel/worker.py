@@ -142,9 +142,9 @@ def tree(out: Path) -> None:
 def patient(out: Path) -> None:
     """The main process waits for its user longer than the processes have patience for one another's computing."""
     world = join()
-    assert world.once(lambda: time.sleep(5) or world.rank) == 0
-    message = caught(lambda: world.each([1, 2], lambda some: time.sleep(5 * (1 - world.rank)) or some))
-    assert "was silent for 0:00:03" in message, message
+    assert world.once(lambda: time.sleep(3) or world.rank) == 0
+    message = caught(lambda: world.each([1, 2], lambda some: time.sleep(3 * (1 - world.rank)) or some))
+    assert "was silent for 0:00:02" in message, message
     (out / f"{world.rank}.done").touch()
 
 
@@ -190,7 +190,7 @@ def main(what: str, out: Path) -> None:
 
     torch.set_num_threads(1)
     if what == "patient":
-        parallel.PATIENCE = timedelta(seconds=3)
+        parallel.PATIENCE = timedelta(seconds=2)
     expected = int(os.environ["PROCESSES"])
     world = join()
     assert world.size == expected, f"{world.size} processes, not {expected}"

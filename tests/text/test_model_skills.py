@@ -17,6 +17,7 @@ from rrm.core.errors import RRMError
 from rrm.measure.catalog import BY_HAND
 from rrm.measure.stats import auc
 from rrm.models.backbone import Backbone
+from tests import forked
 from tests.text import tiny
 from tests.text.material import solved, trace, write
 
@@ -236,10 +237,7 @@ def model(folder: Path) -> Path:
 
 def command(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     where = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "scripts/model_skills.py", "--out", str(out), *arguments],
-        cwd=ROOT, env=os.environ | where, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    return forked.run(("scripts/model_skills.py", "--out", out, *arguments), env=os.environ | where)
 
 
 @pytest.mark.slow

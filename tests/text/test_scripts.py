@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,15 +16,14 @@ import frozen  # noqa: E402
 import step_labels  # noqa: E402
 import word_problems  # noqa: E402
 
+from tests import forked  # noqa: E402
 from tests.text.material import solved, trace, write  # noqa: E402
 
 
 def run(script: str, out: Path, *arguments: str) -> str:
     where = {"PYTHONPATH": str(ROOT), "HOME": str(out), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, f"scripts/{script}", "--model", "embedded", "--precision", "float32", *arguments],
-        cwd=ROOT, env=os.environ | where, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    given = (f"scripts/{script}", "--model", "embedded", "--precision", "float32", *arguments)
+    done = forked.run(given, env=os.environ | where)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -149,6 +149,8 @@ class Costs:
         straight = precision not in ("auto", "float32") and not full
         self.loading = model.parameters * (model.saved if straight else LOADED)
         self.gpu = device.kind == "cuda"
+        # Packed rows go by `rrm.models.spans`, which computes nothing that is hidden, but for models with windows.
+        self.spans = self.gpu and self.itemsize != SINGLE
         if precision in BYTES and not full:
             self.weights = round(model.linear * BYTES[precision] + (model.parameters - model.linear) * self.itemsize)
             self.widened = 2 * self.itemsize * model.linear  # a pass writes every layer, and reads it again
@@ -187,7 +189,7 @@ class Costs:
             flops = 2 * rows * (model.linear + model.head)
             step = model.layers * self.device.launch
             step += max(read / self.device.bandwidth, flops / (self.product * self.device.reading))
-            seconds += one.tokens * step + self._forward(cases, one.prompt, 0) / (self.product * self.device.reading)
+            seconds += one.tokens * step + self._forward(cases, one.prompt, one.prompt) / (self.product * self.device.reading)
         return seconds
 
     def _packed(self, one: Pass) -> float:
@@ -196,7 +198,8 @@ class Costs:
         seconds = 0.0
         for rows, length in self._shapes(one):
             times = self.forward + self._again(rows * length) if train else 1
-            seconds += times * (self._forward(rows, length, 0) / reached + self.model.layers * self.device.launch)
+            flops = self._forward(rows, length, self._seen(one, length))
+            seconds += times * (flops / reached + self.model.layers * self.device.launch)
             seconds += times * self.widened / self.device.bandwidth
         logits = one.cases * one.n * one.tokens if one.logits else 0
         return seconds + 2 * logits * self.model.head * (2 if train else 1) / reached
@@ -205,10 +208,18 @@ class Costs:
         """Whether a training pass computes its layers again in the backward pass, since it cannot keep them."""
         return cells > self.capacity.keeping
 
-    def _forward(self, rows: int, length: int, logits: int) -> float:
-        """FLOP of a pass over rows; a dense kernel computes the cells that a mask hides, too."""
-        attention = 4 * self.model.layers * self.model.attention * length
-        return rows * length * (2 * self.model.linear + attention) + 2 * logits * self.model.head
+    def _forward(self, rows: int, length: int, seen: float) -> float:
+        """FLOP of a pass over rows; seen: how many tokens one attends to in the mean."""
+        attention = 4 * self.model.layers * self.model.attention * seen
+        return rows * length * (2 * self.model.linear + attention)
+
+    def _seen(self, one: Pass, length: int) -> float:
+        """See `_forward`; a dense kernel computes the cells that a mask hides, too."""
+        if not self.spans:
+            return length
+        case, outcome = min(one.prompt, length), max(1, one.tokens)
+        outcomes = max(0, length - case) / outcome
+        return (case * case / 2 + outcomes * outcome * (case + outcome / 2)) / length
 
     def _shapes(self, one: Pass) -> list[tuple[int, int]]:
         """(rows, length) of the batches of one time."""
@@ -216,7 +227,7 @@ class Costs:
         group = PrefixGroup(range(max(1, one.prompt)), [range(max(1, one.tokens))] * one.n)
         together = one.batch or one.cases
         some = min(together, GROUPS)
-        found = shapes([group] * some, d=self.model.d, budget=budget, whole=one.whole)
+        found = shapes([group] * some, d=self.model.d, budget=budget, whole=one.whole, masked=not self.spans)
         times = math.ceil(one.cases / some)
         return found * times
 
@@ -257,7 +268,7 @@ class Costs:
         again = train and self._again(rows * length)
         per = activations(self.model.layers if train and not again else 1, self.model.d, self.itemsize)
         per += self.model.layers * self.model.d * self.itemsize if again else 0  # what each layer was given
-        mask = rows * length * length * (SINGLE + self.itemsize) if n > 1 else 0
+        mask = rows * length * length * (SINGLE + self.itemsize) if n > 1 and not self.spans else 0
         return rows * length * per + mask
 
     def _logits(self, tokens: int) -> int:

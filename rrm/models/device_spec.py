@@ -1,7 +1,7 @@
 """What a device can do, in four numbers, and which share of them this code reaches: for planning.
 
 The shares of a GPU are those that docs/benchmarks-gpu.md measured on one H200 with a model of 0.5 B; for other cards
-and larger models they are assumed (1.2 B reached half as much again). A processor's numbers are this machine's,
+and larger models they are assumed (1.2 B reached more than half as much again). A processor's numbers are this machine's,
 measured for a moment.
 """
 
@@ -71,7 +71,7 @@ CARDS: dict[str, tuple[float, float, float, float]] = {
 """GB, TFLOP/s of bfloat16 without sparsity and of float32, TB/s: of NVIDIA's data sheets (SXM)."""
 REACHED = 760 / 989
 """Of the data sheet's product, by one of 8192 x 8192 on an H100; three measurements of an H200 were 717 to 775."""
-TRAINING, READING, LAUNCH = 0.37, 0.37, 2.6e-4
+TRAINING, READING, LAUNCH = 0.31, 0.33, 2.6e-4
 """See `DeviceSpec`: so that the measured step (docs/benchmarks-gpu.md) comes out; `launch` is of a recorded decoding
 step with an adapter."""
 CPU_TRAINING, CPU_READING, CPU_LAUNCH = 0.4, 0.5, 1e-4

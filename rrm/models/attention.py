@@ -24,6 +24,7 @@ from transformers import AttentionInterface
 from transformers.cache_utils import DynamicLayer
 
 from rrm.models.head import WIDENS
+from rrm.models.strips import attend_in_strips
 
 NAME = "rrm_grouped"
 """The decoding attention's name in transformers' interface."""
@@ -230,13 +231,15 @@ def attend_packed(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Packed rows attend as their mask says, by two plain products: the processor's fused kernel, which saves memory,
-    takes twice as long in bfloat16.
+    takes twice as long in bfloat16. Where nothing else is to be done with the scores, in strips (`rrm.models.strips`).
 
     query: (rows, heads, length, d); key: (rows, kv heads, length, d), value: (rows, kv heads, length, values' d). The
     mask has the window in it. Returns (rows, length, heads, values' d).
     """
     rows, heads, length, d = query.shape
     g = heads // key.shape[1]
+    if softcap is None and s_aux is None and attention_mask is not None and attention_mask.shape[1] == 1:
+        return attend_in_strips(query, key, value, attention_mask, d**-0.5 if scaling is None else scaling), None
     q = query * (d**-0.5 if scaling is None else scaling)
     key, value = (x[:, :, None].expand(-1, -1, g, -1, -1).reshape(rows, heads, length, -1) for x in (key, value))
     assert attention_mask is not None

@@ -24,6 +24,7 @@ from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.recomputing import recomputed
 from rrm.models.repeating import repeatable
 from rrm.models.sending import sent
+from rrm.models.slopes import sloped_logprobs
 from rrm.models.spans import Spans, marked
 from rrm.models.visibility import Visibility
 from rrm.models.weights import check_keys, hash_tensors
@@ -169,7 +170,7 @@ class Fork:
         hidden, wanted = torch.split(at, size), torch.split(targets, size)
         limits = [None] * len(wanted) if allowed is None else [*torch.split(allowed, size)]
         parts = zip(hidden, wanted, limits, strict=True)
-        if torch.is_grad_enabled() and not fused:  # what is fused keeps no logits anyway
+        if torch.is_grad_enabled() and not (fused or self._slopes()):  # those keep no logits anyway
             return torch.cat([checkpoint(self._logprobs, *part, use_reentrant=False) for part in parts]).cpu()
         return torch.cat([self._logprobs(*part) for part in parts]).cpu()
 
@@ -177,11 +178,16 @@ class Fork:
         """Whether the head's products of bfloat16 are exact here (`widens`), and all there is to it."""
         return self.backbone.precision.head == "bfloat16" and not self.backbone.engine.head and widens(hidden)
 
+    def _slopes(self) -> bool:
+        """Whether the slopes of log-probabilities are found with them: the head is in bfloat16, and so frozen."""
+        return self.backbone.precision.head == "bfloat16" and not self.backbone.engine.head
+
     def _logprobs(self, hidden: Tensor, targets: Tensor, allowed: Tensor | None) -> Tensor:
-        if self._fuses(hidden):
+        if self._slopes():
             head: Any = self.network.get_output_embeddings()  # type: ignore[operator]
+            chosen = chosen_logprobs if self._fuses(hidden) else sloped_logprobs
             with self.exclusive():
-                return chosen_logprobs(head, hidden, targets, partial(self.backbone.forms.restrict, allowed=allowed))
+                return chosen(head, hidden, targets, partial(self.backbone.forms.restrict, allowed=allowed))
         return -nn.functional.cross_entropy(self.logits_at(hidden, allowed), targets, reduction="none")
 
     def logprobs(self, groups: Sequence[PrefixGroup], width: int | None = None) -> list[list[Tensor]]:

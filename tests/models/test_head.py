@@ -13,6 +13,7 @@ from rrm.models.head import TOP, chosen_logprobs, pays, rough, sharpened
 from rrm.models.packing import PrefixGroup
 from rrm.models.precision import Precision
 from rrm.models.sampling import sample
+from rrm.models.slopes import sloped_logprobs
 from tests.models.conftest import VOCABULARY, limited, network, tokenizer
 
 
@@ -133,8 +134,8 @@ def test_in_parts_it_is_the_same_and_no_part_takes_more_weights_than_logits(monk
     b = Backbone("tiny", network(), tokenizer(), "lora")
     b.precision = Precision("bfloat16", "bfloat16")
     fork, asked = b.fork("agent"), []
-    real = fork.logits_at
-    monkeypatch.setattr(fork, "logits_at", lambda hidden, *more: asked.append(len(hidden)) or real(hidden, *more))
+    real = fork._logprobs
+    monkeypatch.setattr(fork, "_logprobs", lambda hidden, *more: asked.append(len(hidden)) or real(hidden, *more))
     found = []
     for most in (1 << 24, 2 * TOP * b.d):
         limited(monkeypatch, logits=most)
@@ -194,3 +195,28 @@ def test_chosen_log_probabilities_have_the_value_and_the_gradient_of_autograd():
     torch.testing.assert_close(one, two)
     assert (two == -torch.inf).nonzero().tolist() == [[4]]
     torch.testing.assert_close(grad, other, rtol=2e-2, atol=2e-2)  # bfloat16's products, in two orders
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_slopes_that_are_found_at_once_are_those_of_the_exact_logits(bias):
+    """Of targets among the exact logits and among the rest, and of one that may not come, which moves nothing."""
+    head, exact = head_of(bias=bias)
+    targets = torch.arange(12) * 30
+    found = []
+    for way in ("slopes", "autograd", "exact"):
+        hidden = torch.randn(12, 32, generator=torch.Generator().manual_seed(4)).requires_grad_()
+
+        def restrict(logits):
+            return logits.masked_fill(torch.arange(400) == 330, -torch.inf)
+
+        if way == "slopes":
+            value = sloped_logprobs(head, hidden, targets, restrict)
+        else:
+            logits = exact(hidden) if way == "exact" else sharpened(head, hidden, restrict(rough(head, hidden)))
+            value = restrict(logits).log_softmax(1).gather(1, targets[:, None])[:, 0]
+        value[:11].mul(torch.linspace(-1, 1, 11)).sum().backward()
+        found.append((value.detach(), hidden.grad))
+    (slopes, by_slopes), (same, _), (_, right) = found
+    torch.testing.assert_close(slopes, same, atol=1e-5, rtol=1e-5)
+    assert slopes[11] == -torch.inf
+    torch.testing.assert_close(by_slopes, right, atol=0.01 * right.abs().max().item(), rtol=0.02)

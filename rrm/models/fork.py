@@ -21,6 +21,7 @@ from rrm.models.guard import alone
 from rrm.models.head import TOP, chosen_logprobs, rough, sharpened, widens
 from rrm.models.interface import Trunk
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
+from rrm.models.prepacked import is_prepacked
 from rrm.models.recomputing import recomputed
 from rrm.models.repeating import repeatable
 from rrm.models.sending import sent
@@ -135,7 +136,8 @@ class Fork:
             head: Any = self.network.get_output_embeddings()  # type: ignore[operator]
             if self.backbone.precision.head == "float32":
                 return self.backbone.forms.restrict(head(hidden).float(), allowed)
-            logits = self.backbone.forms.restrict(rough(head, hidden), allowed)
+            blocks = is_prepacked(head) and not torch.is_grad_enabled()
+            logits = self.backbone.forms.restrict(head(hidden).float() if blocks else rough(head, hidden), allowed)
             return logits if self._fuses(hidden) else sharpened(head, hidden, logits)
 
     @contextmanager

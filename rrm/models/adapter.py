@@ -101,8 +101,10 @@ class AdaptedLinear(Linear):
         a: Any = self.lora_A[name].weight
         b: Any = self.lora_B[name].weight
         if not torch.is_grad_enabled() and x.shape[:-1].numel() < FEW and x.dtype != torch.float32:
-            low_a, low_b = self._rounded(name, a, b, torch.float32)
             few: Tensor = base(x)
+            if x.device.type != "cpu":  # where a step may be recorded, nothing may be kept from within it
+                return few.add_(self.lora_B[name](self.lora_A[name](x.float())).mul_(self.scaling[name]))
+            low_a, low_b = self._rounded(name, a, b, torch.float32)
             return few.add_((x.reshape(-1, x.shape[-1]).float() @ low_a.T @ low_b.T).view_as(few))
         if not torch.is_grad_enabled():
             out = _adapted(x, _weight(base, x.dtype), base.bias, *self._rounded(name, a, b, x.dtype))[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from rrm.models.packing import Packed, PrefixGroup, pack, unpack
 from rrm.models.prepacked import is_prepacked
 from rrm.models.recomputing import recomputed
 from rrm.models.repeating import repeatable
+from rrm.models.root_mean import norms_of, one_operation
 from rrm.models.sending import sent
 from rrm.models.slopes import sloped_logprobs
 from rrm.models.spans import Spans, marked
@@ -83,10 +84,13 @@ class Fork:
 
         learning = cache is None and torch.is_grad_enabled()
         turned = self.backbone.turned if self.network is self.backbone.model else None
+        norms = self._norms if learning else []
 
         @contextmanager
         def computing() -> Iterator[None]:
-            with self.exclusive(), through(), turning(turned), repeatable(device, learning):
+            with (
+                self.exclusive(), through(), turning(turned), repeatable(device, learning), one_operation(norms),
+            ):  # fmt: skip
                 yield
 
         frugal = learning and ids.numel() > self.backbone.capacity.keeping and not self.backbone.compile
@@ -100,6 +104,12 @@ class Fork:
             )
         hidden: Tensor = out.last_hidden_state.float()
         return hidden
+
+    @cached_property
+    def _norms(self) -> list[tuple[nn.Module, float]]:
+        """The norms that a training pass computes as one operation each: on a processor, below an adapter."""
+        plain = self._adapter is None or self.backbone.compile or self.backbone.convoy is not None
+        return [] if plain or self.backbone.device.type != "cpu" else norms_of(self.network)
 
     def _flexes(self, visibility: Visibility) -> bool:
         """Whether long packed rows go through flex attention: on a GPU on which it was seen to be right."""

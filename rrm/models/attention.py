@@ -238,11 +238,12 @@ def attend_packed(
     """
     rows, heads, length, d = query.shape
     g = heads // key.shape[1]
-    if softcap is None and s_aux is None and attention_mask is not None and attention_mask.shape[1] == 1:
+    assert attention_mask is not None
+    here = attention_mask.device.type == "cpu" and attention_mask.shape[1] == 1
+    if here and softcap is None and s_aux is None:
         return attend_in_strips(query, key, value, attention_mask, d**-0.5 if scaling is None else scaling), None
     q = query * (d**-0.5 if scaling is None else scaling)
     key, value = (x[:, :, None].expand(-1, -1, g, -1, -1).reshape(rows, heads, length, -1) for x in (key, value))
-    assert attention_mask is not None
     scores = _cap(q @ key.transpose(2, 3), softcap) + attention_mask
     weights = scores.softmax(-1) if s_aux is None else _weights(scores, s_aux.view(1, -1, 1, 1)).to(value.dtype)
     return (weights @ value).transpose(1, 2).contiguous(), None

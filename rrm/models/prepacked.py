@@ -26,7 +26,7 @@ product may depend on the layout, and must not depend on what else fills the mem
 
 
 @contextmanager
-def prepacked(fork: PolicyModel, rows: int, steps: int) -> Iterator[None]:
+def laid_out(fork: PolicyModel, rows: int, steps: int) -> Iterator[None]:
     """Within it, the frozen layers of a fork's network, in bfloat16 on a processor, multiply by weights laid out for so
     many rows, where a gradient is not wanted; everything else is as ever.
 

@@ -25,7 +25,7 @@ from rrm.models.form import Guide
 from rrm.models.head import WIDENS
 from rrm.models.interface import PolicyModel
 from rrm.models.packing import FREE
-from rrm.models.prepacked import prepacked
+from rrm.models.prepacked import laid_out
 from rrm.models.replay import FEWEST, ReplayedSteps, records
 
 Sampled = tuple[tuple[int, ...], tuple[float, ...], bool]
@@ -94,7 +94,7 @@ def sample(
     cases = cases_at_once(most, per_token, longest, n, max_tokens, backbone.vocabulary if there else None)
     draws = 1 if greedy else n  # greedy outcomes of one case are all the same
     out: list[list[Sampled]] = [[] for _ in prefixes]
-    with torch.inference_mode(), prepacked(fork, min(cases, len(order)) * draws, max_tokens):
+    with torch.inference_mode(), laid_out(fork, min(cases, len(order)) * draws, max_tokens):
         for start in range(0, len(order), cases):
             part = order[start : start + cases]
             streams = None

@@ -8,7 +8,7 @@ import torch
 from rrm.models.backbone import Backbone
 from rrm.models.packing import PrefixGroup
 from rrm.models.precision import Precision
-from rrm.models.prepacked import STEPS, is_prepacked, lays_out, prepacked
+from rrm.models.prepacked import STEPS, is_prepacked, laid_out, lays_out
 from rrm.models.sampling import sample
 from tests.models.conftest import network, tokenizer
 
@@ -45,12 +45,12 @@ def test_what_wants_a_gradient_goes_by_the_plain_weights(rounded: Backbone) -> N
     x = torch.randn(3, rounded.d, dtype=torch.bfloat16, requires_grad=True)
     layer = next(m for m in rounded.model.modules() if type(m) is torch.nn.Linear and m.in_features == rounded.d)
     right = layer(x)
-    with prepacked(rounded.start, 3, STEPS):
+    with laid_out(rounded.start, 3, STEPS):
         assert is_prepacked(layer) and is_prepacked(rounded.model.get_output_embeddings())
         assert layer(x).requires_grad
         with torch.no_grad():
             torch.testing.assert_close(layer(x), right, atol=0.02, rtol=0.02)
-        with prepacked(rounded.start, 3, STEPS):  # another thread: it leaves what it did not make
+        with laid_out(rounded.start, 3, STEPS):  # another thread: it leaves what it did not make
             pass
         assert is_prepacked(layer)
     assert not is_prepacked(layer)
@@ -58,7 +58,7 @@ def test_what_wants_a_gradient_goes_by_the_plain_weights(rounded: Backbone) -> N
 
 def test_few_steps_large_models_and_float32_keep_theirs(rounded: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     def made(backbone: Backbone, steps: int) -> bool:
-        with prepacked(backbone.start, 2, steps):
+        with laid_out(backbone.start, 2, steps):
             return any(is_prepacked(module) for module in backbone.model.modules())
 
     assert made(rounded, STEPS) == lays_out() and not made(rounded, STEPS - 1)

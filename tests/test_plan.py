@@ -160,8 +160,8 @@ def test_capacity_is_that_of_a_card_on_which_the_model_was_just_loaded(monkeypat
 
 
 def test_the_step_that_was_measured_comes_out() -> None:
-    """docs/benchmarks-gpu.md: 1.9 to 2.1 s of sampling, 0.55 of reading, 1.1 to 1.3 of training; the shares of the latter
-    two were chosen by it."""
+    """docs/benchmarks-gpu.md: 1.9 to 2.1 s of sampling, 0.55 of reading, 1.1 to 1.3 of training; their shares were
+    chosen by these two."""
     shape = replace(
         ModelShape.of("qwen3-0.6b"), parameters=494_032_768, linear=357_898_112, head=136_134_656, layers=24, d=896,
         attention=896, kept=6144,

@@ -149,7 +149,7 @@ class Costs:
         straight = precision not in ("auto", "float32") and not full
         self.loading = model.parameters * (model.saved if straight else LOADED)
         self.gpu = device.kind == "cuda"
-        # Packed rows go by `rrm.models.spans`, which computes nothing that is hidden, but for models with windows.
+        # Packed rows go by `rrm.models.spans`, which computes nothing hidden, but for models with windows.
         self.spans = self.gpu and self.itemsize != SINGLE
         if precision in BYTES and not full:
             self.weights = round(model.linear * BYTES[precision] + (model.parameters - model.linear) * self.itemsize)
@@ -189,7 +189,8 @@ class Costs:
             flops = 2 * rows * (model.linear + model.head)
             step = model.layers * self.device.launch
             step += max(read / self.device.bandwidth, flops / (self.product * self.device.reading))
-            seconds += one.tokens * step + self._forward(cases, one.prompt, one.prompt) / (self.product * self.device.reading)
+            prefill = self._forward(cases, one.prompt, one.prompt) / (self.product * self.device.reading)
+            seconds += one.tokens * step + prefill
         return seconds
 
     def _packed(self, one: Pass) -> float:

@@ -1,7 +1,7 @@
 """What a device can do, in four numbers, and which share of them this code reaches: for planning.
 
 The shares of a GPU are those that docs/benchmarks-gpu.md measured on one H200 with a model of 0.5 B; for other cards
-and larger models they are assumed (1.2 B reached more than half as much again). A processor's numbers are this machine's,
+and larger models they are assumed (1.2 B reached more than that by half). A processor's numbers are this machine's,
 measured for a moment.
 """
 

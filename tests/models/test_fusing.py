@@ -4,7 +4,6 @@ interpreter: `test_kernels.py`)."""
 from __future__ import annotations
 
 import copy
-import pickle
 import threading
 import types
 import warnings
@@ -109,12 +108,12 @@ def test_parts_are_replaced_where_they_are_the_same(config: Any, kind: Any, part
     called.clear()
     same(passed(model, turned), right)
     assert called == parts
-    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        same(passed(again, turned), right)
-        for p in again.parameters():  # each computes with its own weights
-            if p.dim() == 1:
-                p.data.mul_(2)
-        assert not torch.allclose(passed(again)[0], right[0], atol=1e-2)
+    again = copy.deepcopy(model)
+    same(passed(again, turned), right)
+    for p in again.parameters():  # it computes with its own weights
+        if p.dim() == 1:
+            p.data.mul_(2)
+    assert not torch.allclose(passed(again)[0], right[0], atol=1e-2)
     called.clear()
     fusing.unfuse(model)
     same(passed(model), right)

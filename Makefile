@@ -3,7 +3,7 @@
 # build of it (CPU only, another CUDA) before the first `make`.
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo demo-papers test test-slow test-all check docs smollm2 vllm clean
+.PHONY: help env demo demo-papers test test-slow check docs smollm2 vllm clean
 
 PIP := .venv/bin/python -m pip --disable-pip-version-check -qq
 
@@ -13,7 +13,6 @@ help:
 	@echo "make demo-papers  the same idea in a tree of critics: papers, written and judged"
 	@echo "make test    run the tests, but for the slow ones: at most 5 minutes on two cores"
 	@echo "make test-slow  run the slow ones: whole runs, kills, processes, pages, wheels, real models"
-	@echo "make test-all  run both in one go: what is shared is made once"
 	@echo "make check   lint (ruff) and check types (mypy)"
 	@echo "make smollm2 fetch a real model, which some tests need"
 	@echo "make vllm    try sampling by a real vLLM server (installs 3.5 GB into .vllm)"
@@ -40,14 +39,10 @@ test: .venv/.done
 # Files that take minutes go first, so that no worker is left alone with one.
 LONG := $(addprefix tests/,measure/test_command.py parallel/test_runs.py docs/test_docs.py models/test_smollm2.py \
 	test_on_ray.py packaging/test_wheel.py)
-OTHERS = sort | grep -vxF $(LONG:%=-e %)
 # Only the files that have slow ones: to collect the others takes a while, too.
 test-slow: .venv/.done
 	@$(PYTEST) --no-loadscope-reorder -m slow $(LONG) \
-		$$(grep -rlE "mark\.slow" --include="test_*.py" tests | $(OTHERS))
-
-test-all: .venv/.done
-	@$(PYTEST) --no-loadscope-reorder $(LONG) $$(find tests -name "test_*.py" | $(OTHERS))
+		$$(grep -rlE "mark\.slow" --include="test_*.py" tests | sort | grep -vxF $(LONG:%=-e %))
 
 check: .venv/.done
 	@.venv/bin/ruff check .

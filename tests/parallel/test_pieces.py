@@ -74,7 +74,8 @@ def test_a_model_that_is_shared_out_computes_the_same(two: list[dict[str, Tensor
         assert found.keys() == {name for name in two[rank] if name.startswith("lora ")}
         assert torch.equal(found["lora tokens"], two[rank]["lora tokens"])
         for name, value in found.items():
-            atol = TOLERANCE.get(name.split()[-1], 1e-5)
+            # A model that is shared out computes its norms otherwise; a sum is as right as its largest entry is large.
+            atol = max(TOLERANCE.get(name.split()[-1], 1e-5), 1e-5 * two[rank][name].abs().max().item())
             torch.testing.assert_close(value, two[rank][name], rtol=1e-4, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
 
 

@@ -83,15 +83,21 @@ class Fork:
             through = partial(materialized, config, self._materializes(mask, cache))
 
         learning = cache is None and torch.is_grad_enabled()
-        turned = self.backbone.turned if self.network is self.backbone.model else None
+        there = device.type == "cuda"
+        turned = self.backbone.turned if there and self.network is self.backbone.model else None
         norms = self._norms if learning else []
 
         @contextmanager
         def computing() -> Iterator[None]:
-            with (
-                self.exclusive(), through(), turning(turned), repeatable(device, learning), one_operation(norms),
-            ):  # fmt: skip
-                yield
+            with self.exclusive(), through():
+                if there:
+                    with turning(turned), repeatable(device, learning):
+                        yield
+                elif norms:
+                    with one_operation(norms):
+                        yield
+                else:  # a tiny model's pass takes less than entering what does nothing
+                    yield
 
         frugal = learning and ids.numel() > self.backbone.capacity.keeping and not self.backbone.compile
         with computing(), recomputed(self.network, computing) if frugal else nullcontext():

@@ -143,7 +143,7 @@ def test_gradients_are_tried_outside_inference_mode(called: set[str]) -> None:
 
 def test_a_network_that_is_compiled_computes_by_its_own_code(called: set[str]) -> None:
     backbone = Backbone("tiny", network(), tokenizer(), "lora")
-    assert called == {"normed", "gated", "rotated"}
+    assert backbone.turned is not None and any("forward" in vars(module) for module in backbone.model.modules())
     backbone.compile = True
     assert backbone.turned is None
     assert not any("forward" in vars(module) for module in backbone.model.modules())

@@ -221,10 +221,17 @@ def test_no_row_is_tried_beyond_a_models_positions(monkeypatch: pytest.MonkeyPat
     """On a GPU that would leave it unusable."""
     monkeypatch.setattr("rrm.models.spans.forwards", forwards)
     monkeypatch.setattr("rrm.models.spans.backwards", backwards)
-    for limit, right in ((200, True), (100, False)):
+    tried: list[int] = []
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        packed = pack(*args, **kwargs)
+        tried.extend(one.longest for one in packed)
+        return packed
+
+    monkeypatch.setattr("rrm.models.flexing.pack", noted)
+    for limit, longest in ((256, [240]), (200, [200]), (100, [])):
         model = network()
         model.config.max_position_embeddings = limit
         backbone = Backbone("short", model, tokenizer(), "lora")
-        longest: list[int] = []
-        model.get_input_embeddings().register_forward_hook(lambda m, i, out, seen=longest: seen.append(out.shape[1]))
-        assert (difference(backbone, "spans") < 1e-3) is right
+        tried.clear()
+        assert (difference(backbone, "spans") < 1e-3) is bool(longest) and tried == longest

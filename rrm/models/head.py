@@ -47,7 +47,18 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return logits if bias is None else logits.add_(bias)
 
 
-class _Chosen(torch.autograd.Function):
+class SlopeKept(torch.autograd.Function):
+    """Numbers (tokens,) of hidden states (tokens, d), the first argument of five, whose slopes (tokens, d) the forward
+    pass has found and saved."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Slopes times what comes back."""
+        (slope,) = ctx.saved_tensors
+        return grads[0][:, None] * slope, None, None, None, None
+
+
+class _Chosen(SlopeKept):
     """Log-probabilities of targets, without keeping what is as large as the vocabulary. Their slope in the hidden state
     is (one-hot - softmax) W = W[target] - softmax W, and hangs on nothing that comes later: it is made at once, while
     the logits are there, and the backward pass only scales it. A pass over all logits takes a GPU longer than their
@@ -75,11 +86,6 @@ class _Chosen(torch.autograd.Function):
             own = weight[targets].float().masked_fill_(chosen[:, None] == -torch.inf, 0)  # what may not come stays
             ctx.save_for_backward(own.sub_(_product(chances, weight.T, None)))
         return chosen
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        (slope,) = ctx.saved_tensors
-        return grads[0][:, None] * slope, None, None, None, None
 
 
 def chosen_logprobs(

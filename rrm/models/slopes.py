@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rrm.models.head import TOP
+from rrm.models.head import TOP, SlopeKept
 
 
-class _Sloped(torch.autograd.Function):
+class _Sloped(SlopeKept):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, restrict: Callable[[Tensor], Tensor]
@@ -45,11 +45,6 @@ class _Sloped(torch.autograd.Function):
             slopes -= torch.einsum("tk,tkd->td", near, rows)
             ctx.save_for_backward(slopes)
         return chosen
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        (slopes,) = ctx.saved_tensors
-        return grads[0][:, None] * slopes, None, None, None, None
 
 
 def sloped_logprobs(

@@ -93,8 +93,8 @@ class AdaptedLinear(Linear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """(..., in) -> (..., out), by the one adapter that is on."""
-        name = self.active_adapters[0]
-        if self.disable_adapters or self.merged or name not in self.lora_A:
+        name = self.on
+        if name is None:
             out: Tensor = self.base_layer(x)
             return out
         base: Any = self.base_layer
@@ -104,17 +104,25 @@ class AdaptedLinear(Linear):
             few: Tensor = base(x)
             if x.device.type != "cpu":  # where a step may be recorded, nothing may be kept from within it
                 return few.add_(self.lora_B[name](self.lora_A[name](x.float())).mul_(self.scaling[name]))
-            low_a, low_b = self._rounded(name, a, b, torch.float32)
+            low_a, low_b = self.rounded(name, torch.float32)
             return few.add_((x.reshape(-1, x.shape[-1]).float() @ low_a.T @ low_b.T).view_as(few))
         if not torch.is_grad_enabled():
-            out = _adapted(x, _weight(base, x.dtype), base.bias, *self._rounded(name, a, b, x.dtype))[0]
+            out = _adapted(x, _weight(base, x.dtype), base.bias, *self.rounded(name, x.dtype))[0]
             return out
         adapted: Tensor = _Adapted.apply(x, base, a, b, self.scaling[name])  # type: ignore[no-untyped-call]
         return adapted
 
-    def _rounded(self, name: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """A and scaled B in the precision of a pass; those that were used last are kept while they do not change, since
-        decoding asks for them at every token."""
+    @property
+    def on(self) -> str | None:
+        """The adapter that is on here; None: the base computes by itself."""
+        name = self.active_adapters[0]
+        return None if self.disable_adapters or self.merged or name not in self.lora_A else name
+
+    def rounded(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(rank, in) A and (out, rank) scaled B in the precision of a pass; those that were used last are kept while
+        they do not change, since decoding asks for them at every token."""
+        a: Any = self.lora_A[name].weight
+        b: Any = self.lora_B[name].weight
         stamp = (name, dtype, a._version, b._version)
         kept: tuple[Any, Tensor, Tensor] | None = vars(self).get("_low")
         if kept is None or kept[0] != stamp or kept[1].device != a.device:

@@ -42,11 +42,11 @@ class Capacity:
 
 
 def on_processor(token: int, host: int | None) -> Capacity:
-    """token: bytes of activations that the backward pass keeps of a token. Activations stay below some 1.5 GB, or, of a
+    """token: bytes of activations that the backward pass keeps of a token. Activations stay below some 2.4 GB, or, of a
     row that cannot be cut, below a quarter of the bytes that `host` has."""
-    # For 135 M parameters: 512 cells in float32, where 1024 and 2048 gained 7 and 4 percent, and 1086 in bfloat16,
-    # where they gained 8 and 6. Without a gradient, passes larger than 4096 were slower for tiny models.
-    training = max(512, min(4096, int(1.5e9 / token)))
+    # For 135 M parameters: 868 cells in float32, where 1024 gained 7 percent over 512, and 2048 4; 1736 in bfloat16,
+    # where 1700 gained 7 over 1085. Without a gradient, passes larger than 4096 were slower for tiny models.
+    training = max(512, min(4096, int(2.4e9 / token)))
     keeping = 1 << 40 if host is None else max(training, (1 << max(1, host).bit_length() - 1) // 4 // token)
     return Capacity(training, 4096, keeping, 1 << 24, GIB, 512)
 

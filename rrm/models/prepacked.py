@@ -1,14 +1,19 @@
-"""Frozen weights laid out once for all steps of decoding, as a processor's products of bfloat16 want them.
+"""Frozen weights laid out once for all steps of decoding, as a processor's products want them.
 
 oneDNN multiplies blocks, and lays a plain weight out in blocks at every call. For a pass over hundreds of tokens that
 is nothing; for a step of a few rows it takes longer than the product: decoding 8 rows of a model of 135 M parameters,
 half of the time. So decoding lays the weights out before its first step, which costs about as much as six steps gain,
 and forgets them after its last: they take the memory of the weights once more.
+
+What else a step of a few rows waits for is the number of its operations. Layers that are given the same input
+(`rrm.models.fed_alike`) are one product, and their adapters a part of it:
+
+    [y1 | y2] = [x | x A1' | x A2'] [W1 B1 0 ; W2 0 B2]'
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -16,10 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rrm.models.adapter import AdaptedLinear
+from rrm.models.fed_alike import fed_alike, linear_layers
 from rrm.models.interface import PolicyModel
 
 STEPS = 12
 """Fewest tokens for which it pays."""
+SMALLEST = 1 << 24
+"""Bytes of weights below which products do not wait for memory: then it pays for the sake of adapters only."""
 LARGEST = 1 << 30
 """Bytes of the weights of the largest model that has room for two of them, whatever the machine: the last bits of a
 product may depend on the layout, and must not depend on what else fills the memory."""
@@ -34,16 +43,20 @@ def laid_out(fork: PolicyModel, rows: int, steps: int) -> Iterator[None]:
     """
     backbone = fork.backbone
     fits = backbone.device.type == "cpu" and backbone.convoy is None and steps >= STEPS
-    layers = _layers(fork.network) if fits and lays_out() else []
-    if sum(layer.weight.nbytes for layer in layers) > LARGEST:
-        layers = []
+    groups: list[list[nn.Module]] = []
+    if fits:
+        with fork.exclusive():  # which adapter is on counts
+            groups = _groups(fork)
+    patched: list[nn.Module] = []
     try:
-        for layer in layers:
-            blocks = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), rows)
-            layer.forward = partial(_linear, layer, blocks)  # type: ignore[method-assign]
+        for group in groups:
+            laid = _Laid(group, rows)
+            for place, layer in enumerate(group):
+                layer.forward = partial(laid.forward, place)
+                patched.append(layer)
         yield
     finally:
-        for layer in layers:
+        for layer in patched:
             vars(layer).pop("forward", None)  # the class's own again
 
 
@@ -52,35 +65,108 @@ def is_prepacked(layer: nn.Module) -> bool:
     return "forward" in vars(layer)
 
 
-def _layers(network: nn.Module) -> list[nn.Linear]:
-    return [
-        module for module in network.modules()
-        if type(module) is nn.Linear and module.weight.dtype == torch.bfloat16 and not module.weight.requires_grad
-        and not is_prepacked(module)  # another thread is decoding
-    ]  # fmt: skip
+def _groups(fork: PolicyModel) -> list[list[nn.Module]]:
+    """The layers that are laid out, those together that are given the same input; and the head."""
+    layers = {name: layer for name, layer in linear_layers(fork.network).items() if _fits(layer)}
+    size = sum(_base(layer).weight.nbytes for layer in layers.values())
+    adapted = any(_adapter(layer) is not None for layer in layers.values())
+    if size > LARGEST or not (adapted or size >= SMALLEST):
+        return []
+    found: list[list[nn.Module]] = []
+    for names in fed_alike(fork):
+        fitting = [layers[name] for name in names if name in layers]
+        for dtype in {_base(layer).weight.dtype: None for layer in fitting}:
+            found.append([layer for layer in fitting if _base(layer).weight.dtype == dtype])
+    head: Any = fork.network.get_output_embeddings()  # type: ignore[operator]
+    return [*found, [head]] if any(layer is head for layer in layers.values()) else found
 
 
-def _linear(layer: nn.Linear, blocks: Any, x: Tensor) -> Tensor:
-    if torch.is_grad_enabled():
-        return nn.functional.linear(x, layer.weight, layer.bias)
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, blocks, layer.bias, "none", [], "")
-    return out
+def _fits(layer: nn.Module) -> bool:
+    base = _base(layer)
+    return (
+        type(base) is nn.Linear and base.weight.device.type == "cpu" and not base.weight.requires_grad
+        and not is_prepacked(layer)  # another thread is decoding
+        and not (isinstance(layer, AdaptedLinear) and layer.merged)
+        and lays_out(base.weight.dtype)
+    )  # fmt: skip
+
+
+def _base(layer: nn.Module) -> nn.Linear:
+    base: nn.Linear = layer.base_layer if isinstance(layer, AdaptedLinear) else layer  # type: ignore[assignment]
+    return base
+
+
+def _adapter(layer: nn.Module) -> str | None:
+    """The adapter that is on in a layer."""
+    return layer.on if isinstance(layer, AdaptedLinear) else None
+
+
+class _Laid:
+    """Layers that are given the same input, as one product; computed when the first of them is called."""
+
+    def __init__(self, layers: Sequence[nn.Module], rows: int) -> None:
+        self.layers, self.adapters = layers, [_adapter(layer) for layer in layers]
+        bases = [_base(layer) for layer in layers]
+        self.sizes = [len(base.weight) for base in bases]
+        low = [
+            layer.rounded(name, base.weight.dtype) if name is not None else None  # type: ignore[operator]
+            for layer, base, name in zip(layers, bases, self.adapters, strict=True)
+        ]
+        narrow = bases[0].in_features
+        weight = bases[0].weight.new_zeros(sum(self.sizes), narrow + sum(len(one[0]) for one in low if one))
+        at, column = 0, narrow
+        for base, size, one in zip(bases, self.sizes, low, strict=True):
+            weight[at : at + size, :narrow] = base.weight.detach()
+            if one:
+                weight[at : at + size, column : column + len(one[0])] = one[1].detach()
+                column += len(one[0])
+            at += size
+        down = [one[0].detach() for one in low if one]
+        self.down = torch.ops.mkldnn._reorder_linear_weight(torch.cat(down), rows) if down else None  # (ranks, in)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+        self.bias = None
+        if any(base.bias is not None for base in bases):
+            each = [weight.new_zeros(len(base.weight)) if base.bias is None else base.bias.detach() for base in bases]
+            self.bias = torch.cat(each)
+        self.given: Tensor | None = None
+        self.parts: list[Tensor | None] = []
+
+    def forward(self, place: int, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out) of one of the layers."""
+        layer = self.layers[place]
+        if torch.is_grad_enabled() or _adapter(layer) != self.adapters[place]:  # another thread's fork
+            plain: Tensor = type(layer).forward(layer, x)
+            return plain
+        if self.given is not x or self.parts[place] is None:
+            self.given, self.parts = x, [*self._product(x)]
+        part, self.parts[place] = self.parts[place], None
+        assert part is not None
+        return part
+
+    def _product(self, x: Tensor) -> Sequence[Tensor]:
+        multiplied = torch.ops.mkldnn._linear_pointwise
+        whole = x if self.down is None else torch.cat([x, multiplied(x, self.down, None, "none", [], "")], -1)
+        out: Tensor = multiplied(whole, self.weight, self.bias, "none", [], "")
+        return torch.split(out, self.sizes, -1) if len(self.sizes) > 1 else (out,)
 
 
 @cache
-def lays_out() -> bool:
-    """Whether this torch, on this processor, can, and gives what the plain product gives."""
+def lays_out(dtype: torch.dtype) -> bool:
+    """Whether this torch, on this processor, can for weights of that type, and gives what the plain product gives."""
     ops = torch.ops.mkldnn
-    if not (torch._C._has_mkldnn and ops._is_mkldnn_bf16_supported()):
+    if dtype not in (torch.float32, torch.bfloat16) or not torch._C._has_mkldnn:
+        return False
+    if dtype == torch.bfloat16 and not ops._is_mkldnn_bf16_supported():
         return False
     if not (hasattr(ops, "_reorder_linear_weight") and hasattr(ops, "_linear_pointwise")):
         return False
-    x, weight = torch.linspace(-1, 1, 5 * 48).view(5, 48).bfloat16(), torch.linspace(-3, 3, 32 * 48).view(32, 48)
-    layer = nn.Linear(48, 32)
-    layer.weight.data, layer.bias.data = weight.bfloat16(), torch.ones(32).bfloat16()
+    x, weight = torch.linspace(-1, 1, 5 * 48).view(5, 48).to(dtype), torch.linspace(-3, 3, 32 * 48).view(32, 48)
+    layer = nn.Linear(48, 32).requires_grad_(False)
+    layer.weight.data, layer.bias.data = weight.to(dtype), torch.ones(32).to(dtype)
+    near = 0.02 if dtype == torch.bfloat16 else 1e-4
     with torch.no_grad():
         try:
-            found = _linear(layer, ops._reorder_linear_weight(layer.weight.detach(), 5), x)
+            found = _Laid([layer], 5).forward(0, x)
         except (RuntimeError, TypeError):  # its arguments are no promise
             return False
-        return torch.allclose(found.float(), layer(x).float(), rtol=0.02, atol=0.02)
+        return torch.allclose(found, layer(x), rtol=near, atol=near)

@@ -11,7 +11,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 def test_a_processors_sizes_do_not_hang_on_its_memory():
     small, large = capacity_of(CPU, 30, 576, 4, None), capacity_of(CPU, 36, 4096, 2, None)
-    assert (small.training, small.reading, large.training) == (542, 4096, 512)
+    assert (small.training, small.reading, large.training) == (868, 4096, 512)
     assert small.logits == 1 << 24 and small.rows == 512 and small.cache == GIB
 
 

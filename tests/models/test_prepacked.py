@@ -2,47 +2,141 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from rrm.models.backbone import Backbone
+from rrm.models.fed_alike import fed_alike, linear_layers
+from rrm.models.fork import Fork
 from rrm.models.packing import PrefixGroup
 from rrm.models.precision import Precision
 from rrm.models.prepacked import STEPS, is_prepacked, laid_out, lays_out
 from rrm.models.sampling import sample
 from tests.models.conftest import network, tokenizer
+from tests.models.test_architectures import CONFIGS, WINDOWED, model
 
-can = pytest.mark.skipif(not lays_out(), reason="this processor has no products of bfloat16")
+BFLOAT16 = pytest.param("bfloat16", marks=pytest.mark.skipif(
+    not lays_out(torch.bfloat16), reason="this processor has no products of bfloat16"
+))  # fmt: skip
+can = pytest.mark.skipif(not lays_out(torch.float32), reason="this torch cannot lay weights out")
+both = pytest.mark.parametrize("weights", ["float32", BFLOAT16])
+NEAR = {"float32": 1e-4, "bfloat16": 0.05}
+"""Relative error of hidden states, by the precision."""
+
+
+def small(weights: Any, made: Any = None) -> Backbone:
+    """A small model in a precision, its head, too."""
+    backbone = Backbone("tiny", made or network(), tokenizer(), "lora")
+    backbone.precision = Precision(weights, weights)
+    return backbone
+
+
+def adapted(backbone: Backbone, name: str = "agent") -> Fork:
+    """A fork whose adapters do something, in every layer another thing."""
+    fork = backbone.fork(name)
+    draw = torch.Generator().manual_seed(len(name))
+    for key, parameter in fork.trainable.items():
+        if "lora_B" in key:
+            parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
+    return fork
+
+
+def hidden(fork: Fork) -> torch.Tensor:
+    with torch.inference_mode():
+        return fork.run(torch.tensor([[5, 6, 7, 8], [9, 4, 3, 2]]), torch.arange(4).expand(2, 4), None)
+
+
+def away(found: torch.Tensor, right: torch.Tensor) -> float:
+    return float((found - right).norm() / right.norm())
 
 
 @pytest.fixture
 def rounded(monkeypatch: pytest.MonkeyPatch) -> Backbone:
-    """A small model in bfloat16, its head, too."""
+    """A small model in bfloat16 where there is such a thing, all of whose layers are laid out."""
     monkeypatch.setattr("rrm.models.head.WIDE", 16)
-    backbone = Backbone("tiny", network(), tokenizer(), "lora")
-    backbone.precision = Precision("bfloat16", "bfloat16")
-    return backbone
+    monkeypatch.setattr("rrm.models.prepacked.SMALLEST", 0)
+    return small("bfloat16" if lays_out(torch.bfloat16) else "float32")
 
 
 @can
-def test_it_decodes_the_same_policy(rounded: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an adapter that does something; what was sampled is scored alike in one pass over all."""
-    fork = rounded.fork("agent")
-    draw = torch.Generator().manual_seed(0)
-    for name, parameter in fork.trainable.items():
-        if "lora_B" in name:
-            parameter.data.copy_(0.1 * torch.randn(parameter.shape, generator=draw))
+@both
+@pytest.mark.parametrize("name", ["llama", "qwen2", "phi", "gpt_neox", "olmo2", "cohere2", "deepseek of narrow values"])
+def test_it_computes_what_the_layers_do_also_for_another_fork(
+    name: str, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of adapters that do something, with and without biases, in networks that feed their layers in other ways."""
+    monkeypatch.setattr("rrm.models.prepacked.SMALLEST", 0)
+    backbone = small(weights, None if name == "llama" else model((CONFIGS | WINDOWED)[name]()))
+    fork, other = adapted(backbone), adapted(backbone, "another")
+    right, of_other, bare = hidden(fork), hidden(other), hidden(backbone.start)
+    assert min(away(right, bare), away(right, of_other)) > 0.3
+    with laid_out(fork, 3, STEPS):
+        assert sum(is_prepacked(module) for module in backbone.model.modules()) > 4
+        assert away(hidden(fork), right) < NEAR[weights]
+        assert torch.equal(hidden(other), of_other) and torch.equal(hidden(backbone.start), bare)
+        assert away(hidden(fork), right) < NEAR[weights]
+    with laid_out(backbone.start, 3, STEPS):
+        assert away(hidden(backbone.start), bare) < NEAR[weights]
+        assert torch.equal(hidden(fork), right)
+    assert torch.equal(hidden(fork), right)
+
+
+@can
+@both
+def test_it_decodes_the_same_policy(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sampled is scored alike in one pass over all; with and without is the same policy."""
+    monkeypatch.setattr("rrm.models.head.WIDE", 16)
+    backbone = small(weights)
+    fork = adapted(backbone)
     found = sample(fork, [[5, 6], [7]], 3, STEPS, 1.0, ["k", "l"], ())
-    assert not any(is_prepacked(module) for module in rounded.model.modules())
+    assert not any(is_prepacked(module) for module in backbone.model.modules())
     again = fork.logprobs([PrefixGroup(p, [o[0] for o in row]) for p, row in zip([[5, 6], [7]], found, strict=True)])
+    atol = 2e-4 if weights == "float32" else 0.1
     for row, scored in zip(found, again, strict=True):
         for (_, kept, _), value in zip(row, scored, strict=True):
-            torch.testing.assert_close(torch.tensor(kept), value.detach(), atol=0.1, rtol=0.05)
+            torch.testing.assert_close(torch.tensor(kept), value.detach(), atol=atol, rtol=atol / 2)
+
+
+def test_layers_that_are_given_the_same_are_found() -> None:
+    backbone = small("float32")
+    names = fed_alike(backbone.start)
+    last = [[name.split(".")[-1] for name in group] for group in names]
+    assert last == 2 * [["q_proj", "k_proj", "v_proj"], ["o_proj"], ["gate_proj", "up_proj"], ["down_proj"]]
+    adapted(backbone)
+    assert fed_alike(backbone.start) is names
+    assert {name for group in names for name in group} < {*linear_layers(backbone.model)}
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_what_is_written_between_two_layers_or_called_twice_stands_alone(
+    twice: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same tensor, but not the same numbers; the same layer, but not the same call."""
+    backbone = small("float32")
+    layer: Any = backbone.model.get_submodule("model.layers.0.mlp")
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        x = x + 0
+        gate = layer.gate_proj(x)
+        gate = layer.gate_proj(x) if twice else gate
+        x = x if twice else x.mul_(2)
+        return layer.down_proj(layer.act_fn(gate) * layer.up_proj(x))
+
+    layer.forward = forward
+    right = hidden(backbone.start)
+    groups = [group for group in fed_alike(backbone.start) if "layers.0.mlp" in group[0]]
+    assert [len(group) for group in groups] == [1, 1, 1]
+    monkeypatch.setattr("rrm.models.prepacked.SMALLEST", 0)
+    with laid_out(backbone.start, 3, STEPS):
+        assert is_prepacked(layer.gate_proj) == lays_out(torch.float32)
+        assert away(hidden(backbone.start), right) < NEAR["float32"]
 
 
 @can
 def test_what_wants_a_gradient_goes_by_the_plain_weights(rounded: Backbone) -> None:
-    x = torch.randn(3, rounded.d, dtype=torch.bfloat16, requires_grad=True)
+    x = torch.randn(3, rounded.d, requires_grad=True).to(rounded.precision.dtype)
     layer = next(m for m in rounded.model.modules() if type(m) is torch.nn.Linear and m.in_features == rounded.d)
     right = layer(x)
     with laid_out(rounded.start, 3, STEPS):
@@ -56,12 +150,16 @@ def test_what_wants_a_gradient_goes_by_the_plain_weights(rounded: Backbone) -> N
     assert not is_prepacked(layer)
 
 
-def test_few_steps_large_models_and_float32_keep_theirs(rounded: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    def made(backbone: Backbone, steps: int) -> bool:
-        with laid_out(backbone.start, 2, steps):
-            return any(is_prepacked(module) for module in backbone.model.modules())
+@can
+def test_few_steps_and_large_models_keep_theirs_and_small_ones_without_adapters(
+    rounded: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(fork: Fork, steps: int = STEPS) -> bool:
+        with laid_out(fork, 2, steps):
+            return any(is_prepacked(module) for module in rounded.model.modules())
 
-    assert made(rounded, STEPS) == lays_out() and not made(rounded, STEPS - 1)
-    assert not made(Backbone("tiny", network(), tokenizer(), "lora"), STEPS)
+    assert made(rounded.start) and not made(rounded.start, STEPS - 1)
+    monkeypatch.undo()
+    assert not made(rounded.start) and made(adapted(rounded))
     monkeypatch.setattr("rrm.models.prepacked.LARGEST", 1000)
-    assert not made(rounded, STEPS)
+    assert not made(adapted(rounded, "another"))

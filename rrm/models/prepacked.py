@@ -140,6 +140,8 @@ class _Laid:
         if self.given is not x or self.parts[place] is None:
             self.given, self.parts = x, [*self._product(x)]
         part, self.parts[place] = self.parts[place], None
+        if not any(one is not None for one in self.parts):
+            self.given = None  # a prefill's activations are large
         assert part is not None
         return part
 

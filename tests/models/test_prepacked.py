@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -132,6 +133,21 @@ def test_what_is_written_between_two_layers_or_called_twice_stands_alone(
     with laid_out(backbone.start, 3, STEPS):
         assert is_prepacked(layer.gate_proj) == lays_out(torch.float32)
         assert away(hidden(backbone.start), right) < NEAR["float32"]
+
+
+@can
+def test_nothing_of_a_pass_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long case's activations in all layers would be."""
+    backbone = small("float32")
+    fork = adapted(backbone)
+    given: list[weakref.ref[torch.Tensor]] = []
+    with laid_out(fork, 3, STEPS):
+        layers = [module for module in backbone.model.modules() if is_prepacked(module)]
+        hooks = [one.register_forward_pre_hook(lambda _, args: given.append(weakref.ref(args[0]))) for one in layers]
+        hidden(fork)
+        assert len(given) == len(layers) - 1 and not any(one() is not None for one in given)  # all but the head
+    for hook in hooks:
+        hook.remove()
 
 
 @can

@@ -2,7 +2,7 @@
 
     python scripts/screenshots.py runs/demo --out docs/pictures
 
-Needs Chromium and the development packages. Takes the tree, the root's page and its newest comparison of the
+Needs Chromium and the development packages. Takes the tree, the root's page and its newest decided comparison of the
 first run below RUN that has assistants (or of --run), each in the light scheme and in the dark one.
 """
 
@@ -32,7 +32,9 @@ def addresses(runs: dict[str, Path], name: str | None) -> dict[str, str]:
         with Reader(folder, run) as opened:
             if run != name if name else not opened.children(opened.root):
                 continue
-            row = opened.row("SELECT MAX(seq) FROM comparisons WHERE task = ?", (opened.root,))
+            row = opened.row(
+                "SELECT MAX(seq) FROM comparisons WHERE task = ? AND preference IN (0, 1)", (opened.root,)
+            )
             return {
                 "tree": f"/r/{run}", "node": f"/r/{run}/node/{opened.root}", "comparison": f"/r/{run}/c/{row[0]}",
             }  # fmt: skip

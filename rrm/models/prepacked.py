@@ -6,7 +6,7 @@ half of the time. So decoding lays the weights out before its first step, which 
 and forgets them after its last: they take the memory of the weights once more.
 
 What else a step of a few rows waits for is the number of its operations. Layers that are given the same input
-(`rrm.models.fed_alike`) are one product, and their adapters a part of it:
+(`rrm.models.feeding`) are one product, and their adapters a part of it:
 
     [y1 | y2] = [x | x A1' | x A2'] [W1 B1 0 ; W2 0 B2]'
 """
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from rrm.models.adapter import AdaptedLinear
-from rrm.models.fed_alike import fed_alike, linear_layers
+from rrm.models.feeding import fed_alike, linear_layers
 from rrm.models.interface import PolicyModel
 
 STEPS = 12

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rrm.models.backbone import Backbone
-from rrm.models.fed_alike import fed_alike, linear_layers
+from rrm.models.feeding import fed_alike, linear_layers
 from rrm.models.fork import Fork
 from rrm.models.packing import PrefixGroup
 from rrm.models.precision import Precision

@@ -18,6 +18,7 @@ from rrm.store.store import LINKED
 from rrm.store.truths import FILE as TRUTH
 from rrm.trust.gathering import Hashed, evidence_of, files_of, finished, predicate_of
 from rrm.trust.origins import subjects_of
+from rrm.trust.register import altered, shelf_of
 from rrm.trust.shelf import kept
 from rrm.trust.signing import PublicKey, make_key, now, read_public, sign
 from rrm.trust.snapshot import copied, databases_of, linked, look, only_judged, weights_in
@@ -91,8 +92,11 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
             if reader.nodes[path].finished is not None:
                 continue  # trained in another run, whose certificate it is
             below = {name: one.sha256 for name, one in written.items() if name.startswith(f"{path}/")}
-            chapters, audits = kept(run, reader, path, derivable=True)
-            predicate = predicate_of(reader, copy, records, path, made, _children(below), chapters, audits)
+            shelf = shelf_of(run, reader, path)
+            chapters, audits = kept(run, reader, path, True, altered(shelf))
+            predicate = predicate_of(
+                reader, copy, records, path, made, _children(below), chapters, audits, shelf=shelf
+            )
             payload = payload_of(subjects_of(reader, predicate), predicate)
             written[path] = _write(file_of(out, path), path, payload, key, predicate)
     return list(written.values())

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rrm.core.errors import RunError
 from rrm.core.shares import Known, mean, share
@@ -20,6 +20,7 @@ from rrm.store.tags import FILE as TAGS
 from rrm.store.truths import FILE as TRUTHS
 from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD, of_rrm
 from rrm.trust.origins import unsure_origins
+from rrm.trust.register import holes
 from rrm.trust.shelf import OLD
 from rrm.trust.snapshot import Rows, hash_of
 from rrm.trust.statement import (
@@ -34,7 +35,9 @@ from rrm.trust.statement import (
     NotKnown,
     Predicate,
     Scope,
+    Shelved,
     Testing,
+    Version,
 )
 from rrm.trust.true_figures import JUDGED, UNASKED, by_truth_of
 from rrm.trust.who_judged import CURRENT, DERIVED, judges_of
@@ -57,7 +60,8 @@ EMPTY = {
     "formal_verification": "nothing was proven of its weights",
     "guarantees": "no bound was computed of what it may do to its parent",
 }
-"""Chapter -> why there is nothing in it; or `OLD`."""
+"""Chapter -> why there is nothing in it; or `OLD`, or `LOST`."""
+LOST = "what was found is not there any more as run.db notes it"
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Hashed:
 def predicate_of(
     run: Reader, copy: Path, records: Hashed, path: str, made: str, children: Mapping[str, str],
     chapters: Mapping[str, Chapter] | None = None, audits: Sequence[Mapping[str, Any]] = (),
-    signed: Testing | None = None, version: Literal[1, 2] = VERSION,
+    signed: Testing | None = None, version: Version = VERSION, shelf: Sequence[Shelved] = (),
 ) -> Predicate:  # fmt: skip
     """All that a certificate of a node says. Raises `RunError` for a node that is not finished.
 
@@ -85,6 +89,7 @@ def predicate_of(
     chapters: those of interpretability, formal_verification and guarantees that there are.
     signed: of an earlier certificate, what was measured beside the run; by default what a report.json there says.
     version: of the certificate; what is written is of the newest.
+    shelf: what lies in RUN/trust of the node, and what run.db notes of it (`rrm.trust.register`).
     """
     node = finished(run, path)
     found = chapters or {}
@@ -92,7 +97,7 @@ def predicate_of(
         signed = signed.model_copy(update={"by_truth": None})
     design = design_of(run, copy, node, children)
     testing = testing_of(run, node, audits, signed)
-    three = three_of(found)
+    three = three_of(found, shelf)
     scope = Scope(
         cases=_one(run, f"SELECT COUNT(DISTINCT c.case_id) FROM comparisons c WHERE {_WHOLE}", path),
         first=tuple(map(str, run.config.get("cases", ()))),
@@ -100,6 +105,7 @@ def predicate_of(
     )
     below = tuple(Child(node=name, sha256=digest) for name, digest in sorted(children.items()))
     parts: dict[str, Any] = {"design": design, "testing": testing, "scope": scope, **three}
+    parts["shelf"] = tuple(shelf) if version > 2 else None
     return Predicate(
         version=version, rrm=RRM, made=made, node=path, evidence=records.evidence, files=records.files,
         databases=records.databases, children=below, not_shown=not_shown_of(run, node, parts, below, version), **parts,
@@ -121,14 +127,19 @@ def finished(run: Reader, path: str) -> NodeView:
     return node
 
 
-def three_of(found: Mapping[str, Chapter]) -> dict[str, Chapter]:
+def three_of(found: Mapping[str, Chapter], shelf: Sequence[Shelved] = ()) -> dict[str, Chapter]:
     """The three chapters beside design and testing, empty ones with the reason."""
-    return {name: _chapter(found.get(name, Chapter()), why) for name, why in EMPTY.items()}
+    lost = {one.chapter for one in shelf if one.lies in ("gone", "altered")}
+    return {
+        name: _chapter(found.get(name, Chapter()), LOST if name in lost else why) for name, why in EMPTY.items()
+    }
 
 
 def _chapter(given: Chapter, why: str) -> Chapter:
     """Either what was found or a reason that rrm has, whatever a certificate gives."""
-    return Chapter(found=given.found) if given.found else Chapter(empty=OLD if given.empty == OLD else why)
+    if given.found:
+        return Chapter(found=given.found)
+    return Chapter(empty=OLD if given.empty == OLD and why != LOST else why)
 
 
 # --- what is hashed ----------------------------------------------------------------------------------
@@ -367,6 +378,7 @@ def not_shown_of(
                 f"{single['statement']} ({single.get('verdict') or 'not known'})" for single in statements
                 if single.get("verdict", "holds") != "holds" or "not known" in single
             ]  # fmt: skip
+    said += holes(parts.get("shelf") or ())
     said += [f"{where}: not known, as {why}." for where, why in sorted(_unknown(parts["testing"].model_dump()))]
     if node.finished is not None:
         said.append("How it was trained: it was finished in another run.")

@@ -212,7 +212,10 @@ def cut(folder: Path, size: int, others: Rows) -> None:
             kept = {*db.execute("SELECT name, key FROM links WHERE seq <= ?", (size,))}
             db.execute("BEGIN")
             _without_triggers(db)
+            there = {table for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             for table, (_, keys) in LINKED.items():
+                if table not in there:  # of later than the run
+                    continue
                 rows = db.execute(f"SELECT {keys} FROM {table}")
                 gone = [row for row in rows if (table, links.key_of(table, row)) not in kept]
                 where = " AND ".join(f"{key.strip()} = ?" for key in keys.split(","))

@@ -23,6 +23,7 @@ from rrm.trust.differing import differences, short
 from rrm.trust.gathering import Hashed, evidence_of, measured_truths, predicate_of
 from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD
 from rrm.trust.origins import machine_of, started_from, subjects_of
+from rrm.trust.register import Noted, downgraded, noted, off_the_shelf
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
 from rrm.trust.snapshot import (
     OTHERS,
@@ -37,7 +38,7 @@ from rrm.trust.snapshot import (
     within,
 )
 from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
-from rrm.trust.unnamed import beside_chapters, later_rows, left_out, other_files, there, too_new, unheard
+from rrm.trust.unnamed import beside_chapters, later_rows, left_out, other_files, there, too_new, unheard, unspoken
 from rrm.trust.who_judged import only_people
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
@@ -107,6 +108,8 @@ class _Check:
     """Whether rows were rewritten, and agree with their links: then what differs comes of that."""
     aside: Sequence[str] = ()
     """Databases that are there, and that the certificates do not name."""
+    register: Sequence[Noted] = ()
+    """What run.db notes of RUN/trust, what came after the certificates' rows included."""
     hashes: dict[str, str | None] = field(default_factory=dict)
 
     @cached_property
@@ -162,9 +165,11 @@ def verify(
                 return found
             found.notes += [*later_rows(copy, predicate.databases), *other_files(run, predicate.files)]
             aside = left_out(copy, predicate.databases)
+            with Reader(copy) as whole:
+                register = noted(whole)
             cut(copy, predicate.evidence.size, predicate.databases)
             with Reader(copy) as reader:
-                check = _Check(run, copy, reader, certificate.parent, known, found, told, aside)
+                check = _Check(run, copy, reader, certificate.parent, known, found, told, aside, register)
                 others = {file_of(check.folder, node).name for node in reader.nodes if node != predicate.node}
                 if certificate.name in others:
                     check.say([f"{certificate.name} is the certificate of {predicate.node}"], "", "run")
@@ -316,7 +321,9 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
     if beside:
         found.notes.append(f"{node}: beside it lie certificates that it does not name: {', '.join(beside)}")
     found.taken += unheard(predicate, check.aside)
-    for one in beside_chapters(check.run, check.reader, predicate):
+    register = [one for one in check.register if one.task == node]
+    check.say(_shelf(check, predicate, register), node)
+    for one in beside_chapters(check.run, check.reader, predicate, register):
         (found.taken if isinstance(one, Taken) else found.notes).append(one)  # type: ignore[arg-type]
     if any("not_known" not in figure.model_dump() for figure in predicate.testing.agreement.values()):
         why = "agreement with the truth was measured beside the run, and is no part of its records"
@@ -406,6 +413,16 @@ def _files(check: _Check, predicate: Predicate) -> Iterable[str]:
             yield f"{name} is not among the files that it names, with the hash that run.db has"
 
 
+def _shelf(check: _Check, predicate: Predicate, register: Sequence[Noted]) -> Iterable[str]:
+    """What of RUN/trust is not as the certificate and the rows that it is of have it."""
+    yield from downgraded(check.reader, predicate)
+    if predicate.shelf is not None:
+        then = {*noted(check.reader, predicate.node)}
+        later = [one for one in register if one not in then]
+        yield from off_the_shelf(check.run, check.reader, predicate, later)
+        yield from unspoken(check.run, check.reader, predicate)
+
+
 def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[str]:
     """Places at which the certificate says otherwise than the records do."""
     if predicate.version == 1 and started_from(check.reader) is not None:
@@ -418,7 +435,7 @@ def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[st
         databases = {**databases, TRUTH: predicate.databases[TRUTH]}  # taken as signed, which is said
     again = predicate_of(
         check.reader, check.copy, Hashed(evidence, predicate.files, databases), predicate.node, predicate.made,
-        children, chapters, predicate.testing.audits, predicate.testing, predicate.version,
+        children, chapters, predicate.testing.audits, predicate.testing, predicate.version, predicate.shelf or (),
     )  # fmt: skip
     anew = json.loads(json.dumps(again.model_dump(mode="json")))
     told, found = ({key: one for key, one in side.items() if key not in NOTED} for side in (given, anew))

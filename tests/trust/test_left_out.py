@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -16,7 +17,7 @@ import pytest
 from rrm.core.errors import RunError
 from rrm.labels.queue import Labels
 from rrm.store import links
-from rrm.store.store import LINKED
+from rrm.store.store import LINKED, Store
 from rrm.trust.certifying import certify, file_of
 from rrm.trust.demands import unmet
 from rrm.trust.gathering import design_of
@@ -279,14 +280,24 @@ def found_in(run: Path, chapter: Any, name: str, confidence: float = 0.95) -> No
         keep(reader, "toy", chapter, name, command, body, inputs, this_code())
 
 
+def kept_as(place: Path, text: str) -> None:
+    """Another body of something that is kept of the root's weights, noted as a command notes it."""
+    place.write_text(text)
+    with closing(Store(place.parents[3] / "run.db")) as store:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        store.note_computed("toy", place.parent.name, place.stem, digest, "other weights")
+
+
 def told_of_chapters(found: Verified) -> set[str]:
     return {one.place for one in found.taken if "not in the certificate" in one.why or "no such thing" in one.why}
 
 
 def test_what_fails_and_lies_in_the_run_is_not_left_out_without_a_word(run: Path, key: Path) -> None:
     found_in(run, "guarantees", "bounds")
+    certify(run, key=key)
     found_in(run, "guarantees", "mine")
     found_in(run, "audits", "mine")
+    found = checked(run, key)  # as of whoever signs only the rows of before
     certify(run, key=key)
     honest = checked(run, key)
     assert honest.code == 0 and not told_of_chapters(honest)
@@ -295,7 +306,8 @@ def test_what_fails_and_lies_in_the_run_is_not_left_out_without_a_word(run: Path
         predicate["guarantees"]["found"] = [one for one in predicate["guarantees"]["found"] if one["name"] == "bounds"]
         predicate["testing"]["audits"] = []
 
-    found = forged(run, key, less)
+    lying = forged(run, key, less)
+    assert kinds(lying) == {"changed"} and sum("leaves out trust/" in fault.what for fault in lying.faults) == 2
     assert found.code == 0 and told_of_chapters(found) == {"guarantees", "testing.audits"}
     policy = {"root": {"guarantees": "derived"}}
     assert any("left it out" in one for one in unmet(policy, found.predicates, "toy", found.taken))
@@ -310,12 +322,13 @@ def test_that_something_is_of_other_weights_is_asked_of_what_lies_there(run: Pat
     found_in(run, "guarantees", "bounds")
     certify(run, key=key)
     old = forged(run, key, lambda predicate: predicate.update(guarantees={"found": [], "empty": OLD}))
-    assert old.code == 0 and told_of_chapters(old) == {"guarantees"}
+    assert kinds(old) == {"changed"} and told_of_chapters(old) == {"guarantees"}
     place = run / "trust" / "toy" / "guarantees" / "bounds.json"
     body = json.loads(place.read_text())
-    place.write_text(json.dumps(body | {"weights": {"agent": "", "reward": ""}}))
-    assert not told_of_chapters(checked(run, key)), "then it is so"
-    place.write_text("[" * 100_000)
+    kept_as(place, json.dumps(body | {"weights": {"agent": "", "reward": ""}}))
+    certify(run, key=key)
+    assert checked(run, key).code == 0 and not told_of_chapters(checked(run, key)), "then it is so"
+    kept_as(place, "[" * 100_000)
     assert any("cannot be read" in note for note in checked(run, key).notes)
     place.unlink()
     place.symlink_to(run / "config.json")

@@ -22,7 +22,7 @@ from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD, of_rrm
 from rrm.trust.origins import unsure_origins
 from rrm.trust.register import holes
 from rrm.trust.shelf import OLD
-from rrm.trust.snapshot import Rows, hash_of
+from rrm.trust.snapshot import LINK, Rows, hash_of
 from rrm.trust.statement import (
     VERSION,
     Chapter,
@@ -40,7 +40,7 @@ from rrm.trust.statement import (
     Version,
 )
 from rrm.trust.true_figures import JUDGED, UNASKED, by_truth_of
-from rrm.trust.who_judged import CURRENT, DERIVED, judges_of
+from rrm.trust.who_judged import CURRENT, DERIVED, SAID, given_by_people, judges_of
 from rrm.view.challenge_records import plain
 from rrm.view.comparisons import PARTS
 from rrm.view.five_figures import challenges_of, watched_truth
@@ -95,7 +95,7 @@ def predicate_of(
     found = chapters or {}
     if signed is not None and TRUTHS not in records.databases:  # then it was found from nothing
         signed = signed.model_copy(update={"by_truth": None})
-    design = design_of(run, copy, node, children)
+    design = design_of(run, copy, node, children, version)
     testing = testing_of(run, node, audits, signed)
     three = three_of(found, shelf)
     scope = Scope(
@@ -164,7 +164,7 @@ def files_of(folder: Path) -> dict[str, str]:
             if skipped(called):
                 continue
             if path.is_symlink():
-                raise RunError(f"{path} is a symbolic link, and a certificate is of files: put there what it leads to")
+                raise RunError(LINK.format(path))
             if name in files and (digest := hash_of(path)) is not None:
                 found[called] = digest
     return dict(sorted(found.items()))
@@ -180,8 +180,11 @@ def skipped(name: str) -> bool:
 # --- chapters ----------------------------------------------------------------------------------------
 
 
-def design_of(run: Reader, copy: Path, node: NodeView, children: Mapping[str, str]) -> DesignChoices:
-    """What was trained, how, and who judged. copy: the folder that `run` reads; children: as for `predicate_of`."""
+def design_of(
+    run: Reader, copy: Path, node: NodeView, children: Mapping[str, str], version: int = VERSION
+) -> DesignChoices:
+    """What was trained, how, and who judged. copy: the folder that `run` reads; children, version: as for
+    `predicate_of`."""
     about = run.config.get("about", {})
     told: Mapping[str, Any] = about.get("tasks", {})
     aspects: tuple[str, ...] | NotKnown = NotKnown(not_known="the run is of before this was kept")
@@ -193,8 +196,10 @@ def design_of(run: Reader, copy: Path, node: NodeView, children: Mapping[str, st
     model = {key: value for key, value in run.config.get("model", {}).items()}
     elsewhere = ("started", "tasks", "code", "model", "command")
     made_with = {key: value for key, value in about.items() if key not in elsewhere}
+    given = dict(zip(("by_people", "imported_as_people"), given_by_people(run, node), strict=True))
     return DesignChoices(
-        instruction=node.instruction, aspects=aspects, unassessed=unassessed, judges=judges_of(run, copy, node),
+        instruction=node.instruction, aspects=aspects, unassessed=unassessed,
+        judges=judges_of(run, copy, node, version), **(given if version > 2 else {}),
         assistants=_helpers(run, node, told, children), settings=dict(node.settings),
         seed=int(run.config.get("seed", 0)), model=model, made_with=made_with,
     )  # fmt: skip
@@ -353,6 +358,8 @@ def not_shown_of(
         said.append("That people would judge so: a language model judged.")
     if "imported" in kinds:
         said.append("Who judged what was imported: the run does not say whether people did.")
+    if any(judge.name == SAID for judge in design.judges):
+        said.append("That people judged what was imported as theirs: a file said so, and nothing in the run shows it.")
     if "people" in kinds:
         said.append("That the people who judged want what others want.")
     said.append("That what the judge preferred is truly better: the reward model learned preferences, not the truth.")

@@ -76,6 +76,27 @@ def copied(run: Path, measured: bool = True, truth: bool = False) -> Iterator[Pa
         yield folder
 
 
+LINK = "{} is a symbolic link, and a certificate is of files: put there what it leads to"
+
+
+def first_link(run: Path, names: Iterable[str] | None = None) -> str:
+    """The first symbolic link in a run's folder, or on the way to one of these names within it, by its path there;
+    empty if there is none. The folder itself may be one. names: by default the databases, with what SQLite puts beside
+    them, the configuration, and all that lies in RUN/trust."""
+    if names is None:
+        named = ("run.db", *OTHERS, TRUTH)
+        names = [f"{name}{more}" for name in named for more in ("", "-wal", "-shm", "-journal")]
+        shelved = (path.relative_to(run).as_posix() for path in sorted((run / "trust").rglob("*")))
+        names = [*names, "config.json", "trust", *shelved]
+    for name in names:
+        path = run
+        for part in Path(name).parts:
+            path = path / part
+            if path.is_symlink():
+                return path.relative_to(run).as_posix()
+    return ""
+
+
 def are_files(run: Path, name: str) -> bool:
     """Whether a database of a run, and what is being written to it, are files where they are anything."""
     paths = [run / f"{name}{more}" for more in ("", "-wal")]

@@ -60,12 +60,15 @@ class NotKnown(Part):
     """Why."""
 
 
+UNCOUNTED = "certificates of before version 3 do not tell people who labeled here from those of a file"
+
+
 Found = Figure | NotKnown
 
 
 Kind = Literal["simulated", "model", "people", "imported", "other"]
-"""Of whoever judged. imported: labels of a file, of whose givers the run knows nothing; other: a class of the user's
-own, of which rrm knows nothing."""
+"""Of whoever judged. people: those who labeled here. imported: labels of a file, of whose givers the run knows nothing,
+whatever the file calls them; other: a class of the user's own, of which rrm knows nothing."""
 
 
 def _shaped(entry: Mapping[str, Json]) -> Mapping[str, Json]:
@@ -94,6 +97,14 @@ class Judge(Part):
     """How many people, if any."""
     alpha: Found
     """Their agreement (Krippendorff 2004)."""
+
+
+class Given(Part):
+    """Judgements by people, as far as the run knows, or as a file says."""
+
+    judgements: int
+    people: int
+    """How many people, if any."""
 
 
 class Helper(Part):
@@ -131,6 +142,10 @@ class DesignChoices(Part):
     model: Mapping[str, Json]
     made_with: Mapping[str, Json]
     """Versions, threads, processor, device."""
+    by_people: Given | NotKnown = NotKnown(not_known=UNCOUNTED)
+    """What people judged here."""
+    imported_as_people: Given | NotKnown = NotKnown(not_known=UNCOUNTED)
+    """What was imported, and is people's by what the file says."""
 
 
 class TrueHelper(Part):

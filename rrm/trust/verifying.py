@@ -26,12 +26,14 @@ from rrm.trust.origins import machine_of, started_from, subjects_of
 from rrm.trust.register import Noted, downgraded, noted, off_the_shelf
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
 from rrm.trust.snapshot import (
+    LINK,
     OTHERS,
     Disguised,
     beside,
     copied,
     cut,
     databases_of,
+    first_link,
     hash_of,
     look,
     weights_in,
@@ -39,7 +41,7 @@ from rrm.trust.snapshot import (
 )
 from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
 from rrm.trust.unnamed import beside_chapters, later_rows, left_out, other_files, there, too_new, unheard, unspoken
-from rrm.trust.who_judged import only_people
+from rrm.trust.who_judged import imported_as_people, only_people
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
 
@@ -151,6 +153,9 @@ def verify(
     if found.faults or (opened := _opened(certificate, known, found)) is None:
         return found
     payload, predicate = opened
+    if (link := first_link(run)) and (link != TRUTH or TRUTH in predicate.databases):
+        found.faults.append(Breach("changed", LINK.format(link)))
+        return found
     try:
         with copied(run, measured=False, truth=TRUTH in predicate.databases) as copy:
             if TRUTH not in predicate.databases:  # of a certificate that does not speak of it
@@ -325,6 +330,10 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
     check.say(_shelf(check, predicate, register), node)
     for one in beside_chapters(check.run, check.reader, predicate, register):
         (found.taken if isinstance(one, Taken) else found.notes).append(one)  # type: ignore[arg-type]
+    if predicate.version < 3 and (n := imported_as_people(check.reader, check.copy, check.reader.nodes[node])):
+        why = f"{n} of these judgements were imported: that they are people's is what a file said"
+        places = [f"design.judges[{i}]" for i, one in enumerate(predicate.design.judges) if one.kind == "people"]
+        found.taken += [Taken(node, f"{at}.{one}", why) for at in places for one in ("people", "judgements", "kind")]
     if any("not_known" not in figure.model_dump() for figure in predicate.testing.agreement.values()):
         why = "agreement with the truth was measured beside the run, and is no part of its records"
         found.taken.append(Taken(node, "testing.agreement", why))
@@ -402,12 +411,13 @@ def _files(check: _Check, predicate: Predicate) -> Iterable[str]:
     for name in predicate.files:
         if name != PurePosixPath(name).as_posix() or PurePosixPath(name).is_absolute() or ".." in name.split("/"):
             yield f"{plain(name, 60)} is no path within a run, as it is written"
-    if TRUTH in predicate.databases and (check.run / TRUTH).is_symlink():
-        yield f"{TRUTH} is a symbolic link, and what it leads to is no part of the run"
     named = {**weights_in(check.copy, predicate.node), **predicate.files}
     for name, digest in named.items():
         if (now := check.hash_of(name)) != digest:
-            yield f"{name} is missing" if now is None else f"{name} is not the file that it was"
+            if now is None and (link := first_link(check.run, [name])):
+                yield LINK.format(link)
+            else:
+                yield f"{name} is missing" if now is None else f"{name} is not the file that it was"
     for name, digest in weights_in(check.copy, predicate.node).items():
         if predicate.files.get(name) != digest:
             yield f"{name} is not among the files that it names, with the hash that run.db has"

@@ -9,6 +9,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rrm.core.errors import RunError
 from rrm.labels.queue import Labels
 from rrm.store import links
 from rrm.store.store import LINKED, Store
+from rrm.trust import certifying
 from rrm.trust.certifying import certify, file_of
 from rrm.trust.demands import unmet
 from rrm.trust.gathering import design_of
@@ -25,8 +27,9 @@ from rrm.trust.guarantees import bounded
 from rrm.trust.machines import this_code
 from rrm.trust.shelf import OLD, keep
 from rrm.trust.snapshot import copied, cut, databases_of
-from rrm.trust.statement import Chapter, digest_of
+from rrm.trust.statement import Chapter, Given, digest_of
 from rrm.trust.verifying import Verified
+from rrm.trust.who_judged import SAID
 from rrm.view.reading import Reader
 from tests.label.material import pair
 from tests.trust.test_certificates import certified, checked, key, kinds, opened, read, rewritten, run
@@ -332,7 +335,9 @@ def test_that_something_is_of_other_weights_is_asked_of_what_lies_there(run: Pat
     assert any("cannot be read" in note for note in checked(run, key).notes)
     place.unlink()
     place.symlink_to(run / "config.json")
-    assert any("cannot be read" in note for note in checked(run, key).notes)
+    assert [fault.what.split(" is a symbolic")[0] for fault in checked(run, key).faults] == [
+        "trust/toy/guarantees/bounds.json"
+    ]
 
 
 def test_what_was_found_again_otherwise_is_told_in_a_note(run: Path, key: Path) -> None:
@@ -357,3 +362,54 @@ def test_a_certificate_below_that_is_not_named_is_told_of(run: Path, key: Path) 
     certify(run, key=key)
     honest = checked(run, key)
     assert not unmet(policy, honest.predicates, "toy", honest.taken)
+
+
+def imported_too(run: Path) -> None:
+    """Judgements of a file that says that people gave them: by names, of whom one labeled here, too, and a vote."""
+    with relinked(run) as bare:
+        names = [name for (name,) in bare.execute("SELECT name FROM pragma_table_info('comparisons')") if name != "seq"]
+        for n, user in enumerate(("human(Zoe, Una)", "3 people", "Zoe")):
+            values = ", ".join({"pair": "?", "user": "?", "round": "-1"}.get(name, name) for name in names)
+            order = sorted((names.index("pair"), names.index("user")))
+            given = [f"imported {n}" if names[at] == "pair" else user for at in order]
+            bare.execute(f"INSERT INTO comparisons ({', '.join(names)}) SELECT {values} FROM comparisons"
+                         " WHERE task = 'toy' AND purpose != 'derived' LIMIT 1", given)  # fmt: skip
+
+
+def test_what_a_file_calls_people_s_is_counted_apart_from_people_who_labeled(people: Path, key: Path) -> None:
+    (*_, before) = certify(people, key=key)
+    imported_too(people)
+    (*_, done) = certify(people, key=key)
+    design, was = done.predicate.design, before.predicate.design
+    assert design.by_people == was.by_people and design.imported_as_people == Given(judgements=2, people=3)
+    assert {(judge.name, judge.kind, judge.judgements, judge.people) for judge in design.judges} == {
+        *((judge.name, judge.kind, judge.judgements, judge.people) for judge in was.judges),
+        (SAID, "imported", 2, 0), ("imported", "imported", 1, 0),
+    }  # fmt: skip
+    assert any("a file said so" in line for line in done.predicate.not_shown)
+    found = checked(people, key)
+    assert found.code == 0
+
+    def said(place: str, demand: str) -> list[str]:
+        return unmet({"root": {place: demand}}, found.predicates, "toy", found.taken)
+
+    n = design.by_people.model_dump()["judgements"]
+    assert not said("design.by_people.judgements", f">= {n}") and said("design.by_people.judgements", f">= {n + 1}")
+    assert not said("design.imported_as_people.people", ">= 3"), "who wants those has to say so"
+
+
+def test_an_older_certificate_that_counts_imported_ones_as_people_s_meets_no_demand_with_them(
+    people: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "design.judges.*.people"
+    monkeypatch.setattr(certifying, "predicate_of", partial(certifying.predicate_of, version=2))
+    for imported in (False, True):
+        if imported:
+            imported_too(people)
+        certify(people, key=key)
+        found = checked(people, key)
+        (judge,) = found.predicates["toy"].design.judges
+        assert found.code == 0 and judge.kind == "people", "as it was counted then"
+        unfulfilled = unmet({"root": {place: ">= 2"}}, found.predicates, "toy", found.taken)
+        assert bool(unfulfilled) == imported and all("is what a file said" in one for one in unfulfilled)
+        assert unmet({"root": {"design.by_people.judgements": ">= 0"}}, found.predicates, "toy", found.taken)

@@ -24,6 +24,7 @@ from rrm.store.truths import FILE as TRUTH
 from rrm.store.truths import Truths
 from rrm.store.upgrades import CALLS, LABELS, RUN
 from rrm.store.upgrades import TRUTHS as TRUTH_STEPS
+from rrm.view.damage import torn
 
 OTHERS = ("labels.db", "calls.db")
 KEPT: Mapping[str, Mapping[str, str]] = {
@@ -269,8 +270,12 @@ def without_truth(folder: Path) -> None:
         (folder / f"{TRUTH}{more}").unlink(missing_ok=True)
 
 
-def without_bad_truth(folder: Path) -> None:
-    """Take truth.db out of a copy if it is damaged, for what is shown and not signed."""
+def without_torn(folder: Path) -> None:
+    """Take what is damaged beside run.db out of a copy, for what is shown and not signed."""
+    for name in OTHERS:
+        if torn(folder / name):
+            for more in ("", "-wal", "-shm"):
+                (folder / f"{name}{more}").unlink(missing_ok=True)
     if not (folder / TRUTH).exists():
         return
     try:

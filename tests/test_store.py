@@ -50,6 +50,7 @@ def fill(store: Store) -> None:
     store.keep_sampled("p", 0, "sample", [Group(comparison().case, (comparison().a,))])
     store.log("p", 0, "fit", 0, {"accuracy": 0.5})
     store.checkpoint("p", 0, "agent", "nodes/p/0/agent.safetensors", "0" * 64)
+    store.note_computed("p", "guarantees", "bounds", "0" * 64, "1" * 64, 3)
     store.bring([(comparison(), 0, [Origin("0" * 64, "labels.jsonl", 1)])])
     one = comparison()
     said = Remarked("p", one.case, one.a, Remark("approval", 1.0), "u", assistance=one.assistance_a)

@@ -167,7 +167,8 @@ def wipe(db: sqlite3.Connection) -> None:
 
 
 def faults(db: sqlite3.Connection, tables: Mapping[str, tuple[str, str]]) -> list[Broken]:
-    """Rows that were changed, added or removed without their links, and links that do not follow one another."""
+    """Rows that were changed, added or removed without their links, and links that do not follow one another. A table
+    that is not there is of later than the database, or all of its rows are missing."""
     found: list[Broken] = []
     latest: dict[tuple[str, int], tuple[int, bytes | None, bytes]] = {}
     head, before = START, 0
@@ -180,8 +181,9 @@ def faults(db: sqlite3.Connection, tables: Mapping[str, tuple[str, str]]) -> lis
             found.append(Broken("links", f"link {seq} (of {name}) does not follow from the one before it"))
         head, before = given, seq
         latest[name, key] = (seq, salt, leaf)
+    there = {table for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     for table, (columns, keys) in tables.items():
-        for row in db.execute(f"SELECT {columns}, {keys} FROM {table}"):
+        for row in db.execute(f"SELECT {columns}, {keys} FROM {table}") if table in there else ():
             n = columns.count(",") + 1
             values, key = row[:n], row[n:]
             link = latest.pop((table, key_of(table, key)), None)

@@ -72,6 +72,10 @@ CREATE TABLE IF NOT EXISTS remarks (
     user TEXT NOT NULL, at REAL NOT NULL, supersedes INTEGER NOT NULL DEFAULT 0,
     UNIQUE (task, round, pair, side, name, supersedes)
 );
+CREATE TABLE IF NOT EXISTS computed (
+    task TEXT NOT NULL, chapter TEXT NOT NULL, name TEXT NOT NULL, nth INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    weights TEXT NOT NULL, rows INTEGER, at REAL NOT NULL, PRIMARY KEY (task, chapter, name, nth)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS comparisons_task ON comparisons (task);
 CREATE INDEX IF NOT EXISTS remarks_task ON remarks (task);
 """
@@ -80,6 +84,7 @@ KEYS = {
     "metrics": "task, round, phase, step, name", "checkpoints": "task, round, part", "scores": "task, round, pair",
     "spans": "case_id, outcome, fact", "origins": "task, round, pair, sha256, file, row",
     "samples": "task, round, purpose", "remarks": "task, round, pair, side, name, supersedes",
+    "computed": "task, chapter, name, nth",
 }  # fmt: skip
 """Table -> what tells its rows apart: a row whose key is there already repeats it."""
 TABLES = tuple(KEYS)
@@ -91,6 +96,7 @@ _COLUMNS = {
     "scores": "task, round, pair, margin, std, held", "spans": "case_id, outcome, fact, start, stop",
     "origins": "task, round, pair, sha256, file, row", "samples": "task, round, purpose, body",
     "remarks": "seq, task, round, pair, side, name, kind, body, case_id, outcome, assistance, user, at, supersedes",
+    "computed": "task, chapter, name, nth, sha256, weights, rows, at",
 }  # fmt: skip
 LINKED = {t: (columns, "seq" if columns.startswith("seq, ") else KEYS[t]) for t, columns in _COLUMNS.items()}
 """Table -> what is hashed of its rows, and what tells one apart, also when it is rewritten. Neither ever changes: a
@@ -395,6 +401,24 @@ class Store(Database):
         with self._reading():
             rows = self._db.execute("SELECT round, part, path, sha256 FROM checkpoints WHERE task = ?", (task,))
             return {(round, part): (path, sha256) for round, part, path, sha256 in rows}
+
+    def note_computed(
+        self, task: str, chapter: str, name: str, sha256: str, weights: str, rows: int | None = None
+    ) -> None:
+        """Note a file beside the run that holds what was computed of a node's weights (`rrm.trust.shelf`), so that its
+        being taken away, or another in its place, shows. The same as the last of this name adds nothing.
+
+        sha256: of the file. weights: what tells the weights from others. rows: how many of its judgements it is of,
+        None if it is of the weights alone.
+        """
+        with self._writing():
+            last = self._db.execute(
+                "SELECT nth, sha256 FROM computed WHERE task = ? AND chapter = ? AND name = ? ORDER BY nth DESC",
+                (task, chapter, name),
+            ).fetchone()
+            if last is None or last[1] != sha256:
+                row = (task, chapter, name, 0 if last is None else last[0] + 1, sha256, weights, rows, time.time())
+                self._keep("computed", _COLUMNS["computed"], [row])
 
     def counts(self) -> dict[str, int]:
         """Rows per table."""

@@ -10,12 +10,14 @@ RUN: tuple[str, ...] = (
     "",
     "",
     "",
+    "",
 )
 """run.db. To 1, from files without a version: the table `samples` is new. To 2: what a comparison
 is for, which older ones do not say. To 3: how many times its pair was asked about before. To 4: the table `remarks` is
 new. To 5: the table `links`, which `rrm.store.links.fill` fills. To 6: a check among `comparisons.checks` may say with
 which chance it was drawn (`spot`), and of which fact of which outcome it is (`side`, `fact`, `part`), which older ones
-do not; their rows stay as they are, and so do their links."""
+do not; their rows stay as they are, and so do their links. To 7: the table `computed` is
+new; what lay in RUN/trust before is noted nowhere."""
 LABELS: tuple[str, ...] = (
     "",
     "ALTER TABLE questions ADD COLUMN ask TEXT NOT NULL DEFAULT '';\n"

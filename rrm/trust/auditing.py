@@ -28,8 +28,9 @@ from rrm.trust.audit_parts import PARTS
 from rrm.trust.bench import Bench, Found, Unknowable
 from rrm.trust.gathering import held_out
 from rrm.trust.machines import this_machine
+from rrm.trust.register import FOLDER
 from rrm.trust.shapes import NOBODY, UNASKED
-from rrm.trust.shelf import FOLDER, keep, weights_of
+from rrm.trust.shelf import keep, weights_of
 from rrm.trust.snapshot import beside, copied
 from rrm.users.endpoint import EndpointUser
 from rrm.users.human import HumanUser

@@ -18,9 +18,10 @@ from rrm.store.store import LINKED
 from rrm.store.truths import FILE as TRUTH
 from rrm.trust.gathering import Hashed, evidence_of, files_of, finished, predicate_of
 from rrm.trust.origins import subjects_of
+from rrm.trust.register import altered, shelf_of
 from rrm.trust.shelf import kept
 from rrm.trust.signing import PublicKey, make_key, now, read_public, sign
-from rrm.trust.snapshot import copied, databases_of, linked, look, only_judged, weights_in
+from rrm.trust.snapshot import LINK, copied, databases_of, first_link, linked, look, only_judged, weights_in
 from rrm.trust.statement import Predicate, digest_of, payload_of
 from rrm.trust.who_judged import only_people
 from rrm.view.reading import Reader
@@ -62,8 +63,8 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
     """
     if not (run / "run.db").exists():
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")
-    if (run / TRUTH).is_symlink():
-        raise RunError(f"{run / TRUTH} is a symbolic link, and a certificate is of files: put there what it leads to")
+    if link := first_link(run):
+        raise RunError(LINK.format(run / link))
     linked(run)
     out = out or run / FOLDER
     if key is None:
@@ -91,8 +92,11 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
             if reader.nodes[path].finished is not None:
                 continue  # trained in another run, whose certificate it is
             below = {name: one.sha256 for name, one in written.items() if name.startswith(f"{path}/")}
-            chapters, audits = kept(run, reader, path, derivable=True)
-            predicate = predicate_of(reader, copy, records, path, made, _children(below), chapters, audits)
+            shelf = shelf_of(run, reader, path)
+            chapters, audits = kept(run, reader, path, True, altered(shelf))
+            predicate = predicate_of(
+                reader, copy, records, path, made, _children(below), chapters, audits, shelf=shelf
+            )
             payload = payload_of(subjects_of(reader, predicate), predicate)
             written[path] = _write(file_of(out, path), path, payload, key, predicate)
     return list(written.values())

@@ -92,6 +92,8 @@ def _unmet(body: Any, place: str, demand: str, taken: Sequence[Taken]) -> Iterab
                 yield f'{place} is to be {demand}, and {where} has nothing (with ", if any" at the end it need not)'
             continue
         why = _why(value, demand)
+        if not why and not isinstance(value, list | Mapping):  # a figure that is as a whole the word of whoever signed
+            why = next((f"it was taken as signed: {one.why}" for one in taken if one.place == where), "")
         if demand == "derived" and not why:
             bare = value == [] and (where == "testing.audits" or where.endswith(".found"))
             why = "there is nothing" if bare else _taken(where, taken)

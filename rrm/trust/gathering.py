@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rrm.core.errors import RunError
 from rrm.core.shares import Known, mean, share
@@ -20,8 +20,9 @@ from rrm.store.tags import FILE as TAGS
 from rrm.store.truths import FILE as TRUTHS
 from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD, of_rrm
 from rrm.trust.origins import unsure_origins
+from rrm.trust.register import holes
 from rrm.trust.shelf import OLD
-from rrm.trust.snapshot import Rows, hash_of
+from rrm.trust.snapshot import LINK, Rows, hash_of
 from rrm.trust.statement import (
     VERSION,
     Chapter,
@@ -34,10 +35,12 @@ from rrm.trust.statement import (
     NotKnown,
     Predicate,
     Scope,
+    Shelved,
     Testing,
+    Version,
 )
 from rrm.trust.true_figures import JUDGED, UNASKED, by_truth_of
-from rrm.trust.who_judged import CURRENT, DERIVED, judges_of
+from rrm.trust.who_judged import CURRENT, DERIVED, SAID, given_by_people, judges_of
 from rrm.view.challenge_records import plain
 from rrm.view.comparisons import PARTS
 from rrm.view.five_figures import challenges_of, watched_truth
@@ -57,7 +60,8 @@ EMPTY = {
     "formal_verification": "nothing was proven of its weights",
     "guarantees": "no bound was computed of what it may do to its parent",
 }
-"""Chapter -> why there is nothing in it; or `OLD`."""
+"""Chapter -> why there is nothing in it; or `OLD`, or `LOST`."""
+LOST = "what was found is not there any more as run.db notes it"
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Hashed:
 def predicate_of(
     run: Reader, copy: Path, records: Hashed, path: str, made: str, children: Mapping[str, str],
     chapters: Mapping[str, Chapter] | None = None, audits: Sequence[Mapping[str, Any]] = (),
-    signed: Testing | None = None, version: Literal[1, 2] = VERSION,
+    signed: Testing | None = None, version: Version = VERSION, shelf: Sequence[Shelved] = (),
 ) -> Predicate:  # fmt: skip
     """All that a certificate of a node says. Raises `RunError` for a node that is not finished.
 
@@ -85,14 +89,15 @@ def predicate_of(
     chapters: those of interpretability, formal_verification and guarantees that there are.
     signed: of an earlier certificate, what was measured beside the run; by default what a report.json there says.
     version: of the certificate; what is written is of the newest.
+    shelf: what lies in RUN/trust of the node, and what run.db notes of it (`rrm.trust.register`).
     """
     node = finished(run, path)
     found = chapters or {}
     if signed is not None and TRUTHS not in records.databases:  # then it was found from nothing
         signed = signed.model_copy(update={"by_truth": None})
-    design = design_of(run, copy, node, children)
+    design = design_of(run, copy, node, children, version)
     testing = testing_of(run, node, audits, signed)
-    three = three_of(found)
+    three = three_of(found, shelf)
     scope = Scope(
         cases=_one(run, f"SELECT COUNT(DISTINCT c.case_id) FROM comparisons c WHERE {_WHOLE}", path),
         first=tuple(map(str, run.config.get("cases", ()))),
@@ -100,6 +105,7 @@ def predicate_of(
     )
     below = tuple(Child(node=name, sha256=digest) for name, digest in sorted(children.items()))
     parts: dict[str, Any] = {"design": design, "testing": testing, "scope": scope, **three}
+    parts["shelf"] = tuple(shelf) if version > 2 else None
     return Predicate(
         version=version, rrm=RRM, made=made, node=path, evidence=records.evidence, files=records.files,
         databases=records.databases, children=below, not_shown=not_shown_of(run, node, parts, below, version), **parts,
@@ -121,14 +127,19 @@ def finished(run: Reader, path: str) -> NodeView:
     return node
 
 
-def three_of(found: Mapping[str, Chapter]) -> dict[str, Chapter]:
+def three_of(found: Mapping[str, Chapter], shelf: Sequence[Shelved] = ()) -> dict[str, Chapter]:
     """The three chapters beside design and testing, empty ones with the reason."""
-    return {name: _chapter(found.get(name, Chapter()), why) for name, why in EMPTY.items()}
+    lost = {one.chapter for one in shelf if one.lies in ("gone", "altered")}
+    return {
+        name: _chapter(found.get(name, Chapter()), LOST if name in lost else why) for name, why in EMPTY.items()
+    }
 
 
 def _chapter(given: Chapter, why: str) -> Chapter:
     """Either what was found or a reason that rrm has, whatever a certificate gives."""
-    return Chapter(found=given.found) if given.found else Chapter(empty=OLD if given.empty == OLD else why)
+    if given.found:
+        return Chapter(found=given.found)
+    return Chapter(empty=OLD if given.empty == OLD and why != LOST else why)
 
 
 # --- what is hashed ----------------------------------------------------------------------------------
@@ -153,7 +164,7 @@ def files_of(folder: Path) -> dict[str, str]:
             if skipped(called):
                 continue
             if path.is_symlink():
-                raise RunError(f"{path} is a symbolic link, and a certificate is of files: put there what it leads to")
+                raise RunError(LINK.format(path))
             if name in files and (digest := hash_of(path)) is not None:
                 found[called] = digest
     return dict(sorted(found.items()))
@@ -169,8 +180,11 @@ def skipped(name: str) -> bool:
 # --- chapters ----------------------------------------------------------------------------------------
 
 
-def design_of(run: Reader, copy: Path, node: NodeView, children: Mapping[str, str]) -> DesignChoices:
-    """What was trained, how, and who judged. copy: the folder that `run` reads; children: as for `predicate_of`."""
+def design_of(
+    run: Reader, copy: Path, node: NodeView, children: Mapping[str, str], version: int = VERSION
+) -> DesignChoices:
+    """What was trained, how, and who judged. copy: the folder that `run` reads; children, version: as for
+    `predicate_of`."""
     about = run.config.get("about", {})
     told: Mapping[str, Any] = about.get("tasks", {})
     aspects: tuple[str, ...] | NotKnown = NotKnown(not_known="the run is of before this was kept")
@@ -182,8 +196,10 @@ def design_of(run: Reader, copy: Path, node: NodeView, children: Mapping[str, st
     model = {key: value for key, value in run.config.get("model", {}).items()}
     elsewhere = ("started", "tasks", "code", "model", "command")
     made_with = {key: value for key, value in about.items() if key not in elsewhere}
+    given = dict(zip(("by_people", "imported_as_people"), given_by_people(run, node), strict=True))
     return DesignChoices(
-        instruction=node.instruction, aspects=aspects, unassessed=unassessed, judges=judges_of(run, copy, node),
+        instruction=node.instruction, aspects=aspects, unassessed=unassessed,
+        judges=judges_of(run, copy, node, version), **(given if version > 2 else {}),
         assistants=_helpers(run, node, told, children), settings=dict(node.settings),
         seed=int(run.config.get("seed", 0)), model=model, made_with=made_with,
     )  # fmt: skip
@@ -342,6 +358,8 @@ def not_shown_of(
         said.append("That people would judge so: a language model judged.")
     if "imported" in kinds:
         said.append("Who judged what was imported: the run does not say whether people did.")
+    if any(judge.name == SAID for judge in design.judges):
+        said.append("That people judged what was imported as theirs: a file said so, and nothing in the run shows it.")
     if "people" in kinds:
         said.append("That the people who judged want what others want.")
     said.append("That what the judge preferred is truly better: the reward model learned preferences, not the truth.")
@@ -367,6 +385,7 @@ def not_shown_of(
                 f"{single['statement']} ({single.get('verdict') or 'not known'})" for single in statements
                 if single.get("verdict", "holds") != "holds" or "not known" in single
             ]  # fmt: skip
+    said += holes(parts.get("shelf") or ())
     said += [f"{where}: not known, as {why}." for where, why in sorted(_unknown(parts["testing"].model_dump()))]
     if node.finished is not None:
         said.append("How it was trained: it was finished in another run.")

@@ -17,9 +17,10 @@ from rrm.core.shares import mean
 from rrm.store.truths import FILE as TRUTH
 from rrm.trust.gathering import design_of, evidence_of, not_shown_of, testing_of, three_of
 from rrm.trust.shelf import kept, weights_of
-from rrm.trust.snapshot import are_files, copied, hash_of, up_to_date, without_bad_truth
+from rrm.trust.snapshot import are_files, copied, hash_of, up_to_date, without_torn
 from rrm.trust.statement import Chapter, DesignChoices, Found, NotKnown, Testing
 from rrm.view.comparisons import ShownComparison, comparison
+from rrm.view.damage import damaged
 from rrm.view.figures import FigureTable, tables_of
 from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, find_runs
 from rrm.view.seeds import compared, experiment_of
@@ -106,6 +107,8 @@ class RunTold:
     """Of the rows of run.db: how many, and the root of their links, of older runs as `rrm certify` would link them."""
     config_hash: str
     """SHA-256 of config.json; empty without one."""
+    damaged: Sequence[str] = ()
+    """What lies beside it and cannot be read, in words."""
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -139,10 +142,10 @@ class RunTold:
 @contextmanager
 def opened(run: Path, name: str = "") -> Iterator[tuple[Path, Reader]]:
     """A copy of a run as it is now, and a reader of it: a run may go on training meanwhile. One of an older version
-    is brought up to date there, and stays as it is where it lies. A truth.db that cannot be read is left out."""
+    is brought up to date there, and stays as it is where it lies. What cannot be read beside run.db is left out."""
     with copied(run, truth=are_files(run, TRUTH)) as copy:
         up_to_date(copy)
-        without_bad_truth(copy)
+        without_torn(copy)
         with Reader(copy, name) as reader:
             yield copy, reader
 
@@ -163,6 +166,7 @@ def run_told(folder: Path, name: str = "", seed: int = 0, examples: int = 0) -> 
         return RunTold(
             reader.title, folder, dict(reader.config), reader.state if reader.done else _state(folder, name),
             reader.started, reader.root, nodes, evidence, hash_of(copy / "config.json") or "",
+            damaged(folder),
         )  # fmt: skip
 
 

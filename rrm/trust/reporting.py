@@ -233,6 +233,7 @@ def _run(run: RunTold, seed: int, several: bool) -> Iterator[Block]:
     yield Title(2, f"Run {run.title}, seed {run.seed}" if several else f"What was judged and found, seed {run.seed}")
     state = "" if run.state == "finished" else f" It is not finished ({run.state}): figures are as far as it has come."
     yield Words(judged_by([run]) + state)
+    yield from map(Words, run.damaged)
     yield Title(3, "Who judged, and how much")
     yield Cells(
         ["node", "state", "rounds done", "judged by", "kind", "judgements", "people", "their agreement (alpha)"],

@@ -1,24 +1,27 @@
 """What was computed about a node for its certificate, kept in its run: RUN/trust/NODE/CHAPTER/NAME.json.
 
-Each says of which weights it is. Of others it says nothing, and a certificate leaves it out.
+Each says of which weights it is. Of others it says nothing, and a certificate leaves it out. run.db notes each with its
+hash (`rrm.trust.register`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
 from rrm.core.errors import RunError
 from rrm.store.files import file_name, write_atomically
+from rrm.store.store import Store
 from rrm.trust.machines import Machine
+from rrm.trust.register import CHAPTERS, FOLDER, called, weights_digest
 from rrm.trust.shapes import ASIDE, whole
 from rrm.trust.statement import Chapter
 from rrm.view.reading import Reader
 
-FOLDER = "trust"
-CHAPTERS = ("interpretability", "formal_verification", "guarantees", "audits")
 OLD = "what was found is of other weights or fewer judgements than the node has now"
 Kind = Literal["interpretability", "formal_verification", "guarantees", "audits"]
 
@@ -43,25 +46,31 @@ def keep(
 
     name: letters, digits, "-" and "_". command: what finds it again. inputs: what it was found from besides the run,
     so that `rrm verify` finds it again (`rrm.trust.deriving`). on: what it was computed on. Raises `RunError` for a
-    node without weights.
+    node without weights, `StoreError` where run.db cannot be written.
     """
-    if not weights_of(run, node):
+    weights = weights_of(run, node)
+    if not weights:
         raise RunError(f"{run.folder}: {node!r} has no weights yet; train it first")
-    body: dict[str, Any] = {"name": name, "command": command, "weights": weights_of(run, node), "found": dict(found)}
+    body: dict[str, Any] = {"name": name, "command": command, "weights": weights, "found": dict(found)}
+    rows = None if inputs is None else rows_of(run, node)
     if inputs is not None:
-        body |= {"inputs": dict(inputs), "on": dict(on or {}), "rows": rows_of(run, node)}
-    path = run.folder / FOLDER / file_name(node) / chapter / f"{name}.json"
-    write_atomically(path, json.dumps(body, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
+        body |= {"inputs": dict(inputs), "on": dict(on or {}), "rows": rows}
+    path = run.folder / called(node, chapter, name)
+    written = json.dumps(body, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+    with closing(Store(run.folder / "run.db")) as store:  # opened first: what cannot be noted is not kept
+        write_atomically(path, written)
+        digest = hashlib.sha256(written).hexdigest()
+        store.note_computed(node, chapter, name, digest, weights_digest(weights), rows)
     return path
 
 
 def kept(
-    folder: Path, run: Reader, node: str, derivable: bool = False
+    folder: Path, run: Reader, node: str, derivable: bool = False, without: Collection[tuple[str, str]] = ()
 ) -> tuple[dict[str, Chapter], list[Mapping[str, Any]]]:
     """Chapters of what was found about the newest weights, of all that was judged, and audits.
 
     folder: the run itself, of which `run` may read a copy. derivable: without what an rrm of before found and did not
-    say from what, as a certificate has it: nobody finds that again.
+    say from what, as a certificate has it: nobody finds that again. without: chapter and name of what is left out.
     """
     now, rows = weights_of(run, node), rows_of(run, node)
     chapters: dict[str, Chapter] = {}
@@ -70,6 +79,8 @@ def kept(
         found: list[Mapping[str, Any]] = []
         old = 0
         for path in sorted((folder / FOLDER / file_name(node) / kind).glob("*.json")):
+            if (kind, path.stem) in without:
+                continue
             one = entry_in(path, kind, now, rows, derivable)
             if one is not None:
                 found.append(one)

@@ -24,6 +24,7 @@ from rrm.store.truths import FILE as TRUTH
 from rrm.store.truths import Truths
 from rrm.store.upgrades import CALLS, LABELS, RUN
 from rrm.store.upgrades import TRUTHS as TRUTH_STEPS
+from rrm.view.damage import torn
 
 OTHERS = ("labels.db", "calls.db")
 KEPT: Mapping[str, Mapping[str, str]] = {
@@ -74,6 +75,27 @@ def copied(run: Path, measured: bool = True, truth: bool = False) -> Iterator[Pa
         if not (folder / "run.db").exists():
             raise RunError(f"{run}: no run there (a run's folder holds run.db)")
         yield folder
+
+
+LINK = "{} is a symbolic link, and a certificate is of files: put there what it leads to"
+
+
+def first_link(run: Path, names: Iterable[str] | None = None) -> str:
+    """The first symbolic link in a run's folder, or on the way to one of these names within it, by its path there;
+    empty if there is none. The folder itself may be one. names: by default the databases, with what SQLite puts beside
+    them, the configuration, and all that lies in RUN/trust."""
+    if names is None:
+        named = ("run.db", *OTHERS, TRUTH)
+        names = [f"{name}{more}" for name in named for more in ("", "-wal", "-shm", "-journal")]
+        shelved = (path.relative_to(run).as_posix() for path in sorted((run / "trust").rglob("*")))
+        names = [*names, "config.json", "trust", *shelved]
+    for name in names:
+        path = run
+        for part in Path(name).parts:
+            path = path / part
+            if path.is_symlink():
+                return path.relative_to(run).as_posix()
+    return ""
 
 
 def are_files(run: Path, name: str) -> bool:
@@ -212,7 +234,10 @@ def cut(folder: Path, size: int, others: Rows) -> None:
             kept = {*db.execute("SELECT name, key FROM links WHERE seq <= ?", (size,))}
             db.execute("BEGIN")
             _without_triggers(db)
+            there = {table for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             for table, (_, keys) in LINKED.items():
+                if table not in there:  # of later than the run
+                    continue
                 rows = db.execute(f"SELECT {keys} FROM {table}")
                 gone = [row for row in rows if (table, links.key_of(table, row)) not in kept]
                 where = " AND ".join(f"{key.strip()} = ?" for key in keys.split(","))
@@ -245,8 +270,12 @@ def without_truth(folder: Path) -> None:
         (folder / f"{TRUTH}{more}").unlink(missing_ok=True)
 
 
-def without_bad_truth(folder: Path) -> None:
-    """Take truth.db out of a copy if it is damaged, for what is shown and not signed."""
+def without_torn(folder: Path) -> None:
+    """Take what is damaged beside run.db out of a copy, for what is shown and not signed."""
+    for name in OTHERS:
+        if torn(folder / name):
+            for more in ("", "-wal", "-shm"):
+                (folder / f"{name}{more}").unlink(missing_ok=True)
     if not (folder / TRUTH).exists():
         return
     try:

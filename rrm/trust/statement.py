@@ -13,16 +13,17 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rrm.core.errors import RRMError
 from rrm.trust.differing import differences, short
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:recursive-reward-modeling:certificate:v"
-VERSION: Literal[2] = 2
-"""Of what is written. Version 1 named the starting model and its tokenizer by 64 bits only; it is read, and derived
-again as it was then."""
+VERSION: Literal[3] = 3
+"""Of what is written. Version 1 named the starting model and its tokenizer by 64 bits only, and version 2 not what lay
+in RUN/trust; they are read, and derived again as they were then."""
+Version = Literal[1, 2, 3]
 TIMES = "testing.audits.*.found.times"
 """How often a part of an audit was done until it was as it is: nobody recorded it, and it is always taken as signed."""
 Json = Any
@@ -59,12 +60,15 @@ class NotKnown(Part):
     """Why."""
 
 
+UNCOUNTED = "certificates of before version 3 do not tell people who labeled here from those of a file"
+
+
 Found = Figure | NotKnown
 
 
 Kind = Literal["simulated", "model", "people", "imported", "other"]
-"""Of whoever judged. imported: labels of a file, of whose givers the run knows nothing; other: a class of the user's
-own, of which rrm knows nothing."""
+"""Of whoever judged. people: those who labeled here. imported: labels of a file, of whose givers the run knows nothing,
+whatever the file calls them; other: a class of the user's own, of which rrm knows nothing."""
 
 
 def _shaped(entry: Mapping[str, Json]) -> Mapping[str, Json]:
@@ -93,6 +97,14 @@ class Judge(Part):
     """How many people, if any."""
     alpha: Found
     """Their agreement (Krippendorff 2004)."""
+
+
+class Given(Part):
+    """Judgements by people, as far as the run knows, or as a file says."""
+
+    judgements: int
+    people: int
+    """How many people, if any."""
 
 
 class Helper(Part):
@@ -130,6 +142,10 @@ class DesignChoices(Part):
     model: Mapping[str, Json]
     made_with: Mapping[str, Json]
     """Versions, threads, processor, device."""
+    by_people: Given | NotKnown = NotKnown(not_known=UNCOUNTED)
+    """What people judged here."""
+    imported_as_people: Given | NotKnown = NotKnown(not_known=UNCOUNTED)
+    """What was imported, and is people's by what the file says."""
 
 
 class TrueHelper(Part):
@@ -187,6 +203,22 @@ class Chapter(Part):
     """Why there is nothing; empty if there is something."""
 
 
+Lies = Literal["there", "replaced", "gone", "altered", "not noted"]
+"""there: as run.db notes it. replaced: it notes a later one of that name. gone, altered: no file, or another, is where
+it notes one. not noted: a file of which it says nothing, put there by an older rrm or by hand."""
+
+
+class Shelved(Part):
+    """Something that was computed of the node and put into RUN/trust, whether or not a chapter has it."""
+
+    chapter: str
+    name: str
+    sha256: str
+    """Of its file."""
+    lies: Lies
+    """When it was certified."""
+
+
 class Scope(Part):
     """Of what cases any of this speaks."""
 
@@ -216,7 +248,7 @@ class Child(Part):
 class Predicate(Part):
     """A certificate of a node."""
 
-    version: Literal[1, 2]
+    version: Version
     rrm: str
     made: str
     """When, by the clock of whoever made it (ISO 8601)."""
@@ -234,6 +266,15 @@ class Predicate(Part):
     scope: Scope
     children: tuple[Child, ...]
     not_shown: Annotated[tuple[str, ...], Field(min_length=1)]
+    shelf: tuple[Shelved, ...] | None = None
+    """All that was ever put into RUN/trust of the node, as run.db notes it, and what lies there besides; None: of
+    before version 3, which does not say."""
+
+    @model_validator(mode="after")
+    def _with_a_shelf(self) -> Predicate:
+        if (self.shelf is None) == (self.version > 2):
+            raise ValueError(f"shelf is {'missing' if self.shelf is None else 'no part of that version'}")
+        return self
 
 
 def payload_of(subjects: Mapping[str, Mapping[str, str]], predicate: Predicate) -> bytes:

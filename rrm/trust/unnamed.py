@@ -17,7 +17,8 @@ from rrm.store.truths import FILE as TRUTH
 from rrm.store.upgrades import TRUTHS
 from rrm.trust.deriving import Taken
 from rrm.trust.gathering import skipped
-from rrm.trust.shelf import CHAPTERS, FOLDER, OLD, entry_in, rows_of, weights_of
+from rrm.trust.register import CHAPTERS, FOLDER, HERE, Noted, called, digest_at, missing_since
+from rrm.trust.shelf import OLD, entry_in, rows_of, weights_of
 from rrm.trust.snapshot import KEPT, OTHERS, Rows, within
 from rrm.trust.statement import Predicate
 from rrm.view.reading import Reader
@@ -93,13 +94,41 @@ def there(run: Path, name: str) -> bool:
     return os.path.lexists(run / name)
 
 
-def beside_chapters(run: Path, reader: Reader, predicate: Predicate) -> Iterator[Taken | str]:
-    """What was computed of the node's very weights, lies in the run's folder (trust) and is not in its certificate: as
-    taken, since whoever signed may have left it out. In words what lies there in another form, or cannot be read.
+def unspoken(run: Path, reader: Reader, predicate: Predicate) -> Iterator[str]:
+    """What a certificate says lay in RUN/trust, still lies there, is of the node's very weights and rows, and is not in
+    its chapters as it is there: whoever certified had to put it there."""
+    node, weights, rows = predicate.node, weights_of(reader, predicate.node), rows_of(reader, predicate.node)
+    for kept in predicate.shelf or ():
+        path = called(node, kept.chapter, kept.name)
+        if kept.lies not in HERE or kept.chapter not in CHAPTERS or digest_at(run, path) != kept.sha256:
+            continue
+        try:
+            one = entry_in(run / path, kept.chapter, weights, rows, derivable=True)
+        except (RRMError, *BROKEN):
+            continue  # which is told beside it
+        if one is None:
+            continue
+        named = predicate.testing.audits if kept.chapter == "audits" else getattr(predicate, kept.chapter).found
+        said = [_as_json(entry) for entry in named if entry["name"] == one["name"]]
+        if _as_json(one) not in said:
+            what = "says otherwise than" if said else "leaves out"
+            yield f"it {what} {plain(path)}, which is the file that lay there, of these very weights"
 
-    reader: of the run as it was.
+
+def beside_chapters(
+    run: Path, reader: Reader, predicate: Predicate, register: Sequence[Noted] = ()
+) -> Iterator[Taken | str]:
+    """What was computed of the node's very weights, lies in the run's folder (trust) and is not in its certificate, or
+    is noted in run.db and lies there no more: as taken, since whoever signed may have left it out. In words what lies
+    there in another form, or cannot be read.
+
+    reader: of the run as it was. register: of the node, what is noted later included.
     """
     node, weights, rows = predicate.node, weights_of(reader, predicate.node), rows_of(reader, predicate.node)
+    for lost in missing_since(run, predicate, register, weights, rows):
+        place = "testing.audits" if lost.chapter == "audits" else lost.chapter
+        why = "run.db notes that it was computed of these very weights, and its file is not there as it was: nobody "
+        yield Taken(node, place, f"{plain(lost.name, 60)}: {why}knows what it said")
     for kind in CHAPTERS:
         place = "testing.audits" if kind == "audits" else kind
         named = predicate.testing.audits if kind == "audits" else getattr(predicate, kind).found

@@ -23,22 +23,25 @@ from rrm.trust.differing import differences, short
 from rrm.trust.gathering import Hashed, evidence_of, measured_truths, predicate_of
 from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD
 from rrm.trust.origins import machine_of, started_from, subjects_of
+from rrm.trust.register import Noted, downgraded, noted, off_the_shelf
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
 from rrm.trust.snapshot import (
+    LINK,
     OTHERS,
     Disguised,
     beside,
     copied,
     cut,
     databases_of,
+    first_link,
     hash_of,
     look,
     weights_in,
     within,
 )
 from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
-from rrm.trust.unnamed import beside_chapters, later_rows, left_out, other_files, there, too_new, unheard
-from rrm.trust.who_judged import only_people
+from rrm.trust.unnamed import beside_chapters, later_rows, left_out, other_files, there, too_new, unheard, unspoken
+from rrm.trust.who_judged import imported_as_people, only_people
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
 
@@ -107,6 +110,8 @@ class _Check:
     """Whether rows were rewritten, and agree with their links: then what differs comes of that."""
     aside: Sequence[str] = ()
     """Databases that are there, and that the certificates do not name."""
+    register: Sequence[Noted] = ()
+    """What run.db notes of RUN/trust, what came after the certificates' rows included."""
     hashes: dict[str, str | None] = field(default_factory=dict)
 
     @cached_property
@@ -148,6 +153,9 @@ def verify(
     if found.faults or (opened := _opened(certificate, known, found)) is None:
         return found
     payload, predicate = opened
+    if (link := first_link(run)) and (link != TRUTH or TRUTH in predicate.databases):
+        found.faults.append(Breach("changed", LINK.format(link)))
+        return found
     try:
         with copied(run, measured=False, truth=TRUTH in predicate.databases) as copy:
             if TRUTH not in predicate.databases:  # of a certificate that does not speak of it
@@ -162,9 +170,11 @@ def verify(
                 return found
             found.notes += [*later_rows(copy, predicate.databases), *other_files(run, predicate.files)]
             aside = left_out(copy, predicate.databases)
+            with Reader(copy) as whole:
+                register = noted(whole)
             cut(copy, predicate.evidence.size, predicate.databases)
             with Reader(copy) as reader:
-                check = _Check(run, copy, reader, certificate.parent, known, found, told, aside)
+                check = _Check(run, copy, reader, certificate.parent, known, found, told, aside, register)
                 others = {file_of(check.folder, node).name for node in reader.nodes if node != predicate.node}
                 if certificate.name in others:
                     check.say([f"{certificate.name} is the certificate of {predicate.node}"], "", "run")
@@ -316,8 +326,14 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
     if beside:
         found.notes.append(f"{node}: beside it lie certificates that it does not name: {', '.join(beside)}")
     found.taken += unheard(predicate, check.aside)
-    for one in beside_chapters(check.run, check.reader, predicate):
+    register = [one for one in check.register if one.task == node]
+    check.say(_shelf(check, predicate, register), node)
+    for one in beside_chapters(check.run, check.reader, predicate, register):
         (found.taken if isinstance(one, Taken) else found.notes).append(one)  # type: ignore[arg-type]
+    if predicate.version < 3 and (n := imported_as_people(check.reader, check.copy, check.reader.nodes[node])):
+        why = f"{n} of these judgements were imported: that they are people's is what a file said"
+        places = [f"design.judges[{i}]" for i, one in enumerate(predicate.design.judges) if one.kind == "people"]
+        found.taken += [Taken(node, f"{at}.{one}", why) for at in places for one in ("people", "judgements", "kind")]
     if any("not_known" not in figure.model_dump() for figure in predicate.testing.agreement.values()):
         why = "agreement with the truth was measured beside the run, and is no part of its records"
         found.taken.append(Taken(node, "testing.agreement", why))
@@ -395,15 +411,26 @@ def _files(check: _Check, predicate: Predicate) -> Iterable[str]:
     for name in predicate.files:
         if name != PurePosixPath(name).as_posix() or PurePosixPath(name).is_absolute() or ".." in name.split("/"):
             yield f"{plain(name, 60)} is no path within a run, as it is written"
-    if TRUTH in predicate.databases and (check.run / TRUTH).is_symlink():
-        yield f"{TRUTH} is a symbolic link, and what it leads to is no part of the run"
     named = {**weights_in(check.copy, predicate.node), **predicate.files}
     for name, digest in named.items():
         if (now := check.hash_of(name)) != digest:
-            yield f"{name} is missing" if now is None else f"{name} is not the file that it was"
+            if now is None and (link := first_link(check.run, [name])):
+                yield LINK.format(link)
+            else:
+                yield f"{name} is missing" if now is None else f"{name} is not the file that it was"
     for name, digest in weights_in(check.copy, predicate.node).items():
         if predicate.files.get(name) != digest:
             yield f"{name} is not among the files that it names, with the hash that run.db has"
+
+
+def _shelf(check: _Check, predicate: Predicate, register: Sequence[Noted]) -> Iterable[str]:
+    """What of RUN/trust is not as the certificate and the rows that it is of have it."""
+    yield from downgraded(check.reader, predicate)
+    if predicate.shelf is not None:
+        then = {*noted(check.reader, predicate.node)}
+        later = [one for one in register if one not in then]
+        yield from off_the_shelf(check.run, check.reader, predicate, later)
+        yield from unspoken(check.run, check.reader, predicate)
 
 
 def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[str]:
@@ -418,7 +445,7 @@ def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[st
         databases = {**databases, TRUTH: predicate.databases[TRUTH]}  # taken as signed, which is said
     again = predicate_of(
         check.reader, check.copy, Hashed(evidence, predicate.files, databases), predicate.node, predicate.made,
-        children, chapters, predicate.testing.audits, predicate.testing, predicate.version,
+        children, chapters, predicate.testing.audits, predicate.testing, predicate.version, predicate.shelf or (),
     )  # fmt: skip
     anew = json.loads(json.dumps(again.model_dump(mode="json")))
     told, found = ({key: one for key, one in side.items() if key not in NOTED} for side in (given, anew))

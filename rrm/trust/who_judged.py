@@ -1,5 +1,6 @@
-"""Who judged at a node, as a certificate says it: people only where run.db has judgements of theirs, and how far they
-agree only from labels that made these."""
+"""Who judged at a node, as a certificate says it: people only where run.db has judgements that they gave here, and how
+far they agree only from labels that made these. What was imported is people's by what a file says, which is counted
+apart; certificates of before version 3 counted some of it as people's."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from rrm.labels.forgetting import named_in
 from rrm.labels.questions import Label, LabelError, named
 from rrm.labels.queue import Labels
 from rrm.trust.shapes import HUMAN
-from rrm.trust.statement import Figure, Found, Judge, Kind, NotKnown
+from rrm.trust.statement import VERSION, Figure, Found, Given, Judge, Kind, NotKnown
 from rrm.view.reading import NodeView, Reader
 
 CURRENT = "c.task = ? AND NOT EXISTS (SELECT 1 FROM comparisons later WHERE later.supersedes = c.seq)"
@@ -30,32 +31,33 @@ ORACLE = "oracle"
 """The user of `rrm.measure.oracle`, who knows the truth: simulated, though its name has no settings."""
 PEOPLE = (HUMAN, f"unaided({HUMAN})", f"ally({HUMAN})")
 """Names of users who ask people: also those within which `rrm.measure.users` has them."""
+SAID = "imported, said to be by people"
+"""What a judge is called whom a file calls people."""
 ALONE = "nobody judged what somebody else judged, too"
 Judged = Mapping[str, list[tuple[frozenset[str], float | None]]]
 """Pair -> who judged it, of people, and what came of it: once for each time."""
 
 
-def judges_of(run: Reader, copy: Path, node: NodeView) -> tuple[Judge, ...]:
+def judges_of(run: Reader, copy: Path, node: NodeView, version: int = VERSION) -> tuple[Judge, ...]:
     """Who judged; people are counted together and not named: a certificate is for strangers. copy: the folder that
-    `run` reads."""
+    `run` reads. version: of the certificate."""
     counts: Counter[tuple[str, Kind]] = Counter()
     people: set[str] = set()
-    program, known = _program(run), _known(run, copy)
-    query = (
-        f"SELECT c.user, c.round < 0, COUNT(*) FROM comparisons c WHERE {CURRENT} AND c.purpose != ?"
-        " GROUP BY c.user, c.round < 0"
-    )
-    for user, imported, n in run.rows(query, (node.path, DERIVED)):
-        kind = "people" if imported and user in known else _kind(user, bool(imported), program)
+    old = version < 3
+    program, known = _program(run), _known(run, copy) if old else frozenset()
+    for user, imported, n in _users(run, node):
+        kind = "people" if imported and user in known else _kind(user, imported, program, old)
         name = "people" if kind == "people" else user
-        if kind == "imported" and named_in(user):
+        if kind == "imported" and _called_people(user):
+            name = SAID
+        elif kind == "imported" and named_in(user):
             name = "imported"  # a name that a file gives may be a person's
         counts[name, kind] += n
         if kind == "people":
             people.update(named_in(user))
     agreed: Found = NotKnown(not_known=ALONE)
     if people and (copy / "labels.db").exists():
-        agreed = _alpha(run, copy, node.path, program)
+        agreed = _alpha(run, copy, node.path, program, old)
     nobody = NotKnown(not_known="no people")
     return tuple(
         Judge(
@@ -64,6 +66,44 @@ def judges_of(run: Reader, copy: Path, node: NodeView) -> tuple[Judge, ...]:
         )
         for (name, kind), n in sorted(counts.items())
     )  # fmt: skip
+
+
+def given_by_people(run: Reader, node: NodeView) -> tuple[Given, Given]:
+    """What people judged here, and what a file says that people did; of the latter those are counted whom it names, or
+    how many it says there were."""
+    program = _program(run)
+    rows = [(user, imported, n) for user, imported, n in _users(run, node) if _called_people(user)]
+    here = [(user, n) for user, imported, n in rows if _kind(user, imported, program) == "people"]
+    said = [(user, n) for user, imported, n in rows if imported]
+    most = max((int(user.split()[0]) for user, _ in said if user.endswith(" people")), default=0)
+    named, told = ({one for user, _ in some for one in named_in(user)} for some in (here, said))
+    return (
+        Given(judgements=sum(n for _, n in here), people=len(named)),
+        Given(judgements=sum(n for _, n in said), people=max(most, len(told))),
+    )
+
+
+def imported_as_people(run: Reader, copy: Path, node: NodeView) -> int:
+    """How many imported judgements a certificate of before version 3 counts as people's."""
+    program, known = _program(run), _known(run, copy)
+    return sum(
+        n for user, imported, n in _users(run, node)
+        if imported and (user in known or _kind(user, True, program, old=True) == "people")
+    )  # fmt: skip
+
+
+def _users(run: Reader, node: NodeView) -> list[tuple[str, bool, int]]:
+    """User, whether it was imported, and how many judgements of a node stand."""
+    query = (
+        f"SELECT c.user, c.round < 0, COUNT(*) FROM comparisons c WHERE {CURRENT} AND c.purpose != ?"
+        " GROUP BY c.user, c.round < 0"
+    )
+    return [(str(user), bool(imported), int(n)) for user, imported, n in run.rows(query, (node.path, DERIVED))]
+
+
+def _called_people(user: str) -> bool:
+    """Whether a judgement's user is called as people are."""
+    return re.fullmatch(r"human(\(.{0,200}\))?|\d{1,9} people", user, re.DOTALL) is not None
 
 
 def _program(run: Reader) -> str:
@@ -86,12 +126,13 @@ def _known(run: Reader, copy: Path) -> frozenset[str]:
     return frozenset(labelers & judged)
 
 
-def _kind(user: str, imported: bool, program: str) -> Kind:
-    """People only where that is sure: people were to judge the run, or votes of several were imported as theirs. A name
-    that an imported file gives says nothing of whose it is; one without parentheses is a program's that is not rrm's,
-    and so is one like people's in a run that a program was to judge."""
-    if re.fullmatch(r"human(\(.{0,200}\))?|\d{1,9} people", user, re.DOTALL):
-        return "people" if imported or not program else "other"
+def _kind(user: str, imported: bool, program: str, old: bool = False) -> Kind:
+    """People only where that is sure: people were to judge the run, and did here. A name that an imported file gives
+    says nothing of whose it is; one without parentheses is a program's that is not rrm's, and so is one like people's
+    in a run that a program was to judge. old: as of certificates of before version 3, to which what was imported as
+    people's was theirs."""
+    if _called_people(user):
+        return ("people" if old else "imported") if imported else "other" if program else "people"
     if re.match(r"(?:model|openai|endpoint)\(", user):
         return "model"
     if user.startswith("imported(") or (imported and named_in(user)):
@@ -99,21 +140,21 @@ def _kind(user: str, imported: bool, program: str) -> Kind:
     return "other" if named_in(user) and user != ORACLE else "simulated"
 
 
-def _alpha(run: Reader, copy: Path, task: str, program: str) -> Found:
+def _alpha(run: Reader, copy: Path, task: str, program: str, old: bool) -> Found:
     with closing(Labels(copy)) as queue:
         cases, pairs, labels = queue.cases(), queue.pairs(), queue.labels()
-    found: Estimate = alpha([*_that_made(labels, pairs, _judged(run, task, program), task)], cases).ordinal
+    found: Estimate = alpha([*_that_made(labels, pairs, _judged(run, task, program, old), task)], cases).ordinal
     if math.isnan(found.value):
         return NotKnown(not_known=ALONE)
     low, high = (None if math.isnan(one) else one for one in (found.low, found.high))
     return Figure(value=found.value, low=low, high=high, n=found.n, cases=found.cases)
 
 
-def _judged(run: Reader, task: str, program: str) -> Judged:
+def _judged(run: Reader, task: str, program: str, old: bool) -> Judged:
     found: dict[str, list[tuple[frozenset[str], float | None]]] = defaultdict(list)
     query = f"SELECT c.pair, c.user, c.preference, c.round < 0 FROM comparisons c WHERE {CURRENT} AND c.purpose != ?"
     for pair, user, preference, imported in run.rows(query, (task, DERIVED)):
-        if _kind(user, bool(imported), program) == "people":
+        if _kind(user, bool(imported), program, old) == "people":
             found[pair].append((frozenset(named_in(user)), preference))
     return found
 

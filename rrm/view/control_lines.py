@@ -7,12 +7,13 @@ from pathlib import Path
 
 from rrm.labels import controls
 from rrm.store.database import read_only
+from rrm.view.damage import torn
 
 
 def judged_controls(folder: Path) -> list[str]:
     """A line or two for each person who judged any; none where nobody did, as in older runs."""
     path = folder / "labels.db"
-    if not path.exists():
+    if not path.exists() or torn(path):
         return []
     try:
         with read_only(path) as db:

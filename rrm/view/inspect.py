@@ -21,6 +21,7 @@ from rrm.view import comparisons as judged
 from rrm.view import lists
 from rrm.view.accuracy import counted
 from rrm.view.attributions import Attributed, attributed
+from rrm.view.damage import damaged
 from rrm.view.figures import tables_of
 from rrm.view.positions import bias_figures
 from rrm.view.reading import ESTIMATED, Calls, NodeView, Reader
@@ -63,6 +64,7 @@ def show_tree(run: Reader, console: Console) -> None:
 
     A narrow terminal gets fewer columns, not cut ones.
     """
+    _show_damage(run, console)
     wide = console.width >= WIDE
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0) if wide else (0, 1, 0, 0))
     table.add_column("task", overflow="fold")
@@ -98,6 +100,12 @@ def show_tree(run: Reader, console: Console) -> None:
     if (found := run.report.get("agreement")) is not None:
         between = f"[{found['low']:.2f}, {found['high']:.2f}]"
         console.print(Text(f"user agrees with the truth: {found['mean']:.2f} {between}"))
+
+
+def _show_damage(run: Reader, console: Console) -> None:
+    """What beside the run cannot be read."""
+    for told in damaged(run.folder, str(run.folder)):
+        console.print(Text(visible(told), style="yellow"))
 
 
 def _show_calls(calls: Sequence[Calls], console: Console) -> None:
@@ -151,6 +159,7 @@ def show_node(
         near = "" if show in known else nearest(show, known)
         told = f"{', '.join(kinds)}{''.join(hints)}"
         raise InspectError(f"--show {show}: no such filter here{near}{' One' if near else '; one'} of {told}")
+    _show_damage(run, console)
     p = run.progress(node)
     console.print(Text.assemble((visible(node.path), "bold"), "  ", (p.state, STYLES.get(p.state, "bold yellow"))))
     if node.instruction:
@@ -181,6 +190,7 @@ def show_node(
 def show_challenges(run: Reader, path: str | None, console: Console) -> None:
     """The five figures of a node, or of every node that was trained in this run (`rrm.view.five_figures`). Raises
     `NodeError` if there is no such node."""
+    _show_damage(run, console)
     for node in chosen(run, path):
         console.print(Text.assemble((visible(node.path), "bold"), "  the five challenges of reward modeling"))
         for one in tables_of(run, node):

@@ -10,6 +10,7 @@ from rrm.store.database import check_version, read_only
 from rrm.store.upgrades import LABELS
 from rrm.view.clips import Clip, Frame, steps_of
 from rrm.view.comparisons import ShownComparison
+from rrm.view.damage import torn
 from rrm.view.reading import Reader
 
 
@@ -17,7 +18,7 @@ def seen(run: Reader, c: ShownComparison) -> tuple[Sequence[Mapping[str, str]], 
     """Caption and text of each picture, of A and of B: as the assistance makes them only if it was shown. None where no
     person was asked, or the task draws none."""
     path = run.folder / "labels.db"
-    if not path.exists():
+    if not path.exists() or torn(path):
         return (), ()
     try:
         with read_only(path) as db:
@@ -30,7 +31,12 @@ def seen(run: Reader, c: ShownComparison) -> tuple[Sequence[Mapping[str, str]], 
         return (), ()
     if row is None or row[0] is None:
         return (), ()
-    a, b = (one["assisted" if c.shown else "alone"] for one in json.loads(row[0]))
+    which = "assisted" if c.shown else "alone"
+    try:
+        a, b = ([{key: str(one[key]) for key in ("caption", "text")} for one in side[which]]
+                for side in json.loads(row[0]))  # fmt: skip
+    except (ValueError, KeyError, TypeError, RecursionError):  # somebody else's
+        return (), ()
     return a, b
 
 

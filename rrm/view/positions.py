@@ -15,6 +15,7 @@ from rrm.core.errors import StoreError
 from rrm.core.shares import Known, mean, share
 from rrm.store.database import check_version, read_only
 from rrm.store.upgrades import LABELS
+from rrm.view.damage import torn
 from rrm.view.reading import Reader
 from rrm.view.truth import hurried
 
@@ -97,7 +98,7 @@ def first_preferred(run: Reader, task: str = "", seconds: float = 0.3) -> list[F
 def _clusters(run: Reader, task: str, seconds: float) -> dict[str, list[tuple[float, float]]]:
     """Labeler -> per case, (how often the first was preferred, of how many)."""
     path = run.folder / "labels.db"
-    if not path.exists():
+    if not path.exists() or torn(path):
         return {}
     end = time.monotonic() + seconds
     try:

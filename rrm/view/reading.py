@@ -25,6 +25,7 @@ from rrm.store.config import read_config
 from rrm.store.database import check_version, read_only
 from rrm.store.upgrades import CALLS, LABELS, RUN
 from rrm.view.accuracy import ENOUGH, Predicted, nodes_measured, nothing_learned, predicted, well_measured
+from rrm.view.damage import torn
 from rrm.view.holder import held
 from rrm.view.nodes import NodeView as NodeView
 from rrm.view.nodes import nodes_of
@@ -258,7 +259,7 @@ class Reader:
     def asked(self) -> set[str]:
         """The nodes whose pairs wait for people's judgements (`rrm label`)."""
         path = self.folder / "labels.db"
-        if not path.exists():
+        if not path.exists() or torn(path):
             return set()
         try:
             with read_only(path) as db:
@@ -271,7 +272,7 @@ class Reader:
     def calls(self) -> list[Calls]:
         """What was asked of models behind endpoints (`rrm.models.endpoints`), by who asked and at which node."""
         path = self.folder / "calls.db"
-        if not path.exists():
+        if not path.exists() or torn(path):
             return []
         try:
             with read_only(path) as db:

@@ -25,7 +25,7 @@ State = Literal["supported", "against", "open", ""]
 LETTERS: Mapping[str, str] = {
     "goal": "G", "away goal": "AG", "strategy": "S", "solution": "Sn", "context": "C", "assumption": "A",
 }  # fmt: skip
-PREDICATES = tuple(f"urn:recursive-reward-modeling:certificate:v{version}" for version in (1, 2))
+PREDICATES = tuple(f"urn:recursive-reward-modeling:certificate:v{version}" for version in (1, 2, 3))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from rrm.store.files import file_name
 from rrm.store.upgrades import LABELS
 from rrm.view.accuracy import ENOUGH, finite
 from rrm.view.comparisons import PARTS
+from rrm.view.damage import torn
 from rrm.view.reading import NodeView, Reader
 from rrm.view.truth import BETTER, JOINS, attached
 
@@ -163,7 +164,7 @@ def _agreement(run: Reader, path: str, seen: _Seen, people: str) -> str:
 def _people(run: Reader) -> dict[str, str]:
     """Task -> in how many pairs that several people judged all say the same."""
     path = run.folder / "labels.db"
-    if not path.exists():
+    if not path.exists() or torn(path):
         return {}
     try:
         with read_only(path) as db:

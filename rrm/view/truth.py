@@ -13,6 +13,7 @@ from rrm.core.shares import Known, share
 from rrm.store.truths import FILE
 from rrm.store.upgrades import TRUTHS
 from rrm.view.comparisons import PARTS
+from rrm.view.damage import torn
 from rrm.view.reading import Reader
 
 BETTER = "(ta.score - tb.score)"
@@ -48,7 +49,7 @@ def attached(run: Reader) -> bool:
     if any(name == "truth" for _, name, _ in run.rows("PRAGMA database_list")):
         return True
     path = run.folder / FILE
-    if not path.exists():
+    if not path.exists() or torn(path):
         return False
     for way in ("mode=ro", "mode=ro&immutable=1"):
         try:

@@ -8,6 +8,10 @@ from typing import Any
 MACHINE = "On what it was trained ({}): the run says so, and nothing in it shows it."
 START = "Which weights and which tokenizer it started from, beyond doubt: "
 OLDER = f"{START}it is of version 1, which names them by 64 bits."
+NO_SHELF = (
+    "What else was computed of its weights, and what that said: it is of version {}, which does not list what lay in "
+    "RUN/trust."
+)
 
 
 def left_unsaid(predicate: Mapping[str, Any]) -> Iterator[str]:
@@ -19,6 +23,8 @@ def left_unsaid(predicate: Mapping[str, Any]) -> Iterator[str]:
         yield MACHINE.format(machine)
     if predicate.get("version", 1) == 1 and not any(line.startswith(START) for line in said):
         yield OLDER
+    if (version := predicate.get("version", 1)) in (1, 2):
+        yield NO_SHELF.format(version)
 
 
 def machine_in(about: Mapping[str, Any]) -> str | None:

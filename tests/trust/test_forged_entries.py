@@ -38,7 +38,7 @@ def agreeing(run: Path, change: Callable[[Body], None]) -> Callable[[Body], None
         change(statement["predicate"])
         told = Predicate.model_validate(statement["predicate"])
         with Reader(run) as reader:
-            parts = {name: getattr(told, name) for name in CHAPTERS}
+            parts = {name: getattr(told, name) for name in (*CHAPTERS, "shelf")}
             shown = not_shown_of(reader, reader.nodes[told.node], parts, told.children, told.version)
         statement["predicate"]["not_shown"] = [*shown]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import pytest
 from rrm.core.errors import RunError
 from rrm.labels.queue import Labels
 from rrm.store import links
-from rrm.store.store import LINKED
+from rrm.store.store import LINKED, Store
+from rrm.trust import certifying
 from rrm.trust.certifying import certify, file_of
 from rrm.trust.demands import unmet
 from rrm.trust.gathering import design_of
@@ -24,8 +27,9 @@ from rrm.trust.guarantees import bounded
 from rrm.trust.machines import this_code
 from rrm.trust.shelf import OLD, keep
 from rrm.trust.snapshot import copied, cut, databases_of
-from rrm.trust.statement import Chapter, digest_of
+from rrm.trust.statement import Chapter, Given, digest_of
 from rrm.trust.verifying import Verified
+from rrm.trust.who_judged import SAID
 from rrm.view.reading import Reader
 from tests.label.material import pair
 from tests.trust.test_certificates import certified, checked, key, kinds, opened, read, rewritten, run
@@ -279,14 +283,24 @@ def found_in(run: Path, chapter: Any, name: str, confidence: float = 0.95) -> No
         keep(reader, "toy", chapter, name, command, body, inputs, this_code())
 
 
+def kept_as(place: Path, text: str) -> None:
+    """Another body of something that is kept of the root's weights, noted as a command notes it."""
+    place.write_text(text)
+    with closing(Store(place.parents[3] / "run.db")) as store:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        store.note_computed("toy", place.parent.name, place.stem, digest, "other weights")
+
+
 def told_of_chapters(found: Verified) -> set[str]:
     return {one.place for one in found.taken if "not in the certificate" in one.why or "no such thing" in one.why}
 
 
 def test_what_fails_and_lies_in_the_run_is_not_left_out_without_a_word(run: Path, key: Path) -> None:
     found_in(run, "guarantees", "bounds")
+    certify(run, key=key)
     found_in(run, "guarantees", "mine")
     found_in(run, "audits", "mine")
+    found = checked(run, key)  # as of whoever signs only the rows of before
     certify(run, key=key)
     honest = checked(run, key)
     assert honest.code == 0 and not told_of_chapters(honest)
@@ -295,7 +309,8 @@ def test_what_fails_and_lies_in_the_run_is_not_left_out_without_a_word(run: Path
         predicate["guarantees"]["found"] = [one for one in predicate["guarantees"]["found"] if one["name"] == "bounds"]
         predicate["testing"]["audits"] = []
 
-    found = forged(run, key, less)
+    lying = forged(run, key, less)
+    assert kinds(lying) == {"changed"} and sum("leaves out trust/" in fault.what for fault in lying.faults) == 2
     assert found.code == 0 and told_of_chapters(found) == {"guarantees", "testing.audits"}
     policy = {"root": {"guarantees": "derived"}}
     assert any("left it out" in one for one in unmet(policy, found.predicates, "toy", found.taken))
@@ -310,16 +325,19 @@ def test_that_something_is_of_other_weights_is_asked_of_what_lies_there(run: Pat
     found_in(run, "guarantees", "bounds")
     certify(run, key=key)
     old = forged(run, key, lambda predicate: predicate.update(guarantees={"found": [], "empty": OLD}))
-    assert old.code == 0 and told_of_chapters(old) == {"guarantees"}
+    assert kinds(old) == {"changed"} and told_of_chapters(old) == {"guarantees"}
     place = run / "trust" / "toy" / "guarantees" / "bounds.json"
     body = json.loads(place.read_text())
-    place.write_text(json.dumps(body | {"weights": {"agent": "", "reward": ""}}))
-    assert not told_of_chapters(checked(run, key)), "then it is so"
-    place.write_text("[" * 100_000)
+    kept_as(place, json.dumps(body | {"weights": {"agent": "", "reward": ""}}))
+    certify(run, key=key)
+    assert checked(run, key).code == 0 and not told_of_chapters(checked(run, key)), "then it is so"
+    kept_as(place, "[" * 100_000)
     assert any("cannot be read" in note for note in checked(run, key).notes)
     place.unlink()
     place.symlink_to(run / "config.json")
-    assert any("cannot be read" in note for note in checked(run, key).notes)
+    assert [fault.what.split(" is a symbolic")[0] for fault in checked(run, key).faults] == [
+        "trust/toy/guarantees/bounds.json"
+    ]
 
 
 def test_what_was_found_again_otherwise_is_told_in_a_note(run: Path, key: Path) -> None:
@@ -344,3 +362,54 @@ def test_a_certificate_below_that_is_not_named_is_told_of(run: Path, key: Path) 
     certify(run, key=key)
     honest = checked(run, key)
     assert not unmet(policy, honest.predicates, "toy", honest.taken)
+
+
+def imported_too(run: Path) -> None:
+    """Judgements of a file that says that people gave them: by names, of whom one labeled here, too, and a vote."""
+    with relinked(run) as bare:
+        names = [name for (name,) in bare.execute("SELECT name FROM pragma_table_info('comparisons')") if name != "seq"]
+        for n, user in enumerate(("human(Zoe, Una)", "3 people", "Zoe")):
+            values = ", ".join({"pair": "?", "user": "?", "round": "-1"}.get(name, name) for name in names)
+            order = sorted((names.index("pair"), names.index("user")))
+            given = [f"imported {n}" if names[at] == "pair" else user for at in order]
+            bare.execute(f"INSERT INTO comparisons ({', '.join(names)}) SELECT {values} FROM comparisons"
+                         " WHERE task = 'toy' AND purpose != 'derived' LIMIT 1", given)  # fmt: skip
+
+
+def test_what_a_file_calls_people_s_is_counted_apart_from_people_who_labeled(people: Path, key: Path) -> None:
+    (*_, before) = certify(people, key=key)
+    imported_too(people)
+    (*_, done) = certify(people, key=key)
+    design, was = done.predicate.design, before.predicate.design
+    assert design.by_people == was.by_people and design.imported_as_people == Given(judgements=2, people=3)
+    assert {(judge.name, judge.kind, judge.judgements, judge.people) for judge in design.judges} == {
+        *((judge.name, judge.kind, judge.judgements, judge.people) for judge in was.judges),
+        (SAID, "imported", 2, 0), ("imported", "imported", 1, 0),
+    }  # fmt: skip
+    assert any("a file said so" in line for line in done.predicate.not_shown)
+    found = checked(people, key)
+    assert found.code == 0
+
+    def said(place: str, demand: str) -> list[str]:
+        return unmet({"root": {place: demand}}, found.predicates, "toy", found.taken)
+
+    n = design.by_people.model_dump()["judgements"]
+    assert not said("design.by_people.judgements", f">= {n}") and said("design.by_people.judgements", f">= {n + 1}")
+    assert not said("design.imported_as_people.people", ">= 3"), "who wants those has to say so"
+
+
+def test_an_older_certificate_that_counts_imported_ones_as_people_s_meets_no_demand_with_them(
+    people: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "design.judges.*.people"
+    monkeypatch.setattr(certifying, "predicate_of", partial(certifying.predicate_of, version=2))
+    for imported in (False, True):
+        if imported:
+            imported_too(people)
+        certify(people, key=key)
+        found = checked(people, key)
+        (judge,) = found.predicates["toy"].design.judges
+        assert found.code == 0 and judge.kind == "people", "as it was counted then"
+        unfulfilled = unmet({"root": {place: ">= 2"}}, found.predicates, "toy", found.taken)
+        assert bool(unfulfilled) == imported and all("is what a file said" in one for one in unfulfilled)
+        assert unmet({"root": {"design.by_people.judgements": ">= 0"}}, found.predicates, "toy", found.taken)

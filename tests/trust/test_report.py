@@ -21,6 +21,7 @@ from rrm.trust.documents import Cells, Document, Title, Verbatim, Words, as_html
 from rrm.trust.report_figures import DrawnFigure
 from rrm.trust.reported import MISSING, Shown, counted, experiments, over_runs, run_told, told_of
 from rrm.trust.reporting import bibtex, judged_by, report
+from rrm.trust.who_judged import SAID
 from tests.view import synthetic
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -120,8 +121,8 @@ def test_only_people_are_called_people(tmp_path: Path) -> None:
             for i, user in enumerate(users)]  # fmt: skip
     told = run_told(synthetic.make(tmp_path / "run", rows))
     assert told.judged_by() == {
-        "imported": {"imported(p.jsonl)", "imported"}, "other": {"overlap"}, "simulated": {"oracle"},
-        "model": {"openai(m)"}, "people": {"people"},
+        "imported": {"imported(p.jsonl)", "imported", SAID}, "other": {"overlap"}, "simulated": {"oracle"},
+        "model": {"openai(m)"},
     }  # fmt: skip
     assert any(line.startswith("Who judged what was imported") for line in told.nodes["paper"].not_shown)
     said = judged_by([run_told(synthetic.make(tmp_path / "only", rows[:2]))])

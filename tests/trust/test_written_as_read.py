@@ -44,7 +44,7 @@ def instead(pattern: str, text: str) -> Change:
         instead(r'"value":0\.0', '"value":-Infinity'),
         instead(r'"value":0\.0', '"value":1e999'),
         instead(r'"value":0\.0', '"value":"0.0"'),
-        instead(r'"version":2', '"version":2.0'),
+        instead(r'"version":3', '"version":3.0'),
         instead(r'"subject":\[\{', '"subject":[{"uri":"x",'),
         instead(r'"digest":\{"sha256":"([0-9a-f]*)"', '"digest":{"sha256":7'),
         instead(r'"settings":\{', '"settings":{"x":' + "[" * 900 + "]" * 900 + ","),

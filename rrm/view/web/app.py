@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -15,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
+from rrm.view.damage import met
 from rrm.view.reading import ReadError, find_runs
 from rrm.view.safety_case import as_it_stands
 from rrm.view.web import comparison_pages, outcome_pages, pages, run_pages, tree_pages
@@ -38,7 +41,9 @@ def create_app(
     app = Starlette(
         routes=[*routes, *chain(*(one.ROUTES for one in PAGES)), static],
         middleware=[Middleware(Guard, access=access)],
-        exception_handlers={HTTPException: failed, ReadError: unreadable, 500: broke},
+        exception_handlers={
+            HTTPException: failed, ReadError: unreadable, sqlite3.DatabaseError: met_a_tear, 500: broke,
+        },
     )
     app.state.access = access
     app.state.runs = find_runs(runs)
@@ -59,6 +64,17 @@ async def failed(request: Request, error: Exception) -> Response:
 async def unreadable(request: Request, error: Exception) -> Response:
     """The page of a run that cannot be read any more, or is none; says why."""
     return render(request, "error.html", 404, title="404", detail=str(error))
+
+
+async def met_a_tear(request: Request, error: Exception) -> Response:
+    """The page without what lies torn beside its runs, if anything does; else that a run's own records are."""
+    runs: Mapping[str, Path] = request.app.state.runs
+    name = str(request.path_params.get("run", ""))
+    folders = [runs[name]] if name in runs else [*runs.values()]
+    if any([await run_in_threadpool(met, folder) for folder in folders]):
+        return await run_in_threadpool(request.scope["endpoint"], request)
+    detail = f"run.db cannot be read: {error}. If it is damaged, put a copy back, or what sqlite3's .recover saves."
+    return render(request, "error.html", 404, title="404", detail=detail)
 
 
 async def broke(request: Request, error: Exception) -> Response:

@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse
 from rrm.core.clean import visible
 from rrm.view.accuracy import RANKS, counted
 from rrm.view.comparisons import nth, points
+from rrm.view.damage import damaged
 from rrm.view.reading import NodeView, Reader
 from rrm.view.text import line
 from rrm.view.web.security import Access
@@ -54,10 +55,14 @@ def whole_number(text: str | None) -> int | None:
 def render(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
     """A page. Everything in `context` is escaped; use the filter `visible` on whatever a model or a person wrote."""
     access: Access = request.app.state.access
+    shown = [one for value in context.values() for one in (value if isinstance(value, list | tuple) else (value,))]
+    runs = {one.folder: one for one in shown if isinstance(one, Reader)}.values()
+    torn = [f"{f'{run.title}: ' if len(runs) > 1 else ''}{line}" for run in runs for line in damaged(run.folder)]
     body = TEMPLATES.get_template(template).render(
         csrf="" if request.app.state.static else access.csrf,
         path=request.url.path,
         exported=request.app.state.static,
+        torn=torn,
         **context,
     )
     return HTMLResponse(body, status)

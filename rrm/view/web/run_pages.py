@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -99,11 +100,15 @@ def runs(request: Request) -> Response:
     found, tags, seeds, total = [], dict[str, int](), dict[str, dict[str, str]](), 0
     for run in open_runs(request.app.state.runs):
         total += 1
-        own, experiment = tags_of(run.folder), _experiment(run)
+        own = tags_of(run.folder)
+        try:
+            experiment, row = _experiment(run), _row(run, own)
+        except sqlite3.DatabaseError:  # damaged; its own page says so
+            continue
         tags |= {one: tags.get(one, 0) + 1 for one in own}
         seeds.setdefault(experiment, {}).setdefault(repr(seeds_of(run.config)), run.name)
         if (not tag or tag in own) and _says(run, own, text):
-            found.append((_row(run, own), experiment))
+            found.append((row, experiment))
     whole = [replace(row, seeds=len(seeds[one]), first=next(iter(seeds[one].values()))) for row, one in found]
     rows = _sorted(whole, order)
     names = [row.name for row in rows]

@@ -1,0 +1,178 @@
+"""What was computed and lay in RUN/trust does not go without a word: run.db notes it, and certificates count it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rrm.store import links
+from rrm.store.store import LINKED, Store
+from rrm.trust import certifying
+from rrm.trust.certifying import certify, file_of
+from rrm.trust.demands import unmet
+from rrm.trust.gathering import LOST
+from rrm.trust.statement import CertificateError, Chapter, Predicate, read_payload
+from rrm.trust.verifying import Verified
+from tests.trust.test_certificates import certified, checked, key, kinds, opened, read, rewritten, run
+from tests.trust.test_forged_entries import agreeing, forged
+from tests.trust.test_left_out import found_in, told_of_chapters
+
+__all__ = ["certified", "key", "run"]
+pytest.importorskip("securesystemslib", reason="needs the extra trust")
+Body = dict[str, Any]
+BOUNDS = "trust/toy/guarantees/bounds.json"
+HOLDS = {"root": {"guarantees": "holds"}}
+
+
+def lies(found: Predicate) -> dict[tuple[str, str], list[str]]:
+    told: dict[tuple[str, str], list[str]] = {}
+    for one in found.shelf or ():
+        told.setdefault((one.chapter, one.name), []).append(one.lies)
+    return told
+
+
+def whats(found: Verified) -> str:
+    return " ".join(fault.what for fault in found.faults)
+
+
+def test_a_file_that_is_noted_and_gone_is_told_by_certify_and_by_verify(run: Path, key: Path) -> None:
+    found_in(run, "guarantees", "bounds")
+    found_in(run, "audits", "mine")
+    (run / BOUNDS).unlink()
+    (run / "trust/toy/audits/mine.json").write_text((run / "trust/toy/audits/mine.json").read_text() + " ")
+    (*_, done) = certify(run, key=key)
+    assert lies(done.predicate) == {("guarantees", "bounds"): ["gone"], ("audits", "mine"): ["altered"]}
+    assert not done.predicate.testing.audits, "what somebody altered is signed by nobody"
+    shown = " ".join(done.predicate.not_shown)
+    assert "guarantees/bounds" in shown and "audits/mine" in shown
+    found = checked(run, key)
+    assert found.code == 0 and told_of(found) >= {"guarantees", "testing.audits"}
+    assert done.predicate.guarantees.empty == LOST
+    whole = Chapter(found=({"name": "mine", "command": "", "found": {"holds": True}},))
+    good = {"toy": done.predicate.model_copy(update={"guarantees": whole})}
+    assert unmet(HOLDS, good, "toy", found.taken) and not unmet(HOLDS, good, "toy")
+
+    def silent(predicate: Body) -> None:
+        predicate["shelf"] = []
+
+    assert "leaves out guarantees/bounds" in whats(forged(run, key, silent))
+    certify(run, key=key)
+
+    def there(predicate: Body) -> None:
+        predicate["shelf"][-1]["lies"] = "there"
+
+    assert f"{BOUNDS} is missing" in whats(forged(run, key, there))
+
+
+def told_of(found: Verified) -> set[str]:
+    return {one.place for one in found.taken if "nobody knows what it said" in one.why}
+
+
+def test_what_a_certificate_counts_may_be_found_again_and_not_go_away_or_be_altered(run: Path, key: Path) -> None:
+    found_in(run, "guarantees", "bounds")
+    certify(run, key=key)
+    assert checked(run, key).code == 0 and not told_of(checked(run, key))
+    whole = (run / BOUNDS).read_bytes()
+    (run / BOUNDS).write_bytes(whole.replace(b"0.95", b"0.99"))
+    assert kinds(checked(run, key)) == {"changed"} and f"{BOUNDS} is not the file" in whats(checked(run, key))
+    (run / BOUNDS).unlink()
+    assert kinds(checked(run, key)) == {"changed"} and f"{BOUNDS} is missing" in whats(checked(run, key))
+    found_in(run, "guarantees", "bounds", 0.9)
+    again = checked(run, key)
+    assert again.code == 0 and any("says otherwise" in note for note in again.notes)
+    (run / BOUNDS).write_bytes(whole)  # the older one, in the place of a later that somebody liked less
+    assert told_of(checked(run, key)) == {"guarantees"}
+    found_in(run, "guarantees", "bounds", 0.8)
+    (*_, done) = certify(run, key=key)
+    assert lies(done.predicate) == {("guarantees", "bounds"): ["replaced", "replaced", "there"]}
+    assert any("2 times before" in line for line in done.predicate.not_shown) and checked(run, key).code == 0
+
+
+def test_what_came_after_the_rows_of_a_certificate_and_is_gone_is_told_too(run: Path, key: Path) -> None:
+    found_in(run, "guarantees", "bounds")
+    assert told_of_chapters(checked(run, key)) == {"guarantees"}
+    (run / BOUNDS).unlink()
+    found = checked(run, key)
+    assert found.code == 0 and told_of(found) == {"guarantees"}
+
+
+def test_what_was_there_before_there_was_a_register_is_counted_as_not_noted(run: Path, key: Path) -> None:
+    found_in(run, "guarantees", "bounds")
+    with closing(opened(run)) as db:
+        links.add_functions(db)
+        db.executescript("DROP TABLE computed; DELETE FROM links; DELETE FROM sqlite_sequence WHERE name = 'links';"
+                         "PRAGMA user_version = 6;")  # fmt: skip
+        links.fill(db, {table: told for table, told in LINKED.items() if table != "computed"})
+    (*_, done) = certify(run, key=key)
+    assert lies(done.predicate) == {("guarantees", "bounds"): ["not noted"]} and done.predicate.guarantees.found
+    assert checked(run, key).code == 0
+    (run / BOUNDS).unlink()
+    assert f"{BOUNDS} is missing" in whats(checked(run, key))
+
+
+def test_rows_of_the_register_do_not_go_without_a_word(run: Path, key: Path) -> None:
+    found_in(run, "guarantees", "bounds")
+    for statement in ("DELETE FROM computed", "UPDATE computed SET weights = ''", "DROP TABLE computed"):
+        with closing(sqlite3.connect(run / "run.db")) as db:
+            whole = list(db.iterdump())
+        with closing(opened(run)) as db:
+            db.executescript(statement)
+        assert "computed: " in whats(checked(run, key)), statement
+        (run / "run.db").unlink()
+        with closing(sqlite3.connect(run / "run.db")) as db:
+            links.add_functions(db)
+            db.executescript("\n".join(line for line in whole if "sqlite_sequence" not in line))
+            db.execute("PRAGMA user_version = 7")
+
+
+def test_a_certificate_of_a_run_with_a_register_is_not_written_as_an_older_one(
+    run: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_in(run, "guarantees", "bounds")
+    for version in (1, 2):
+        monkeypatch.setattr(certifying, "predicate_of", partial(certifying.predicate_of, version=version))
+        certify(run, key=key)
+        assert f"it is of version {version}, which leaves out" in whats(checked(run, key))
+    body = json.loads(read(file_of(run / "certificates", "toy")))
+    with pytest.raises(CertificateError, match="shelf"):
+        read_payload(json.dumps(body | {"predicate": body["predicate"] | {"shelf": []}}).encode())
+    newer, kind = body["predicate"] | {"version": 3}, f"{body['predicateType'][:-1]}3"
+    with pytest.raises(CertificateError, match="shelf"):
+        read_payload(json.dumps(body | {"predicateType": kind, "predicate": newer}).encode())
+
+
+def test_a_certificate_of_version_two_of_before_the_register_holds(
+    run: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certifying, "predicate_of", partial(certifying.predicate_of, version=2))
+    (*_, done) = certify(run, key=key)
+    assert done.predicate.version == 2 and done.predicate.shelf is None and checked(run, key).code == 0
+    found_in(run, "guarantees", "bounds")
+    (run / BOUNDS).unlink()
+    found = checked(run, key)
+    assert found.code == 0 and told_of(found) == {"guarantees"}, "noted later, and gone"
+
+
+def test_a_name_on_a_shelf_leads_nowhere_else(run: Path, key: Path) -> None:
+    def elsewhere(predicate: Body) -> None:
+        predicate["shelf"] = [{"chapter": "..", "name": "../config", "sha256": "0" * 64, "lies": "not noted"}]
+
+    certify(run, key=key)
+    assert "is missing" in whats(forged(run, key, elsewhere))
+    rewritten(file_of(run / "certificates", "toy"), agreeing(run, lambda said: said.update(shelf=[])), key)
+    assert checked(run, key).code == 0
+
+
+def test_the_same_file_is_noted_once(tmp_path: Path) -> None:
+    with closing(Store(tmp_path / "run.db")) as store:
+        for digest in ("a", "a", "b", "a"):
+            store.note_computed("toy", "guarantees", "bounds", digest, "w")
+        assert [row for row in store._db.execute("SELECT nth, sha256 FROM computed ORDER BY nth")] == [
+            (0, "a"), (1, "b"), (2, "a")
+        ]  # fmt: skip

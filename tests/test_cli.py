@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -192,17 +193,20 @@ def test_quiet_says_nothing(tree: Path, model: Path, tmp_path: Path) -> None:
     assert (result.exit_code, result.output) == (0, "")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_says_how_to_go_on(
-    tree: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tree: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
     class Interrupted(BoundedUser):
         def judge(self, *_: object) -> None:  # type: ignore[override]
-            raise KeyboardInterrupt
+            assert callable(signal.getsignal(number))  # or it would end the tests
+            signal.raise_signal(number)
 
     monkeypatch.setattr(common, "BoundedUser", Interrupted)
     monkeypatch.setattr("sys.argv", ["/somewhere/rrm", "train", "a tree.py"])
     result = rrm("train", tree, "--out", tmp_path / "run", "--model", model)
-    assert result.exit_code == 130
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which a command that it has ended leaves to itself
+    assert result.exit_code == code
     stopped, go_on, look = result.stderr.splitlines()
     assert stopped == "Stopped. Nothing judged is lost."
     assert go_on.startswith("next: rrm train 'a tree.py' ") and look.strip().startswith(f"rrm inspect {tmp_path}")

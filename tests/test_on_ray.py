@@ -83,12 +83,13 @@ def test_a_tree_in_a_file_from_the_command_line(tmp_path: Path) -> None:
 
 @REAL
 @pytest.mark.slow
-def test_interrupted_from_the_keyboard_it_leaves_nothing_behind_and_goes_on(tmp_path: Path) -> None:
+def test_interrupted_it_leaves_nothing_behind_and_goes_on(tmp_path: Path) -> None:
+    """By SIGTERM, as the command line takes it: as Ctrl-C. Ray would take it for itself."""
     out = tmp_path / "run"
     code = (
-        "import rrm, signal\nfrom tests.test_ahead import Remembering, maker, tree\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs begin with it ignored
-        f"rrm.train(tree(), Remembering(attention=4), maker().backbone, {str(out)!r}, on='ray',"
+        "import rrm\nfrom tests.test_ahead import Remembering, maker, tree\n"
+        "from rrm.command.terminating import ended_by_sigterm\nwith ended_by_sigterm():\n"
+        f"    rrm.train(tree(), Remembering(attention=4), maker().backbone, {str(out)!r}, on='ray',"
         " watch=[lambda node, event: print(event.task, event.phase, flush=True)])\n"
     )
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -97,9 +98,9 @@ def test_interrupted_from_the_keyboard_it_leaves_nothing_behind_and_goes_on(tmp_
     for line in process.stdout:
         if line.startswith("toy/") and "fit" in line:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     rest = process.communicate(timeout=60)[0]
-    assert process.returncode == -signal.SIGINT or process.returncode == 1, rest
+    assert process.returncode == 143, rest
     assert "toy done" not in rest
     assert not started_by(process.pid)
 

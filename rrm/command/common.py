@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from rrm.command.configuration import configure_user
 from rrm.command.own_users import is_file, user_of_file
+from rrm.command.terminating import ended_by_sigterm
 from rrm.core.blame import own_place
 from rrm.core.clean import visible
 from rrm.core.errors import ConfigError, RRMError
@@ -34,7 +35,13 @@ USAGE: type[BaseException] = typer.BadParameter.__mro__[1]
 
 
 class CleanGroup(TyperGroup):
-    """Commands whose usage errors, which repeat what was typed, show control characters instead of sending them."""
+    """Commands whose usage errors, which repeat what was typed, show control characters instead of sending them; and
+    which SIGTERM ends as Ctrl-C does."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """See click."""
+        with ended_by_sigterm():
+            return super().main(*args, **kwargs)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """See click."""

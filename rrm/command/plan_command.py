@@ -194,9 +194,11 @@ def _table(*names: str) -> Table:
 def _show_memory(done: Plan, console: Console) -> None:
     table = _table("memory of a GPU" if done.device.kind == "cuda" else "memory", "GB", "")
     nodes = len(done.nodes)
+    of = f"of {_gb(done.parked + done.memory['adapters'])} " if done.parked else ""
+    apart = "; the others wait on the host" if done.parked else ""
     notes = {
         "weights": f"{done.loading / 1e9:.1f} while it is loaded",
-        "adapters": f"of all {nodes} nodes, float32" if done.model.way == "lora" else f"copies, of all {nodes} nodes",
+        "adapters": f"{of}of all {nodes} nodes{', float32' if done.model.way == 'lora' else ', copies'}{apart}",
         "gradients and AdamW": "of the one that is trained",
         "activations in training": f"passes of {done.capacity.training:,} cells, or a whole case",
         "keys and values": "with what is drawn from",

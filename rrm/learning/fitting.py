@@ -104,7 +104,7 @@ def fit_reward(
         raw, raw_out = scores[: len(seen)], scores[len(seen) :]
         reward.constraint = _fit_marks(seen, features[: len(seen)])
     else:
-        with reward.backbone.remember():
+        with reward.backbone.remember(), reward.fork.training():
             loss = _train(reward, seen, settings, key, progress, thresholds)
             raw = reward.raw_scores([j.group for j in seen])
             raw_out = reward.raw_scores([j.group for j in out]) if out else []

@@ -174,9 +174,9 @@ def optimize(
 
     A batch over the KL limit ends it. Groups without signal cost no forward or backward pass.
     """
-    updater = Updater(agent.fork, rate(settings, "lr", agent.backbone), settings.steps)
     tally = StepTally()
-    with agent.backbone.remember():  # the reward model and the KL ask for the same log-probabilities
+    with agent.fork.training(), agent.backbone.remember():  # reward model and KL ask for the same log-probabilities
+        updater = Updater(agent.fork, rate(settings, "lr", agent.backbone), settings.steps)
         for step in range(settings.steps):
             batch = collect(agent, judge, cases, settings, key, step, explored)
             signal, losses = objective(agent, batch, settings)

@@ -23,6 +23,7 @@ from rrm.models.device_spec import DeviceSpec
 from rrm.models.head import WIDENS
 from rrm.models.model_shape import LOADED, ModelShape
 from rrm.models.packing import PrefixGroup, shapes
+from rrm.models.parking import device_room
 from rrm.models.quantizing import BYTES
 from rrm.models.sampling import cases_at_once, token_bytes
 
@@ -74,6 +75,8 @@ class Plan:
     memory: Mapping[str, int]
     """By parts that are there at the same time; the largest moment of them is `peak`."""
     peak: int
+    parked: int
+    """Bytes of adapters, or copies, that wait on the host (`rrm.models.parking`), at most."""
     loading: int
     """Bytes while the model is loaded."""
     problems: tuple[str, ...]
@@ -95,7 +98,7 @@ class Plan:
         """All of it as plain values."""
         return {
             "device": vars(self.device), "model": vars(self.model), "gpus": self.gpus,
-            "capacity": vars(self.capacity), "memory": dict(self.memory), "peak": self.peak,
+            "capacity": vars(self.capacity), "memory": dict(self.memory), "peak": self.peak, "parked": self.parked,
             "loading": self.loading, "problems": list(self.problems), "seconds": self.seconds,
             "seconds_at_best": self.at_best, "judgements": self.judgements,
             "nodes": [vars(node) | {"parts": dict(node.parts)} for node in self.nodes],
@@ -111,11 +114,15 @@ def plan(
     frozen = device.kind == "cpu"
     work = works(task, found, frozen)
     nodes = tuple(costs.node(one, frozen) for one in work)
-    memory, peak = costs.memory(work, sum(node.weights for node in nodes))
+    forks = sum(node.weights for node in nodes)
+    there = costs.there(forks)
+    memory, peak = costs.memory(work, there)
     problems = _too_long(work, found, model) + costs.too_large(memory, peak)
     alone = {node.path: node.seconds for node in nodes}
     least = max(sum(alone.values()) / gpus, _longest(task, alone))
-    return Plan(device, model, gpus, costs.capacity, nodes, memory, peak, costs.loading, tuple(problems), least)
+    return Plan(
+        device, model, gpus, costs.capacity, nodes, memory, peak, forks - there, costs.loading, tuple(problems), least
+    )
 
 
 def _longest(task: Task, alone: Mapping[str, float]) -> float:
@@ -161,12 +168,15 @@ class Costs:
     @cached_property
     def capacity(self) -> Capacity:
         """As training finds it: by what is free when the model was loaded and rounded."""
-        free = None
-        if self.gpu:
-            left = self.device.memory - CONTEXT - self.weights
-            free = asked_memory() or (left if left > 0 else self.device.memory // 2)  # it does not fit: as if it did
+        free = self.free if self.gpu else None
         host = None if self.gpu else self.device.memory
         return capacity_of(torch.device(self.device.kind), self.model.layers, self.model.d, self.itemsize, free, host)
+
+    @cached_property
+    def free(self) -> int:
+        """Bytes of the device beside the weights, or what passes were given of them."""
+        left = self.device.memory - CONTEXT - self.weights
+        return asked_memory() or (left if left > 0 else self.device.memory // 2)  # it does not fit: as if it did
 
     # --- a pass ----------------------------------------------------------------------------------
 
@@ -241,8 +251,13 @@ class Costs:
 
     # --- memory ----------------------------------------------------------------------------------
 
+    def there(self, forks: int) -> int:
+        """Bytes that are on the device at one time of so many of all nodes' adapters, or copies: on a GPU as many as
+        have room, and at least the one that is trained and the one that computes for it."""
+        return min(forks, max(2 * self.model.fork * SINGLE, device_room(self.free))) if self.gpu else forks
+
     def memory(self, work: Sequence[NodeWork], forks: int) -> tuple[dict[str, int], int]:
-        """By parts, and the most that is there at one time."""
+        """By parts, and the most that is there at one time. forks: bytes of adapters, or copies, on the device."""
         sampling = reading = training = logits = 0
         for one in work:
             for each in one.passes:

@@ -8,8 +8,10 @@ Jobs and letters are pickled, as all is that Ray sends between the processes of 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -396,11 +398,14 @@ def _connect(setting: OnRay) -> bool:
         return False
     where = setting.where
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    ours = signal.getsignal(signal.SIGTERM)
     try:
         if where == "local":
             ray.init("local", include_dashboard=False, object_store_memory=setting.store << 20, **common)
         else:
             ray.init(where, **common)
+        if callable(ours) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)  # Ray takes it, and ends the process without a word
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise RunError(f"cannot use the Ray at {where!r}: {error}") from error
     return True

@@ -40,6 +40,7 @@ from rrm.models.form import Forms
 from rrm.models.fusing import Fusion
 from rrm.models.guard import alone
 from rrm.models.head import pays
+from rrm.models.parking import Parking
 from rrm.models.precision import Precision
 from rrm.models.quantizing import KINDS, QuantizedLinear, numbers, quantize
 from rrm.models.room import available_memory
@@ -108,6 +109,7 @@ class Backbone:
         self._on: str | None = None  # the adapter that is switched on
         self._forgotten: list[str] = []  # adapters of forks that nobody has any more
         self.passing = threading.RLock()  # held during a pass through the shared network
+        self.parking = Parking(lambda: self.device, lambda: self._free)
         self._count = 0
         self.world = World()  # whom the computing is shared with; `rrm.train` asks who there is
         self._rendered: dict[str, tuple[int, ...]] = {}

@@ -21,6 +21,7 @@ from rrm.models.guard import alone
 from rrm.models.head import TOP, chosen_logprobs, rough, sharpened, widens
 from rrm.models.interface import Trunk
 from rrm.models.packing import Packed, PrefixGroup, pack, unpack
+from rrm.models.parking import Stay
 from rrm.models.prepacked import is_prepacked
 from rrm.models.recomputing import recomputed
 from rrm.models.repeating import repeatable
@@ -38,7 +39,8 @@ class Fork:
     Attributes
     ----------
     network: the transformers causal language model that computes; shared between LoRA forks.
-    trainable: name -> parameter: what training changes and `state` stores. Empty for the starting model.
+    trainable: name -> parameter: what training changes and `state` stores. Empty for the starting model. On the model's
+        device during a pass and in a training; else they may wait on the CPU (`rrm.models.parking`).
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class Fork:
         self._version: tuple[object, str] | None = None
         self._compiled: Callable[..., Any] | None = None
         self._passing = threading.RLock()  # of a network of its own
+        self.stay = Stay()
+        backbone.parking.add(self)
 
     def run(self, ids: Tensor, positions: Tensor, mask: Tensor | Visibility | None, cache: Any = None) -> Tensor:
         """Final hidden states (rows, length, d) on the model's device, without lm_head.
@@ -162,9 +166,25 @@ class Fork:
         same network: it would compute as this fork, too, without anybody noticing."""
         shared = self.network is self.backbone.model
         with alone(self.backbone.passing if shared else self._passing, f"the fork {self.name!r}"):
-            if shared:
-                self.backbone.switch(self)
+            self.backbone.parking.enter(self)
+            try:
+                if shared:
+                    self.backbone.switch(self)
+                yield
+            finally:
+                self.backbone.parking.leave(self)
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Within it its weights stay on the device; whoever trains them says so. Afterwards no earlier pass's gradient
+        may be asked for, and they may wait on the CPU until they are used."""
+        self.stay.trainings += 1
+        try:
+            self.backbone.parking.bring(self)
             yield
+        finally:
+            self.stay.trainings -= 1
+            self.stay.graph = False
 
     def token_logprobs(self, packed: Packed, hidden: Tensor | None = None) -> Tensor:
         """(tokens,) log-probability, in nats, of each segment token of the packed rows.
@@ -230,7 +250,7 @@ class Fork:
         """Set the trainable weights; raises `ModelError` on a missing or unexpected key, a wrong shape, or NaN."""
         check_keys(f"the weights of fork {self.name!r}", self.trainable, state)
         check_finite(f"the weights of fork {self.name!r}", state.items(), "take an earlier checkpoint")
-        with torch.no_grad():
+        with torch.no_grad(), self.backbone.parking.lock:
             for name, parameter in self.trainable.items():
                 if parameter.shape != state[name].shape:
                     raise ModelError(
@@ -260,10 +280,9 @@ class Fork:
                 f"no process holds the weights of {self.backbone.name!r} whole; load the model without shard, and this "
                 "fork's state into a fork of it"
             )
-        if self._adapter is None:
-            return self.network
+        self.stay.trainings += 1  # whoever has the network computes with it as they like
         with self.exclusive():
-            return self.backbone.merge(self._adapter)
+            return self.network if self._adapter is None else self.backbone.merge(self._adapter)
 
     def close(self) -> None:
         """Free the weights of this fork; it cannot be used afterwards."""

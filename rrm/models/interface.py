@@ -15,6 +15,7 @@ from rrm.models.architecture import Architecture
 from rrm.models.capacity import Capacity
 from rrm.models.form import Forms
 from rrm.models.packing import Packed, PrefixGroup
+from rrm.models.parking import Parking
 from rrm.models.precision import Precision
 from rrm.models.visibility import Visibility
 
@@ -63,6 +64,7 @@ class Trunk(SharedModel, Protocol):
     adapters: Literal["full", "lora"]
     compile: bool
     passing: threading.RLock
+    parking: Parking
     world: World
 
     @property
@@ -102,6 +104,9 @@ class PolicyModel(Protocol):
     @property
     def backbone(self) -> SharedModel:
         """What it shares with others."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What training changes."""
 
     def exclusive(self) -> AbstractContextManager[None]:
         """Within it the network computes as this policy, and for nobody else."""

@@ -99,8 +99,10 @@ class ReplayedSteps:
         graph = torch.cuda.CUDAGraph()
         with self.fork.exclusive(), torch.cuda.graph(graph):
             self.hidden = self._run()
-        # The recording reads the rounded adapters where they are; another fork's pass would let go of them.
+        # The recording reads the rounded adapters where they are, and those that it rounds itself; another fork's pass
+        # would let go of the former, or have the latter parked (`rrm.models.parking`).
         self._held = [vars(module).get("_low") for module in self.fork.network.modules()]
+        self._held += [parameter.detach() for parameter in self.fork.parameters()]
         return graph
 
     def _run(self) -> Tensor:

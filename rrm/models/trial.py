@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
-from torch import nn
 
 from rrm.core.errors import ModelError
 from rrm.models.folders import Blaming
@@ -15,14 +12,7 @@ from rrm.models.sampling import sample
 from rrm.models.verification import ids
 
 
-class TrainedModel(PolicyModel, Protocol):
-    """A policy that can be trained."""
-
-    def parameters(self) -> list[nn.Parameter]:
-        """What training changes."""
-
-
-def try_out(fork: TrainedModel) -> None:
+def try_out(fork: PolicyModel) -> None:
     """Sample two tokens from a fork, and compute the gradient of a training step; nothing of the fork changes, nor any
     random stream.
 

@@ -28,6 +28,7 @@ from rrm.models.reward import TextRewardModel, trunk
 from tests.models.conftest import network, tokenizer
 from tests.models.test_form import CASES as FORMED
 from tests.models.test_form import lettered
+from tests.models.test_parking import work
 from tests.models.test_reward import groups_of, pairs
 from tests.models.test_sample import KEYS, PREFIXES
 
@@ -219,6 +220,24 @@ def test_a_policy_step_repeats_to_the_bit_there() -> None:
         rloo.improve(agent, judge, Pool(tuple(map(Case, words))), settings, "key", lambda step, metrics: None)
         states.append(agent.state())
     assert all(torch.equal(states[1][name], value) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize("adapters", ["full", "lora"])
+def test_forks_that_wait_on_the_host_change_no_bit(adapters: str) -> None:
+    """In training, and in steps that are recorded (`rrm.models.replay`) of forks that take turns."""
+    there = both(adapters)[1]
+    there.parking.free = lambda: None
+    apart = work(there, 2)
+    cases, agents = [Case("w3 w4"), Case("w5")], [TextAgent(there, there.fork(name), 20) for name in ("one", "two")]
+    for agent in agents:
+        moved(agent.fork)
+    alone = [agent.sample(cases, 2, "key") for agent in agents]
+    there.parking.free = lambda: 1
+    together = work(there, 2)
+    assert all(torch.equal(apart[name], together[name]) for name in apart)
+    assert [agent.sample(cases, 2, "key") for agent in agents] == alone
+    one, two = ({p.device.type for p in agent.fork.parameters()} for agent in agents)
+    assert (one, two) == ({"cpu"}, {"cuda"})
 
 
 def test_flex_attention_is_right_there() -> None:

@@ -29,7 +29,8 @@ from pathlib import Path
 
 import torch
 
-from rrm.models.backbone import RANK, Backbone
+from rrm.models.adapters import RANK
+from rrm.models.backbone import Backbone
 from rrm.models.fetching import located
 from rrm.models.fork import Fork
 from rrm.models.packing import PrefixGroup

@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 import math
 import threading
-import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from rrm.core.errors import ContextError, ModelError
 from rrm.core.parallel import World, join, place
 from rrm.core.seeding import generator
+from rrm.models.adapters import Adapters
 from rrm.models.architecture import Architecture, warn_of_experts
 from rrm.models.capacity import Capacity, capacity_of, free_memory
 from rrm.models.chat import Chat, stops_of
@@ -53,21 +53,6 @@ TINY = 20_000_000
 """Below this many parameters `adapters="auto"` copies the whole model for each fork."""
 Asked = Literal["auto", "float32", "bfloat16", "int8", "nf4"]
 """What a model is to compute in."""
-RANK = 16
-"""Rank of the LoRA adapters."""
-
-
-def adapted(model: Any, adapter: str) -> Any:
-    """PEFT's model around this one, with its first LoRA adapter, of this name."""
-    from peft import LoraConfig, get_peft_model
-
-    from rrm.models.adapter import AdaptedLinear
-
-    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
-    config._register_custom_module({nn.Linear: AdaptedLinear})
-    return get_peft_model(model, config, adapter_name=adapter)
-
-
 def way(parameters: int) -> Literal["full", "lora"]:
     """How `adapters="auto"` trains a model of so many parameters."""
     return "full" if parameters < TINY else "lora"
@@ -105,8 +90,7 @@ class Backbone:
         self._sampler: Sampler | None = None
         self.adapters = way(self.size) if adapters == "auto" else adapters
         self.origin: Mapping[str, Any] | None = None  # how it was loaded, for another process to do the same
-        self._peft: Any = None
-        self._on: str | None = None  # the adapter that is switched on
+        self._adapters = Adapters()
         self._forgotten: list[str] = []  # adapters of forks that nobody has any more
         self.passing = threading.RLock()  # held during a pass through the shared network
         self.parking = Parking(lambda: self.device, lambda: self._free)
@@ -398,37 +382,25 @@ class Backbone:
         self._forget()
         self._count += 1
         adapter = f"fork{self._count}"
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")  # PEFT warns of a second adapter and of Conv1D; both are meant
-            self._add_adapter(adapter)
+        trainable = self._adapters.add(self.model, adapter)
         if self._count == 1:
             warn_of_experts(self.name, self.model)
-        trainable: dict[str, nn.Parameter] = {}
-        for key, parameter in self.model.named_parameters():
-            if f".{adapter}." in key:
-                short = key.replace(f".{adapter}.", ".")
-                trainable[short] = parameter
-                if "lora_A" in key:  # PEFT drew it from the global stream; draw it from a named one
-                    drawn = torch.empty(parameter.shape)  # on the CPU: the same on every device
-                    nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator("lora", name, short))
-                    parameter.data.copy_(drawn)
+        for key, parameter in trainable.items():
+            if "lora_A" in key:  # PEFT drew it from the global stream; draw it from a named one
+                drawn = torch.empty(parameter.shape)  # on the CPU: the same on every device
+                nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator("lora", name, key))
+                parameter.data.copy_(drawn)
         fork = Fork(self, name, self.model, trainable, adapter)
         # Not dropped at once: whenever it is collected, a pass may be under way.
         weakref.finalize(fork, self._forgotten.append, adapter).atexit = False
-        self._on = None  # whatever was on: PEFT has frozen the others, and leaves adapters off that were off
-        self.switch(fork)
         return fork
 
     def _forget(self) -> None:
         """Free the adapters of forks that nobody has any more."""
         while self._forgotten:
             adapter = self._forgotten.pop()
-            if self._peft is not None and adapter in self._peft.peft_config:
-                if self._on == adapter:
-                    self.switch(self.start)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    self._drop_adapter(adapter)
+            if adapter in self._adapters:
+                self._drop_adapter(adapter)
 
     def _try_out(self) -> None:
         """A trial on a fork that leaves no trace."""
@@ -443,29 +415,10 @@ class Backbone:
         """The starting model under a name of its own: a fork that trains nothing and takes no memory."""
         return Fork(self, name, self.model, {}, None)
 
-    def _add_adapter(self, adapter: str) -> None:
-        if self._peft is None:
-            self._peft = adapted(self.model, adapter)
-        else:
-            self._peft.add_adapter(adapter, copy.deepcopy(next(iter(self._peft.peft_config.values()))))
-            self._peft.set_adapter(adapter)
-
     def switch(self, fork: Fork) -> None:
         """Make the shared network compute as `fork`; nothing to do for full copies."""
-        if self._peft is None or self._on == fork._adapter or fork.network is not self.model:
-            return
-        if fork._adapter is None:
-            self._peft.base_model.disable_adapter_layers()
-        else:
-            if self._on is None:
-                self._peft.base_model.enable_adapter_layers()
-            self._peft.set_adapter(fork._adapter)
-        # PEFT freezes the adapters that are off; autograd would then drop the gradients of a graph that was
-        # built while they were on.
-        for key, parameter in self.model.named_parameters():
-            if "lora_" in key:
-                parameter.requires_grad_(True)
-        self._on = fork._adapter
+        if fork.network is self.model:
+            self._adapters.turn_on(fork._adapter)
 
     def merge(self, adapter: str) -> nn.Module:
         """The whole network with an adapter in it; nothing of this backbone can be used afterwards."""
@@ -474,24 +427,17 @@ class Backbone:
                 f"the weights of {self.name!r} are in {self._precision.weights}, into which nothing can be added; load "
                 "the model in bfloat16 and this fork's state into a fork of it"
             )
-        merged: nn.Module = self._peft.merge_and_unload(adapter_names=[adapter])
-        return merged
+        return self._adapters.merge(adapter)
 
     def release(self, fork: Fork) -> None:
         """Free a fork's weights."""
         if fork is self.start:
             raise ModelError("the starting model cannot be closed")
         if fork._adapter is not None:
-            with alone(self.passing, f"closing the fork {fork.name!r}"), warnings.catch_warnings():
-                self.switch(self.start)
-                warnings.simplefilter("ignore")  # PEFT says which adapter is next; none is on
+            with alone(self.passing, f"closing the fork {fork.name!r}"):
                 self._drop_adapter(fork._adapter)
         fork.trainable = {}
         fork.network = nn.Module()
 
     def _drop_adapter(self, adapter: str) -> None:
-        if len(self._peft.peft_config) > 1:
-            self._peft.delete_adapter(adapter)
-        else:
-            self.model = self._peft.unload()
-            self._peft = None
+        self.model = self._adapters.drop(adapter) or self.model

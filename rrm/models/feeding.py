@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rrm.models.adapter import AdaptedLinear
 from rrm.models.interface import PolicyModel
 
 KEPT = "_fed_alike"
@@ -31,19 +30,20 @@ def fed_alike(fork: PolicyModel) -> tuple[Names, ...]:
     return found
 
 
-def linear_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Name -> layer; an adapted layer as the adapter around it, without its parts."""
+def linear_layers(module: nn.Module, under: str = "") -> dict[str, nn.Module]:
+    """Name -> layer; an adapted layer as the adapter around it, without its parts: a tree's adapters are many."""
     out: dict[str, nn.Module] = {}
-    for name, module in network.named_modules():
-        if isinstance(module, AdaptedLinear) or (type(module) is nn.Linear and not _within(name, out)):
-            out[name] = module
+    for name, child in module.named_children():
+        if type(child) is nn.Linear or is_adapted(child):
+            out[under + name] = child
+        else:
+            out.update(linear_layers(child, f"{under}{name}."))
     return out
 
 
-def _within(name: str, layers: dict[str, nn.Module]) -> bool:
-    """Whether it is a part of an adapted layer: base_layer, or lora_A.NAME."""
-    parts = name.split(".")
-    return any(".".join(parts[:end]) in layers for end in range(1, len(parts)))
+def is_adapted(layer: nn.Module) -> bool:
+    """Whether it is an `rrm.models.adapter.AdaptedLinear`, said without PEFT, which takes a second to import."""
+    return hasattr(type(layer), "rounded")
 
 
 def _watched(fork: PolicyModel) -> tuple[Names, ...]:

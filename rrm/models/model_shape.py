@@ -17,8 +17,9 @@ from typing import Any, Literal
 import torch
 
 from rrm.core.errors import ModelError
+from rrm.models.adapters import adapted
 from rrm.models.architecture import Architecture
-from rrm.models.backbone import adapted, way
+from rrm.models.backbone import way
 from rrm.models.fetching import SOURCES, fetched, resolve
 from rrm.models.folders import Blaming, read_configuration
 

@@ -11,7 +11,7 @@ from tempfile import mkdtemp
 from safetensors.torch import save
 
 from rrm.core.errors import ModelError
-from rrm.models.backbone import RANK
+from rrm.models.adapters import RANK
 from rrm.models.fork import Fork
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"

@@ -21,8 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rrm.models.adapter import AdaptedLinear
-from rrm.models.feeding import fed_alike, linear_layers
+from rrm.models.feeding import fed_alike, is_adapted, linear_layers
 from rrm.models.interface import PolicyModel
 
 STEPS = 12
@@ -86,19 +85,19 @@ def _fits(layer: nn.Module) -> bool:
     return (
         type(base) is nn.Linear and base.weight.device.type == "cpu" and not base.weight.requires_grad
         and not is_prepacked(layer)  # another thread is decoding
-        and not (isinstance(layer, AdaptedLinear) and layer.merged)
+        and not (is_adapted(layer) and layer.merged)
         and lays_out(base.weight.dtype)
     )  # fmt: skip
 
 
 def _base(layer: nn.Module) -> nn.Linear:
-    base: nn.Linear = layer.base_layer if isinstance(layer, AdaptedLinear) else layer  # type: ignore[assignment]
+    base: nn.Linear = layer.base_layer if is_adapted(layer) else layer  # type: ignore[assignment]
     return base
 
 
 def _adapter(layer: nn.Module) -> str | None:
     """The adapter that is on in a layer."""
-    return layer.on if isinstance(layer, AdaptedLinear) else None
+    return layer.on if is_adapted(layer) else None  # type: ignore[return-value]
 
 
 class _Laid:

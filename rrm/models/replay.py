@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from rrm.core.errors import Notice
+from rrm.models.adapters import own_modules
 from rrm.models.attention import GroupLayer, Steps, grouped
 from rrm.models.interface import PolicyModel
 
@@ -101,7 +102,7 @@ class ReplayedSteps:
             self.hidden = self._run()
         # The recording reads the rounded adapters where they are, and those that it rounds itself; another fork's pass
         # would let go of the former, or have the latter parked (`rrm.models.parking`).
-        self._held = [vars(module).get("_low") for module in self.fork.network.modules()]
+        self._held = [vars(module).get("_low") for module in own_modules(self.fork.network)]
         self._held += [parameter.detach() for parameter in self.fork.parameters()]
         return graph
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rrm.models.adapters import own_modules
 from rrm.models.architecture import RAW
 
 EPSILONS = ("variance_epsilon", "eps")
@@ -43,7 +44,7 @@ class _RootMean(torch.autograd.Function):
 def norms_of(network: nn.Module) -> list[tuple[nn.Module, float]]:
     """The frozen norms of a network, with their epsilons, that were seen to be such: others of the name multiply by
     1 + w, subtract a mean, or round elsewhere."""
-    named = [module for module in network.modules() if "rmsnorm" in type(module).__name__.lower()]
+    named = [module for module in own_modules(network) if "rmsnorm" in type(module).__name__.lower()]
     found = [(module, next((getattr(module, e) for e in EPSILONS if hasattr(module, e)), None)) for module in named]
     return [(module, eps) for module, eps in found if isinstance(eps, float) and _is_one(module, eps)]
 

@@ -16,7 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import rrm.models.precision
 from rrm.core.seeding import generator
-from rrm.models.backbone import RANK, Backbone
+from rrm.models.adapters import RANK
+from rrm.models.backbone import Backbone
 from rrm.models.probing import probe
 
 LORA = {"r": RANK, "lora_alpha": 2 * RANK, "target_modules": "all-linear", "lora_dropout": 0.0}

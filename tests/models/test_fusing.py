@@ -18,7 +18,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForC
 import rrm.models
 from rrm.core.errors import Notice
 from rrm.models import fusing
-from rrm.models.backbone import Backbone, adapted
+from rrm.models.adapters import adapted
+from rrm.models.backbone import Backbone
 from rrm.models.flexing import attends, difference
 from rrm.models.packing import PrefixGroup, pack
 from rrm.models.repeating import repeatable

@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
+from rrm.models.adapters import PARTS
+from rrm.models.attention import GroupLayer
 from rrm.models.interface import PolicyModel
 
 KEPT = "_fed_alike"
@@ -25,7 +28,7 @@ def fed_alike(fork: PolicyModel) -> tuple[Names, ...]:
     those that are called one after the other with the same tensor are together."""
     found: tuple[Names, ...] | None = getattr(fork.network, KEPT, None)
     if found is None:
-        found = _watched(fork)
+        found = _watched(fork.backbone.start if fork.network is fork.backbone.model else fork)
         setattr(fork.network, KEPT, found)
     return found
 
@@ -34,7 +37,7 @@ def linear_layers(module: nn.Module, under: str = "") -> dict[str, nn.Module]:
     """Name -> layer; an adapted layer as the adapter around it, without its parts: a tree's adapters are many."""
     out: dict[str, nn.Module] = {}
     for name, child in module.named_children():
-        if type(child) is nn.Linear or is_adapted(child):
+        if type(child) is nn.Linear or hasattr(child, PARTS[0]):
             out[under + name] = child
         else:
             out.update(linear_layers(child, f"{under}{name}."))
@@ -63,7 +66,8 @@ def _watched(fork: PolicyModel) -> tuple[Names, ...]:
     hooks = [module.register_forward_pre_hook(watch(name), with_kwargs=True) for name, module in layers.items()]
     try:
         with torch.inference_mode(False), torch.no_grad():  # inference would not count what is written in place
-            fork.run(torch.tensor([[0, 0]]), torch.tensor([[0, 1]]), None)
+            cache = Cache(layer_class_to_replicate=GroupLayer)  # as decoding has: a pass without may be compiled
+            fork.run(torch.tensor([[0, 0]]), torch.tensor([[0, 1]]), None, cache)
     finally:
         for hook in hooks:
             hook.remove()

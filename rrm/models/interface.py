@@ -33,6 +33,7 @@ class SharedModel(Protocol):
     limit: int
     vocabulary: int
     forms: Forms
+    adapters: Literal["full", "lora"]
 
     @property
     def device(self) -> torch.device:
@@ -61,7 +62,6 @@ class SharedModel(Protocol):
 class Trunk(SharedModel, Protocol):
     """What a fork needs of its backbone."""
 
-    adapters: Literal["full", "lora"]
     compile: bool
     passing: threading.RLock
     parking: Parking

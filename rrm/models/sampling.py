@@ -25,7 +25,7 @@ from rrm.models.form import Guide
 from rrm.models.head import WIDENS
 from rrm.models.interface import PolicyModel
 from rrm.models.packing import FREE
-from rrm.models.prepacked import laid_out
+from rrm.models.prepacked import LaidOut
 from rrm.models.replay import FEWEST, ReplayedSteps, records
 
 Sampled = tuple[tuple[int, ...], tuple[float, ...], bool]
@@ -94,7 +94,7 @@ def sample(
     cases = cases_at_once(most, per_token, longest, n, max_tokens, backbone.vocabulary if there else None)
     draws = 1 if greedy else n  # greedy outcomes of one case are all the same
     out: list[list[Sampled]] = [[] for _ in prefixes]
-    with torch.inference_mode(), laid_out(fork, min(cases, len(order)) * draws, max_tokens):
+    with torch.inference_mode(), LaidOut(fork, min(cases, len(order)) * draws, max_tokens) as laid_out:
         for start in range(0, len(order), cases):
             part = order[start : start + cases]
             streams = None
@@ -104,7 +104,7 @@ def sample(
             some = [prefixes[i] for i in part]
             named_forms = [forms[i] if forms else "" for i in part for _ in range(draws)]
             guides = [fork.backbone.forms.guide(form) if form else None for form in named_forms]
-            found = _decode(fork, some, draws, max_tokens, temperature, streams, ends, guides)
+            found = _decode(fork, some, draws, max_tokens, temperature, streams, ends, guides, laid_out)
             for place, i in enumerate(part):
                 out[i] = found[place * draws : (place + 1) * draws] * (n // draws)
     return out
@@ -142,6 +142,7 @@ def _decode(
     streams: Tensor | None,
     ends: Collection[int],
     guides: Sequence[Guide | None],
+    laid_out: LaidOut,
 ) -> list[Sampled]:
     """`n` continuations of each prefix, flat. `streams`: (rows, max_tokens) uniforms, or None for greedy."""
     backbone = fork.backbone
@@ -166,6 +167,7 @@ def _decode(
     look, compact = LOOK.get(device.type, 1), COMPACT.get(device.type, COMPACT["cpu"])
     recorded: ReplayedSteps | None = None
     for t in range(max_tokens):
+        laid_out.before(t)
         guiding = [guides[row] for row in live.tolist()] if guided else []
         logits = fork.logits_at(hidden, _allowed(guiding))
         drawn, chances = _choose(logits, None if streams is None else streams[:, t], temperature)

@@ -204,7 +204,9 @@ def test_an_interruption_says_how_to_go_on(
 
     monkeypatch.setattr(common, "BoundedUser", Interrupted)
     monkeypatch.setattr("sys.argv", ["/somewhere/rrm", "train", "a tree.py"])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     result = rrm("train", tree, "--out", tmp_path / "run", "--model", model)
+    signal.signal(signal.SIGINT, before)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which a command that it has ended leaves to itself
     assert result.exit_code == code
     stopped, go_on, look = result.stderr.splitlines()

@@ -56,7 +56,7 @@ def test_the_trial_leaves_no_trace(adapters: str, monkeypatch: Any) -> None:
     before = torch.random.get_rng_state()
     b = Backbone("tiny", network(), tokenizer(), adapters)  # type: ignore[arg-type]
     assert tried == [untried] and torch.equal(torch.random.get_rng_state(), before)
-    assert (b._peft, b._on) == (None, None)
+    assert "fork1" not in b._adapters and b._adapters.on is None
     assert [n for n, _ in b.model.named_modules()] == [n for n, _ in untried.model.named_modules()]
     assert not any(p.requires_grad or p.grad is not None for p in b.model.parameters())
     assert b.fingerprint == untried.fingerprint

@@ -68,21 +68,19 @@ class LaidOut:
         """Before a step of decoding, counted from 0."""
         if self._waits and step >= BEGIN:
             self._waits = False
-            with self._fork.exclusive():  # which adapter is on counts
-                self._lay_out()
+            if groups := _groups(self._fork):
+                self._lay_out(groups)
 
-    def _lay_out(self) -> None:
-        groups = _groups(self._fork)
-        if not groups:
-            return
+    def _lay_out(self, groups: Sequence[Sequence[nn.Module]]) -> None:
         tried = vars(self._fork.network).setdefault(TRIED, {})
         precision = self._fork.backbone.precision
         right = None if precision in tried else _hidden(self._fork)
-        for group in groups:
-            laid = _Laid(group, self._rows)
-            for place, layer in enumerate(group):
-                layer.forward = partial(laid.forward, place)
-                self._laid.append(layer)
+        with self._fork.exclusive():  # which adapter is on counts
+            for group in groups:
+                laid = _Laid(group, self._rows)
+                for place, layer in enumerate(group):
+                    layer.forward = partial(laid.forward, place)
+                    self._laid.append(layer)
         if right is not None:
             away = (_hidden(self._fork) - right).norm() / right.norm()
             tried[precision] = bool(away <= NEAR[precision.dtype])

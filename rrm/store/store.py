@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -403,22 +403,30 @@ class Store(Database):
             return {(round, part): (path, sha256) for round, part, path, sha256 in rows}
 
     def note_computed(
-        self, task: str, chapter: str, name: str, sha256: str, weights: str, rows: int | None = None
-    ) -> None:
+        self, task: str, chapter: str, name: str, sha256: str, weights: str, rows: int | None = None,
+        put: Callable[[], bool] | None = None,
+    ) -> None:  # fmt: skip
         """Note a file beside the run that holds what was computed of a node's weights (`rrm.trust.shelf`), so that its
         being taken away, or another in its place, shows. The same as the last of this name adds nothing.
 
         sha256: of the file. weights: what tells the weights from others. rows: how many of its judgements it is of,
-        None if it is of the weights alone.
+        None if it is of the weights alone. put: puts the file there, in the same transaction, so that two commands at
+        once write and note in one order; returns whether it lay there already as it is, and if not, it is noted anew.
         """
         with self._writing():
             last = self._db.execute(
                 "SELECT nth, sha256 FROM computed WHERE task = ? AND chapter = ? AND name = ? ORDER BY nth DESC",
                 (task, chapter, name),
             ).fetchone()
-            if last is None or last[1] != sha256:
+            lay = put is None or put()
+            if last is None or last[1] != sha256 or not lay:
                 row = (task, chapter, name, 0 if last is None else last[0] + 1, sha256, weights, rows, time.time())
                 self._keep("computed", _COLUMNS["computed"], [row])
+
+    def computed(self) -> list[tuple[Any, ...]]:
+        """What was noted of files beside the run; whoever is putting one there is waited for."""
+        with self._writing():
+            return self._db.execute("SELECT * FROM computed ORDER BY task, chapter, name, nth").fetchall()
 
     def counts(self) -> dict[str, int]:
         """Rows per table."""

@@ -28,9 +28,9 @@ from rrm.trust.audit_parts import PARTS
 from rrm.trust.bench import Bench, Found, Unknowable
 from rrm.trust.gathering import held_out
 from rrm.trust.machines import this_machine
-from rrm.trust.register import FOLDER
+from rrm.trust.register import called
 from rrm.trust.shapes import NOBODY, UNASKED
-from rrm.trust.shelf import keep, weights_of
+from rrm.trust.shelf import as_noted, keep, weights_of
 from rrm.trust.snapshot import beside, copied
 from rrm.users.endpoint import EndpointUser
 from rrm.users.human import HumanUser
@@ -83,10 +83,10 @@ def audit(
     with Reader(run) as reader:
         weights = weights_of(reader, node)
         stored = held_out(reader, reader.nodes[node])
-    asked = [part for part in PARTS if part in (only or PARTS)]
+        asked = [part for part in PARTS if part in (only or PARTS)]
+        done = {part: _kept(reader, node, part, weights) for part in asked}
     who = NOBODY if user is None else user.name
     made = {part: _made(part, cases, budget, seed, who, kind) for part in asked}
-    done = {part: _kept(run, node, part, weights) for part in asked}
     open_parts = [part for part in asked if again or done[part].get("made") != made[part]]
     for part in asked:
         if part not in open_parts:
@@ -121,12 +121,14 @@ def _made(part: str, cases: int, budget: int, seed: int, user: str, shifted: str
     return made | ({"first shifted cases": shifted} if part == "shifted" else {})
 
 
-def _kept(run: Path, node: str, part: str, weights: Mapping[str, str]) -> dict[str, Any]:
-    """What was found before, of these weights."""
-    path = run / FOLDER / node.replace("/", "~") / "audits" / f"{part}.json"
+def _kept(run: Reader, node: str, part: str, weights: Mapping[str, str]) -> dict[str, Any]:
+    """What was found before, of these weights; how often, and no more, of a file that run.db notes otherwise."""
+    path = run.folder / called(node, "audits", part)
     try:
         body = json.loads(path.read_text())
-        return dict(body["found"]) if body["weights"] == weights else {}
+        found = dict(body["found"]) if body["weights"] == weights else {}
+        known = as_noted(run, run.folder, node, "audits", part)
+        return found if known else {"times": int(found.get("times", 0))}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:

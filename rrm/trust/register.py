@@ -23,6 +23,7 @@ FOLDER = "trust"
 CHAPTERS = ("interpretability", "formal_verification", "guarantees", "audits")
 HERE: tuple[Lies, ...] = ("there", "not noted")
 """What lay there, and could be read, when it was certified."""
+AGAIN = "The command that made it (rrm prove, bound, explain or audit) finds it again"
 NO_REGISTER = "it is of version {}, which leaves out what was computed of the weights (run.db notes {} such files)"
 
 
@@ -109,7 +110,7 @@ def holes(shelf: Sequence[Shelved]) -> Iterator[str]:
     for one in shelf:
         if one.lies in ("gone", "altered"):
             what = "is not there any more" if one.lies == "gone" else "is there no more as it was: another is"
-            yield f"What {_named(one)} said: run.db notes that it was computed, and its file {what}."
+            yield f"What {_named(one)} said: run.db notes that it was computed, and its file {what}. {AGAIN}."
     for place in dict.fromkeys((one.chapter, one.name) for one in shelf if one.lies == "replaced"):
         n = sum((one.chapter, one.name) == place and one.lies == "replaced" for one in shelf)
         times = "once before" if n == 1 else f"{n} times before"
@@ -163,13 +164,14 @@ def off_the_shelf(folder: Path, run: Reader, predicate: Predicate, later: Sequen
 
 
 def missing_since(
-    folder: Path, predicate: Predicate, rows: Sequence[Noted], weights: Mapping[str, str], n: int
+    folder: Path, run: Reader, predicate: Predicate, rows: Sequence[Noted], weights: Mapping[str, str], n: int
 ) -> Iterator[Noted]:
     """What run.db notes of a node's very weights and n rows of its judgements, and what neither lies there nor lay
-    there when it was certified. rows: the node's, of the whole database."""
+    there when it was certified. run: cut to the certificate's rows. rows: the node's, of the whole database."""
+    then = {*noted(run, predicate.node)}
     known = {(one.chapter, one.name, one.sha256) for one in predicate.shelf or () if one.lies in HERE}
     for one in newest(rows).values():
         fresh = one.weights == weights_digest(weights) and one.rows in (None, n)
         there = digest_at(folder, called(predicate.node, *one.place)) == one.sha256
-        if fresh and not there and (*one.place, one.sha256) not in known:
+        if fresh and not there and (one not in then or (*one.place, one.sha256) not in known):
             yield one

@@ -17,7 +17,7 @@ from rrm.core.errors import RunError
 from rrm.store.files import file_name, write_atomically
 from rrm.store.store import Store
 from rrm.trust.machines import Machine
-from rrm.trust.register import CHAPTERS, FOLDER, called, weights_digest
+from rrm.trust.register import CHAPTERS, FOLDER, called, digest_at, newest, noted, weights_digest
 from rrm.trust.shapes import ASIDE, whole
 from rrm.trust.statement import Chapter
 from rrm.view.reading import Reader
@@ -57,11 +57,38 @@ def keep(
         body |= {"inputs": dict(inputs), "on": dict(on or {}), "rows": rows}
     path = run.folder / called(node, chapter, name)
     written = json.dumps(body, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
-    with closing(Store(run.folder / "run.db")) as store:  # opened first: what cannot be noted is not kept
-        write_atomically(path, written)
-        digest = hashlib.sha256(written).hexdigest()
-        store.note_computed(node, chapter, name, digest, weights_digest(weights), rows)
+    digest = hashlib.sha256(written).hexdigest()
+    before: list[bytes | None] = [written]  # what lay there
+
+    def put() -> bool:
+        before[:] = [_content(path)]
+        if before != [written]:
+            write_atomically(path, written)
+        return before == [written]
+
+    with closing(Store(run.folder / "run.db")) as store:
+        try:
+            store.note_computed(node, chapter, name, digest, weights_digest(weights), rows, put)
+        except BaseException:  # a full disk, Ctrl-C: what is not noted is not kept
+            if before != [written] and _content(path) == written:
+                if before[0] is None:
+                    path.unlink()
+                else:
+                    write_atomically(path, before[0])
+            raise
     return path
+
+
+def _content(path: Path) -> bytes | None:
+    """None where there is no file, or only a link to one."""
+    return path.read_bytes() if path.is_file() and not path.is_symlink() else None
+
+
+def as_noted(run: Reader, folder: Path, node: str, chapter: Kind, name: str) -> bool:
+    """Whether a file on the shelf is the last that run.db notes of its name; also where it notes none, as it was put
+    there before there was a register. folder: the run itself, of which `run` may read a copy."""
+    last = newest(noted(run, node)).get((chapter, name))
+    return last is None or digest_at(folder, called(node, chapter, name)) == last.sha256
 
 
 def kept(

@@ -125,7 +125,7 @@ def beside_chapters(
     reader: of the run as it was. register: of the node, what is noted later included.
     """
     node, weights, rows = predicate.node, weights_of(reader, predicate.node), rows_of(reader, predicate.node)
-    for lost in missing_since(run, predicate, register, weights, rows):
+    for lost in missing_since(run, reader, predicate, register, weights, rows):
         place = "testing.audits" if lost.chapter == "audits" else lost.chapter
         why = "run.db notes that it was computed of these very weights, and its file is not there as it was: nobody "
         yield Taken(node, place, f"{plain(lost.name, 60)}: {why}knows what it said")

@@ -7,18 +7,25 @@ import sqlite3
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from threading import Event, Thread
+from time import sleep
 from typing import Any
 
 import pytest
 
+from rrm.core.errors import StoreError
 from rrm.store import links
 from rrm.store.store import LINKED, Store
-from rrm.trust import certifying
+from rrm.trust import certifying, shelf
+from rrm.trust.auditing import _kept
 from rrm.trust.certifying import certify, file_of
 from rrm.trust.demands import unmet
 from rrm.trust.gathering import LOST
+from rrm.trust.register import holes, shelf_of
+from rrm.trust.shelf import weights_of
 from rrm.trust.statement import CertificateError, Chapter, Predicate, read_payload
 from rrm.trust.verifying import Verified
+from rrm.view.reading import Reader
 from tests.trust.test_certificates import certified, checked, key, kinds, opened, read, rewritten, run
 from tests.trust.test_forged_entries import agreeing, forged
 from tests.trust.test_left_out import found_in, told_of_chapters
@@ -167,6 +174,85 @@ def test_a_name_on_a_shelf_leads_nowhere_else(run: Path, key: Path) -> None:
     assert "is missing" in whats(forged(run, key, elsewhere))
     rewritten(file_of(run / "certificates", "toy"), agreeing(run, lambda said: said.update(shelf=[])), key)
     assert checked(run, key).code == 0
+
+
+class NoRoom(Store):
+    """A store whose disk is full when it comes to note something, or when that is to be kept."""
+
+    late = False
+
+    def note_computed(self, *args: Any, **more: Any) -> None:
+        with self._writing():
+            if self.late and args[-1] is not None:
+                args[-1]()
+            raise sqlite3.OperationalError("database or disk is full")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_cannot_be_noted_is_not_kept(
+    late: bool, run: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NoRoom, "late", late)
+    for before in (False, True):
+        if before:
+            found_in(run, "guarantees", "bounds")
+        whole = (run / BOUNDS).read_bytes() if before else None
+        with monkeypatch.context() as full:
+            full.setattr(shelf, "Store", NoRoom)
+            with pytest.raises(StoreError, match="full"):
+                found_in(run, "guarantees", "bounds", 0.9)
+        assert whole == ((run / BOUNDS).read_bytes() if (run / BOUNDS).exists() else None)
+    (*_, done) = certify(run, key=key)
+    assert lies(done.predicate) == {("guarantees", "bounds"): ["there"]}
+
+
+def test_of_two_commands_at_once_the_last_that_is_noted_is_there(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is slow to be noted after its file was written: the second waits with its own."""
+    write, wrote = shelf.write_atomically, Event()
+
+    def slow(path: Path, body: bytes) -> None:
+        write(path, body)
+        if not wrote.is_set():
+            wrote.set()
+            sleep(0.3)
+
+    monkeypatch.setattr(shelf, "write_atomically", slow)
+    first = Thread(target=found_in, args=(run, "guarantees", "bounds"))
+    first.start()
+    assert wrote.wait(5)
+    found_in(run, "guarantees", "bounds", 0.9)
+    first.join()
+    with Reader(run) as reader:
+        assert [one.lies for one in shelf_of(run, reader, "toy")] == ["replaced", "there"]
+
+
+def test_what_was_killed_before_it_was_noted_is_no_audit_that_is_done(run: Path) -> None:
+    found_in(run, "audits", "planted")
+    path = run / "trust/toy/audits/planted.json"
+    with Reader(run) as reader:
+        weights = weights_of(reader, "toy")
+        assert _kept(reader, "toy", "planted", weights) == {"holds": False}
+        path.write_text(path.read_text().replace("false", "true"))
+        assert "holds" not in _kept(reader, "toy", "planted", weights)
+        said = " ".join(holes(shelf_of(run, reader, "toy")))
+        assert "another is" in said and "rrm prove, bound, explain or audit" in said
+    found_in(run, "audits", "planted")
+    with Reader(run) as reader:
+        assert _kept(reader, "toy", "planted", weights) == {"holds": False}
+
+
+def test_the_same_that_is_found_again_where_it_was_gone_is_noted_anew(run: Path, key: Path) -> None:
+    found_in(run, "guarantees", "bounds")
+    (run / BOUNDS).unlink()
+    certify(run, key=key)
+    found_in(run, "guarantees", "bounds")
+    assert checked(run, key).code == 0 and told_of_chapters(checked(run, key)) == {"guarantees"}
+    certify(run, key=key)
+    (run / BOUNDS).unlink()
+    found_in(run, "guarantees", "bounds")
+    assert checked(run, key).code == 0
+    (run / BOUNDS).unlink()
+    assert told_of(checked(run, key)) == {"guarantees"}, "noted after the certificate, and gone"
 
 
 def test_the_same_file_is_noted_once(tmp_path: Path) -> None:

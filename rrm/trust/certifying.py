@@ -21,7 +21,7 @@ from rrm.trust.origins import subjects_of
 from rrm.trust.register import altered, shelf_of
 from rrm.trust.shelf import kept
 from rrm.trust.signing import PublicKey, make_key, now, read_public, sign
-from rrm.trust.snapshot import LINK, copied, databases_of, first_link, linked, look, only_judged, weights_in
+from rrm.trust.snapshot import copied, databases_of, first_link, link_told, linked, look, only_judged, weights_in
 from rrm.trust.statement import Predicate, digest_of, payload_of
 from rrm.trust.who_judged import only_people
 from rrm.view.reading import Reader
@@ -64,7 +64,7 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
     if not (run / "run.db").exists():
         raise RunError(f"{run}: no run there (a run's folder holds run.db)")
     if link := first_link(run):
-        raise RunError(LINK.format(run / link))
+        raise RunError(link_told(run / link))
     linked(run)
     out = out or run / FOLDER
     if key is None:

@@ -22,7 +22,7 @@ from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD, of_rrm
 from rrm.trust.origins import unsure_origins
 from rrm.trust.register import holes
 from rrm.trust.shelf import OLD
-from rrm.trust.snapshot import LINK, Rows, hash_of
+from rrm.trust.snapshot import Rows, hash_of, link_told
 from rrm.trust.statement import (
     VERSION,
     Chapter,
@@ -164,7 +164,7 @@ def files_of(folder: Path) -> dict[str, str]:
             if skipped(called):
                 continue
             if path.is_symlink():
-                raise RunError(LINK.format(path))
+                raise RunError(link_told(path))
             if name in files and (digest := hash_of(path)) is not None:
                 found[called] = digest
     return dict(sorted(found.items()))

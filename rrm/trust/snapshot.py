@@ -56,16 +56,17 @@ def copied(run: Path, measured: bool = True, truth: bool = False) -> Iterator[Pa
     with TemporaryDirectory(prefix="rrm-") as made:
         folder = Path(made) / run.resolve().name
         folder.mkdir()
-        names = [f"{name}{more}" for name in ("run.db", *OTHERS, *([TRUTH] if truth else [])) for more in ("", "-wal")]
-        sources = [(run / name, folder) for name in (*names, "config.json")]
+        names = ("run.db", *OTHERS, *([TRUTH] if truth else []))
+        sources = [(run / name, folder / name) for name in (*names, "config.json")]
+        sources += [(newest_rows(run / name), folder / f"{name}-wal") for name in names]
         if measured:
-            sources.append((run.resolve().parent / "report.json", folder.parent))
+            sources.append((run.resolve().parent / "report.json", folder.parent / "report.json"))
         for _ in range(TRIES):  # a run that trains may write in between, and halves of two states are none
             before = _states(sources)
             for path, to in sources:
-                (to / path.name).unlink(missing_ok=True)
+                to.unlink(missing_ok=True)
                 if path.is_file():
-                    shutil.copyfile(path, to / path.name)
+                    shutil.copyfile(path, to)
                 elif os.path.lexists(path):
                     raise RunError(f"{path} is no file")
             if _states(sources) == before:
@@ -77,7 +78,20 @@ def copied(run: Path, measured: bool = True, truth: bool = False) -> Iterator[Pa
         yield folder
 
 
+def newest_rows(path: Path) -> Path:
+    """Where SQLite keeps what is not in a database yet: beside the file that a symbolic link leads to."""
+    path = path.resolve() if path.is_symlink() else path
+    return path.with_name(f"{path.name}-wal")
+
+
 LINK = "{} is a symbolic link, and a certificate is of files: put there what it leads to"
+NEWEST = ", with its newest rows, which lie beside that in a -wal (cp leaves them): docs/errors.md has a command"
+"""What is to be said, too, of a database."""
+
+
+def link_told(where: str | Path) -> str:
+    """What is wrong with a symbolic link, and what to do."""
+    return LINK.format(where) + (NEWEST if str(where).endswith(".db") else "")
 
 
 def first_link(run: Path, names: Iterable[str] | None = None) -> str:

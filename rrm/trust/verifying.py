@@ -26,7 +26,6 @@ from rrm.trust.origins import machine_of, started_from, subjects_of
 from rrm.trust.register import Noted, downgraded, noted, off_the_shelf
 from rrm.trust.signing import KeyProblem, PublicKey, SignatureError, check_signature, open_envelope, read_public
 from rrm.trust.snapshot import (
-    LINK,
     OTHERS,
     Disguised,
     beside,
@@ -35,6 +34,7 @@ from rrm.trust.snapshot import (
     databases_of,
     first_link,
     hash_of,
+    link_told,
     look,
     weights_in,
     within,
@@ -154,7 +154,7 @@ def verify(
         return found
     payload, predicate = opened
     if (link := first_link(run)) and (link != TRUTH or TRUTH in predicate.databases):
-        found.faults.append(Breach("changed", LINK.format(link)))
+        found.faults.append(Breach("changed", link_told(link)))
         return found
     try:
         with copied(run, measured=False, truth=TRUTH in predicate.databases) as copy:
@@ -415,7 +415,7 @@ def _files(check: _Check, predicate: Predicate) -> Iterable[str]:
     for name, digest in named.items():
         if (now := check.hash_of(name)) != digest:
             if now is None and (link := first_link(check.run, [name])):
-                yield LINK.format(link)
+                yield link_told(link)
             else:
                 yield f"{name} is missing" if now is None else f"{name} is not the file that it was"
     for name, digest in weights_in(check.copy, predicate.node).items():

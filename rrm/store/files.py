@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
@@ -32,24 +32,49 @@ def read_checked(path: Path, sha256: str) -> bytes:
 
 def write_atomically(path: Path, body: bytes) -> None:
     """Either the whole file is there, on disk, or none of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # no other process's
+    write_together({path: body})
+
+
+def write_together(bodies: Mapping[Path, bytes]) -> None:
+    """Either all these files are there, whole and on disk, or all that was there before: no full disk and no Ctrl-C
+    leaves some of either, but a kill or a loss of power while they are given their names can."""
+    part = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in bodies}  # no other process's
+    named, path = False, Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        if os.name == "posix":  # the new name, too, must be on disk before run.db speaks of it
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        for path, body in bodies.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part[path].open("wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+        named = True
+        for path, temporary in part.items():
+            temporary.replace(path)
+        for folder in {path.parent for path in bodies} if os.name == "posix" else ():
+            _on_disk(folder)  # the new name, too, must be there before run.db speaks of it
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _removed(part.values())
         raise RunError(f"cannot write {path} ({error}); nothing judged is lost: make room and run again") from error
+    except BaseException:  # Ctrl-C: none, or the rest as well
+        for path, temporary in part.items() if named else ():
+            if temporary.exists():
+                temporary.replace(path)
+        _removed(part.values())
+        raise
+
+
+def _on_disk(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _removed(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def refuse_existing(folder: Path) -> None:

@@ -426,7 +426,8 @@ class Store(Database):
     def computed(self) -> list[tuple[Any, ...]]:
         """What was noted of files beside the run; whoever is putting one there is waited for."""
         with self._writing():
-            return self._db.execute("SELECT * FROM computed ORDER BY task, chapter, name, nth").fetchall()
+            columns = "task, chapter, name, nth, sha256, weights, rows"
+            return self._db.execute(f"SELECT {columns} FROM computed ORDER BY task, chapter, name, nth").fetchall()
 
     def counts(self) -> dict[str, int]:
         """Rows per table."""

@@ -9,19 +9,21 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 from rrm.core.errors import RunError
 from rrm.core.spelling import named_node
 from rrm.store import links
-from rrm.store.files import file_name, write_atomically
-from rrm.store.store import LINKED
+from rrm.store.files import file_name, write_together
+from rrm.store.store import LINKED, Store
 from rrm.store.truths import FILE as TRUTH
 from rrm.trust.gathering import Hashed, evidence_of, files_of, finished, predicate_of
 from rrm.trust.origins import subjects_of
-from rrm.trust.register import altered, shelf_of
+from rrm.trust.register import FOLDER as SHELF
+from rrm.trust.register import Noted, altered, noted, shelf_of
 from rrm.trust.shelf import kept
 from rrm.trust.signing import PublicKey, make_key, now, read_public, sign
-from rrm.trust.snapshot import copied, databases_of, first_link, link_told, linked, look, only_judged, weights_in
+from rrm.trust.snapshot import TRIES, copied, databases_of, first_link, link_told, linked, look, only_judged, weights_in
 from rrm.trust.statement import Predicate, digest_of, payload_of
 from rrm.trust.who_judged import only_people
 from rrm.view.reading import Reader
@@ -61,21 +63,40 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
         the certificates, which proves integrity and not identity.
     out: a folder; by default RUN/certificates.
     """
-    if not (run / "run.db").exists():
-        raise RunError(f"{run}: no run there (a run's folder holds run.db)")
-    if link := first_link(run):
-        raise RunError(link_told(run / link))
-    linked(run)
     out = out or run / FOLDER
     if key is None:
         with TemporaryDirectory(prefix="rrm-") as folder:
             key = Path(folder) / "key"
             public = make_key(key, "made for these certificates, and thrown away")
-            done = certify(run, node, key, out)
-            write_atomically(out / OWN_KEY.format(public.keyid[:16]), key.with_name("key.pub").read_bytes())
-            return done
-    made = now()
-    written: dict[str, Certified] = {}
+            beside = {out / OWN_KEY.format(public.keyid[:16]): key.with_name("key.pub").read_bytes()}
+            return _certified(run, node, key, out, beside)
+    return _certified(run, node, key, out)
+
+
+def _certified(
+    run: Path, node: str | None, key: Path, out: Path, beside: Mapping[Path, bytes] = MappingProxyType({})
+) -> list[Certified]:
+    """As `certify`. beside: what is written with the certificates."""
+    if not (run / "run.db").exists():
+        raise RunError(f"{run}: no run there (a run's folder holds run.db)")
+    if link := first_link(run):
+        raise RunError(link_told(run / link))
+    linked(run)
+    for _ in range(TRIES):  # what is put into RUN/trust meanwhile is of later rows than those that were copied
+        payloads, register = _payloads(run, node)
+        with closing(Store(run / "run.db")) as store:
+            if [Noted(*row) for row in store.computed()] == register:
+                break
+    else:
+        raise RunError(f"{run}: something is put into {SHELF} all the time; try again when that is done")
+    bodies = {file_of(out, path): sign(payload, key) for path, (payload, _) in payloads.items()}
+    write_together({**bodies, **beside})  # those above name those below: all, or none
+    return [Certified(path, file_of(out, path), digest_of(payload), told) for path, (payload, told) in payloads.items()]
+
+
+def _payloads(run: Path, node: str | None) -> tuple[dict[str, tuple[bytes, Predicate]], list[Noted]]:
+    """Node -> what is to be signed, and what it says, those below first; and the register that it is of."""
+    made, found = now(), dict[str, tuple[bytes, Predicate]]()
     with copied(run, truth=True) as copy, Reader(copy) as reader:
         top = named(reader, node)
         nodes = [path for path in reader.nodes if path == top or path.startswith(f"{top}/")]
@@ -91,15 +112,14 @@ def certify(run: Path, node: str | None = None, key: Path | None = None, out: Pa
         for path in reversed(nodes):
             if reader.nodes[path].finished is not None:
                 continue  # trained in another run, whose certificate it is
-            below = {name: one.sha256 for name, one in written.items() if name.startswith(f"{path}/")}
+            below = {name: digest_of(one) for name, (one, _) in found.items() if name.startswith(f"{path}/")}
             shelf = shelf_of(run, reader, path)
             chapters, audits = kept(run, reader, path, True, altered(shelf))
             predicate = predicate_of(
                 reader, copy, records, path, made, _children(below), chapters, audits, shelf=shelf
             )
-            payload = payload_of(subjects_of(reader, predicate), predicate)
-            written[path] = _write(file_of(out, path), path, payload, key, predicate)
-    return list(written.values())
+            found[path] = payload_of(subjects_of(reader, predicate), predicate), predicate
+        return found, noted(reader)
 
 
 def _records(run: Path, copy: Path, nodes: Iterable[str]) -> Hashed:
@@ -140,11 +160,6 @@ def _children(below: Mapping[str, str]) -> dict[str, str]:
     """Those directly below: theirs name the rest."""
     return {name: digest for name, digest in below.items()
             if not any(name.startswith(f"{other}/") for other in below if other != name)}  # fmt: skip
-
-
-def _write(path: Path, node: str, payload: bytes, key: Path, predicate: Predicate) -> Certified:
-    write_atomically(path, sign(payload, key))
-    return Certified(node, path, digest_of(payload), predicate)
 
 
 def named(run: Reader, name: str | None) -> str:

@@ -12,14 +12,16 @@ from pathlib import Path
 
 from rrm.core.border import BROKEN, plain
 from rrm.core.errors import RRMError
+from rrm.store import links
 from rrm.store.files import file_name
+from rrm.store.store import LINKED
 from rrm.store.truths import FILE as TRUTH
 from rrm.store.upgrades import TRUTHS
 from rrm.trust.deriving import Taken
 from rrm.trust.gathering import skipped
-from rrm.trust.register import CHAPTERS, FOLDER, HERE, Noted, called, digest_at, missing_since
+from rrm.trust.register import CHAPTERS, FOLDER, HERE, Noted, called, digest_at, missing_since, noted
 from rrm.trust.shelf import OLD, entry_in, rows_of, weights_of
-from rrm.trust.snapshot import KEPT, OTHERS, Rows, within
+from rrm.trust.snapshot import KEPT, OTHERS, Rows, copied, look, within
 from rrm.trust.statement import Predicate
 from rrm.view.reading import Reader
 
@@ -87,6 +89,22 @@ def later_rows(copy: Path, named: Rows) -> Iterator[str]:
                 known = named[name][table][0] if table in named[name] else 0
                 if total > known:
                     yield f"{name}: {total - known} rows of {table} came later; they are left out of what follows"
+
+
+def register_now(run: Path) -> list[Noted] | None:
+    """What run.db notes of RUN/trust by now: a command that runs beside this one may have put something there since the
+    run was copied. None where that cannot be read."""
+    try:
+        with copied(run, measured=False) as copy:
+            look(copy)
+            with closing(sqlite3.connect(copy / "run.db")) as db:
+                broken = links.faults(db, LINKED)
+            if broken:
+                return None
+            with Reader(copy) as reader:
+                return noted(reader)
+    except (RRMError, sqlite3.Error):
+        return None
 
 
 def there(run: Path, name: str) -> bool:

@@ -40,7 +40,17 @@ from rrm.trust.snapshot import (
     within,
 )
 from rrm.trust.statement import TIMES, CertificateError, Predicate, digest_of, read_payload
-from rrm.trust.unnamed import beside_chapters, later_rows, left_out, other_files, there, too_new, unheard, unspoken
+from rrm.trust.unnamed import (
+    beside_chapters,
+    later_rows,
+    left_out,
+    other_files,
+    register_now,
+    there,
+    too_new,
+    unheard,
+    unspoken,
+)
 from rrm.trust.who_judged import imported_as_people, only_people
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
@@ -326,9 +336,11 @@ def _down(check: _Check, payload: bytes, predicate: Predicate) -> None:
     if beside:
         found.notes.append(f"{node}: beside it lie certificates that it does not name: {', '.join(beside)}")
     found.taken += unheard(predicate, check.aside)
-    register = [one for one in check.register if one.task == node]
-    check.say(_shelf(check, predicate, register), node)
-    for one in beside_chapters(check.run, check.reader, predicate, register):
+    told, more = _shelf(check, predicate, check.register)
+    if (told or more) and (since := register_now(check.run)) is not None:  # a command put it there after the run was
+        told, more = _shelf(check, predicate, since)  # copied
+    check.say(told, node)
+    for one in more:
         (found.taken if isinstance(one, Taken) else found.notes).append(one)  # type: ignore[arg-type]
     if predicate.version < 3 and (n := imported_as_people(check.reader, check.copy, check.reader.nodes[node])):
         why = f"{n} of these judgements were imported: that they are people's is what a file said"
@@ -423,14 +435,19 @@ def _files(check: _Check, predicate: Predicate) -> Iterable[str]:
             yield f"{name} is not among the files that it names, with the hash that run.db has"
 
 
-def _shelf(check: _Check, predicate: Predicate, register: Sequence[Noted]) -> Iterable[str]:
-    """What of RUN/trust is not as the certificate and the rows that it is of have it."""
-    yield from downgraded(check.reader, predicate)
+def _shelf(
+    check: _Check, predicate: Predicate, register: Sequence[Noted]
+) -> tuple[list[str], list[Taken | str]]:
+    """What of RUN/trust is not as the certificate and the rows that it is of have it; and what lies there, or did,
+    beside its chapters. register: what run.db notes, later rows included."""
+    mine = [one for one in register if one.task == predicate.node]
+    said = [*downgraded(check.reader, predicate)]
     if predicate.shelf is not None:
         then = {*noted(check.reader, predicate.node)}
-        later = [one for one in register if one not in then]
-        yield from off_the_shelf(check.run, check.reader, predicate, later)
-        yield from unspoken(check.run, check.reader, predicate)
+        later = [one for one in mine if one not in then]
+        said += off_the_shelf(check.run, check.reader, predicate, later)
+        said += unspoken(check.run, check.reader, predicate)
+    return said, [*beside_chapters(check.run, check.reader, predicate, mine)]
 
 
 def _numbers(check: _Check, payload: bytes, predicate: Predicate) -> Iterable[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from rrm import BoundedUser, train
 from rrm.command.cli import app
 from rrm.core.errors import RunError
+from rrm.trust import certifying
 from rrm.trust.certifying import certify, file_of, outdated
 from rrm.trust.signing import KeyProblem, read_public
 from tests import toy
@@ -49,6 +51,35 @@ def test_a_node_certified_alone_says_which_certificates_above_hold_no_more(run: 
     assert "hold no more" in said("toy/sub") and "hold no more" not in said()
     assert checked(run, key).code == 0
     assert outdated(run / "certificates", "toy/sub/deep") == ["toy/sub", "toy"]
+
+
+def test_what_is_refused_or_stopped_leaves_the_certificates_that_were_there(
+    run: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certifying, "now", lambda: "2031-01-01T00:00:00Z")
+    unreadable = run / "trust" / "toy" / "audits" / "bad.json"
+    unreadable.parent.mkdir(parents=True)
+    unreadable.write_text("{")
+    before = {path: path.read_bytes() for path in (run / "certificates").iterdir()}
+    with pytest.raises(RunError, match=r"bad\.json cannot be read"):
+        certify(run, key=key)
+    unreadable.unlink()
+    assert checked(run, key).code == 0, "those below were not written without the ones above"
+    named = Path.replace
+    for at in (0, 1):
+        said = iter(range(5))
+
+        def stopped(path: Path, target: Path, at: int = at, said: Iterator[int] = said) -> Path:
+            if next(said) == at:
+                raise KeyboardInterrupt
+            return named(path, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                certify(run, key=key)
+        assert checked(run, key).code == 0 and not [*(run / "certificates").glob(".*")]
+    assert {*(run / "certificates").iterdir()} == {*before}
 
 
 def answer(*command: Any) -> tuple[int, str]:

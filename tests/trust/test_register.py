@@ -16,7 +16,7 @@ import pytest
 from rrm.core.errors import StoreError
 from rrm.store import links
 from rrm.store.store import LINKED, Store
-from rrm.trust import certifying, shelf
+from rrm.trust import certifying, shelf, verifying
 from rrm.trust.auditing import _kept
 from rrm.trust.certifying import certify, file_of
 from rrm.trust.demands import unmet
@@ -253,6 +253,26 @@ def test_the_same_that_is_found_again_where_it_was_gone_is_noted_anew(run: Path,
     assert checked(run, key).code == 0
     (run / BOUNDS).unlink()
     assert told_of(checked(run, key)) == {"guarantees"}, "noted after the certificate, and gone"
+
+
+def test_what_is_found_while_a_run_is_certified_or_verified_is_no_alarm(
+    run: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_in(run, "guarantees", "bounds")
+    left = [0.9, 0.8]
+
+    def meanwhile(called: Any, *args: Any, **more: Any) -> Any:
+        if left:
+            found_in(run, "guarantees", "bounds", left.pop())
+        return called(*args, **more)
+
+    monkeypatch.setattr(certifying, "_records", partial(meanwhile, certifying._records))
+    (*_, done) = certify(run, key=key)
+    assert lies(done.predicate) == {("guarantees", "bounds"): ["replaced", "replaced", "there"]} and not left
+    left.append(0.7)
+    monkeypatch.setattr(verifying, "evidence_of", partial(meanwhile, verifying.evidence_of))
+    found = checked(run, key)
+    assert found.code == 0 and not left and any("says otherwise" in note for note in found.notes)
 
 
 def test_the_same_file_is_noted_once(tmp_path: Path) -> None:

@@ -149,6 +149,20 @@ def read_only(path: Path, timeout: float = 5.0) -> closing[sqlite3.Connection]:
     return closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=timeout))
 
 
+def newest_rows(path: Path) -> Path:
+    """Where SQLite keeps what is not in a database yet: beside the file that a symbolic link leads to."""
+    path = path.resolve() if path.is_symlink() else path
+    return path.with_name(f"{path.name}-wal")
+
+
+def rows_beside(path: Path) -> bool:
+    """Whether there are rows that are not in a database yet: who opens it as unchanging (`immutable`) misses them."""
+    try:
+        return newest_rows(path).stat().st_size > 0
+    except OSError:
+        return False
+
+
 def check_version(db: sqlite3.Connection, path: Path, known: int) -> int:
     """The version of the schema of an open file; 0 where it does not say. Raises `StoreError` if it is newer than
     `known`: what a newer rrm wrote, this one would misread."""

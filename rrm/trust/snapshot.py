@@ -18,7 +18,7 @@ from typing import Any
 from rrm.core.errors import RunError
 from rrm.labels.queue import Labels
 from rrm.store import links
-from rrm.store.database import Database
+from rrm.store.database import Database, newest_rows
 from rrm.store.store import LINKED, Store
 from rrm.store.truths import FILE as TRUTH
 from rrm.store.truths import Truths
@@ -76,12 +76,6 @@ def copied(run: Path, measured: bool = True, truth: bool = False) -> Iterator[Pa
         if not (folder / "run.db").exists():
             raise RunError(f"{run}: no run there (a run's folder holds run.db)")
         yield folder
-
-
-def newest_rows(path: Path) -> Path:
-    """Where SQLite keeps what is not in a database yet: beside the file that a symbolic link leads to."""
-    path = path.resolve() if path.is_symlink() else path
-    return path.with_name(f"{path.name}-wal")
 
 
 LINK = "{} is a symbolic link, and a certificate is of files: put there what it leads to"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from rrm.store.database import read_only
+from rrm.store.database import newest_rows, read_only, rows_beside
 from rrm.store.truths import FILE as TRUTH
 
 MEND: Mapping[str, str] = {
@@ -24,8 +24,8 @@ MEND: Mapping[str, str] = {
 MOST = 16 << 20
 KINDS = {"INTEGER": "('integer', 'null')", "REAL": "('real', 'integer', 'null')", "TEXT": "('text', 'null')"}
 """Type of a column -> what its values are, as SQLite calls it, where rrm wrote them."""
-HELD = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-"""Somebody holds it, or nobody may read it: that is another matter."""
+TORN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""What SQLite says of a database that is damaged. What else it says passes: somebody holds it, a disk fails."""
 State = tuple[tuple[int, int, int] | None, ...]
 _KNOWN: dict[Path, tuple[State, bool]] = {}
 
@@ -56,15 +56,17 @@ def _torn(path: Path, most: int | None) -> bool:
         return False
     before, found = _KNOWN.get(path, ((), False))
     if before != state or (most is None and not found):
-        found = not state[0][0] or _looked(path, most is None or sum(one[0] for one in state if one) <= most)
-        _KNOWN[path] = (state, found)
+        now = _looked(path, most is None or sum(one[0] for one in state if one) <= most)
+        if now is None:
+            return False
+        _KNOWN[path] = (state, found := now)
     return found
 
 
 def _state(path: Path) -> State:
     """Size, time of the last change and number of a database, and of what was not written into it yet."""
     found: list[tuple[int, int, int] | None] = []
-    for one in (path, path.with_name(f"{path.name}-wal")):
+    for one in (path, newest_rows(path)):
         try:
             told = one.stat()
             found.append((told.st_size, told.st_mtime_ns, told.st_ino))
@@ -73,15 +75,16 @@ def _state(path: Path) -> State:
     return tuple(found)
 
 
-def _looked(path: Path, whole: bool) -> bool:
-    for opened in (read_only, _unchanging):
+def _looked(path: Path, whole: bool) -> bool | None:
+    """Whether it is damaged; None where that cannot be told now."""
+    for opened in (read_only,) if rows_beside(path) else (read_only, _unchanging):
         try:
             with opened(path) as db:
                 return any(_faults(db, whole))
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in HELD:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in TORN:  # none: a text that is none
                 return True
-    return False
+    return None
 
 
 def _unchanging(path: Path) -> closing[sqlite3.Connection]:
@@ -92,9 +95,7 @@ def _unchanging(path: Path) -> closing[sqlite3.Connection]:
 def _faults(db: sqlite3.Connection, whole: bool) -> Iterator[str]:
     """What is wrong with it. Raises `sqlite3.DatabaseError` for more."""
     tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    if not tables:
-        yield "no tables"
-    if not whole:
+    if not whole or not tables:  # without any it is not made yet
         return
     yield from (text for (text,) in db.execute("PRAGMA quick_check(1)") if text != "ok")
     for table in (one for one in tables if not one.startswith("sqlite_")):

@@ -22,7 +22,7 @@ from typing import Any
 
 from rrm.core.errors import RRMError, RunError, StoreError
 from rrm.store.config import read_config
-from rrm.store.database import check_version, read_only
+from rrm.store.database import check_version, read_only, rows_beside
 from rrm.store.upgrades import CALLS, LABELS, RUN
 from rrm.view.accuracy import ENOUGH, Predicted, nodes_measured, nothing_learned, predicted, well_measured
 from rrm.view.damage import torn
@@ -414,7 +414,7 @@ def _open(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise ReadError(f"{path}: no such file; a run's folder holds run.db")
     last: sqlite3.Error | None = None
-    ways = ["mode=ro"] + ([] if path.with_name("run.db-wal").exists() else ["mode=ro&immutable=1"])
+    ways = ["mode=ro"] + ([] if rows_beside(path) else ["mode=ro&immutable=1"])
     for way in ways:
         db = sqlite3.connect(f"{path.resolve().as_uri()}?{way}", uri=True, timeout=5, check_same_thread=False)
         db.text_factory = _decoded

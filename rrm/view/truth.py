@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rrm.core.shares import Known, share
+from rrm.store.database import rows_beside
 from rrm.store.truths import FILE
 from rrm.store.upgrades import TRUTHS
 from rrm.view.comparisons import PARTS
@@ -51,7 +52,7 @@ def attached(run: Reader) -> bool:
     path = run.folder / FILE
     if not path.exists() or torn(path):
         return False
-    for way in ("mode=ro", "mode=ro&immutable=1"):
+    for way in ["mode=ro"] + ([] if rows_beside(path) else ["mode=ro&immutable=1"]):
         try:
             run.db.execute("ATTACH DATABASE ? AS truth", (f"{path.resolve().as_uri()}?{way}",))
             (version,) = run.row("PRAGMA truth.user_version")

@@ -163,6 +163,72 @@ def test_a_torn_record_is_said_and_hides_no_other_run(whole: Path, tmp_path: Pat
         assert answer.status_code == 404 and "run.db" in answer.text and "cannot be read" in answer.text
 
 
+def unopened(path: Path, *_: object) -> closing[sqlite3.Connection]:
+    """As SQLite opens a file in WAL in a folder that cannot be written."""
+    raise failing(sqlite3.SQLITE_CANTOPEN)
+
+
+def failing(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("it fails")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize("name", DATABASES)
+def test_rows_that_are_not_in_a_database_yet_are_no_tear_where_it_cannot_be_written(
+    name: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(damage, "read_only", unopened)
+    with closing(sqlite3.connect(tmp_path / "live.db")) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE labels (seq)")
+        for more in ("", "-wal"):
+            shutil.copy(tmp_path / f"live.db{more}", tmp_path / f"{name}{more}")
+    assert not damage.torn(tmp_path / name) and not damage.damaged(tmp_path)
+    (tmp_path / f"{name}-wal").unlink()
+    assert not damage.torn(tmp_path / name), "nothing was made there yet"
+    (tmp_path / name).write_bytes(b"")
+    assert not damage.torn(tmp_path / name)
+    torn = bytearray((whole / name).read_bytes())
+    for at in range(4096 + 100, len(torn), 4096):
+        torn[at : at + 500] = bytes([255]) * 500
+    (tmp_path / name).write_bytes(torn)
+    assert damage.torn(tmp_path / name), "looked at as unchanging, with nothing beside it"
+
+
+def test_rows_of_a_truth_that_are_not_in_it_yet_are_not_left_out(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(whole, tmp_path / "run")
+    monkeypatch.setattr("rrm.view.truth.ALL", "SELECT nothing")  # as if no way opened it
+    for later in (False, True):
+        (run / "truth.db-wal").write_bytes(b"rows" * later)
+        ways: list[str] = []
+        with Reader(run) as reader:
+            reader.db.set_trace_callback(ways.append)
+            assert not attached(reader)
+        assert any("mode=ro" in way for way in ways) and any("immutable" in way for way in ways) != later
+
+
+@pytest.mark.parametrize(
+    "code", [sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT,
+             sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CORRUPT]
+)  # fmt: skip
+def test_an_error_that_passes_is_no_tear_and_not_remembered(
+    code: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(whole, tmp_path / "run")
+
+    def fails(path: Path, *_: object) -> closing[sqlite3.Connection]:
+        raise failing(code)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(damage, "read_only", fails)
+        patch.setattr(damage, "_unchanging", fails)
+        assert damage.torn(run / "labels.db") == (code == sqlite3.SQLITE_CORRUPT)
+    assert damage.torn(run / "labels.db") == (code == sqlite3.SQLITE_CORRUPT), "until the file changes"
+
+
 def test_who_holds_a_database_has_not_damaged_it(whole: Path, tmp_path: Path) -> None:
     run = shutil.copytree(whole, tmp_path / "run")
     with closing(sqlite3.connect(run / "truth.db", isolation_level=None)) as db:

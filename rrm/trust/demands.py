@@ -32,8 +32,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rrm.core.border import plain
 from rrm.core.errors import RRMError
 from rrm.trust.deriving import Taken
+from rrm.trust.register import CHAPTERS, STALE, aside
 from rrm.trust.statement import TIMES, Predicate
 
 OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -80,16 +82,34 @@ def unmet(
             body = predicates[node].model_dump(mode="json")
             for place, demand in demands.items():
                 mine = [one for one in taken if one.node == node]
-                found += [f"{node}: {said}" for said in _unmet(body, place, demand, mine)]
+                found += [f"{node}: {said}" for said in _unmet(body, place, demand, mine, _aside(predicates[node]))]
     return found
 
 
-def _unmet(body: Any, place: str, demand: str, taken: Sequence[Taken]) -> Iterable[str]:
+def _aside(told: Predicate) -> Mapping[str, str]:
+    """Place of a chapter, or of audits -> what lies in RUN/trust, or is gone, and it does not have: nobody knows of it
+    whether it holds."""
+    chapters = {name: getattr(told, name).found for name in CHAPTERS[:3]} | {"audits": told.testing.audits}
+    lies: dict[str, str] = {}
+    for one in told.shelf or ():
+        place = "testing.audits" if one.chapter == "audits" else one.chapter
+        if one.lies in ("gone", "altered"):
+            lies[place] = f"it does not have {plain(one.name, 60)}, which is noted and is not there as it was"
+    for one in aside(told.shelf or (), chapters):
+        place = "testing.audits" if one.chapter == "audits" else one.chapter
+        lies[place] = f"it does not have {plain(one.name, 60)}, which lies there and {STALE}"
+    return lies
+
+
+def _unmet(body: Any, place: str, demand: str, taken: Sequence[Taken], lies: Mapping[str, str]) -> Iterable[str]:
     given, demand = demand, demand.removesuffix(IF_ANY)
     for where, value in _places(body, place.split("."), place):
+        stale = lies.get(where.removesuffix(".found"), "")
         if value is NOTHING:
             if demand == given:
                 yield f'{place} is to be {demand}, and {where} has nothing (with ", if any" at the end it need not)'
+            elif stale:
+                yield f"{place} is to be {demand}, and {stale}"
             continue
         why = _why(value, demand)
         if not why and not isinstance(value, list | Mapping):  # a figure that is as a whole the word of whoever signed
@@ -99,6 +119,8 @@ def _unmet(body: Any, place: str, demand: str, taken: Sequence[Taken]) -> Iterab
             why = "there is nothing" if bare else _taken(where, taken)
         if demand == "holds" and not why:
             why = _only_signed(where, value, taken)
+        if demand in ("holds", "derived", "empty") and not why:
+            why = stale
         if why:
             yield f"{where} is to be {demand}, and {why}"
 

@@ -20,7 +20,7 @@ from rrm.store.tags import FILE as TAGS
 from rrm.store.truths import FILE as TRUTHS
 from rrm.trust.judged_where import ANYWHERE, IN_A_WORLD, of_rrm
 from rrm.trust.origins import unsure_origins
-from rrm.trust.register import holes
+from rrm.trust.register import holes, unsaid
 from rrm.trust.shelf import OLD
 from rrm.trust.snapshot import Rows, hash_of, link_told
 from rrm.trust.statement import (
@@ -385,7 +385,8 @@ def not_shown_of(
                 f"{single['statement']} ({single.get('verdict') or 'not known'})" for single in statements
                 if single.get("verdict", "holds") != "holds" or "not known" in single
             ]  # fmt: skip
-    said += holes(parts.get("shelf") or ())
+    chapters = {name: parts[name].found for name in EMPTY} | {"audits": parts["testing"].audits}
+    said += [*holes(parts.get("shelf") or ()), *unsaid(parts.get("shelf") or (), chapters)]
     said += [f"{where}: not known, as {why}." for where, why in sorted(_unknown(parts["testing"].model_dump()))]
     if node.finished is not None:
         said.append("How it was trained: it was finished in another run.")

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rrm.core.border import plain
 from rrm.store.files import file_name
@@ -23,6 +24,7 @@ FOLDER = "trust"
 CHAPTERS = ("interpretability", "formal_verification", "guarantees", "audits")
 HERE: tuple[Lies, ...] = ("there", "not noted")
 """What lay there, and could be read, when it was certified."""
+STALE = "is of other weights or judgements than the node has now, or does not say from what it was found"
 AGAIN = "The command that made it (rrm prove, bound, explain or audit) finds it again"
 NO_REGISTER = "it is of version {}, which leaves out what was computed of the weights (run.db notes {} such files)"
 
@@ -116,6 +118,19 @@ def holes(shelf: Sequence[Shelved]) -> Iterator[str]:
         times = "once before" if n == 1 else f"{n} times before"
         name = f"{place[0]}/{plain(place[1], 60)}"
         yield f"What {name} said earlier: it was computed {times}, and the last took its place."
+
+
+def aside(shelf: Sequence[Shelved], chapters: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Shelved]:
+    """What lies there, and no chapter has: it is of other weights or other judgements than the node has, or does not
+    say from what it was found. chapters: chapter -> what was found."""
+    said = {(name, str(one.get("name"))) for name, found in chapters.items() for one in found}
+    return [one for one in shelf if one.lies in HERE and (one.chapter, one.name) not in said]
+
+
+def unsaid(shelf: Sequence[Shelved], chapters: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    """What lies there and no chapter has, in words, for `not_shown`. chapters: as for `aside`."""
+    for one in aside(shelf, chapters):
+        yield f"What {_named(one)} says, which lies there, and {STALE}."
 
 
 def _named(one: Shelved | Noted) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -14,18 +15,21 @@ from typing import Any
 import pytest
 
 from rrm.core.errors import StoreError
+from rrm.core.judgements import Comparison, Judgement
 from rrm.store import links
-from rrm.store.store import LINKED, Store
+from rrm.store.store import LINKED, Origin, Store
 from rrm.trust import certifying, shelf, verifying
 from rrm.trust.auditing import _kept
 from rrm.trust.certifying import certify, file_of
 from rrm.trust.demands import unmet
 from rrm.trust.gathering import LOST
+from rrm.trust.machines import this_code
 from rrm.trust.register import holes, shelf_of
-from rrm.trust.shelf import weights_of
+from rrm.trust.shelf import keep, weights_of
 from rrm.trust.statement import CertificateError, Chapter, Predicate, read_payload
 from rrm.trust.verifying import Verified
 from rrm.view.reading import Reader
+from tests.label.material import pair
 from tests.trust.test_certificates import certified, checked, key, kinds, opened, read, rewritten, run
 from tests.trust.test_forged_entries import agreeing, forged
 from tests.trust.test_left_out import found_in, told_of_chapters
@@ -63,7 +67,10 @@ def test_a_file_that_is_noted_and_gone_is_told_by_certify_and_by_verify(run: Pat
     assert done.predicate.guarantees.empty == LOST
     whole = Chapter(found=({"name": "mine", "command": "", "found": {"holds": True}},))
     good = {"toy": done.predicate.model_copy(update={"guarantees": whole})}
-    assert unmet(HOLDS, good, "toy", found.taken) and not unmet(HOLDS, good, "toy")
+    bare = {"toy": good["toy"].model_copy(update={"shelf": ()})}
+    assert unmet(HOLDS, bare, "toy", found.taken) and not unmet(HOLDS, bare, "toy")
+    for policy in (HOLDS, {"root": {"testing.audits": "empty"}}):  # noted and gone: no sign that there was nothing
+        assert "which is noted" in unmet(policy, good, "toy")[0]
 
     def silent(predicate: Body) -> None:
         predicate["shelf"] = []
@@ -273,6 +280,39 @@ def test_what_is_found_while_a_run_is_certified_or_verified_is_no_alarm(
     monkeypatch.setattr(verifying, "evidence_of", partial(meanwhile, verifying.evidence_of))
     found = checked(run, key)
     assert found.code == 0 and not left and any("says otherwise" in note for note in found.notes)
+
+
+def test_one_more_judgement_makes_no_failed_audit_go_without_a_word(run: Path, key: Path) -> None:
+    """It is of fewer judgements then, and in no chapter: the certificate says so, and no policy takes that for none."""
+    held, none = {"root": {"testing.audits": "holds"}}, {"root": {"testing.audits": "empty"}}
+    each = {"root": {"testing.audits.*.found.holds": "known, if any"}}
+    audited(run, "irrelevant", False)
+    (*_, done) = certify(run, key=key)
+    assert [one["name"] for one in done.predicate.testing.audits] == ["irrelevant"]
+    assert not any("audits/irrelevant" in line for line in done.predicate.not_shown)
+    imported = Comparison(replace(pair(0), task="toy"), Judgement(1.0), -1, "imported(x)")
+    with closing(Store(run / "run.db")) as store:
+        store.bring([(imported, 0, [Origin("ab", "f", 1)])])
+    (*_, done) = certify(run, key=key)
+    assert not done.predicate.testing.audits and lies(done.predicate) == {("audits", "irrelevant"): ["there"]}
+    assert any("audits/irrelevant" in line and "lies there" in line for line in done.predicate.not_shown)
+    found = checked(run, key)
+    assert found.code == 0
+    for policy in (held, none, each):
+        assert unmet(policy, found.predicates, "toy", found.taken), policy
+    assert "does not have irrelevant, which lies there" in unmet(none, found.predicates, "toy")[0]
+    audited(run, "planted", True)
+    (*_, done) = certify(run, key=key)
+    assert any("irrelevant" in line for line in unmet(held, {"toy": done.predicate}, "toy")), "another that holds"
+    audited(run, "irrelevant", True)
+    (*_, done) = certify(run, key=key)
+    assert not unmet(held, {"toy": done.predicate}, "toy")
+
+
+def audited(run: Path, name: str, holds: bool) -> None:
+    with Reader(run) as reader:
+        inputs = {"cases": 2, "budget": 2, "seed": 0, "shifted": False, "asked": "bounded(attention=6)"}
+        keep(reader, "toy", "audits", name, f"rrm audit RUN toy --only {name}", {"holds": holds}, inputs, this_code())
 
 
 def test_the_same_file_is_noted_once(tmp_path: Path) -> None:

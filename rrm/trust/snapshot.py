@@ -89,21 +89,30 @@ def link_told(where: str | Path) -> str:
 
 
 def first_link(run: Path, names: Iterable[str] | None = None) -> str:
-    """The first symbolic link in a run's folder, or on the way to one of these names within it, by its path there;
-    empty if there is none. The folder itself may be one. names: by default the databases, with what SQLite puts beside
+    """The first of `all_links`; empty if there is none."""
+    return next(all_links(run, names), "")
+
+
+def all_links(run: Path, names: Iterable[str] | None = None) -> Iterator[str]:
+    """The symbolic links in a run's folder, or on the way to one of these names within it, by their paths there, each
+    once. The folder itself may be one. names: by default the databases, with what SQLite puts beside
     them, the configuration, and all that lies in RUN/trust."""
     if names is None:
         named = ("run.db", *OTHERS, TRUTH)
         names = [f"{name}{more}" for name in named for more in ("", "-wal", "-shm", "-journal")]
         shelved = (path.relative_to(run).as_posix() for path in sorted((run / "trust").rglob("*")))
         names = [*names, "config.json", "trust", *shelved]
+    told: set[str] = set()
     for name in names:
         path = run
         for part in Path(name).parts:
             path = path / part
+            called = path.relative_to(run).as_posix()
             if path.is_symlink():
-                return path.relative_to(run).as_posix()
-    return ""
+                if called not in told:
+                    yield called
+                told.add(called)
+                break
 
 
 def are_files(run: Path, name: str) -> bool:

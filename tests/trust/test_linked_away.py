@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from rrm.core.errors import RunError
 from rrm.store.store import Store
+from rrm.trust import certifying
 from rrm.trust.certifying import certify
 from rrm.trust.snapshot import copied
 from rrm.view.reading import Reader
@@ -74,6 +76,35 @@ def test_the_command_that_errors_md_gives_loses_no_row_of_a_linked_database(
     with Reader(run) as reader:
         assert reader.row(LATE) == (1,)
     assert not (run / "run.db").is_symlink() and done.predicate.evidence.size and checked(run, key).code == 0
+
+
+def test_each_link_is_told_and_none_hides_another(run: Path, key: Path, tmp_path: Path) -> None:
+    """Not by one of a database of which the certificate does not speak."""
+    found_in(run, "guarantees", "bounds")
+    certify(run, key=key)
+    (run / "truth.db").symlink_to(tmp_path / "nowhere")
+    for name in ("trust", "labels.db", "config.json"):
+        if (run / name).exists():
+            (run / name).rename(tmp_path / name)
+        (run / name).symlink_to(tmp_path / name)
+    told = [one.what.split(" is a symbolic link")[0] for one in checked(run, key).faults]
+    assert sorted(told) == ["config.json", "labels.db", "trust"]
+
+
+@pytest.mark.parametrize("name", ["run.db", "trust", "truth.db"])
+def test_a_certificate_of_before_version_three_holds_where_a_link_was_followed_then(
+    name: str, run: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certifying, "predicate_of", partial(certifying.predicate_of, version=2))
+    certify(run, key=key)
+    (run / "trust").mkdir()
+    path = run / name
+    if path.exists():
+        path.rename(tmp_path / name)
+    path.symlink_to(tmp_path / name)
+    found = checked(run, key)
+    assert found.code == 0, [one.what for one in found.faults]
+    assert any(note.startswith(f"{name} is a symbolic link") for note in found.notes) == (name != "truth.db")
 
 
 def test_a_run_s_folder_may_be_reached_through_a_link(run: Path, key: Path, tmp_path: Path) -> None:

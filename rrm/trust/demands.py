@@ -122,7 +122,16 @@ def _unmet(body: Any, place: str, demand: str, taken: Sequence[Taken], lies: Map
         if demand in ("holds", "derived", "empty") and not why:
             why = stale
         if why:
-            yield f"{where} is to be {demand}, and {why}"
+            yield f"{where} is to be {demand}, and {why}{_elsewhere(body, place)}"
+
+
+def _elsewhere(body: Any, place: str) -> str:
+    """Where people are counted that a demand on judges does not find, if there are any: those that a file names."""
+    given = body["design"].get("imported_as_people")
+    if not re.fullmatch(r"design\.judges\.[*\d]{1,9}\.(people|judgements|kind)", place) or not given:
+        return ""
+    n = given.get("judgements")
+    return f" ({n:g} that a file calls people's are in design.imported_as_people)" if n else ""
 
 
 def _places(value: Any, parts: list[str], place: str, where: str = "") -> Iterable[tuple[str, Any]]:

@@ -395,6 +395,7 @@ def test_what_a_file_calls_people_s_is_counted_apart_from_people_who_labeled(peo
 
     n = design.by_people.model_dump()["judgements"]
     assert not said("design.by_people.judgements", f">= {n}") and said("design.by_people.judgements", f">= {n + 1}")
+    assert any("in design.imported_as_people" in one for one in said("design.judges.*.people", ">= 2"))
     assert not said("design.imported_as_people.people", ">= 3"), "who wants those has to say so"
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
@@ -25,6 +28,8 @@ from rrm.trust.reporting import report
 from rrm.view import damage
 from rrm.view.reading import Reader
 from rrm.view.truth import attached
+from rrm.view.web.app import create_app
+from rrm.view.web.security import Access
 from tests.view import synthetic
 from tests.view.test_pages import open_app
 
@@ -235,3 +240,26 @@ def test_who_holds_a_database_has_not_damaged_it(whole: Path, tmp_path: Path) ->
         db.execute("BEGIN IMMEDIATE")
         db.execute("DELETE FROM facts")
         assert not damage.torn(run / "truth.db")
+
+
+def test_a_page_is_made_again_after_a_tear_and_what_changes_something_is_not_done_twice(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def torn_once(request: Request) -> Response:
+        asked.append(request.method)
+        if len(asked) == 1:
+            raise failing(sqlite3.SQLITE_CORRUPT)
+        return Response("whole")
+
+    monkeypatch.setattr("rrm.view.web.app.met", lambda folder: True)
+    access = Access.loopback()
+    routes = [Route("/torn", torn_once, methods=["GET", "POST"])]
+    for method, status, times in (("GET", 200, 2), ("POST", 500, 1)):
+        asked.clear()
+        with TestClient(create_app([whole], access, routes), base_url="http://127.0.0.1:8000") as client:
+            client.get(f"/?token={access.token}")
+            headers = {"Origin": "http://127.0.0.1:8000", "X-CSRF-Token": access.csrf}
+            answer = client.request(method, "/torn", headers=headers)
+        assert (answer.status_code, len(asked)) == (status, times), (method, answer.text)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from inspect import iscoroutinefunction
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -72,7 +73,12 @@ async def met_a_tear(request: Request, error: Exception) -> Response:
     name = str(request.path_params.get("run", ""))
     folders = [runs[name]] if name in runs else [*runs.values()]
     if any([await run_in_threadpool(met, folder) for folder in folders]):
-        return await run_in_threadpool(request.scope["endpoint"], request)
+        if request.method not in ("GET", "HEAD"):  # some of what was asked may be done
+            detail = "A file beside the run is damaged, its page says which; look whether this was done, and ask again."
+            return render(request, "error.html", 500, title="500", detail=detail)
+        endpoint = request.scope["endpoint"]
+        page = await (endpoint(request) if iscoroutinefunction(endpoint) else run_in_threadpool(endpoint, request))
+        return cast(Response, page)
     detail = f"run.db cannot be read: {error}. If it is damaged, put a copy back, or what sqlite3's .recover saves."
     return render(request, "error.html", 404, title="404", detail=detail)
 

@@ -20,7 +20,6 @@ from rrm.trust.shelf import kept, weights_of
 from rrm.trust.snapshot import are_files, copied, hash_of, up_to_date, without_torn
 from rrm.trust.statement import Chapter, DesignChoices, Found, NotKnown, Testing
 from rrm.view.comparisons import ShownComparison, comparison
-from rrm.view.damage import damaged
 from rrm.view.figures import FigureTable, tables_of
 from rrm.view.reading import Curves, NodeProgress, NodeView, Reader, find_runs
 from rrm.view.seeds import compared, experiment_of
@@ -140,14 +139,14 @@ class RunTold:
 
 
 @contextmanager
-def opened(run: Path, name: str = "") -> Iterator[tuple[Path, Reader]]:
+def opened(run: Path, name: str = "") -> Iterator[tuple[Path, Reader, list[str]]]:
     """A copy of a run as it is now, and a reader of it: a run may go on training meanwhile. One of an older version
-    is brought up to date there, and stays as it is where it lies. What cannot be read beside run.db is left out."""
+    is brought up to date there, and stays as it is where it lies. What cannot be read beside run.db is left out; last comes a line for each."""
     with copied(run, truth=are_files(run, TRUTH)) as copy:
         up_to_date(copy)
-        without_torn(copy)
+        torn = without_torn(copy)
         with Reader(copy, name) as reader:
-            yield copy, reader
+            yield copy, reader, torn
 
 
 def told_of(paths: Iterable[Path], seed: int = 0, examples: int = 3) -> list[RunTold]:
@@ -157,7 +156,7 @@ def told_of(paths: Iterable[Path], seed: int = 0, examples: int = 3) -> list[Run
 
 def run_told(folder: Path, name: str = "", seed: int = 0, examples: int = 0) -> RunTold:
     """A run as it is now. Raises `RunError` or `ReadError` where there is none."""
-    with opened(folder, name or folder.resolve().name) as (copy, reader):
+    with opened(folder, name or folder.resolve().name) as (copy, reader, torn):
         nodes = {path: _node(reader, copy, folder, node, seed, examples) for path, node in reader.nodes.items()}
         evidence = ""
         if "links" in reader.tables:
@@ -166,7 +165,7 @@ def run_told(folder: Path, name: str = "", seed: int = 0, examples: int = 0) -> 
         return RunTold(
             reader.title, folder, dict(reader.config), reader.state if reader.done else _state(folder, name),
             reader.started, reader.root, nodes, evidence, hash_of(copy / "config.json") or "",
-            damaged(folder),
+            torn,
         )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from rrm.store.truths import FILE as TRUTH
 from rrm.store.truths import Truths
 from rrm.store.upgrades import CALLS, LABELS, RUN
 from rrm.store.upgrades import TRUTHS as TRUTH_STEPS
-from rrm.view.damage import torn
+from rrm.view.damage import damaged, torn
 
 OTHERS = ("labels.db", "calls.db")
 KEPT: Mapping[str, Mapping[str, str]] = {
@@ -287,14 +287,15 @@ def without_truth(folder: Path) -> None:
         (folder / f"{TRUTH}{more}").unlink(missing_ok=True)
 
 
-def without_torn(folder: Path) -> None:
-    """Take what is damaged beside run.db out of a copy, for what is shown and not signed."""
+def without_torn(folder: Path) -> list[str]:
+    """Take what is damaged beside run.db out of a copy, for what is shown and not signed; returns a line for each."""
+    told = damaged(folder)
     for name in OTHERS:
         if torn(folder / name):
             for more in ("", "-wal", "-shm"):
                 (folder / f"{name}{more}").unlink(missing_ok=True)
     if not (folder / TRUTH).exists():
-        return
+        return told
     try:
         with closing(sqlite3.connect(folder / TRUTH)) as db:
             whole = [said for (said,) in db.execute("PRAGMA quick_check(1)")] == ["ok"] and not lacking(db)
@@ -302,6 +303,7 @@ def without_torn(folder: Path) -> None:
         whole = False
     if not whole:
         without_truth(folder)
+    return told
 
 
 def lacking(db: sqlite3.Connection) -> list[str]:

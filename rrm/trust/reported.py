@@ -141,7 +141,8 @@ class RunTold:
 @contextmanager
 def opened(run: Path, name: str = "") -> Iterator[tuple[Path, Reader, list[str]]]:
     """A copy of a run as it is now, and a reader of it: a run may go on training meanwhile. One of an older version
-    is brought up to date there, and stays as it is where it lies. What cannot be read beside run.db is left out; last comes a line for each."""
+    is brought up to date there, and stays as it is where it lies. What cannot be read beside run.db is left out; last
+    comes a line for each."""
     with copied(run, truth=are_files(run, TRUTH)) as copy:
         up_to_date(copy)
         torn = without_torn(copy)

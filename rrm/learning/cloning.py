@@ -26,16 +26,17 @@ def clone(agent: TextAgent, shown: Sequence[tuple[Case, Outcome]], settings: Set
     one that is too long for the model."""
     groups = [Group(case, (outcome,)) for case, outcome in shown]
     steps = -(-len(groups) // settings.batch) * settings.clone
-    updater = Updater(agent.fork, rate(settings, "lr", agent.backbone), steps)
-    for number in range(settings.clone):
-        order = torch.randperm(len(groups), generator=generator("clone", key, number)).tolist()
-        loss = 0.0
-        for start in range(0, len(order), settings.batch):
-            batch = [groups[i] for i in order[start : start + settings.batch]]
-            told: list[float] = []
-            updater.step(_losses(agent, batch, told))
-            loss += agent.backbone.world.add_up([], sum(told))
-        log(number, {"loss": loss / len(groups)})
+    with agent.fork.training():
+        updater = Updater(agent.fork, rate(settings, "lr", agent.backbone), steps)
+        for number in range(settings.clone):
+            order = torch.randperm(len(groups), generator=generator("clone", key, number)).tolist()
+            loss = 0.0
+            for start in range(0, len(order), settings.batch):
+                batch = [groups[i] for i in order[start : start + settings.batch]]
+                told: list[float] = []
+                updater.step(_losses(agent, batch, told))
+                loss += agent.backbone.world.add_up([], sum(told))
+            log(number, {"loss": loss / len(groups)})
 
 
 def _losses(agent: TextAgent, batch: Sequence[Group], told: list[float]) -> Iterator[Tensor]:

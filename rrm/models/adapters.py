@@ -55,7 +55,7 @@ class Adapters:
             warnings.simplefilter("ignore")  # PEFT warns of a second adapter and of Conv1D; both are meant
             if self._peft is None:
                 self._peft = adapted(model, adapter)
-                self._layers = [module for module in own_modules(model) if _is_adapted(module)]
+                self._layers = [module for module in own_modules(model) if has_adapters(module)]
             else:
                 self._peft.add_adapter(adapter, copy.deepcopy(next(iter(self._peft.peft_config.values()))))
                 self._peft.set_adapter(adapter)
@@ -98,12 +98,13 @@ class Adapters:
 def own_modules(module: nn.Module) -> Iterator[nn.Module]:
     """A network's modules without what is within adapted layers: a tree's adapters are many."""
     yield module
-    if not _is_adapted(module):
+    if not has_adapters(module):
         for child in module.children():
             yield from own_modules(child)
 
 
-def _is_adapted(module: nn.Module) -> bool:
+def has_adapters(module: nn.Module) -> bool:
+    """Whether it is a layer with adapters around it; said without PEFT, which takes a second to import."""
     return hasattr(module, PARTS[0])
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
-from rrm.models.adapters import PARTS
+from rrm.models.adapters import has_adapters
 from rrm.models.attention import GroupLayer
 from rrm.models.interface import PolicyModel
 
@@ -37,7 +37,7 @@ def linear_layers(module: nn.Module, under: str = "") -> dict[str, nn.Module]:
     """Name -> layer; an adapted layer as the adapter around it, without its parts: a tree's adapters are many."""
     out: dict[str, nn.Module] = {}
     for name, child in module.named_children():
-        if type(child) is nn.Linear or hasattr(child, PARTS[0]):
+        if type(child) is nn.Linear or has_adapters(child):
             out[under + name] = child
         else:
             out.update(linear_layers(child, f"{under}{name}."))
@@ -45,8 +45,8 @@ def linear_layers(module: nn.Module, under: str = "") -> dict[str, nn.Module]:
 
 
 def is_adapted(layer: nn.Module) -> bool:
-    """Whether it is an `rrm.models.adapter.AdaptedLinear`, said without PEFT, which takes a second to import."""
-    return hasattr(type(layer), "rounded")
+    """Whether its adapters are computed here (`rrm.models.adapter.AdaptedLinear`), and not by PEFT's own code."""
+    return has_adapters(layer) and hasattr(layer, "rounded")
 
 
 def _watched(fork: PolicyModel) -> tuple[Names, ...]:

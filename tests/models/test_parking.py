@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from rrm import train
-from rrm.core.records import Case, Group
+from rrm.core.records import Case, Group, Outcome
 from rrm.core.settings import Settings
 from rrm.core.task import Pool
 from rrm.learning import rloo
+from rrm.learning.cloning import clone
 from rrm.learning.fitting import fit_reward
 from rrm.measure.memory import tree
 from rrm.models import parking
@@ -223,6 +224,16 @@ def test_a_training_gives_the_same_bits(tiny: Callable[..., Backbone], adapters:
     together = work(backbone, 2)
     assert len(moves) > 9
     assert list(apart) == list(together) and all(torch.equal(apart[name], together[name]) for name in apart)
+
+
+def test_an_agent_that_was_shown_how_may_wait_afterwards(tiny: Callable[..., Backbone]) -> None:
+    """Cloning is a training, too: a pass of its does not keep it on the device for good."""
+    backbone = tiny("lora")
+    agent = TextAgent(backbone, backbone.fork("agent"), 8)
+    seen: list[int] = []
+    shown = [(Case("3 4 5"), Outcome("6 7", (6, 7)))]
+    clone(agent, shown, Settings(clone=1), "key", lambda *_: seen.append(agent.fork.stay.trainings))
+    assert seen == [1] and not agent.fork.stay.graph and not agent.fork.stay.trainings
 
 
 def test_of_a_tree_that_was_trained_finished_nodes_wait(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from rrm.core.errors import StoreError
+from rrm.core.interrupts import interrupts_held
 
 TICK = 1e-6
 """What is written later is at least so many seconds later, whatever the clock says, where its order is told by it."""
@@ -137,8 +139,10 @@ class Database:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """A transaction: all of it is kept, or none. Other processes' writes wait."""
-        with self._lock, self._explained(), self._db:  # the connection commits, or rolls back whatever was raised
+        """A transaction: all of it is kept, or none. Other processes' writes wait, and so does Ctrl-C: in a function
+        of ours that a trigger calls (`rrm.store.links`) it would be lost."""
+        # the connection commits, or rolls back whatever was raised
+        with self._lock, interrupts_held(), self._explained(), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             yield
 
@@ -147,6 +151,18 @@ def read_only(path: Path, timeout: float = 5.0) -> closing[sqlite3.Connection]:
     """A database that somebody else may be writing, opened for looking only; within `with`, its connection. `timeout`:
     seconds to wait for who writes. What is no database is found by the first query (`sqlite3.DatabaseError`)."""
     return closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=timeout))
+
+
+@contextmanager
+def hurried(db: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    """Within, a query that takes longer raises `sqlite3.OperationalError`, and Ctrl-C ends it."""
+    end = time.monotonic() + seconds
+    with interrupts_held() as came:
+        db.set_progress_handler(lambda: int(bool(came) or time.monotonic() > end), 20_000)
+        try:
+            yield
+        finally:
+            db.set_progress_handler(None, 0)
 
 
 def newest_rows(path: Path) -> Path:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from rrm.core.errors import StoreError
+from rrm.core.interrupts import interrupts_held
 
 T = TypeVar("T")
 
@@ -20,7 +21,8 @@ def written(adapter: TypeAdapter[T], record: T) -> str:
     Raises `StoreError` if it would not: a subclass with fields of its own, a value that JSON has no name for.
     """
     try:
-        body = adapter.dump_json(record).decode()
+        with interrupts_held():  # pydantic calls functions of its own, and takes whatever they raise for the record's
+            body = adapter.dump_json(record).decode()
         back = adapter.validate_json(body)
         lost = _lost(record, back, type(back).__name__)
     except ValidationError as error:

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rrm.core.interrupts import interrupts_held
 from rrm.core.records import rendering
+from rrm.store.database import hurried
 from rrm.view.comparisons import PARTS, SHOWN, accepting, retrained, start
 from rrm.view.positions import FLIPS, POSITION, in_both_orders
 from rrm.view.reading import Reader
-from rrm.view.truth import BETTER, JOINS, WITHOUT, attached, hurried, untrue_of
+from rrm.view.truth import BETTER, JOINS, WITHOUT, attached, untrue_of
 
 PAGE = 50
 SECONDS = 0.35
@@ -203,7 +205,7 @@ def find(
     if ORDERS.get(wanted.order, ("", ""))[1]:
         key = ORDERS[wanted.order][1]
         try:
-            with hurried(run, seconds):
+            with hurried(run.db, seconds):
                 rows = run.rows(
                     f"SELECT {columns} {source} AND {hit} ORDER BY {key} IS NULL, {key} DESC, c.seq"
                     " LIMIT :n OFFSET :skip",
@@ -224,16 +226,17 @@ def find(
     lines = []
     searched = last = 0
     complete, more = True, False
-    for row in found:
-        if len(lines) == limit:
-            more = True
-            break
-        if searched and time.monotonic() > deadline:
-            complete, more = False, True
-            break
-        searched, last = searched + 1, row[0]
-        if row[1]:
-            lines.append(_line(run, row, text))
+    with interrupts_held():  # `_rendered` may be called
+        for row in found:
+            if len(lines) == limit:
+                more = True
+                break
+            if searched and time.monotonic() > deadline:
+                complete, more = False, True
+                break
+            searched, last = searched + 1, row[0]
+            if row[1]:
+                lines.append(_line(run, row, text))
     found.close()
     if back:
         lines.reverse()
@@ -245,7 +248,7 @@ def matching(run: Reader, task: str, wanted: Query, seconds: float = COUNTING) -
     """How many comparisons are wanted; None where counting takes longer."""
     hit, source, values = _query(run, task, wanted)
     try:
-        with hurried(run, seconds):
+        with hurried(run.db, seconds):
             return int(run.row(f"SELECT COUNT(*) {source} AND {hit}", values)[0])
     except sqlite3.OperationalError:
         return None

@@ -8,16 +8,14 @@ neither is on record, nothing is said.
 from __future__ import annotations
 
 import sqlite3
-import time
 from dataclasses import dataclass
 
 from rrm.core.errors import StoreError
 from rrm.core.shares import Known, mean, share
-from rrm.store.database import check_version, read_only
+from rrm.store.database import check_version, hurried, read_only
 from rrm.store.upgrades import LABELS
 from rrm.view.damage import torn
 from rrm.view.reading import Reader
-from rrm.view.truth import hurried
 
 _CHANCE = "[01].[0-9][0-9][0-9]"
 _NOTED = f"c.note GLOB 'p(A) {_CHANCE}, orders {_CHANCE} and {_CHANCE}' AND c.user NOT GLOB 'human(*'"
@@ -72,7 +70,7 @@ def position_bias(run: Reader, task: str, seconds: float = 0.3) -> PositionBias 
     if not in_both_orders(run):
         return None
     try:
-        with hurried(run, seconds):
+        with hurried(run.db, seconds):
             rows = run.rows(
                 f"SELECT SUM({POSITION}), SUM(abs({POSITION})), SUM({FLIPS}), COUNT(*) FROM comparisons c"
                 f" WHERE c.task = ? AND c.preference IS NOT NULL AND {_NOTED}"
@@ -100,11 +98,9 @@ def _clusters(run: Reader, task: str, seconds: float) -> dict[str, list[tuple[fl
     path = run.folder / "labels.db"
     if not path.exists() or torn(path):
         return {}
-    end = time.monotonic() + seconds
     try:
-        with read_only(path, 1.0) as db:
+        with read_only(path, 1.0) as db, hurried(db, seconds):
             check_version(db, path, len(LABELS))
-            db.set_progress_handler(lambda: int(time.monotonic() > end), 20_000)
             rows = db.execute(
                 "SELECT l.labeler, SUM((l.preference > 0.5) != l.swapped), COUNT(*) FROM current l"
                 " JOIN questions q ON q.id = l.question WHERE l.kind = 'label' AND l.preference != 0.5"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rrm.core.shares import Known, share
-from rrm.store.database import rows_beside
+from rrm.store.database import hurried, rows_beside
 from rrm.store.truths import FILE
 from rrm.store.upgrades import TRUTHS
 from rrm.view.comparisons import PARTS
@@ -74,17 +71,6 @@ def untold(run: Reader) -> str:
     return f"{WHILE}; where its tasks know what is true, `rrm measure truth` does, of what was judged"
 
 
-@contextmanager
-def hurried(run: Reader, seconds: float) -> Iterator[None]:
-    """Within, a query that takes longer raises sqlite3.OperationalError."""
-    end = time.monotonic() + seconds
-    run.db.set_progress_handler(lambda: int(time.monotonic() > end), 20_000)
-    try:
-        yield
-    finally:
-        run.db.set_progress_handler(None, 0)
-
-
 @dataclass(frozen=True)
 class Rightness:
     """How often somebody is right by the truth.
@@ -115,7 +101,7 @@ def rightness(run: Reader, task: str, seconds: float = 0.5) -> list[Rightness] |
     if not attached(run):
         return None
     try:
-        with hurried(run, seconds):
+        with hurried(run.db, seconds):
             return [*_judges(run, task), *_assistants(run, task)]
     except sqlite3.OperationalError:
         some = [*_judges(run, task, NEWEST), *_assistants(run, task, NEWEST)]

@@ -43,10 +43,13 @@ CASES: dict[str, Callable[[Options, Tell], Result]] = {
     "limit": limit.run,
     "tree": tree.run,
     "memory": memory.run,
+    "compiled": reward.run_compiled,
 }
 
 LONG = ("policy_step_writing", "sampling", "tree", "memory")
 """Left out of --quick, unless asked for by name."""
+ALONE = ("compiled",)
+"""Only where asked for by name: it compiles for minutes."""
 
 
 def main() -> None:
@@ -70,7 +73,7 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     options = Options(args.quick, args.tiny, args.runs, args.precision)
-    names = args.case or [name for name in CASES if not (args.quick and name in LONG)]
+    names = args.case or [name for name in CASES if name not in (ALONE + LONG if args.quick else ALONE)]
     report = run(names, options, Console(stderr=True))
     report["command"] = shlex.join(["python", "scripts/bench.py", *sys.argv[1:]])
     if args.json:

@@ -61,6 +61,22 @@ def test_whatever_ends_by_it_ends_with_143(swallowed: bool) -> None:
     assert ended.value.code == CODE == 143 and tidied
 
 
+def test_where_the_first_was_swallowed_a_later_one_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Swallowing:
+        def __del__(self) -> None:
+            sent()
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: swallowed.append(what.exc_type))
+    swallowed: list[type] = []
+    with pytest.raises(SystemExit) as ended, ended_by_sigterm():
+        Swallowing()
+        sent()
+        assert swallowed == [Terminated]
+        monkeypatch.setattr("rrm.command.terminating.AGAIN", 0.0)
+        sent()
+    assert ended.value.code == 143
+
+
 def test_other_ends_are_as_they_were() -> None:
     for code in (0, 2, "text"):
         with pytest.raises(SystemExit) as ended, ended_by_sigterm():

@@ -278,6 +278,7 @@ def _train(
         weight_decay=0.01,
         fused=True,
     )
+    optimizer.zero_grad()  # somebody's, of a pass before, or of a fit that broke off
     per_epoch = -(-len(cases) // settings.reward_batch)
     total = per_epoch * settings.reward_epochs
     warmup = max(1, total // 10)

@@ -136,6 +136,7 @@ class Updater:
     def __init__(self, fork: Fork, lr: float, steps: int, warmup: int = 3, clip: float = 1.0) -> None:
         self.parameters, self.world, self.device = fork.parameters(), fork.backbone.world, fork.backbone.device
         self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, weight_decay=0.0, fused=True)
+        self.optimizer.zero_grad()  # somebody's, of a pass before
         self.lr, self.steps, self.warmup, self.clip, self.done = lr, steps, warmup, clip, 0
 
     def step(self, losses: Iterable[Tensor]) -> float:

@@ -275,6 +275,11 @@ def materialized(config: Any, on: bool) -> AbstractContextManager[None]:
     return _through(config, PACKED, on)
 
 
+def eagerly(config: Any, on: bool) -> AbstractContextManager[None]:
+    """Within it, a model with this config attends as transformers writes it out (if `on`)."""
+    return _through(config, "eager", on)
+
+
 def flexible(config: Any) -> AbstractContextManager[None]:
     """Within it, a model with this config runs packed rows through transformers' flex attention."""
     return _through(config, "flex_attention", True)

@@ -91,7 +91,7 @@ def gradients(reward: TextRewardModel, group: Group, index: int) -> Gradients:
     ids = torch.tensor([[*row.prefix, *row.segments[0]]])
     own = len(tokens_of(reward.backbone, group.case, group.outcomes[index]))
     direction = reward.weight.detach()[:, : reward.backbone.d].mean(0) / reward.scale
-    with _Watched(reward) as held, torch.enable_grad():
+    with reward.fork.training(), _Watched(reward) as held, torch.enable_grad():
         last = reward.fork.run(ids, torch.arange(ids.shape[1])[None], None)[0, -1].float()
         value = last @ direction.to(last.device)
         slope = torch.autograd.grad(value, held.tensor)[0]

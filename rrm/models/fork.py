@@ -177,7 +177,8 @@ class Fork:
     @contextmanager
     def training(self) -> Iterator[None]:
         """Within it its weights stay on the device; whoever trains them says so. Afterwards no earlier pass's gradient
-        may be asked for, and they may wait on the CPU until they are used."""
+        may be asked for, those that were found are gone, also of a training that broke off, and the weights may wait on
+        the CPU until they are used."""
         self.stay.trainings += 1
         try:
             self.backbone.parking.bring(self)
@@ -185,6 +186,8 @@ class Fork:
         finally:
             self.stay.trainings -= 1
             self.stay.graph = False
+            for parameter in self.trainable.values():
+                parameter.grad = None
 
     def token_logprobs(self, packed: Packed, hidden: Tensor | None = None) -> Tensor:
         """(tokens,) log-probability, in nats, of each segment token of the packed rows.

@@ -33,6 +33,7 @@ from rrm.core.judgements import Comparison, Judgement, Pair
 from rrm.core.records import Case, Outcome
 from rrm.core.settings import Settings
 from rrm.learning.fitting import fit_reward
+from rrm.models.backbone import Backbone
 from rrm.models.reward import TextRewardModel, trunk
 
 EPOCHS = 2
@@ -98,15 +99,35 @@ def run(options: Options, tell: Tell) -> Result:
     return Result("comparisons per second", raw, ratios=ratios, settings=settings, notes=notes)
 
 
+def run_compiled(options: Options, tell: Tell) -> Result:
+    """`--compile` (torch.compile) against our passes as they are, in the steps of the same fit; compiled first."""
+    fit = FITS[2]
+    sides, settings = {}, {}
+    for side, compiled in (("rrm", False), ("compiled", True)):
+        model = backbone(options)
+        model.compile = compiled
+        sides[side], settings[side] = _ours(fit, options, model)
+    began = time.perf_counter()
+    sides["compiled"]()
+    first = time.perf_counter() - began
+    tell(f"compiled: the first fit took {first:.0f} s")
+    times = alternate("compiled", sides, options.runs, tell)
+    ratio = statistics.median(times["compiled"]) / statistics.median(times["rrm"])
+    return Result(
+        "comparisons per second", {"compiled": times}, ratios={"compiled": ratio}, settings=settings,
+        notes=[f"The first compiled fit, which counts nowhere else, took {first:.0f} s."],
+    )  # fmt: skip
+
+
 def _shape(fit: Fit, options: Options) -> Shape:
     shape = options.shape(384, 8, 16)
     return Shape(shape.case, fit.outcomes, shape.outcome, fit.cases)
 
 
-def _ours(fit: Fit, options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
+def _ours(fit: Fit, options: Options, model: Backbone | None = None) -> tuple[Callable[[], float], dict[str, Any]]:
     """A fit from nothing, in comparisons per second, and its settings."""
     comparisons = _comparisons(_shape(fit, options), options)
-    model = backbone(options)
+    model = model or backbone(options)
     how = Settings(**fit.settings, reward_batch=fit.cases, reward_lr=LR, holdout=0)
     trained = None if fit.frozen else trunk(model, "reward", how.reward_trunk)
 

@@ -78,6 +78,7 @@ def test_gradients_and_what_they_miss_are_what_is_read(tiny: Callable[..., Backb
     assert min(abs(found.case), abs(found.outcome), abs(found.assistance)) > 1e-6
     embedding = model.fork.network.get_input_embeddings()  # type: ignore[operator]
     assert not embedding._forward_hooks, "nobody else's pass is watched"
+    assert not model.fork.stay.graph, "it may wait on the host again"
 
 
 def test_a_gradient_is_the_first_order(tiny: Callable[..., Backbone]) -> None:

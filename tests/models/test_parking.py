@@ -175,9 +175,7 @@ def test_a_gradient_is_found_after_others_have_computed(there: Backbone) -> None
             three.logprobs([GROUP])
         assert is_away(two) and not is_away(one)
         loss.backward()  # type: ignore[no-untyped-call]
-    assert all(is_there(p.grad) for p in one.parameters() if p.grad is not None)
-    for p in one.parameters():
-        p.grad = None
+        assert all(is_there(p.grad) for p in one.parameters() if p.grad is not None)
     with torch.no_grad():
         two.logprobs([GROUP])
     assert is_away(one)
@@ -234,6 +232,52 @@ def test_an_agent_that_was_shown_how_may_wait_afterwards(tiny: Callable[..., Bac
     shown = [(Case("3 4 5"), Outcome("6 7", (6, 7)))]
     clone(agent, shown, Settings(clone=1), "key", lambda *_: seen.append(agent.fork.stay.trainings))
     assert seen == [1] and not agent.fork.stay.graph and not agent.fork.stay.trainings
+
+
+def optimized(backbone: Backbone) -> Trained:
+    agent = TextAgent(backbone, backbone.fork("agent"), 3)
+
+    def judge(groups: Sequence[Group]) -> list[torch.Tensor]:
+        return [torch.arange(len(g.outcomes)).float() for g in groups]
+
+    cases = Pool(tuple(Case(f"w{i} w{i + 1}") for i in range(3, 6)))
+    return agent, lambda: rloo.improve(agent, judge, cases, SETTINGS, "key", lambda *_: None)  # type: ignore[arg-type]
+
+
+def fitted(backbone: Backbone) -> Trained:
+    reward = TextRewardModel(backbone, backbone.fork("reward"), SETTINGS)
+    return reward, lambda: fit_reward(reward, pairs(1), SETTINGS, "key")
+
+
+def cloned(backbone: Backbone) -> Trained:
+    agent = TextAgent(backbone, backbone.fork("agent"), 8)
+    shown = [(Case("3 4 5"), Outcome("6 7", (6, 7)))]
+    return agent, lambda: clone(agent, shown, Settings(clone=1), "key", lambda *_: None)
+
+
+Trained = tuple[TextAgent | TextRewardModel, Callable[[], object]]
+
+
+@pytest.mark.parametrize("made", [optimized, fitted, cloned])
+def test_a_training_that_broke_off_leaves_no_gradient(
+    tiny: Callable[..., Backbone], made: Callable[[Backbone], Trained], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory ran out between two parts: taken again, the weights are those of one that was not broken off."""
+
+    def out_of_memory(*given: object) -> None:
+        raise torch.OutOfMemoryError
+
+    states = []
+    for broken in (False, True):
+        one, train = made(tiny("lora"))
+        if broken:
+            with monkeypatch.context() as patched, pytest.raises(torch.OutOfMemoryError):
+                patched.setattr(torch.nn.utils, "clip_grad_norm_", out_of_memory)
+                train()
+            assert all(p.grad is None for p in one.fork.parameters()) and not parking._stays(one.fork)
+        train()
+        states.append(one.state())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_of_a_tree_that_was_trained_finished_nodes_wait(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from rrm.models.backbone import Backbone
 from rrm.models.flexing import CLOSE, attends, difference
 from rrm.models.fusing import Fusion
 from rrm.models.packing import PrefixGroup, pack
+from rrm.models.precision import Precision
 from rrm.models.spans import Sequences, Spans
 from rrm.models.visibility import Visibility
 from tests.models.conftest import network, tokenizer
@@ -107,6 +108,17 @@ def test_it_is_used_only_where_it_was_seen_to_be_right(spanned: Backbone, monkey
     assert difference(spanned, "spans") > CLOSE
     with pytest.warns(Notice, match="flash attention cannot be used with .tiny. on cpu"):
         assert not attends(spanned, "spans")
+
+
+def test_rounding_is_told_from_what_is_wrong(spanned: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16 two ways that are both right differ by more, the deeper a network is."""
+    backbone = Backbone("tiny", network(layers=4), tokenizer(), "lora")
+    backbone.precision = Precision("bfloat16")
+    assert CLOSE < difference(backbone, "spans") < 2 * difference(backbone, "eager")
+    assert attends(backbone, "spans")
+    monkeypatch.setattr(torch, "logaddexp", lambda a, b: a)
+    with pytest.warns(Notice, match="flash attention cannot be used with .tiny. on cpu"):
+        assert not attends(backbone, "spans")
 
 
 def test_a_device_without_its_kernels_keeps_dense_masks() -> None:

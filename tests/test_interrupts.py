@@ -8,19 +8,22 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
+import pyarrow as pa
 import pytest
 from pydantic import PlainSerializer, TypeAdapter
 
 from rrm.command.terminating import ended_by_sigterm
 from rrm.core.interrupts import interrupts_held
+from rrm.exchange.exporting import write
 from rrm.store.database import hurried
 from rrm.store.encoding import written
 from rrm.store.store import Store
+from rrm.view.web import static_copy
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are raised")
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
@@ -122,3 +125,87 @@ def test_who_ignores_a_signal_or_dies_of_it_still_does_and_threads_change_nothin
     thread.start()
     thread.join()
     assert done
+
+
+def stopping(*given: object, **more: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_is_exported_is_whole_or_leaves_nothing(tmp_path: Path) -> None:
+    def rows() -> Iterator[dict[str, object]]:
+        yield {"a": "1"}
+        stopping()
+
+    for format in ("jsonl", "parquet"):
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path / f"x.{format}", format, rows(), pa.schema([("a", pa.string())]))  # type: ignore[arg-type]
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_half_a_copy_of_the_pages_is_not_in_the_way(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    with closing(Store(run_folder(run) / "run.db")):
+        pass
+    if there:
+        out.mkdir()
+    written, usual = [], static_copy._write
+
+    def write_some(path: Path, body: bytes) -> None:
+        usual(path, body)
+        written.append(path)
+        stopping()
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(static_copy, "_write", write_some)
+        static_copy.export([run], out)
+    assert written and out.exists() == there and not (there and [*out.iterdir()])
+    assert static_copy.export([run], out) > 0
+
+
+def run_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def test_a_pair_of_keys_is_both_or_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between the two files: else the same command would be told that one is there."""
+    pytest.importorskip("securesystemslib")
+    from rrm.trust import signing
+
+    usual = signing.write_atomically
+
+    def interrupted(path: Path, body: bytes) -> None:
+        signal.raise_signal(signal.SIGINT)
+        usual(path, body)
+
+    monkeypatch.setattr(signing, "write_atomically", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        signing.make_key(tmp_path / "me", "me")
+    assert {path.name for path in tmp_path.iterdir()} == {"me", "me.pub"}
+
+
+def test_one_that_comes_while_handlers_are_given_back_leaves_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every step: what is in place afterwards is what was, or passes on to it."""
+    seen: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    usual = signal.signal
+    for step in range(2):
+        calls: list[int] = []
+
+        def setting(number: int, handler: object, step: int = step, calls: list[int] = calls) -> object:
+            found = usual(number, handler)  # type: ignore[arg-type]
+            calls.append(number)
+            if len(calls) == 3 + step:  # after the two that it took
+                raise KeyboardInterrupt
+            return found
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), interrupts_held():
+            patched.setattr(signal, "signal", setting)
+            calls += [0, 0]
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert seen == [signal.SIGTERM] * 2

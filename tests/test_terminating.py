@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -61,20 +62,72 @@ def test_whatever_ends_by_it_ends_with_143(swallowed: bool) -> None:
     assert ended.value.code == CODE == 143 and tidied
 
 
-def test_where_the_first_was_swallowed_a_later_one_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Swallowing:
-        def __del__(self) -> None:
-            sent()
+class Swallowing:
+    """Python swallows whatever is raised while it forgets one."""
 
-    monkeypatch.setattr(sys, "unraisablehook", lambda what: swallowed.append(what.exc_type))
-    swallowed: list[type] = []
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_python_swallowed_comes_again(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    others: list[type] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: others.append(what.exc_type))
+    try:
+        with pytest.raises((SystemExit, KeyboardInterrupt)) as ended, ended_by_sigterm():
+            Swallowing(number)
+            for _ in range(200):  # and the work goes on
+                time.sleep(0.05)
+        assert not others and (number == signal.SIGINT or ended.value.code == 143)  # type: ignore[union-attr]
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def test_who_still_waits_may_send_another(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as ended, ended_by_sigterm():
-        Swallowing()
-        sent()
-        assert swallowed == [Terminated]
-        monkeypatch.setattr("rrm.command.terminating.AGAIN", 0.0)
-        sent()
-    assert ended.value.code == 143
+        try:
+            sent()
+        except Terminated:
+            sent()
+            monkeypatch.setattr("rrm.command.terminating.AGAIN", 0.0)
+            sent()
+    assert ended.value.code == 143 and isinstance(ended.value.__context__, Terminated)
+
+
+LAST = """
+import atexit, signal, sys, time
+from rrm.command.terminating import ended_by_sigterm, last_word
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(lambda: (signal.raise_signal(signal.SIGINT), signal.raise_signal(signal.SIGTERM)))
+with last_word(), ended_by_sigterm():
+    print("Finished", flush=True)
+    sys.exit(3)
+"""
+
+
+def test_what_comes_after_the_last_word_changes_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", LAST], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "Finished\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_stopped_says_so_in_a_line(number: int) -> None:
+    """Wherever it is: while it imports, and in a command that has no words of its own for it."""
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "import sys; sys.argv = ['rrm', 'trees']\nimport rrm.__main__, {where}\n"
+    code += "def stop(*given, **more):\n    signal.raise_signal({number})\n    import time; time.sleep(30)\n"
+    code += "{where}.{what} = stop\nrrm.__main__.main()\n"
+    for where, what, line in (
+        ("typer.main", "get_command", "Stopped before it began. To begin, give the same command again.\n"),
+        ("rrm.command.tree_commands", "tried", "Stopped. To go on, give the same command again.\n"),
+    ):
+        script = code.format(where=where, what=what, number=int(number))
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", line)
 
 
 def test_other_ends_are_as_they_were() -> None:

@@ -36,7 +36,7 @@ USAGE: type[BaseException] = typer.BadParameter.__mro__[1]
 
 class CleanGroup(TyperGroup):
     """Commands whose usage errors, which repeat what was typed, show control characters instead of sending them; and
-    which SIGTERM ends as Ctrl-C does."""
+    which SIGTERM ends as Ctrl-C does, also where another program calls them."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """See click."""
@@ -49,9 +49,15 @@ class CleanGroup(TyperGroup):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        """See click; options of a command are read here."""
-        with _shown():
-            return super().invoke(ctx)
+        """See click; options of a command are read here. Who stops a command that has no words of its own for it, is
+        told how to go on."""
+        try:
+            with _shown():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if started()[0] == 0:
+                say("Stopped. To go on, give the same command again.", "yellow", err=True)
+            raise typer.Exit(130) from None
 
 
 @contextmanager

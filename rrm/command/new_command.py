@@ -15,6 +15,7 @@ from rrm.command.helping import Step, command, examples, say_next
 from rrm.command.naming import RUNS
 from rrm.command.trees import NamedTree, named_trees
 from rrm.core.errors import ConfigError, TaskError
+from rrm.core.interrupts import interrupts_held
 from rrm.core.spelling import nearest
 
 ROOT = re.compile(r"^task\b.*=.*$", re.M)
@@ -42,7 +43,7 @@ def new(
         if not file.parent.is_dir():
             raise ConfigError(f"{file}: there is no folder {file.parent}; make it first")
         try:
-            with file.open("w" if force else "x", encoding="utf-8") as out:
+            with interrupts_held(), file.open("w" if force else "x", encoding="utf-8") as out:
                 out.write(text)
         except FileExistsError as error:
             raise ConfigError(f"{file} is there already; give another name, or --force to write over it") from error

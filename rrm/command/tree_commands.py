@@ -249,7 +249,8 @@ def train(
         ),
     ] = None,
     compile: Annotated[
-        bool, typer.Option("--compile", help="torch.compile passes over whole rows: minutes first; slower on a processor.")
+        bool,
+        typer.Option("--compile", help="torch.compile passes over whole rows: minutes first; slower on a processor."),
     ] = False,
     device: Annotated[
         str, typer.Option(help="Where the model computes, as torch names it; auto: a GPU for models that gain by it.")

@@ -21,14 +21,31 @@ class Interrupts:
     """What came meanwhile; true if something did."""
 
     def __init__(self) -> None:
+        self._taken = {number: handler for number in SIGNALS if callable(handler := signal.getsignal(number))}
         self._came: list[tuple[int, FrameType | None]] = []
+        self._held = True
 
     def __bool__(self) -> bool:
         return bool(self._came)
 
-    def note(self, number: int, frame: FrameType | None) -> None:
-        """A handler of signals: remember one."""
-        self._came.append((number, frame))
+    def take(self) -> None:
+        """Begin to note what comes."""
+        for number in self._taken:
+            signal.signal(number, self._note)
+
+    def give_back(self) -> None:
+        """Whoever handles them handles them again, what came first of all."""
+        self._held = False  # one that comes from now on goes on to whom it is for, also if what follows breaks off
+        for number, handler in self._taken.items():
+            signal.signal(number, handler)
+        for came, frame in self._came:
+            self._taken[signal.Signals(came)](came, frame)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._held:
+            self._came.append((number, frame))
+        else:
+            self._taken[signal.Signals(number)](number, frame)
 
 
 @contextmanager
@@ -42,13 +59,8 @@ def interrupts_held() -> Iterator[Interrupts]:
     if threading.current_thread() is not threading.main_thread():
         yield came
         return
-    taken = {number: handler for number in SIGNALS if callable(handler := signal.getsignal(number))}
     try:
-        for number in taken:
-            signal.signal(number, came.note)
+        came.take()
         yield came
     finally:
-        for number, handler in taken.items():
-            signal.signal(number, handler)
-        for came_number, frame in came._came:
-            taken[signal.Signals(came_number)](came_number, frame)
+        came.give_back()

@@ -8,6 +8,7 @@ outcome that is data without a text stands in its column as people see it, the d
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from rrm.core.errors import RRMError
+from rrm.core.interrupts import interrupts_held
 from rrm.core.judgements import Check, Comparison
 from rrm.core.parts import is_part, named_part
 from rrm.core.records import Assistance, Outcome
@@ -132,7 +134,7 @@ def _in_turns(row: Row) -> Row:
 
 def write(file: Path, format: Format, rows: Iterator[Row], schema: pa.Schema) -> int:
     """Write rows; returns how many. The file appears whole or not at all."""
-    part = file.with_name(f".{file.name}.part")
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
     written = 0
     try:
         if format == "jsonl":
@@ -146,12 +148,15 @@ def write(file: Path, format: Format, rows: Iterator[Row], schema: pa.Schema) ->
                     writer.write_table(pa.Table.from_pylist(some, schema))
                     written += len(some)
         part.replace(file)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C, too: it lies where somebody keeps files of their own
         part.unlink(missing_ok=True)
-        raise ExchangeError(f"cannot write {file} ({error}); give another file with -o") from error
+        if isinstance(error, OSError):
+            raise ExchangeError(f"cannot write {file} ({error}); give another file with -o") from error
+        raise
     return written
 
 
+@interrupts_held()  # pydantic would take Ctrl-C for its own
 def row_of(comparison: Comparison) -> Row:
     """A comparison as a row, the preferred outcome under `chosen`."""
     pair, judgement = comparison.pair, comparison.judgement

@@ -317,7 +317,7 @@ def _supersede(store: Store, seq: int, left: Judgement, taken: _Names) -> None:
     query = f"SELECT {', '.join(columns)} FROM comparisons WHERE seq = ?"
     row = dict(zip(columns, store._db.execute(query, (seq,)).fetchone(), strict=True)) | {
         "supersedes": seq, "preference": left.preference, "user": left.by, "seconds": left.seconds or 0.0,
-        "note": taken.text(left.note), "checks": _checks.dump_json(left.checks).decode(),
+        "note": taken.text(left.note), "checks": encoding.dumped(_checks, left.checks),
     }  # fmt: skip
     marks = ", ".join("?" * len(columns))
     store._db.execute(f"INSERT INTO comparisons ({', '.join(columns)}) VALUES ({marks})", list(row.values()))
@@ -361,7 +361,7 @@ def _renamed(body: str, taken: _Names) -> str:
     new = replace(
         judgement, by=taken.user(judgement.by), note=taken.text(judgement.note), remarks_a=a, remarks_b=b
     )  # fmt: skip
-    return body if new == judgement else _judgement.dump_json(new).decode()
+    return body if new == judgement else encoding.dumped(_judgement, new)
 
 
 def _judge_anew(queue: Labels, own: set[int], taken: _Names) -> None:
@@ -374,7 +374,7 @@ def _judge_anew(queue: Labels, own: set[int], taken: _Names) -> None:
         if own & {*used}:
             left = _without(queue, question, row[-1], own) or Judgement(None, by=f"human({taken.new})", seconds=0.0)
             queue._db.execute(
-                "UPDATE closed SET judgement = ? WHERE question = ?", (_judgement.dump_json(left).decode(), question.id)
+                "UPDATE closed SET judgement = ? WHERE question = ?", (encoding.dumped(_judgement, left), question.id)
             )
 
 

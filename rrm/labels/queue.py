@@ -57,6 +57,7 @@ from rrm.labels.rows import (
     within,
 )
 from rrm.store.database import TICK, Database
+from rrm.store.encoding import dumped
 from rrm.store.upgrades import LABELS
 
 ASKED = Path("trust", "asked")
@@ -178,7 +179,7 @@ class Labels(Database):
             )
             for id, pair in zip(ids, pairs, strict=True)
         ]  # fmt: skip
-        wanted, nothing = set(ids), _judgement.dump_json(Judgement(None)).decode()
+        wanted, nothing = set(ids), dumped(_judgement, Judgement(None))
         with self._writing():
             self._db.executemany(
                 "INSERT INTO questions (id, task, round, pair, case_id, instruction, body,"
@@ -226,7 +227,7 @@ class Labels(Database):
                 self._db.execute(
                     "INSERT INTO closed (question, reason, judgement, labels, at) VALUES (?, 'judged', ?, ?, ?)",
                     (
-                        question.id, _judgement.dump_json(judgement).decode(),
+                        question.id, dumped(_judgement, judgement),
                         json.dumps([label.seq for label in standing.labels]), self._stamp(question.id),
                     ),
                 )  # fmt: skip

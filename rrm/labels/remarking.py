@@ -11,6 +11,7 @@ from rrm.core import border
 from rrm.core.records import CUT_FROM, Outcome
 from rrm.core.remarks import KINDS, Kind, Remark
 from rrm.labels.questions import LabelError
+from rrm.store.encoding import dumped
 
 Sides = tuple[tuple[Remark, ...], tuple[Remark, ...]]
 _sides = TypeAdapter(Sides)
@@ -71,7 +72,7 @@ def _check_correction(better: Outcome, outcome: Outcome, where: str) -> None:
 
 def written(sides: Sides) -> str:
     """Remarks on the pair's own A and B, for a column; empty without any."""
-    return _sides.dump_json(sides).decode() if any(sides) else ""
+    return dumped(_sides, sides) if any(sides) else ""
 
 
 def read(body: str) -> Sides:

@@ -14,6 +14,7 @@ from rrm.core.judgements import Pair
 from rrm.core.records import Spans
 from rrm.labels.questions import Label, Pictured, Question
 from rrm.labels.remarking import read
+from rrm.store.encoding import dumped
 
 _pair, _spans, _pictured = TypeAdapter(Pair), TypeAdapter(tuple[Spans, Spans]), TypeAdapter(Pictured)
 
@@ -100,7 +101,7 @@ def exhausted(db: Any, since: int, furthest: float) -> int:
 
 def body_of(pair: Pair, pictured: Pictured) -> str:
     """A pair as JSON, with its pictures beside what it has itself, if there are any."""
-    body = _pair.dump_json(pair).decode()
+    body = dumped(_pair, pair)
     return body if pictured == Pictured() else json.dumps(json.loads(body) | _pictured.dump_python(pictured))
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rrm.core.errors import RunError
+from rrm.core.interrupts import interrupts_held
 from rrm.core.parallel import World
 from rrm.store.files import sweep, write_atomically
 
@@ -39,14 +40,15 @@ def locked(folder: Path | str, world: World) -> Iterator[None]:
     since when."""
     folder = Path(folder)
     lock = FileLock(folder / "lock")
-    world.once(lambda: _take(folder, lock))
     try:
+        world.once(lambda: _take(folder, lock))
         yield
     finally:
-        if world.main:
-            with suppress(OSError):  # a folder that is gone
-                (folder / "lock.json").unlink(missing_ok=True)
-            lock.release()
+        with interrupts_held():
+            if lock.is_locked:
+                with suppress(OSError):  # a folder that is gone
+                    (folder / "lock.json").unlink(missing_ok=True)
+                lock.release()
 
 
 def _take(folder: Path, lock: FileLock) -> None:

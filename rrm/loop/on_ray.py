@@ -404,10 +404,11 @@ def _connect(setting: OnRay) -> bool:
             ray.init("local", include_dashboard=False, object_store_memory=setting.store << 20, **common)
         else:
             ray.init(where, **common)
-        if callable(ours) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, ours)  # Ray takes it, and ends the process without a word
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise RunError(f"cannot use the Ray at {where!r}: {error}") from error
+    finally:
+        if callable(ours) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)  # Ray takes it, and ends the process without a word
     return True
 
 

@@ -15,14 +15,20 @@ from rrm.core.interrupts import interrupts_held
 T = TypeVar("T")
 
 
+def dumped(adapter: TypeAdapter[T], record: T) -> str:
+    """The record as JSON; Ctrl-C waits meanwhile: pydantic calls functions of its own for some fields, and takes
+    whatever they raise for the record's fault."""
+    with interrupts_held():
+        return adapter.dump_json(record).decode()
+
+
 def written(adapter: TypeAdapter[T], record: T) -> str:
     """The record as JSON that reads back as the same record.
 
     Raises `StoreError` if it would not: a subclass with fields of its own, a value that JSON has no name for.
     """
     try:
-        with interrupts_held():  # pydantic calls functions of its own, and takes whatever they raise for the record's
-            body = adapter.dump_json(record).decode()
+        body = dumped(adapter, record)
         back = adapter.validate_json(body)
         lost = _lost(record, back, type(back).__name__)
     except ValidationError as error:

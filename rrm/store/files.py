@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from rrm.core.errors import RunError
+from rrm.core.interrupts import interrupts_held
 
 
 def file_name(node: str) -> str:
@@ -99,7 +100,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         refuse_existing(folder)  # POSIX would rename onto an empty one
         part.rename(folder)
     finally:
-        shutil.rmtree(above, ignore_errors=True)
+        with interrupts_held():  # a second Ctrl-C must not leave it there
+            shutil.rmtree(above, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:

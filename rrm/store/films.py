@@ -90,10 +90,12 @@ def keep(folder: Path, case: str, outcome: str, film: Film) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(film.written())
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise FilmError(f"cannot write {path} ({error}); make room and run again") from error
+        if isinstance(error, OSError):
+            raise FilmError(f"cannot write {path} ({error}); make room and run again") from error
+        raise
 
 
 def read(folder: Path, case: str, outcome: str) -> Film | None:

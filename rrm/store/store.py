@@ -23,7 +23,7 @@ from rrm.core.records import Answer, Assistance, Case, Group, Outcome, Spans, di
 from rrm.core.remarks import Remark, Remarked
 from rrm.store import links
 from rrm.store.database import TICK, Database
-from rrm.store.encoding import written
+from rrm.store.encoding import dumped, written
 from rrm.store.upgrades import RUN
 
 SCHEMA = """
@@ -243,7 +243,7 @@ class Store(Database):
             [(
                 pair.task, comparison.round, position, pair.id, ids["case"], ids["a"], ids["b"],
                 ids["assistance_a"], ids["assistance_b"], json.dumps(shown), comparison.user,
-                judgement.preference, _checks.dump_json(judgement.checks).decode(), judgement.attention,
+                judgement.preference, dumped(_checks, judgement.checks), judgement.attention,
                 judgement.note, comparison.seconds, time.time(), comparison.purpose, pair.again,
             )],
         )  # fmt: skip

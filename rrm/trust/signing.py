@@ -19,6 +19,7 @@ from typing import Any
 
 from rrm.core.errors import RRMError
 from rrm.core.extras import bring
+from rrm.core.interrupts import interrupts_held
 from rrm.store.files import write_atomically
 from rrm.trust.statement import CertificateError, once
 
@@ -68,9 +69,10 @@ def make_key(path: Path, name: str, days: int = 365) -> PublicKey:
     except OSError as error:
         raise KeyProblem(f"{path} cannot be written ({error.strerror})") from error
     body = private.private_bytes(crypto.Encoding.PEM, crypto.PrivateFormat.PKCS8, crypto.NoEncryption())
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(body)
-    write_atomically(public_path, json.dumps(vars(public), indent=2).encode() + b"\n")
+    with interrupts_held():  # one without the other would be in the way of the same command again
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(body)
+        write_atomically(public_path, json.dumps(vars(public), indent=2).encode() + b"\n")
     return public
 
 

@@ -6,6 +6,7 @@ import asyncio
 import html
 import os
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -39,10 +40,17 @@ def export(runs: Sequence[Path], out: Path, most: int = 20, told: Callable[[str,
         raise ExportError(f"{out} is not an empty folder; use another")
     app = create_app(runs, told=told)
     app.state.static = True
+    new = not out.exists()
     try:
         return asyncio.run(_export(app, out, most))
-    except OSError as error:
-        raise ExportError(f"cannot write to {out} ({error})") from error
+    except BaseException as error:  # it was empty: all that is there is half of this, and in the way of the next
+        for path in () if new or not out.is_dir() else out.iterdir():
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        if new:
+            shutil.rmtree(out, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise ExportError(f"cannot write to {out} ({error})") from error
+        raise
 
 
 async def _export(app: Starlette, out: Path, most: int) -> int:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import pyarrow as pa
 from pydantic import TypeAdapter
 
+from rrm.core.interrupts import interrupts_held
 from rrm.core.parts import is_part
 from rrm.core.records import Assistance
 from rrm.core.remarks import Remarked
@@ -71,6 +72,7 @@ def _of_task(store: Store, task: str) -> Iterator[Remarked]:
     yield from (one for comparison in store.comparisons(task) for one in comparison.remarks)
 
 
+@interrupts_held()  # pydantic would take Ctrl-C for its own
 def row_of_remark(one: Remarked) -> Row:
     """A remark as a row; `record` has what the other columns do not say."""
     better = one.remark.better

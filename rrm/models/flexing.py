@@ -46,12 +46,13 @@ def attends(backbone: SharedModel, how: How) -> bool:
     """Whether such attention gives the hidden states and the gradients that a dense mask gives; if not, it warns."""
     try:
         off = difference(backbone, how)
+        right = off <= CLOSE or off <= min(MOST, NOISE * difference(backbone, "eager"))
     except torch.OutOfMemoryError:  # says nothing of what it is like with more
         raise
     except (*RAW, OSError) as error:  # what compilers raise (torch's are RuntimeErrors): the dense mask needs none
         said = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
     else:
-        if off <= CLOSE or off <= min(MOST, NOISE * difference(backbone, "eager")):
+        if right:
             return True
         said = f"its numbers are off by {off:.2g} of what a wrong mask does"
     warnings.warn(

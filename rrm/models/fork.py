@@ -185,9 +185,10 @@ class Fork:
             yield
         finally:
             self.stay.trainings -= 1
-            self.stay.graph = False
-            for parameter in self.trainable.values():
-                parameter.grad = None
+            if not self.stay.trainings:
+                self.stay.graph = False
+                for parameter in self.trainable.values():
+                    parameter.grad = None
 
     def token_logprobs(self, packed: Packed, hidden: Tensor | None = None) -> Tensor:
         """(tokens,) log-probability, in nats, of each segment token of the packed rows.

@@ -41,9 +41,12 @@ def write_adapter(fork: Fork, folder: Path, base: str | None = None) -> None:
             (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             part.chmod(0o755)  # the server may be another user's
             os.rename(part, folder)
-        except BaseException as error:
+        except OSError:
             shutil.rmtree(part, ignore_errors=True)
-            if not isinstance(error, OSError) or not folder.exists():  # another process may have been faster
+            if not folder.exists():  # another process may have been faster
                 raise
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
     except OSError as error:
         raise ModelError(f"cannot write the adapter into {folder} ({error}); name another folder") from error

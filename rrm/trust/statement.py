@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rrm.core.errors import RRMError
+from rrm.core.interrupts import interrupts_held
 from rrm.trust.differing import differences, short
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -277,6 +278,7 @@ class Predicate(Part):
         return self
 
 
+@interrupts_held()  # pydantic would take Ctrl-C for its own
 def payload_of(subjects: Mapping[str, Mapping[str, str]], predicate: Predicate) -> bytes:
     """The statement as it is signed: JSON with sorted keys. subjects: name -> algorithm -> digest."""
     statement = {

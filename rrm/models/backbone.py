@@ -130,7 +130,8 @@ class Backbone:
         """Load a transformers causal language model: "embedded", "embedded-chip" or "embedded-games"; "smollm2",
         "qwen-0.5b" or "qwen-1.5b" once it was fetched (`rrm.models.fetching`); a folder, or a name on the Hub.
 
-        `compile`: torch.compile the passes over whole sequences; it takes minutes before it saves any time.
+        `compile`: torch.compile the passes over whole sequences; it takes minutes, and is slower on a processor
+        (docs/bring-your-model.md).
         `device`: as torch names it; "auto" is the first CUDA device where there is one and the model is not tiny (it
         would wait for the launches of its kernels), else the CPU.
         `template`: variables for its chat template, such as {"enable_thinking": False}.

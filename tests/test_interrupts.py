@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -20,10 +21,14 @@ from pydantic import PlainSerializer, TypeAdapter
 from rrm.command.terminating import ended_by_sigterm
 from rrm.core.interrupts import interrupts_held
 from rrm.exchange.exporting import write
+from rrm.models.backbone import Backbone
+from rrm.models.peft_folder import write_adapter
+from rrm.store import films
 from rrm.store.database import hurried
 from rrm.store.encoding import written
 from rrm.store.store import Store
 from rrm.view.web import static_copy
+from tests.models.conftest import network, tokenizer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are raised")
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
@@ -140,6 +145,23 @@ def test_what_is_exported_is_whole_or_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path / f"x.{format}", format, rows(), pa.schema([("a", pa.string())]))  # type: ignore[arg-type]
     assert not [*tmp_path.iterdir()]
+
+
+def test_films_and_adapters_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = Backbone("tiny", network(), tokenizer(), "lora").fork("agent")
+    film = films.Film(1, (0,), ("",), ("",), (b"",))
+    for where, what, keep in (
+        (Path, "replace", lambda: films.keep(tmp_path, "case", "outcome", film)),
+        (os, "rename", lambda: write_adapter(fork, tmp_path / "adapter")),
+    ):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(where, what, stopping)
+            keep()
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+        keep()
+        assert [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        shutil.rmtree(tmp_path)
+        tmp_path.mkdir()
 
 
 @pytest.mark.parametrize("there", [False, True])

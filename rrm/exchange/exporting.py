@@ -11,6 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -148,11 +149,11 @@ def write(file: Path, format: Format, rows: Iterator[Row], schema: pa.Schema) ->
                     writer.write_table(pa.Table.from_pylist(some, schema))
                     written += len(some)
         part.replace(file)
-    except BaseException as error:  # Ctrl-C, too: it lies where somebody keeps files of their own
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise ExchangeError(f"cannot write {file} ({error}); give another file with -o") from error
-        raise
+    except OSError as error:
+        raise ExchangeError(f"cannot write {file} ({error}); give another file with -o") from error
+    finally:  # of what did not become the file, also by Ctrl-C: it lies where somebody keeps files of their own
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
     return written
 
 

@@ -42,11 +42,9 @@ def write_adapter(fork: Fork, folder: Path, base: str | None = None) -> None:
             part.chmod(0o755)  # the server may be another user's
             os.rename(part, folder)
         except OSError:
-            shutil.rmtree(part, ignore_errors=True)
             if not folder.exists():  # another process may have been faster
                 raise
-        except BaseException:
+        finally:  # of what was not renamed, also by Ctrl-C
             shutil.rmtree(part, ignore_errors=True)
-            raise
     except OSError as error:
         raise ModelError(f"cannot write the adapter into {folder} ({error}); name another folder") from error

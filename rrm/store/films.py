@@ -90,12 +90,11 @@ def keep(folder: Path, case: str, outcome: str, film: Film) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(film.written())
         temporary.replace(path)
-    except BaseException as error:
+    except OSError as error:
+        raise FilmError(f"cannot write {path} ({error}); make room and run again") from error
+    finally:  # of what was not renamed, also by Ctrl-C
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise FilmError(f"cannot write {path} ({error}); make room and run again") from error
-        raise
 
 
 def read(folder: Path, case: str, outcome: str) -> Film | None:

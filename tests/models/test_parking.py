@@ -275,6 +275,8 @@ def test_a_training_that_broke_off_leaves_no_gradient(
                 patched.setattr(torch.nn.utils, "clip_grad_norm_", out_of_memory)
                 train()
             assert all(p.grad is None for p in one.fork.parameters()) and not parking._stays(one.fork)
+            for parameter in one.fork.parameters():
+                parameter.grad = torch.ones_like(parameter)  # somebody's own
         train()
         states.append(one.state())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
